@@ -1,0 +1,93 @@
+# Every target sets up .venv in the project's root as far as it needs.
+# PYTHON=... chooses the interpreter (3.11 or newer) that .venv is made with.
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+# Two builds at a time in one tree would write the same files.
+LOCK := $(shell command -v flock >/dev/null 2>&1 && echo flock $(VENV)/.lock)
+HTML ?= compare.html
+SHARED ?= ../shared
+BENCH_JSON ?= benchmarks/results
+
+.DEFAULT_GOAL := help
+.PHONY: help compare test pytest lint format sdist bench bench-compare build mutants scale clean
+
+help:
+	@echo "make compare        what each design does with the bundled kernel traces: a table and $(HTML)"
+	@echo "make test           lint, type checks, build from the sdist, tests"
+	@echo "make build          compile the extensions in place"
+	@echo "make lint           ruff, cython-lint, mypy, stubtest"
+	@echo "make bench          benchmarks, saved as JSON"
+	@echo "make bench-compare  the last two saved benchmark runs side by side"
+	@echo "make mutants        break the rules one by one; the tests must notice each"
+	@echo "make scale          1 GiB to 4 TiB, and a very long operation stream"
+	@echo "make clean          remove what was built, .venv too"
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "asi-pa needs Python 3.11 or newer; name one with PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# What it takes to build and to compare.
+$(VENV)/.run-ready: pyproject.toml | $(PY)
+	$(PIP) "setuptools>=77" "cython>=3.1" "numpy>=2.0" "plotly>=6" "tqdm>=4.66"
+	@touch $@
+
+# What tests, lints and benchmarks need besides.
+$(VENV)/.test-ready: pyproject.toml $(VENV)/.run-ready
+	$(PIP) "cython-lint>=0.16" "hypothesis>=6.100" "mypy>=1.15" "pytest>=8" "pytest-benchmark>=5" \
+	    "ruff>=0.9" types-tqdm
+	@touch $@
+
+# The package itself, editable: .venv/bin/asi-pa and `import asi_pa` from anywhere.
+$(VENV)/.installed: pyproject.toml $(VENV)/.run-ready
+	@$(LOCK) $(PY) setup.py --quiet build_ext --inplace
+	$(PIP) --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
+	@touch $@
+
+build: $(VENV)/.installed
+	@$(LOCK) $(PY) setup.py --quiet build_ext --inplace
+
+compare: build
+	$(VENV)/bin/asi-pa compare --html $(HTML)
+
+lint: build $(VENV)/.test-ready
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	find asi_pa benchmarks -name '*.pyx' -o -name '*.pxd' | xargs -r $(VENV)/bin/cython-lint
+	$(VENV)/bin/mypy
+	find asi_pa -name '*.pyx' | sed 's/\.pyx$$//; s|/|.|g' | xargs -r $(PY) -m mypy.stubtest
+
+format: $(VENV)/.test-ready
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+pytest: build $(VENV)/.test-ready
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+# The sdist, built with bounds checks, installed with its dependencies where nothing else is.
+sdist: $(VENV)/.run-ready
+	PIP_DISABLE_PIP_VERSION_CHECK=1 $(PY) tests/check_sdist.py
+
+test: lint sdist pytest
+
+bench: build $(VENV)/.test-ready
+	$(PY) -m pytest benchmarks --benchmark-enable --benchmark-only --benchmark-group-by=group \
+	    --benchmark-storage=file://$(BENCH_JSON) --benchmark-autosave $(PYTEST_ARGS)
+
+bench-compare: $(VENV)/.test-ready
+	$(VENV)/bin/pytest-benchmark --storage=file://$(BENCH_JSON) compare --group-by=group
+
+mutants: build $(VENV)/.test-ready
+	$(PY) tests/mutants.py
+
+scale: build $(VENV)/.test-ready
+	$(PY) benchmarks/scale.py
+
+clean:
+	rm -rf $(VENV) build dist asi_pa.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find asi_pa benchmarks tests examples -name '__pycache__' -prune -exec rm -rf {} +
+	find asi_pa -name '*.so' -delete
+	find asi_pa -name '*.pyx' | sed 's/\.pyx$$//' | while read -r p; do rm -f "$$p.c" "$$p.html"; done

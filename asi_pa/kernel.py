@@ -1,0 +1,116 @@
+"""Kernel profiles: the handful of rules in which Linux versions differ, as data.
+
+Every field names one rule.  ``SOURCES`` says for each where it stands (file and function), which
+version changed it and how it was established: by recorded runs of both kernels ("recorded"), or
+from mails and memory only ("inferred").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["DEFAULT_KERNEL", "KERNELS", "SOURCES", "Kernel", "kernel_profile"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernel:
+    """The version-dependent rules of the page allocator, one flag each."""
+
+    version: str
+    evidence: str
+    """"recorded": recorded runs of this kernel replay exactly; "inferred": composed, never checked."""
+    free_high_needs_high_min: bool
+    """A pcp free of orders 1-3 turns free_high on at free_count >= batch + high_min/2, not batch."""
+    pcp_bulk_in_batches: bool
+    """A pcp free hands pages back in chunks of at most ``batch``, not in one call."""
+    pcp_refill_highatomic: bool
+    """An empty pcp list is refilled for ALLOC_HIGHATOMIC requests too."""
+    reserve_highatomic_from_pcp: bool
+    """A HIGHATOMIC block is reserved after pcp hits too, not only after rmqueue_buddy."""
+    free_contig_by_page: bool
+    """free_contig_range frees single pages, not the largest aligned chunks."""
+    slowpath_always_retries: bool
+    """Without direct reclaim the slow path always makes its second attempt."""
+    isolate_is_bit: bool
+    """MIGRATE_ISOLATE is a bit beside the block's type; otherwise it replaces the type."""
+    defrag_mode_retry: bool
+    """vm.defrag_mode: a request that may not reclaim gets one more attempt without NOFRAGMENT."""
+    zone_batchsize_shift: int
+    """zone_batchsize starts from managed >> shift (capped), the rest is the same."""
+
+
+SOURCES: dict[str, str] = {
+    "free_high_needs_high_min": "mm/page_alloc.c free_frozen_page_commit; since 6.16; recorded",
+    "pcp_bulk_in_batches": "mm/page_alloc.c free_frozen_page_commit; since about 6.19; recorded",
+    "pcp_refill_highatomic": "mm/page_alloc.c __rmqueue_pcplist; between 6.12 and 7.2; recorded",
+    "reserve_highatomic_from_pcp": (
+        "mm/page_alloc.c get_page_from_freelist (6.12), rmqueue_buddy (7.2); recorded"
+    ),
+    "free_contig_by_page": "mm/page_alloc.c free_contig_range; between 6.12 and 7.2; recorded",
+    "slowpath_always_retries": (
+        "mm/page_alloc.c __alloc_pages_slowpath; from the two sources, no recorded set notices"
+    ),
+    "isolate_is_bit": "mm/page_isolation.c, include/linux/pageblock-flags.h; since 6.17; recorded",
+    "defrag_mode_retry": "mm/page_alloc.c __alloc_pages_slowpath; 7.2 recorded (D3d)",
+    "zone_batchsize_shift": "mm/page_alloc.c zone_batchsize; from the two sources",
+}
+
+KERNELS: dict[str, Kernel] = {
+    "7.2": Kernel(
+        version="7.2",
+        evidence="recorded",
+        free_high_needs_high_min=True,
+        pcp_bulk_in_batches=True,
+        pcp_refill_highatomic=False,
+        reserve_highatomic_from_pcp=False,
+        free_contig_by_page=False,
+        slowpath_always_retries=False,
+        isolate_is_bit=True,
+        defrag_mode_retry=True,
+        zone_batchsize_shift=12,
+    ),
+    # Only the changes dated 6.16 and 6.17 are in; the undated ones are taken as in 6.12.
+    "6.18": Kernel(
+        version="6.18",
+        evidence="inferred",
+        free_high_needs_high_min=True,
+        pcp_bulk_in_batches=False,
+        pcp_refill_highatomic=True,
+        reserve_highatomic_from_pcp=True,
+        free_contig_by_page=True,
+        slowpath_always_retries=True,
+        isolate_is_bit=True,
+        defrag_mode_retry=False,
+        zone_batchsize_shift=10,
+    ),
+    "6.12": Kernel(
+        version="6.12",
+        evidence="recorded",
+        free_high_needs_high_min=False,
+        pcp_bulk_in_batches=False,
+        pcp_refill_highatomic=True,
+        reserve_highatomic_from_pcp=True,
+        free_contig_by_page=True,
+        slowpath_always_retries=True,
+        isolate_is_bit=False,
+        defrag_mode_retry=False,
+        zone_batchsize_shift=10,
+    ),
+}
+
+DEFAULT_KERNEL = "7.2"
+
+
+def kernel_profile(version: str | Kernel) -> Kernel:
+    """The profile for a version: ``"7.2"``, ``"7.2.13"``, ``"Linux 6.18, x86-64 guest"``.
+
+    Raises ValueError for a version that no profile covers.
+    """
+    if isinstance(version, Kernel):
+        return version
+    words = version.replace(",", " ").split()
+    for word in words:
+        key = ".".join(word.split(".")[:2])
+        if key in KERNELS:
+            return KERNELS[key]
+    raise ValueError(f"unknown kernel {version!r}: profiles are {', '.join(KERNELS)}")

@@ -1,0 +1,62 @@
+"""Extension modules only; everything else about the package is in pyproject.toml.
+
+Every ``asi_pa/*.pyx`` becomes the module ``asi_pa.<name>``.  Environment switches:
+
+ASI_PA_DEBUG=1     bounds checks on, -O1 -g, assertions kept
+ASI_PA_ANNOTATE=1  write Cython's annotated HTML beside each source
+ASI_PA_ONLY=a,b    build only these modules (without the package's name)
+"""
+
+import os
+from pathlib import Path
+
+import numpy
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+ROOT = Path(__file__).resolve().parent
+DEBUG = os.environ.get("ASI_PA_DEBUG", "0") not in ("", "0")
+ANNOTATE = os.environ.get("ASI_PA_ANNOTATE", "0") not in ("", "0")
+ONLY = {name for name in os.environ.get("ASI_PA_ONLY", "").split(",") if name}
+JOBS = min(os.cpu_count() or 1, 4)
+
+
+def extensions() -> list[Extension]:
+    """One extension for each Cython source of the package, in the order of their names."""
+    flags = ["-O1", "-g", "-UNDEBUG"] if DEBUG else ["-O3"]
+    found = []
+    for source in sorted((ROOT / "asi_pa").rglob("*.pyx")):
+        path = source.relative_to(ROOT)
+        if ONLY and path.stem not in ONLY:
+            continue
+        found.append(
+            Extension(
+                ".".join(path.with_suffix("").parts),
+                [str(path)],
+                include_dirs=[numpy.get_include()],
+                define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
+                # No -march=native: a wheel built here must run anywhere.
+                extra_compile_args=[*flags, "-fno-semantic-interposition", "-Wno-unused-function"],
+            )
+        )
+    return found
+
+
+setup(
+    ext_modules=cythonize(
+        extensions(),
+        nthreads=JOBS,
+        annotate=ANNOTATE,
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": DEBUG,
+            "wraparound": False,
+            "cdivision": not DEBUG,
+            "initializedcheck": DEBUG,
+            "embedsignature": True,
+        },
+    )
+    if list((ROOT / "asi_pa").rglob("*.pyx"))
+    else [],
+    options={"build_ext": {"parallel": JOBS}},
+)
