@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 DEBUG = os.environ.get("ASI_PA_DEBUG", "0") not in ("", "0")
@@ -42,21 +43,29 @@ def extensions() -> list[Extension]:
     return found
 
 
-setup(
-    ext_modules=cythonize(
-        extensions(),
-        nthreads=JOBS,
-        annotate=ANNOTATE,
-        compiler_directives={
-            "language_level": 3,
-            "boundscheck": DEBUG,
-            "wraparound": False,
-            "cdivision": not DEBUG,
-            "initializedcheck": DEBUG,
-            "embedsignature": True,
-        },
-    )
-    if list((ROOT / "asi_pa").rglob("*.pyx"))
-    else [],
-    options={"build_ext": {"parallel": JOBS}},
-)
+class BuildExt(build_ext):
+    """Cython first, in parallel; only when extensions are really built, so that an sdist needs none of it."""
+
+    def run(self) -> None:
+        """Translate, then compile."""
+        translated = cythonize(
+            list(self.extensions),
+            nthreads=JOBS,
+            quiet=True,
+            annotate=ANNOTATE,
+            compiler_directives={
+                "language_level": 3,
+                "boundscheck": DEBUG,
+                "wraparound": False,
+                "cdivision": not DEBUG,
+                "initializedcheck": DEBUG,
+                "embedsignature": True,
+            },
+        )
+        for extension, result in zip(self.extensions, translated, strict=True):
+            extension.sources = result.sources
+            extension.depends = result.depends
+        super().run()
+
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildExt}, options={"build_ext": {"parallel": str(JOBS)}})

@@ -1,3 +1,55 @@
-"""The Linux page allocator as an exact model, and what address space isolation (ASI) does to it."""
+"""The Linux page allocator as an exact model, and what address space isolation (ASI) does to it.
+
+Names are imported on first use, so that ``import asi_pa`` itself costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from asi_pa.designs import DESIGNS, Design
+    from asi_pa.kernel import KERNELS, Kernel
+    from asi_pa.machine import MachineSpec, PcpSpec, ZoneSpec
+    from asi_pa.sizing import parse_size, single_zone
+
+#: public name -> the module that has it
+_HOME = {
+    "DESIGNS": "designs",
+    "Design": "designs",
+    "KERNELS": "kernel",
+    "Kernel": "kernel",
+    "MachineSpec": "machine",
+    "PcpSpec": "machine",
+    "ZoneSpec": "machine",
+    "parse_size": "sizing",
+    "single_zone": "sizing",
+}
+
+__all__ = [
+    "DESIGNS",
+    "KERNELS",
+    "Design",
+    "Kernel",
+    "MachineSpec",
+    "PcpSpec",
+    "ZoneSpec",
+    "__version__",
+    "parse_size",
+    "single_zone",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(import_module(f"asi_pa.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'asi_pa' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -1,0 +1,70 @@
+"""The package as a whole: what it exports, what importing it costs, what it ships."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import asi_pa
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = sorted((ROOT / "asi_pa").rglob("*.pyx"))
+
+
+def test_every_public_name_is_there():
+    assert set(asi_pa._HOME) | {"__version__"} == set(asi_pa.__all__)
+    for name in asi_pa.__all__:
+        assert getattr(asi_pa, name) is not None
+    assert set(asi_pa.__all__) <= set(dir(asi_pa))
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = asi_pa.no_such_name
+
+
+def test_type_checkers_see_the_same_names():
+    tree = ast.parse((ROOT / "asi_pa" / "__init__.py").read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {
+        alias.name: node.module
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert seen == {name: f"asi_pa.{module}" for name, module in asi_pa._HOME.items()}
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = "import sys, asi_pa; print(*sorted(set(sys.modules) & {'numpy', 'argparse', 'plotly', 'json'}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_compiled_modules_have_stubs_and_load(source):
+    assert source.with_suffix(".pyi").exists()
+    module = import_module(".".join(source.relative_to(ROOT).with_suffix("").parts))
+    assert module.__doc__
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "asi_pa").rglob("*.py")), ids=lambda path: path.stem)
+def test_all_lists_name_what_is_there(path):
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    if path.name == "__main__.py":
+        pytest.skip("runs the command")
+    module = import_module(name)
+    assert module.__doc__, f"{name} says nothing about itself"
+    for public in getattr(module, "__all__", ()):
+        assert hasattr(module, public), public
+
+
+def test_makefile_and_metadata_ask_for_the_same_packages():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = project["project"]["optional-dependencies"]
+    asked = project["build-system"]["requires"] + project["project"]["dependencies"]
+    make = (ROOT / "Makefile").read_text()
+    listed = set(re.findall(r"[\w-]+>=[\d.]+|types-\w+", make))
+    assert listed == {*asked, *extras["report"], *extras["test"]}
