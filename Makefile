@@ -8,7 +8,6 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 # Two builds at a time in one tree would write the same files.
 LOCK := $(shell command -v flock >/dev/null 2>&1 && echo flock $(VENV)/.lock)
 HTML ?= compare.html
-SHARED ?= ../shared
 BENCH_JSON ?= benchmarks/results
 
 .DEFAULT_GOAL := help

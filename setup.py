@@ -68,4 +68,6 @@ class BuildExt(build_ext):
         super().run()
 
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": BuildExt}, options={"build_ext": {"parallel": str(JOBS)}})
+setup(
+    ext_modules=extensions(), cmdclass={"build_ext": BuildExt}, options={"build_ext": {"parallel": str(JOBS)}}
+)

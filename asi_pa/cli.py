@@ -89,7 +89,7 @@ def _parser() -> _Parser:
         epilog="exit status: 0 good, 1 a check failed, 2 unusable input, 130 interrupted",
     )
     parser.add_argument("--version", action="version", version=f"asi-pa {__version__}")
-    verbs = parser.add_subparsers(metavar="VERB", parser_class=_Parser)
+    verbs = parser.add_subparsers(metavar="VERB", dest="verb", parser_class=_Parser)
     _add_designs(verbs)
     return parser
 

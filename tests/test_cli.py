@@ -1,0 +1,122 @@
+"""The command line: what it prints, how it refuses, and that it never shows a traceback."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from asi_pa import __version__, cli
+from asi_pa.designs import DESIGNS
+
+
+def run(capsys, *words):
+    """Exit status, standard output and standard error of a command in this process."""
+    try:
+        status = cli.main(words)
+    except SystemExit as stop:  # argparse's --help and --version
+        status = stop.code
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def refused(capsys, *words):
+    """The message of a command that must exit 2 with one line."""
+    status, out, err = run(capsys, *words)
+    assert (status, out) == (2, "")
+    assert err.startswith("asi-pa: error: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def verbs():
+    parser = cli._parser()
+    (actions,) = (action for action in parser._actions if action.dest == "verb")
+    return sorted(actions.choices)
+
+
+def test_version_and_help(capsys):
+    assert run(capsys, "--version") == (0, f"asi-pa {__version__}\n", "")
+    status, out, _ = run(capsys, "--help")
+    assert status == 0
+    assert all(verb in out for verb in verbs())
+
+
+def test_no_verb_shows_the_help(capsys):
+    status, out, err = run(capsys)
+    assert (status, out) == (2, "")
+    assert err.startswith("usage: asi-pa")
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_every_verb_teaches_with_examples(capsys, verb):
+    status, out, _ = run(capsys, verb, "--help")
+    assert status == 0
+    assert f"  asi-pa {verb}" in out.partition("examples:")[2]
+    assert max(map(len, out.splitlines())) <= 110
+
+
+@pytest.mark.parametrize("words", [("no-such-verb",), ("designs", "--no-such-option")])
+def test_bad_usage_is_one_line(capsys, words):
+    assert words[-1] in refused(capsys, *words)
+
+
+def test_python_m_is_the_same_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "asi_pa", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"asi-pa {__version__}\n"
+
+
+def test_designs_lists_all(capsys):
+    status, out, _ = run(capsys, "designs")
+    assert status == 0
+    assert {line.split()[0] for line in out.splitlines()} == {design.name for design in DESIGNS.values()}
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+def test_designs_describes_one(capsys, name):
+    status, out, _ = run(capsys, "designs", name)
+    assert status == 0
+    assert out.splitlines()[0] == f"name: {DESIGNS[name].name}"
+    assert all(": " in line for line in out.splitlines())
+
+
+def test_designs_compares_two(capsys):
+    assert run(capsys, "designs", "linux", "linux") == (0, "", "")
+    status, out, _ = run(capsys, "designs", "linux", "migratetype/as-posted")
+    assert status == 0
+    assert "-name: linux" in out
+    assert "+name: migratetype/as-posted" in out
+
+
+def test_designs_refuses(capsys):
+    assert "'windows'" in refused(capsys, "designs", "windows")
+    assert "got 3" in refused(capsys, "designs", "linux", "linux", "linux")
+
+
+def test_interrupt_and_memory(capsys, monkeypatch):
+    def fail(error):
+        def run_it(_args):
+            raise error
+
+        return run_it
+
+    monkeypatch.setattr(cli, "_designs", fail(KeyboardInterrupt()))
+    assert run(capsys, "designs")[0] == 130
+    monkeypatch.setattr(cli, "_designs", fail(MemoryError()))
+    assert "memory" in refused(capsys, "designs")
+    monkeypatch.setattr(cli, "_designs", fail(FileNotFoundError(2, "No such file or directory", "x.npz")))
+    assert "x.npz: No such file or directory" in refused(capsys, "designs")
+    monkeypatch.setattr(cli, "_designs", fail(ValueError("two\n  lines")))
+    assert "two lines" in refused(capsys, "designs")
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as pipe:
+        done = subprocess.run(
+            [sys.executable, "-m", "asi_pa", "designs"], stdout=pipe, stderr=subprocess.PIPE
+        )
+    assert (done.returncode, done.stderr) == (0, b"")
