@@ -1,0 +1,60 @@
+"""Traces: reading, describing, recording, and compiling them to operations."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from .classify import DEFAULT_CLASSIFIER, Classifier
+from .compile import CompiledTrace, compile_trace
+from .format import MAGIC, Trace, read_trace, write_trace
+from .initial import Population
+from .recorded import read_npz
+
+__all__ = [
+    "DEFAULT_CLASSIFIER",
+    "Classifier",
+    "CompiledTrace",
+    "Population",
+    "Trace",
+    "bundled_traces",
+    "compile_trace",
+    "load_trace",
+    "read_npz",
+    "read_trace",
+    "write_trace",
+]
+
+_DATA = Path(__file__).resolve().parent.parent / "data"
+
+
+def bundled_traces() -> dict[str, Path]:
+    """The traces that come with the package: name -> file."""
+    return {path.stem: path for path in sorted(_DATA.glob("*.trace"))}
+
+
+def load_trace(path: str | os.PathLike[str]) -> Trace:
+    """Read a trace from any file that holds one, or a bundled one by its name.
+
+    Known are the trace format, recorded ``.npz`` files, and the text that ``perf script``, ``trace-cmd report`` and
+    ftrace's ``trace`` file show, plain or compressed with xz or gzip.  A file goes before a bundled trace of the same
+    name.  Raises ValueError naming the file.
+    """
+    file = Path(path)
+    if not file.exists() and str(path) in bundled_traces():
+        return read_trace(bundled_traces()[str(path)])
+    try:
+        with open(file, "rb") as handle:
+            start = handle.read(16)
+    except OSError as error:
+        names = ", ".join(bundled_traces())
+        raise ValueError(f"{path}: {error.strerror} (bundled traces: {names})") from None
+    if not start:
+        raise ValueError(f"{path}: empty file")
+    if start.startswith(MAGIC[: len(start)]):
+        return read_trace(file)
+    if start.startswith(b"PK\x03\x04"):
+        return read_npz(file)
+    from .text import read_text
+
+    return read_text(file)

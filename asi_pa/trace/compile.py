@@ -1,0 +1,206 @@
+"""Compiling a trace: from what was recorded to operations that a replay runs.
+
+Who frees whom is resolved once, here, so that a replay needs no frame numbers of the recorded machine.  The rules:
+
+==================================  ==========================================================  =====================
+the trace                           becomes                                                     counted as
+==================================  ==========================================================  =====================
+alloc                               ALLOC into a slot
+free of what was allocated          FREE of its slot
+free of what it never mentioned     FREE of an allocation that is there at the start            ``held_at_start``
+free of a part                      SPLIT into single pages, once; FREE of each page            ``partial_frees``, ``splits``
+free of several allocations at once FREE of each                                                ``free_of_other_order``
+alloc of frames still allocated     FREE of what is in the way first: it went unrecorded        ``alloc_of_allocated``
+free of frames already free         nothing: allocation and free went by unseen                 ``free_of_free_dropped``
+alloc that failed (pfn -1)          nothing: no caller has pages from it                        ``failed_allocs``
+free_batched                        nothing: repeats a free                                     ``free_batched_ignored``
+zone_locked, pcpu_drain, extfrag    nothing: the allocator's own doing
+a second of the trace's time        TICK (at most 60 for a gap)
+==================================  ==========================================================  =====================
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from asi_pa._compile import OP, Compiler
+from asi_pa.gfp import GFP_NAMES
+from asi_pa.kernel import DEFAULT_KERNEL, kernel_profile
+from asi_pa.machine import MachineSpec
+from asi_pa.sizing import parse_size
+
+from .classify import DEFAULT_CLASSIFIER, Classifier
+from .format import Trace
+from .initial import Population, _Words, modelled_population, recorded_population
+
+__all__ = ["OP", "OP_ALLOC", "OP_FREE", "OP_SPLIT", "OP_TICK", "STAMP_EVERY", "CompiledTrace", "compile_trace", "operations"]
+
+OP_ALLOC, OP_FREE, OP_SPLIT, OP_TICK = 1, 2, 3, 4
+#: ``time_ns[k]`` is the time of operation k * STAMP_EVERY.
+STAMP_EVERY = 1024
+_CHUNK = 1 << 19
+_REPAIRS = ("alloc_of_allocated", "frees_inserted", "free_of_free_dropped", "free_of_other_order", "failed_allocs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompiledTrace:
+    """Operations, the machine they run on and its initial state: all that a replay needs."""
+
+    name: str
+    ops: npt.NDArray[np.void]
+    """`OP`[n]: op (1 alloc, 2 free, 3 split, 4 tick), order, cls (index into ``classes``), cpu, slot."""
+    classes: npt.NDArray[np.uint32]
+    """u32: request words (`asi_pa.gfp`)."""
+    nslots: int
+    """Slots are 0 .. nslots - 1; an allocation of order k owns the 2^k slots from its own on."""
+    time_ns: npt.NDArray[np.uint64]
+    """u64: time of every `STAMP_EVERY`-th operation, the first included, in ns from the trace's start."""
+    population: tuple[Population, ...]
+    """The initial state, zone by zone as in ``machine.zones``."""
+    machine: MachineSpec
+    kernel: str
+    """The kernel profile that fits the recorded kernel."""
+    classifier: str
+    """What decided on sensitivity, in words."""
+    repairs: dict[str, int]
+    """Inconsistencies of the trace mended on the way, events each."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """Events and operations: allocs, frees, splits, partial_frees, held_at_start, ticks, peak_pages (most pages alive
+    beyond those at the start), end_pages (the same at the end) ..."""
+    initial: dict[str, Any] = field(default_factory=dict)
+    """How the initial state was decided and how it agrees with what was recorded."""
+    source: dict[str, Any] = field(default_factory=dict)
+    """Provenance of the trace."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Managed memory of the machine in bytes."""
+        return sum(zone.spanned - sum(b - a for a, b in zone.holes) for zone in self.machine.zones) * 4096
+
+
+def _translated(trace: Trace) -> list[int]:
+    """The trace's gfp masks in the bits of `asi_pa.gfp`: kernels number their flags differently."""
+    moves = [
+        (value, GFP_NAMES[name])
+        for name, value in trace.gfp_names.items()
+        if name.startswith("__GFP_") and name in GFP_NAMES and value and not value & (value - 1)
+    ]
+    if all(theirs == ours for theirs, ours in moves):
+        return list(trace.gfps)
+    known = sum({theirs for theirs, _ in moves})
+    return [sum({ours for theirs, ours in moves if mask & theirs}) if mask & known else 0 for mask in trace.gfps]
+
+
+def operations(
+    trace: Trace,
+    classifier: Classifier,
+    *,
+    chunk: int = _CHUNK,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[tuple[npt.NDArray[np.void], Compiler, npt.NDArray[np.uint32]]]:
+    """Compile chunk by chunk: yields (`OP`[k], the compiler, request classes) for every ``chunk`` events.
+
+    Memory grows with the frames that the trace touches, not with its length.  Raises ValueError naming trace and
+    event for an event that cannot be.
+    """
+    pairs, thresholds, classes = classifier.table(_translated(trace), trace.comms or ("",), 11)
+    compiler = Compiler(pairs, thresholds, classifier.seed, trace.cpus)
+    for start in range(0, len(trace), chunk):
+        part = slice(start, start + chunk)
+        try:
+            ops = compiler.feed(
+                trace.time_ns[part], trace.cpu[part], trace.kind[part], trace.pfn[part], trace.order[part],
+                trace.gfp[part], trace.comm[part],
+            )  # fmt: skip
+        except ValueError as error:
+            raise ValueError(f"trace {trace.name}: {error}") from None
+        yield ops, compiler, classes
+        if progress:
+            progress(min(start + chunk, len(trace)), len(trace))
+
+
+def compile_trace(
+    trace: Trace | str | os.PathLike[str],
+    classifier: str | Classifier = DEFAULT_CLASSIFIER,
+    *,
+    memory: str | int | None = None,
+    recorded: bool = False,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> CompiledTrace:
+    """Compile a trace: its operations, its machine and the initial state.
+
+    The machine is one zone of ``memory`` bytes (``"768M"``; None: as much as the recorded zone Normal managed), or with
+    ``recorded`` the zones of the recorded machine as they were.  ``seed`` draws what the classifier leaves to chance and
+    which part of the recorded memory a smaller zone keeps.  ``progress(done, events)`` is called now and then.
+    Raises ValueError for a trace that contradicts itself, an impossible size, and ``recorded`` together with ``memory``
+    or for a trace without snapshots.
+    """
+    if not isinstance(trace, Trace):
+        from . import load_trace
+
+        trace = load_trace(trace)
+    if recorded and memory is not None:
+        raise ValueError(f"memory {memory!r}: the recorded machine has the size that it has")
+    if trace.max_page_order > 10 or trace.pageblock_order > trace.max_page_order:
+        raise ValueError(
+            f"trace {trace.name}: pageblock_order {trace.pageblock_order}, max_page_order {trace.max_page_order}"
+        )
+    pages = None if memory is None else parse_size(memory) // 4096
+    if pages is not None and pages < 1 << trace.pageblock_order:
+        raise ValueError(f"memory {memory!r}: less than one pageblock")
+    rule = Classifier.parse(classifier, seed)
+    parts = list(operations(trace, rule, progress=progress))
+    compiler, classes = parts[-1][1:]
+    ops = np.concatenate([part[0] for part in parts])
+    del parts
+    freed = compiler.held_at_start()
+    words = _Words(rule, classes)
+    if recorded:
+        machine, population, nslots, initial = recorded_population(trace, freed, words, compiler.nslots)
+    else:
+        machine, population, nslots, initial = modelled_population(
+            trace, freed, words, compiler.nslots, pages=pages, peak=compiler.live_max, seed=seed
+        )
+    counters = compiler.counters()
+    repairs = {name: counters.pop(name) for name in _REPAIRS}
+    counts = {
+        "events": len(trace),
+        "operations": len(ops),
+        **counters,
+        "ticks": int((ops["op"] == OP_TICK).sum()),
+        "held_at_start": len(freed),
+        "held_at_start_pages": int((1 << freed["order"].astype(np.int64)).sum()),
+        "peak_pages": compiler.live_max,
+        "end_pages": compiler.live_end,
+    }
+    ops.flags.writeable = False
+    return CompiledTrace(
+        name=trace.name,
+        ops=ops,
+        classes=np.array(words.words, np.uint32),
+        nslots=nslots,
+        time_ns=compiler.stamps(),
+        population=population,
+        machine=machine,
+        kernel=_profile(trace.kernel),
+        classifier=rule.describe(),
+        repairs=repairs,
+        counts=counts,
+        initial=initial,
+        source={"trace": trace.name, "description": trace.description, "kernel": trace.kernel, "lost": trace.lost}
+        | trace.provenance,
+    )
+
+
+def _profile(kernel: str) -> str:
+    try:
+        return kernel_profile(kernel).version
+    except ValueError:
+        return DEFAULT_KERNEL
