@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, NoReturn
 
 from asi_pa import __version__
+
+if TYPE_CHECKING:
+    from asi_pa.verify import Verdict
 
 __all__ = ["main"]
 
@@ -44,6 +51,96 @@ def _add(
     )
     parser.set_defaults(run=run)
     return parser
+
+
+def _verify(args: argparse.Namespace) -> int:
+    verdicts: dict[str, Verdict] = {}
+    refused = 0
+    for path, outcome in zip(args.files, _verify_all(args.files, args.jobs), strict=True):
+        if isinstance(outcome, str):
+            refused += 1
+            _say_error(f"{path}: {outcome}")
+            continue
+        verdicts[path] = outcome
+        print(
+            f"{path}: operations {outcome.ops_exact} of {outcome.ops} exact, "
+            f"dumps {outcome.dumps_exact} of {outcome.dumps} exact"
+            + (f", events {outcome.events_exact} of {outcome.events} exact" if outcome.events else "")
+            + (f"; {outcome.difference}" if outcome.difference else ""),
+            flush=True,
+        )
+    exact = sum(verdict.exact for verdict in verdicts.values())
+    if len(args.files) > 1:
+        ops = sum(verdict.ops for verdict in verdicts.values())
+        dumps = sum(verdict.dumps for verdict in verdicts.values())
+        print(f"{exact} of {len(args.files)} files exact ({ops} operations, {dumps} dumps)")
+    if args.json:
+        _write_json(args.json, [_verdict_record(path, verdict) for path, verdict in verdicts.items()])
+    if refused:
+        return UNUSABLE
+    return GOOD if exact == len(args.files) else FAILED
+
+
+def _verdict_record(path: str, verdict: Verdict) -> dict[str, object]:
+    return {"file": path, "exact": verdict.exact, **asdict(verdict)}
+
+
+def _verify_all(files: Sequence[str], jobs: int) -> Iterator[Verdict | str]:
+    """The verdict on each file, in order, or what is wrong with it; several processes at a time."""
+    jobs = min(jobs or os.cpu_count() or 1, len(files))
+    if jobs < 2:
+        yield from map(_verify_one, files)
+        return
+    with get_context("spawn").Pool(jobs, _ignore_interrupts) as pool:
+        yield from pool.imap(_verify_one, files)
+
+
+def _verify_one(path: str) -> Verdict | str:
+    from asi_pa.verify import verify_file
+
+    try:
+        return verify_file(path)
+    except (ValueError, OSError) as error:
+        return _in_words(error).removeprefix(f"{path}: ")
+
+
+def _ignore_interrupts() -> None:
+    """Ctrl-C is for the parent, which ends the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _add_verify(verbs: argparse._SubParsersAction[_Parser]) -> None:
+    parser = _add(
+        verbs,
+        "verify",
+        _verify,
+        "replay recorded kernel runs and compare everything",
+        """
+Replays runs recorded on real kernels through the engine and compares every result, the counters after
+every operation and every word of every state dump. One line a file: how many operations and dumps are
+exact, and the first difference in words. The exit status is 0 only if every file is exact, 1 if one is
+not, 2 if one cannot be used.
+
+Examples:
+  asi-pa verify recorded/D5-1.npz
+  asi-pa verify --jobs 2 --json verdicts.json recorded/*.npz
+""",
+    )
+    parser.add_argument("files", metavar="FILE", nargs="+", help="a recorded run (.npz)")
+    parser.add_argument("--json", metavar="FILE", help="write the verdicts there too")
+    parser.add_argument("--jobs", metavar="N", type=_count, default=0, help="processes (default: one a CPU)")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) <= 1024:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1024")
+    return int(text)
+
+
+def _write_json(path: str, value: object) -> None:
+    from asi_pa.report.results import write_atomic
+
+    write_atomic(path, json.dumps(value, indent=1) + "\n")
 
 
 def _designs(args: argparse.Namespace) -> int:
@@ -90,6 +187,7 @@ def _parser() -> _Parser:
     )
     parser.add_argument("--version", action="version", version=f"asi-pa {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", dest="verb", parser_class=_Parser)
+    _add_verify(verbs)
     _add_designs(verbs)
     return parser
 
@@ -129,8 +227,12 @@ def _in_words(error: Exception) -> str:
 
 
 def _refuse(message: str) -> int:
-    print(f"asi-pa: error: {message}", file=sys.stderr)
+    _say_error(message)
     return UNUSABLE
+
+
+def _say_error(message: str) -> None:
+    print(f"asi-pa: error: {message}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

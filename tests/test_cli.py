@@ -1,9 +1,12 @@
 """The command line: what it prints, how it refuses, and that it never shows a traceback."""
 
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from asi_pa import __version__, cli
@@ -120,3 +123,53 @@ def test_a_reader_that_goes_away_is_no_error():
             [sys.executable, "-m", "asi_pa", "designs"], stdout=pipe, stderr=subprocess.PIPE
         )
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+SHARED = Path(os.environ.get("ASI_PA_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+RUN = SHARED / "oracle" / "linux-7.2" / "D1-1.npz"
+needs_recordings = pytest.mark.skipif(not RUN.exists(), reason="no recorded runs here")
+
+
+@needs_recordings
+def test_verify_one_file(capsys):
+    status, out, err = run(capsys, "verify", str(RUN))
+    assert (status, err) == (0, "")
+    assert out == f"{RUN}: operations 10000 of 10000 exact, dumps 7 of 7 exact\n"
+
+
+@needs_recordings
+def test_verify_finds_a_wrong_number_and_goes_on_after_a_bad_file(capsys, tmp_path):
+    with np.load(RUN) as data:
+        arrays = dict(data)
+    row = int(np.flatnonzero(arrays["ops"][:, 0] == 1)[100])
+    arrays["res"][row, 0] += 1
+    wrong = tmp_path / "wrong.npz"
+    np.savez(wrong, **arrays)
+    assert run(capsys, "verify", str(wrong))[0] == 1
+
+    text = tmp_path / "text.npz"
+    text.write_text("not a recording")
+    missing = tmp_path / "missing.npz"
+    verdicts = tmp_path / "verdicts.json"
+    files = [str(path) for path in (text, wrong, missing, RUN)]
+    status, out, err = run(capsys, "verify", "--json", str(verdicts), *files)
+    assert status == 2
+    lines = out.splitlines()
+    assert lines[0].startswith(
+        f"{wrong}: operations 9999 of 10000 exact, dumps 7 of 7 exact; operation {row} "
+    )
+    assert lines[1].startswith(f"{RUN}: operations 10000 of 10000 exact")
+    assert lines[2] == "1 of 4 files exact (20000 operations, 14 dumps)"
+    assert [line.partition(".npz: ")[0] for line in err.splitlines()] == [
+        f"asi-pa: error: {path.with_suffix('')}" for path in (text, missing)
+    ]
+    assert [record["exact"] for record in json.loads(verdicts.read_text())] == [False, True]
+
+
+def test_verify_refuses(capsys, tmp_path):
+    assert "FILE" in refused(capsys, "verify")
+    assert "'0'" in refused(capsys, "verify", "--jobs", "0", "x.npz")
+    assert "x.npz: No such file or directory" in refused(capsys, "verify", str(tmp_path / "x.npz"))
+    empty = tmp_path / "empty.npz"
+    empty.touch()
+    assert str(empty) in refused(capsys, "verify", str(empty))
