@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from asi_pa.kernel import KERNELS, Kernel
     from asi_pa.machine import MachineSpec, PcpSpec, ZoneSpec
     from asi_pa.sizing import parse_size, single_zone
+    from asi_pa.trace import bundled_traces, compile_trace, load_trace
 
 #: public name -> the module that has it
 _HOME = {
@@ -25,6 +26,9 @@ _HOME = {
     "MachineSpec": "machine",
     "PcpSpec": "machine",
     "ZoneSpec": "machine",
+    "bundled_traces": "trace",
+    "compile_trace": "trace",
+    "load_trace": "trace",
     "parse_size": "sizing",
     "single_zone": "sizing",
 }
@@ -38,6 +42,9 @@ __all__ = [
     "PcpSpec",
     "ZoneSpec",
     "__version__",
+    "bundled_traces",
+    "compile_trace",
+    "load_trace",
     "parse_size",
     "single_zone",
 ]

@@ -100,7 +100,7 @@ def _verify_one(path: str) -> Verdict | str:
 
     try:
         return verify_file(path)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         return _in_words(error).removeprefix(f"{path}: ")
 
 
@@ -129,6 +129,37 @@ Examples:
     parser.add_argument("files", metavar="FILE", nargs="+", help="a recorded run (.npz)")
     parser.add_argument("--json", metavar="FILE", help="write the verdicts there too")
     parser.add_argument("--jobs", metavar="N", type=_count, default=0, help="processes (default: one a CPU)")
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from asi_pa.trace import load_trace, write_trace
+
+    trace = load_trace(args.input)
+    size = write_trace(trace, args.output, pack=args.pack)
+    print(f"{args.output}: {len(trace)} events, {size} bytes")
+    return GOOD
+
+
+def _add_convert(verbs: argparse._SubParsersAction[_Parser]) -> None:
+    parser = _add(
+        verbs,
+        "convert",
+        _convert,
+        "turn a recording into a trace file",
+        """
+Reads a trace from what recorded it - the text of `perf script`, `trace-cmd report` or ftrace, plain or
+compressed, or a recorded .npz file - and writes the column format that NumPy maps without copying.
+Every command that takes a trace takes those inputs too; a converted one opens at once.
+
+Examples:
+  asi-pa convert recorded.npz workload.trace
+  perf script --ns -F comm,tid,cpu,time,event,trace > perf.txt && asi-pa convert perf.txt workload.trace
+  asi-pa convert --pack workload.trace small.trace
+""",
+    )
+    parser.add_argument("input", metavar="INPUT", help="the recording, or a bundled trace by name")
+    parser.add_argument("output", metavar="OUTPUT", help="the trace file to write")
+    parser.add_argument("--pack", action="store_true", help="compress: far smaller, opens more slowly")
 
 
 def _count(text: str) -> int:
@@ -188,6 +219,7 @@ def _parser() -> _Parser:
     parser.add_argument("--version", action="version", version=f"asi-pa {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", dest="verb", parser_class=_Parser)
     _add_verify(verbs)
+    _add_convert(verbs)
     _add_designs(verbs)
     return parser
 
@@ -215,7 +247,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return GOOD
     except MemoryError:
         return _refuse("not enough memory for a machine of this size")
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         return _refuse(_in_words(error))
     return status
 

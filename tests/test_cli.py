@@ -11,6 +11,7 @@ import pytest
 
 from asi_pa import __version__, cli
 from asi_pa.designs import DESIGNS
+from asi_pa.trace import load_trace
 
 
 def run(capsys, *words):
@@ -173,3 +174,27 @@ def test_verify_refuses(capsys, tmp_path):
     empty = tmp_path / "empty.npz"
     empty.touch()
     assert str(empty) in refused(capsys, "verify", str(empty))
+
+
+RECORDED = SHARED / "traces" / "net.npz"
+
+
+@pytest.mark.skipif(not RECORDED.exists(), reason="no recorded traces here")
+def test_convert(capsys, tmp_path):
+    trace = tmp_path / "net.trace"
+    status, out, err = run(capsys, "convert", str(RECORDED), str(trace))
+    assert (status, err) == (0, "")
+    assert out == f"{trace}: {load_trace(trace).kind.size} events, {trace.stat().st_size} bytes\n"
+    packed = tmp_path / "packed.trace"
+    assert run(capsys, "convert", "--pack", str(trace), str(packed))[0] == 0
+    assert packed.stat().st_size < trace.stat().st_size / 4
+    assert (load_trace(packed).pfn == load_trace(RECORDED).pfn).all()
+
+
+def test_convert_refuses_and_leaves_nothing(capsys, tmp_path):
+    empty = tmp_path / "empty"
+    empty.touch()
+    out = tmp_path / "out.trace"
+    assert str(empty) in refused(capsys, "convert", str(empty), str(out))
+    assert "no-such-file" in refused(capsys, "convert", "no-such-file", str(out))
+    assert list(tmp_path.iterdir()) == [empty]
