@@ -1,0 +1,502 @@
+# The zone: frames, free lists, counters; the hot paths are inline here so that every extension that
+# cimports them gets them inlined.  Cold paths (claim, steal, reserves, flips) are in _core.pyx.
+#
+#   frame  0        1        2        3        4 ...            a frame is (pfn - zone.base_pfn)
+#   state  FREE|2   TAIL     TAIL     TAIL     ALLOC|0          one byte: kind << 4 | order
+#   links  next,prev .        .        .       info,owner       list links while free, request info
+#                                                               and owner while allocated
+#   pbtype [--------- one freetype per pageblock ----------]
+#
+# Rules cite the kernel's function; versions and evidence are in docs/model.md.
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from asi_pa._physmap cimport physmap_t
+
+cdef enum:
+    MAX_FREETYPES = 16
+    MAX_ORDERS = 16         # orders 0 .. 15
+    MAX_PCP_LISTS = 64
+    MAX_CPUS = 256
+    MAX_ZONE_INDEX = 4
+    MAX_FALLBACKS = 6
+
+cdef enum:
+    NIL = 0xFFFFFFFF
+
+cdef enum:                  # the kind of a frame, in the high nibble of its state
+    TAIL = 0x00             # inside a block that another frame heads
+    FREE = 0x10             # heads a free block on a buddy list
+    PCP = 0x20              # heads a block on a per-CPU list
+    POOL = 0x30             # heads a free block of the pool (design "pool")
+    QUEUED = 0x40           # freed, waits for the worker (design "rfcv2-queue")
+    TAKEN = 0x50            # off every list, owned by a step in flight (flip, contig, page reporting)
+    ALLOC = 0x80            # heads an allocation
+    HOLE = 0xF0             # never handed to the allocator, or not there
+    KIND_MASK = 0xF0
+    ORDER_MASK = 0x0F
+
+cdef enum:                  # enum migratetype of 7.2 (include/linux/mmzone.h)
+    MIGRATE_UNMOVABLE = 0
+    MIGRATE_MOVABLE = 1
+    MIGRATE_RECLAIMABLE = 2
+    MIGRATE_HIGHATOMIC = 3
+    MIGRATE_CMA = 4
+    MIGRATE_ISOLATE = 5
+
+cdef enum:                  # mm/internal.h; the numbers are ours
+    WMARK_MIN = 0
+    WMARK_LOW = 1
+    WMARK_HIGH = 2
+    WMARK_MASK = 3
+    ALLOC_NO_WATERMARKS = 0x04
+    ALLOC_OOM = 0x08
+    ALLOC_NON_BLOCK = 0x10
+    ALLOC_MIN_RESERVE = 0x20
+    ALLOC_CPUSET = 0x40
+    ALLOC_CMA = 0x80
+    ALLOC_NOFRAGMENT = 0x100
+    ALLOC_HIGHATOMIC = 0x200
+    ALLOC_KSWAPD = 0x400
+    ALLOC_FLIP = 0x800      # ALLOC_ASI_UNMAP of the March RFC, its mirror image in September
+
+cdef enum:                  # rmqueue_mode of mm/page_alloc.c
+    RMQUEUE_NORMAL = 0
+    RMQUEUE_CMA = 1
+    RMQUEUE_CLAIM = 2
+    RMQUEUE_STEAL = 3
+
+cdef enum:                  # why a block's type or mapping changed; numbers 0-8 as the recorded runs have them
+    CTX_OTHER = 0
+    CTX_CLAIM = 1           # claim of a whole buddy
+    CTX_PARTIAL = 2         # claim of a pageblock's free part
+    CTX_MERGE = 3
+    CTX_RESERVE = 4
+    CTX_UNRESERVE = 5
+    CTX_UNMAP = 6           # after asi_unmap, the March RFC's flip
+    CTX_ISOLATE_FREE = 7    # __isolate_free_page
+    CTX_FLIP = 8            # September's flip, either way
+    CTX_CONTIG = 9
+    CTX_POPULATE = 10
+
+cdef enum:                  # request info of an allocation, kept in links[head].next
+    INFO_MT = 0x03
+    INFO_SENSITIVE = 0x04
+    INFO_LRU = 0x08
+    INFO_COMP = 0x10
+
+cdef struct link_t:
+    uint32_t next
+    uint32_t prev
+
+cdef struct freelist_t:
+    uint32_t head
+    uint32_t tail
+    uint32_t count
+
+cdef struct request_t:
+    # What a request word means, decoded once.
+    uint32_t gfp
+    uint8_t ft              # the freetype where it looks first
+    uint8_t ft_other        # the same migratetype of the other sensitivity (designs that flip both ways)
+    uint8_t mt
+    uint8_t sensitive
+    uint8_t zone_idx
+    uint8_t block           # __GFP_DIRECT_RECLAIM
+    uint8_t high            # __GFP_HIGH
+    uint8_t kswapd
+    uint8_t memalloc
+    uint8_t nomemalloc
+    uint32_t info
+    uint32_t fast_flags
+    uint32_t slow_flags     # of order 0; ALLOC_HIGHATOMIC comes with the order
+
+cdef struct design_t:
+    int nft
+    int npcp
+    uint8_t mt[MAX_FREETYPES]
+    uint8_t sensitive[MAX_FREETYPES]
+    uint8_t mapped[MAX_FREETYPES]       # what the label promises: present in the protected tree
+    uint8_t whole_only[MAX_FREETYPES]   # claims only wholly free pageblocks, never steals
+    uint8_t nfallback[MAX_FREETYPES]
+    uint8_t fallback[MAX_FREETYPES][MAX_FALLBACKS]
+    uint32_t mergeable[MAX_FREETYPES]   # freetypes a free block of order >= pageblock_order may swallow
+    uint8_t start[3][2]                 # [migratetype][sensitive]
+    uint8_t highatomic[MAX_FREETYPES]   # the reserve of a freetype's sensitivity
+    uint8_t cma[MAX_FREETYPES]
+    uint8_t isolate[MAX_FREETYPES]
+    uint8_t other[MAX_FREETYPES]        # the freetype of the other sensitivity
+    uint8_t pcp_type[MAX_FREETYPES]     # freetype whose pcp list a freed page of this block type joins; 255: none
+    uint8_t pcp_list[MAX_ORDERS][MAX_FREETYPES]
+    uint8_t pcp_list_order[MAX_PCP_LISTS]
+    int label_maps                      # March 2025: labelling a block maps it when the label says mapped
+    int tracks                          # the design has a protected tree: mapping is recorded
+    int flips                           # FLIP_* below
+    int zero_block                      # a flip S -> N zeroes the block
+    int explicit_maps                   # sound: every relabel across mappings maps or unmaps
+    int lazy_unmap                      # reserved for designs that unmap ahead of need
+    int noblock_flags_kept              # sound: may-block is decided by gfp, not by recomputed flags
+    int flip_cma                        # a flip may take CMA blocks (September as posted)
+
+cdef enum:
+    FLIPS_NONE = 0
+    FLIPS_MARCH = 1         # S -> N by claim, N -> S by the unmap step
+    FLIPS_SEPTEMBER = 2     # both ways by __rmqueue of the other sensitivity
+
+cdef struct kernel_t:
+    int free_high_needs_high_min
+    int pcp_bulk_in_batches
+    int pcp_refill_highatomic
+    int reserve_highatomic_from_pcp
+    int free_contig_by_page
+    int slowpath_always_retries
+    int isolate_is_bit
+    int defrag_mode_retry
+
+cdef struct pcplist_t:
+    uint32_t head
+    uint32_t tail
+
+cdef struct pcp_t:
+    # struct per_cpu_pages (include/linux/mmzone.h)
+    int64_t count
+    int64_t high
+    int64_t high_min
+    int64_t high_max
+    int64_t batch
+    int64_t alloc_factor
+    int64_t free_count
+    int64_t flags           # 1 PCPF_PREV_FREE_HIGH_ORDER, 2 PCPF_FREE_HIGH_BATCH
+    int64_t expire
+    pcplist_t lists[MAX_PCP_LISTS]
+
+cdef struct vmdiff_t:
+    # one CPU's unfolded differences of the zone's counters (vm_stat_diff)
+    int64_t free
+    int64_t cma
+
+cdef struct event_t:
+    # a block's mapping or type changed; the recorded runs' event rows have this shape
+    uint64_t op
+    uint8_t kind            # 1 map, 2 unmap, 3 leaves its mapped label without unmap, 4 other type change
+    uint8_t ctx
+    uint8_t old_ft
+    uint8_t new_ft
+    uint32_t frame
+    uint32_t nr
+    uint32_t aux
+
+cdef struct stats_t:
+    # counted on slow paths only
+    uint64_t flips_s2n
+    uint64_t flips_n2s
+    uint64_t blocks_mapped
+    uint64_t blocks_unmapped
+    uint64_t pages_zeroed
+    uint64_t extfrag_events
+    uint64_t extfrag_fragmenting
+    uint64_t extfrag_severe
+    uint64_t claims_whole
+    uint64_t claims_partial
+    uint64_t claims_refused
+    uint64_t steals
+    uint64_t boosts
+    uint64_t noblock_refusals
+    uint64_t fail_watermark
+    uint64_t fail_no_memory
+    uint64_t fail_fragmentation
+    uint64_t fail_starvation
+    uint64_t fail_noblock
+    uint64_t stranded_max
+    uint64_t pool_refills
+    uint64_t pool_refill_pages
+    uint64_t pool_shrinks
+    uint64_t pool_hits
+    uint64_t exposures          # allocations whose mapping was wrong when handed out, and pages a flip exposed
+    uint64_t exposed_now        # live sensitive pages that are mapped
+    uint64_t hidden_now         # live nonsensitive pages that are not mapped
+    uint64_t stale_exposed      # pages mapped while they still held sensitive data
+    uint64_t flush_allocs       # allocations that had to wait for a flush
+    uint64_t slowpath
+    uint64_t pcp_refills
+    uint64_t pcp_bulk_frees
+    uint64_t reserves
+    uint64_t unreserves
+    uint64_t retypes
+
+cdef struct zone_t:
+    # geometry
+    uint64_t base_pfn           # pfn of frame 0, a multiple of 1 << max_order
+    uint32_t first              # first frame of the zone proper
+    uint32_t nframes            # one past its last frame
+    uint32_t nblocks
+    uint32_t first_block
+    int pageblock_order
+    int max_order
+    uint32_t pageblock_pages
+    int zone_idx
+    int nid
+    # arrays
+    link_t *links
+    uint8_t *state
+    uint8_t *pbtype             # effective freetype
+    uint8_t *pbbase             # freetype under ISOLATE
+    uint8_t *pbmapped           # 1: the pageblock is present in the protected tree
+    uint8_t *dirty              # bit per frame: holds sensitive data; NULL when not tracked
+    size_t arrays_bytes
+    # free lists
+    uint32_t nonempty[MAX_FREETYPES]
+    freelist_t lists[MAX_ORDERS][MAX_FREETYPES]
+    # counters and limits
+    int64_t nr_free
+    int64_t nr_free_cma
+    int64_t nr_free_highatomic
+    int64_t nr_reserved_highatomic
+    int64_t managed
+    int64_t present
+    int64_t cma_pages
+    int64_t nr_isolate_blocks
+    int64_t wmark[4]
+    int64_t lowmem_reserve[MAX_ZONE_INDEX]
+    int64_t boost
+    int64_t boost_factor
+    int64_t stat_threshold
+    int64_t pcp_batch_scale_max
+    int below_high
+    int freed_whole             # scratch: a free made a whole block (designs that give back)
+    int ncpus
+    pcp_t *pcps                 # one a CPU, NULL: bypassed
+    vmdiff_t *diffs
+    vmdiff_t *diff              # this CPU's
+    # shared by the machine's zones
+    design_t *design
+    kernel_t *kernel
+    stats_t *stats
+    physmap_t *physmap
+    int check_mapping
+    # event log (recorded runs, audits); off when events is NULL
+    event_t *events
+    size_t nevents
+    size_t events_room
+    uint64_t now
+
+
+cdef inline uint32_t block_of(const zone_t *z, uint32_t frame) noexcept nogil:
+    return frame >> z.pageblock_order
+
+
+# ---------------------------------------------------------------- counters
+
+cdef inline void mod_free(zone_t *z, int64_t n) noexcept nogil:
+    # __mod_zone_page_state: the per-CPU difference is folded when it leaves [-t, t].
+    cdef int64_t d = z.diff.free + n
+    if d > z.stat_threshold or -d > z.stat_threshold:
+        z.nr_free += d
+        d = 0
+    z.diff.free = d
+
+
+cdef inline void account_freepages(zone_t *z, int ft, int64_t n) noexcept nogil:
+    # account_freepages: ISOLATE counts for nothing, CMA and HIGHATOMIC have counters beside.
+    cdef int mt = z.design.mt[ft]
+    cdef int64_t d
+    if mt <= MIGRATE_RECLAIMABLE:
+        mod_free(z, n)
+        return
+    if mt == MIGRATE_ISOLATE:
+        return
+    mod_free(z, n)
+    if mt == MIGRATE_HIGHATOMIC:
+        z.nr_free_highatomic += n
+    elif mt == MIGRATE_CMA:
+        d = z.diff.cma + n
+        if d > z.stat_threshold or -d > z.stat_threshold:
+            z.nr_free_cma += d
+            d = 0
+        z.diff.cma = d
+
+
+# ---------------------------------------------------------------- free lists
+
+cdef inline void list_add(zone_t *z, uint32_t frame, int order, int ft) noexcept nogil:
+    cdef freelist_t *l = &z.lists[order][ft]
+    cdef uint32_t head = l.head
+    z.state[frame] = <uint8_t>(FREE | order)
+    z.links[frame].next = head
+    z.links[frame].prev = NIL
+    if head != NIL:
+        z.links[head].prev = frame
+    else:
+        l.tail = frame
+        z.nonempty[ft] |= 1u << order
+    l.head = frame
+    l.count += 1
+
+
+cdef inline void list_add_tail(zone_t *z, uint32_t frame, int order, int ft) noexcept nogil:
+    cdef freelist_t *l = &z.lists[order][ft]
+    cdef uint32_t tail = l.tail
+    z.state[frame] = <uint8_t>(FREE | order)
+    z.links[frame].next = NIL
+    z.links[frame].prev = tail
+    if tail != NIL:
+        z.links[tail].next = frame
+    else:
+        l.head = frame
+        z.nonempty[ft] |= 1u << order
+    l.tail = frame
+    l.count += 1
+
+
+cdef inline void list_del(zone_t *z, uint32_t frame, int order, int ft) noexcept nogil:
+    cdef freelist_t *l = &z.lists[order][ft]
+    cdef uint32_t nxt = z.links[frame].next
+    cdef uint32_t prv = z.links[frame].prev
+    z.state[frame] = TAIL
+    if prv != NIL:
+        z.links[prv].next = nxt
+    else:
+        l.head = nxt
+    if nxt != NIL:
+        z.links[nxt].prev = prv
+    else:
+        l.tail = prv
+    l.count -= 1
+    if l.count == 0:
+        z.nonempty[ft] &= ~(1u << order)
+
+
+cdef inline void expand(zone_t *z, uint32_t frame, int low, int high, int ft) noexcept nogil:
+    # mm/page_alloc.c expand(): the upper halves go to the heads of the lists.
+    while high > low:
+        high -= 1
+        list_add(z, frame + (1u << high), high, ft)
+
+
+cdef extern from *:
+    """
+    #define asi_pa_prefetchw(p) __builtin_prefetch((p), 1)
+    """
+    int ctz "__builtin_ctz"(unsigned int) noexcept nogil
+    void prefetchw "asi_pa_prefetchw"(const void *) noexcept nogil
+
+
+cdef inline uint32_t rmqueue_smallest(zone_t *z, int order, int ft) noexcept nogil:
+    # __rmqueue_smallest(): first non-empty list from `order` up, its head, split within the type.
+    cdef uint32_t orders = z.nonempty[ft] >> order
+    cdef uint32_t frame
+    cdef int high
+    if orders == 0:
+        return NIL
+    high = order + ctz(orders)
+    frame = z.lists[high][ft].head
+    list_del(z, frame, high, ft)
+    expand(z, frame, order, high, ft)
+    account_freepages(z, ft, -(<int64_t>1 << order))
+    return frame
+
+
+cdef inline void set_block_type(zone_t *z, uint32_t block, int ft, int ctx) noexcept nogil:
+    # set_pageblock_migratetype(); designs with a protected tree look at what that means for it.
+    if z.design.tracks:
+        block_retyped(z, block, ft, ctx)
+    z.pbtype[block] = <uint8_t>ft
+    z.pbbase[block] = <uint8_t>ft
+
+
+cdef inline void free_one(zone_t *z, uint32_t frame, int order, int ft, bint to_tail) noexcept nogil:
+    # __free_one_page(): merge upwards, then insert at head, or at tail when a further merge is likely.
+    cdef uint8_t *state = z.state
+    cdef uint32_t buddy, parent, b
+    cdef int buddy_ft
+    account_freepages(z, ft, <int64_t>1 << order)
+    while order < z.max_order:
+        buddy = frame ^ (1u << order)
+        if state[buddy] != <uint8_t>(FREE | order):
+            break
+        buddy_ft = ft
+        if order >= z.pageblock_order:
+            buddy_ft = z.pbtype[block_of(z, buddy)]
+            if buddy_ft != ft and not (z.design.mergeable[ft] >> buddy_ft) & 1:
+                break
+        list_del(z, buddy, order, buddy_ft)
+        if buddy_ft != ft:
+            for b in range(block_of(z, buddy), block_of(z, buddy + (1u << order))):
+                set_block_type(z, b, ft, CTX_MERGE)
+        frame &= buddy
+        order += 1
+    if not to_tail and order < z.max_order - 1:
+        # buddy_merge_likely(): the buddy of the parent is free at its order.
+        parent = frame & ~(1u << order)
+        to_tail = state[parent ^ (1u << (order + 1))] == <uint8_t>(FREE | (order + 1))
+    if to_tail:
+        list_add_tail(z, frame, order, ft)
+    else:
+        list_add(z, frame, order, ft)
+
+
+cdef inline void free_to_buddy(zone_t *z, uint32_t frame, int order) noexcept nogil:
+    # free_one_page() / split_large_buddy(): pieces of at most a pageblock, each under its own type.
+    cdef uint32_t end = frame + (1u << order)
+    z.state[frame] = TAIL
+    if order > z.pageblock_order:
+        order = z.pageblock_order
+    while frame < end:
+        free_one(z, frame, order, z.pbtype[block_of(z, frame)], False)
+        frame += 1u << order
+
+
+# ---------------------------------------------------------------- watermarks
+
+cdef inline int64_t zone_unusable_free(zone_t *z, int order, uint32_t flags) noexcept nogil:
+    # __zone_watermark_unusable_free()
+    cdef int64_t unusable = (<int64_t>1 << order) - 1
+    if not flags & (ALLOC_NON_BLOCK | ALLOC_MIN_RESERVE | ALLOC_HIGHATOMIC | ALLOC_OOM):
+        unusable += z.nr_free_highatomic
+    if not flags & ALLOC_CMA and z.nr_free_cma > 0:
+        unusable += z.nr_free_cma
+    return unusable
+
+
+cdef inline bint zone_watermark_fast(zone_t *z, int order, int64_t mark, int zone_idx,
+                                     uint32_t flags) noexcept nogil:
+    # zone_watermark_fast(): order 0 without the walk, everything else the full test.
+    cdef int64_t nr_free = z.nr_free if z.nr_free > 0 else 0
+    cdef int64_t unusable
+    if order == 0:
+        unusable = zone_unusable_free(z, 0, flags)
+        if nr_free - (unusable if unusable < nr_free else nr_free) > mark + z.lowmem_reserve[zone_idx]:
+            return True
+    if zone_watermark_ok(z, order, mark, zone_idx, flags):
+        return True
+    if order == 0 and flags & ALLOC_MIN_RESERVE and z.boost and flags & WMARK_MASK == WMARK_MIN:
+        return zone_watermark_ok(z, 0, z.wmark[WMARK_MIN], zone_idx, flags)
+    return False
+
+
+# ---------------------------------------------------------------- cold paths, in _core.pyx
+
+cdef bint zone_watermark_ok(zone_t *z, int order, int64_t mark, int zone_idx,
+                            uint32_t flags) noexcept nogil
+
+cdef uint32_t block_live(zone_t *z, uint32_t block) noexcept nogil
+cdef void block_retyped(zone_t *z, uint32_t block, int ft, int ctx) noexcept nogil
+cdef void block_map(zone_t *z, uint32_t block, int ctx) noexcept nogil
+cdef void block_unmap(zone_t *z, uint32_t block, int ctx, bint flush) noexcept nogil
+cdef void block_zero(zone_t *z, uint32_t block) noexcept nogil
+cdef uint32_t rmqueue_claim(zone_t *z, int order, int ft, uint32_t flags) noexcept nogil
+cdef uint32_t rmqueue_steal(zone_t *z, int order, int ft) noexcept nogil
+cdef uint32_t rmqueue(zone_t *z, int order, int ft, uint32_t flags, int *mode) noexcept nogil
+cdef uint32_t rmqueue_flip(zone_t *z, int order, int ft, uint32_t flags) noexcept nogil
+cdef uint32_t move_freepages(zone_t *z, uint32_t block, int old_ft, int new_ft) noexcept nogil
+cdef void reserve_highatomic(zone_t *z, uint32_t frame, int order, int ft) noexcept nogil
+cdef bint unreserve_highatomic(zone_t *z, int ft, bint force) noexcept nogil
+cdef const char *zone_verify(zone_t *z, uint64_t *where) noexcept nogil
+
+cdef int zone_init(zone_t *z, uint64_t start_pfn, uint64_t end_pfn, int pageblock_order,
+                   int max_order, int ncpus) except -1
+cdef void zone_destroy(zone_t *z) noexcept nogil
+cdef void zone_release_range(zone_t *z, uint32_t frame, uint32_t end) noexcept nogil
+
+cdef class Zone:
+    cdef zone_t z
+    cdef public object spec
