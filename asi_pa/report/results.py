@@ -1,0 +1,166 @@
+"""Results on disk: checked against the schema, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, cast
+
+__all__ = ["SCHEMA", "load_schema", "read_json", "validate", "write_atomic", "write_json"]
+
+#: The schema's name; a result that says otherwise is refused.
+SCHEMA = "asi_pa.compare/1"
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "null": (type(None),),
+}
+
+
+def load_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a result, as shipped in ``compare-1.schema.json``."""
+    text = (files("asi_pa.report") / "compare-1.schema.json").read_text(encoding="utf-8")
+    return cast(dict[str, Any], json.loads(text))
+
+
+def validate(result: Any) -> None:
+    """Raise ValueError, naming the place and the value, if ``result`` is not of the schema.
+
+    Understands what our schema uses: type, const, enum, minimum, properties, required,
+    additionalProperties, items, minItems, maxItems, anyOf and $ref into $defs.
+    """
+    schema = load_schema()
+    for problem in _problems(result, schema, schema, "result"):
+        raise ValueError(problem)
+
+
+def _problems(node: Any, rule: Mapping[str, Any], root: Mapping[str, Any], where: str) -> Iterator[str]:
+    if "$ref" in rule:
+        rule = root["$defs"][rule["$ref"].removeprefix("#/$defs/")]
+    if "anyOf" in rule:
+        found = [list(_problems(node, option, root, where)) for option in rule["anyOf"]]
+        if all(found):
+            yield found[0][0]
+        return
+    if "const" in rule and node != rule["const"]:
+        yield f"{where}: {_short(node)} instead of {rule['const']!r}"
+        return
+    if "enum" in rule and node not in rule["enum"]:
+        yield f"{where}: {_short(node)} is none of {rule['enum']}"
+        return
+    names = rule.get("type", [])
+    names = [names] if isinstance(names, str) else names
+    if names and not any(_is(node, name) for name in names):
+        yield f"{where}: {_short(node)} is not of type {' or '.join(names)}"
+        return
+    if "minimum" in rule and isinstance(node, (int, float)) and node < rule["minimum"]:
+        yield f"{where}: {node} is below {rule['minimum']}"
+    if isinstance(node, dict):
+        yield from _object_problems(node, rule, root, where)
+    elif isinstance(node, list):
+        if not rule.get("minItems", 0) <= len(node) <= rule.get("maxItems", len(node)):
+            yield f"{where}: {len(node)} items"
+        if "items" in rule:
+            for index, item in enumerate(node):
+                yield from _problems(item, rule["items"], root, f"{where}[{index}]")
+
+
+def _object_problems(
+    node: dict[str, Any], rule: Mapping[str, Any], root: Mapping[str, Any], where: str
+) -> Iterator[str]:
+    for key in rule.get("required", ()):
+        if key not in node:
+            yield f"{where}: {key!r} is missing"
+    known, others = rule.get("properties", {}), rule.get("additionalProperties", True)
+    for key, value in node.items():
+        if key in known:
+            yield from _problems(value, known[key], root, f"{where}.{key}")
+        elif others is False:
+            yield f"{where}: unknown key {key!r}"
+        elif isinstance(others, dict):
+            yield from _problems(value, others, root, f"{where}.{key}")
+
+
+def _is(node: Any, name: str) -> bool:
+    return isinstance(node, _TYPES[name]) and (name == "boolean" or not isinstance(node, bool))
+
+
+def _short(node: Any) -> str:
+    text = repr(node)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """A result from a file that :func:`write_json` or ``compare --json`` made.
+
+    Raises OSError if it cannot be read, ValueError naming the file if it is no such result.
+    """
+    try:
+        result = json.loads(Path(path).read_text(encoding="utf-8"))
+        validate(result)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    return cast(dict[str, Any], result)
+
+
+def write_json(result: Mapping[str, Any], path: str | Path) -> None:
+    """Write a result, checked against the schema, as UTF-8 JSON; lists of numbers stay on one line.
+
+    numpy scalars and arrays become numbers and lists.  Raises ValueError, and writes nothing, if the
+    result is not of the schema or holds a number that JSON lacks (NaN, infinity).
+    """
+    plain = json.loads(json.dumps(result, default=_plain, allow_nan=False))
+    validate(plain)
+    write_atomic(path, _dump(plain) + "\n")
+
+
+def _plain(node: Any) -> Any:
+    if hasattr(node, "tolist"):
+        return node.tolist()
+    raise ValueError(f"a result cannot hold {_short(node)} of type {type(node).__name__}")
+
+
+def _dump(node: Any, indent: str = "") -> str:
+    """JSON with one key a line, and every list without objects in it on a single line."""
+    inner = indent + " "
+    if isinstance(node, dict) and node:
+        rows = [f"{inner}{json.dumps(k, ensure_ascii=False)}: {_dump(v, inner)}" for k, v in node.items()]
+        return "{\n" + ",\n".join(rows) + f"\n{indent}}}"
+    if isinstance(node, list) and any(isinstance(item, (dict, list)) for item in node):
+        return "[\n" + ",\n".join(inner + _dump(item, inner) for item in node) + f"\n{indent}]"
+    return json.dumps(node, ensure_ascii=False, separators=(",", ":"))
+
+
+def write_atomic(path: str | Path, text: str) -> None:
+    """Write a text file so that ``path`` holds either all of it or what was there before.
+
+    The text goes to a temporary file in the same directory, which replaces ``path`` at the end and
+    is removed on any error, Ctrl-C included.  A path that is no regular file (``/dev/stdout``, a
+    pipe) is written to directly.
+    """
+    target = Path(path)
+    if target.exists() and not target.is_file():
+        with target.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+        return
+    target = target.resolve()
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(name, 0o666 & ~mask)
+        os.replace(name, target)
+    except BaseException:
+        os.unlink(name)
+        raise
