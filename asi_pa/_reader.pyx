@@ -1,0 +1,518 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""A scanner for the lines that perf script, trace-cmd report and ftrace print for kmem:mm_page_*.
+
+All of them have the same spine, found from the first ``[`` that fits::
+
+    COMM-PID or COMM PID or COMM PID/TID   [CPU]  flags?  SECONDS.FRACTION:  kmem:?mm_page_NAME:  key=value ...
+
+What is no such line (comments, LOST, other events, nonsense) is handed to Python, which knows what to do.
+Command names and gfp texts become indices when first seen.
+"""
+
+from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memchr, memcmp, memcpy
+
+import numpy as np
+
+cdef enum:
+    LINE_EVENT = 0
+    LINE_OTHER = 1
+    BAD_PFN = 2
+    BAD_ORDER = 3
+    BAD_TYPE = 4
+    BAD_FIELD = 5
+    BAD_CPU = 6
+    TOO_MANY = 7
+    NO_MEMORY = 8
+
+REASONS = {
+    BAD_PFN: "no usable pfn", BAD_ORDER: "no usable order", BAD_TYPE: "no usable migratetype",
+    BAD_FIELD: "a field is missing or not understood", BAD_CPU: "cpu number above 255",
+    TOO_MANY: "more than 65535 different command names or gfp texts",
+}
+
+cdef enum:
+    ALLOC = 0
+    FREE = 1
+    FREE_BATCHED = 2
+    ZONE_LOCKED = 3
+    PCPU_DRAIN = 4
+    EXTFRAG = 5
+
+cdef uint32_t NO_PFN = 0xFFFFFFFF
+EXT_ROW = np.dtype(
+    [("event", "<u8"), ("alloc_order", "u1"), ("fallback_order", "u1"), ("alloc_mt", "i1"), ("fallback_mt", "i1"),
+     ("change_ownership", "u1"), ("pad", "u1", 3)]
+)
+
+COLUMNS = (("time_ns", "u8"), ("cpu", "u1"), ("kind", "u1"), ("pfn", "u4"), ("order", "u1"), ("migratetype", "i1"),
+           ("gfp", "u2"), ("comm", "u2"))
+
+cdef struct ext_t:
+    uint64_t event
+    uint8_t alloc_order
+    uint8_t fallback_order
+    int8_t alloc_mt
+    int8_t fallback_mt
+    uint8_t change_ownership
+    uint8_t pad[3]
+
+cdef struct text_t:
+    char *data
+    uint32_t length
+    uint32_t mixed
+    uint64_t line
+
+cdef struct intern_t:
+    text_t *texts
+    uint32_t *table
+    uint32_t count
+    uint32_t last
+
+cdef enum:
+    TABLE = 1 << 17
+
+cdef struct fields_t:
+    uint64_t pfn, order, mt, alloc_order, fallback_order, alloc_mt, fallback_mt, ownership
+    bint has_pfn, has_order, has_mt, has_fallback, no_page
+    const char *gfp
+    uint32_t gfp_length
+
+cdef inline uint32_t mix(const char *data, uint32_t length) noexcept nogil:
+    cdef uint64_t value = length
+    cdef uint64_t word
+    cdef uint32_t i = 0
+    while i + 8 <= length:
+        memcpy(&word, data + i, 8)
+        value = (value ^ word) * <uint64_t>0x9E3779B97F4A7C15
+        value ^= value >> 29
+        i += 8
+    word = 0
+    memcpy(&word, data + i, length - i)
+    value = (value ^ word) * <uint64_t>0x9E3779B97F4A7C15
+    return <uint32_t>(value >> 32)
+
+cdef int intern_find(intern_t *table, const char *data, uint32_t length, uint64_t line, uint16_t *index) noexcept nogil:
+    cdef text_t *text
+    cdef uint32_t mixed, at
+    if table.count:
+        text = &table.texts[table.last]
+        if text.length == length and memcmp(text.data, data, length) == 0:
+            index[0] = <uint16_t>table.last
+            return LINE_EVENT
+    mixed = mix(data, length)
+    at = mixed & (TABLE - 1)
+    while table.table[at]:
+        text = &table.texts[table.table[at] - 1]
+        if text.mixed == mixed and text.length == length and memcmp(text.data, data, length) == 0:
+            table.last = table.table[at] - 1
+            index[0] = <uint16_t>table.last
+            return LINE_EVENT
+        at = (at + 1) & (TABLE - 1)
+    if table.count == 0xFFFF:
+        return TOO_MANY
+    text = &table.texts[table.count]
+    text.data = <char *>malloc(length + 1)
+    if text.data == NULL:
+        return NO_MEMORY
+    memcpy(text.data, data, length)
+    text.length = length
+    text.mixed = mixed
+    text.line = line
+    table.last = table.count
+    index[0] = <uint16_t>table.count
+    table.count += 1
+    table.table[at] = table.count
+    return LINE_EVENT
+
+cdef inline const char *number(const char *at, const char *end, uint64_t *value) noexcept nogil:
+    """Decimal or 0x hex digits at ``at``; returns what follows them, NULL if there are none or too many."""
+    cdef uint64_t result = 0
+    cdef const char *start
+    cdef uint8_t digit
+    if at + 2 < end and at[0] == c"0" and (at[1] == c"x" or at[1] == c"X"):
+        at += 2
+        start = at
+        while at < end:
+            digit = <uint8_t>at[0]
+            if c"0" <= digit <= c"9":
+                digit -= c"0"
+            elif c"a" <= (digit | 32) <= c"f":
+                digit = (digit | 32) - c"a" + 10
+            else:
+                break
+            result = result << 4 | digit
+            at += 1
+        if at == start or at - start > 16:
+            return NULL
+    else:
+        start = at
+        while at < end and c"0" <= at[0] <= c"9":
+            result = result * 10 + <uint8_t>(at[0] - c"0")
+            at += 1
+        if at == start or at - start > 19:
+            return NULL
+    value[0] = result
+    return at
+
+
+cdef class Reader:
+    """Scans chunks of text into event columns."""
+
+    cdef intern_t comm_names, gfp_texts
+    cdef uint64_t first_ns, rows_before
+    cdef bint started
+    cdef readonly uint64_t line
+    """Lines seen so far, this one included."""
+    cdef int64_t capacity
+    cdef uint64_t *c_time
+    cdef uint8_t *c_cpu
+    cdef uint8_t *c_kind
+    cdef uint32_t *c_pfn
+    cdef uint8_t *c_order
+    cdef int8_t *c_mt
+    cdef uint16_t *c_gfp
+    cdef uint16_t *c_comm
+    cdef object columns, ext_rows
+    cdef ext_t *ext
+    cdef int64_t ext_count, ext_capacity
+
+    def __cinit__(self):
+        self.comm_names.texts = <text_t *>calloc(0x10000, sizeof(text_t))
+        self.comm_names.table = <uint32_t *>calloc(TABLE, sizeof(uint32_t))
+        self.gfp_texts.texts = <text_t *>calloc(0x10000, sizeof(text_t))
+        self.gfp_texts.table = <uint32_t *>calloc(TABLE, sizeof(uint32_t))
+        if (self.comm_names.texts == NULL or self.comm_names.table == NULL or self.gfp_texts.texts == NULL
+                or self.gfp_texts.table == NULL):
+            raise MemoryError
+
+    def __dealloc__(self):
+        cdef uint32_t i
+        if self.comm_names.texts != NULL:
+            for i in range(self.comm_names.count):
+                free(self.comm_names.texts[i].data)
+        if self.gfp_texts.texts != NULL:
+            for i in range(self.gfp_texts.count):
+                free(self.gfp_texts.texts[i].data)
+        free(self.comm_names.texts)
+        free(self.comm_names.table)
+        free(self.gfp_texts.texts)
+        free(self.gfp_texts.table)
+        free(self.ext)
+
+    def feed(self, const uint8_t[::1] data, Py_ssize_t start):
+        """Scan whole lines of ``data`` from ``start`` on.
+
+        Stops after the last complete line or at one it does not know.  Returns (columns as a dict of arrays that the next call overwrites, `EXT_ROW`[k],
+        where it stopped, reason): reason 0 at the end, 1 for a line that is no kmem:mm_page event, otherwise a key of
+        `REASONS`.  The line itself is ``data[stop:]`` up to its end, its number ``line + 1``; `skip` goes past it.
+        """
+        cdef int64_t size = data.shape[0] - start
+        cdef int64_t rows = 0
+        cdef int code = LINE_EVENT
+        cdef const char *begin
+        cdef const char *at
+        cdef const char *end
+        cdef const char *stop
+        # The shortest line that can be an event has more than 32 characters.
+        self._columns(size // 32 + 1)
+        self.ext_count = 0
+        if size > 0:
+            begin = <const char *>&data[0]
+            at = begin + start
+            end = begin + data.shape[0]
+            with nogil:
+                while at < end:
+                    stop = <const char *>memchr(at, c"\n", end - at)
+                    if stop == NULL:
+                        break
+                    code = self._line(at, stop, rows)
+                    if code != LINE_EVENT:
+                        break
+                    self.line += 1
+                    rows += 1
+                    at = stop + 1
+            start = at - begin
+        if code == NO_MEMORY:
+            raise MemoryError
+        self.rows_before += rows
+        ext = np.empty(self.ext_count, EXT_ROW)
+        cdef uint8_t[::1] target = ext.view(np.uint8)
+        if self.ext_count:
+            memcpy(&target[0], self.ext, self.ext_count * sizeof(ext_t))
+        return {name: column[:rows] for name, column in self.columns.items()}, ext, start, code
+
+    def skip(self):
+        """Count a line that Python dealt with."""
+        self.line += 1
+
+    def comms(self):
+        """Command names by index."""
+        return [self.comm_names.texts[i].data[: self.comm_names.texts[i].length].decode("utf-8", "backslashreplace")
+                for i in range(self.comm_names.count)]
+
+    def gfps(self):
+        """(gfp text, number of the line where it was first seen) by index."""
+        return [(self.gfp_texts.texts[i].data[: self.gfp_texts.texts[i].length].decode("utf-8", "backslashreplace"),
+                 int(self.gfp_texts.texts[i].line)) for i in range(self.gfp_texts.count)]
+
+    cdef _columns(self, int64_t rows):
+        if self.columns is not None and rows <= self.capacity:
+            return
+        self.capacity = rows
+        self.columns = {name: np.empty(rows, dtype) for name, dtype in COLUMNS}
+        cdef uint64_t[::1] time_ns = self.columns["time_ns"]
+        cdef uint8_t[::1] cpu = self.columns["cpu"]
+        cdef uint8_t[::1] kind = self.columns["kind"]
+        cdef uint32_t[::1] pfn = self.columns["pfn"]
+        cdef uint8_t[::1] order = self.columns["order"]
+        cdef int8_t[::1] migratetype = self.columns["migratetype"]
+        cdef uint16_t[::1] gfp = self.columns["gfp"]
+        cdef uint16_t[::1] comm = self.columns["comm"]
+        self.c_time = &time_ns[0]
+        self.c_cpu = &cpu[0]
+        self.c_kind = &kind[0]
+        self.c_pfn = &pfn[0]
+        self.c_order = &order[0]
+        self.c_mt = &migratetype[0]
+        self.c_gfp = &gfp[0]
+        self.c_comm = &comm[0]
+
+    cdef int _line(self, const char *begin, const char *end, int64_t row) noexcept nogil:
+        cdef const char *at = begin
+        cdef const char *bracket
+        cdef const char *after
+        cdef uint64_t cpu = 0, seconds = 0, fraction = 0
+        cdef int digits
+        cdef uint8_t kind
+        while True:
+            bracket = <const char *>memchr(at, c"[", end - at)
+            if bracket == NULL:
+                return LINE_OTHER
+            at = bracket + 1
+            after = number(at, end, &cpu)
+            if after == NULL or after == end or after[0] != c"]":
+                continue
+            after += 1
+            while after < end and after[0] == c" ":
+                after += 1
+            if after < end and not c"0" <= after[0] <= c"9":
+                # ftrace: irqs-off, need-resched, ...
+                while after < end and after[0] != c" ":
+                    after += 1
+                while after < end and after[0] == c" ":
+                    after += 1
+            after = number(after, end, &seconds)
+            if after == NULL or after == end or after[0] != c".":
+                continue
+            after += 1
+            fraction = 0
+            digits = 0
+            while after < end and c"0" <= after[0] <= c"9":
+                if digits < 9:
+                    fraction = fraction * 10 + <uint8_t>(after[0] - c"0")
+                    digits += 1
+                after += 1
+            if digits == 0 or after == end or after[0] != c":":
+                continue
+            break
+        while digits < 9:
+            fraction *= 10
+            digits += 1
+        after += 1
+        while after < end and after[0] == c" ":
+            after += 1
+        if end - after > 5 and memcmp(after, b"kmem:", 5) == 0:
+            after += 5
+        if end - after < 13 or memcmp(after, b"mm_page_", 8) != 0:
+            return LINE_OTHER
+        after += 8
+        if memcmp(after, b"alloc:", 6) == 0:
+            kind = ALLOC
+            after += 6
+        elif memcmp(after, b"free:", 5) == 0:
+            kind = FREE
+            after += 5
+        elif end - after > 13 and memcmp(after, b"free_batched:", 13) == 0:
+            kind = FREE_BATCHED
+            after += 13
+        elif end - after > 18 and memcmp(after, b"alloc_zone_locked:", 18) == 0:
+            kind = ZONE_LOCKED
+            after += 18
+        elif end - after > 11 and memcmp(after, b"pcpu_drain:", 11) == 0:
+            kind = PCPU_DRAIN
+            after += 11
+        elif end - after > 14 and memcmp(after, b"alloc_extfrag:", 14) == 0:
+            kind = EXTFRAG
+            after += 14
+        else:
+            return LINE_OTHER
+        if cpu > 255:
+            return BAD_CPU
+        self.c_cpu[row] = <uint8_t>cpu
+        self.c_kind[row] = kind
+        seconds = seconds * 1000000000 + fraction
+        if not self.started:
+            self.started = True
+            self.first_ns = seconds
+        self.c_time[row] = seconds - self.first_ns if seconds > self.first_ns else 0
+        cdef int code = self._command(begin, bracket, row)
+        if code != LINE_EVENT:
+            return code
+        return self._payload(after, end, kind, row)
+
+    cdef int _command(self, const char *begin, const char *end, int64_t row) noexcept nogil:
+        """``COMM-PID``, ``COMM PID``, ``COMM PID/TID``, each perhaps with ``( TGID)``, from the right."""
+        cdef const char *digits
+        while end > begin and (end - 1)[0] == c" ":
+            end -= 1
+        if end > begin and (end - 1)[0] == c")":
+            while end > begin and (end - 1)[0] != c"(":
+                end -= 1
+            if end > begin:
+                end -= 1
+            while end > begin and (end - 1)[0] == c" ":
+                end -= 1
+        digits = end
+        while end > begin and c"0" <= (end - 1)[0] <= c"9":
+            end -= 1
+        if end > begin and end < digits and (end - 1)[0] == c"/":
+            end -= 1
+            while end > begin and c"0" <= (end - 1)[0] <= c"9":
+                end -= 1
+        if end == digits or end == begin or ((end - 1)[0] != c"-" and (end - 1)[0] != c" "):
+            return BAD_FIELD
+        end -= 1
+        while end > begin and (end - 1)[0] == c" ":
+            end -= 1
+        while begin < end and begin[0] == c" ":
+            begin += 1
+        return intern_find(&self.comm_names, begin, <uint32_t>(end - begin), self.line + 1, &self.c_comm[row])
+
+    cdef int _payload(self, const char *at, const char *end, uint8_t kind, int64_t row) noexcept nogil:
+        cdef fields_t f
+        cdef int code
+        f.has_pfn = f.has_order = f.has_mt = f.has_fallback = f.no_page = False
+        f.pfn = f.order = f.mt = f.alloc_order = f.fallback_order = f.alloc_mt = f.fallback_mt = f.ownership = 0
+        f.gfp = NULL
+        f.gfp_length = 0
+        while True:
+            while at < end and (at[0] == c" " or at[0] == c"\r"):
+                at += 1
+            if at >= end:
+                break
+            at = self._field(at, end, &f)
+            if at == NULL:
+                return BAD_FIELD
+        if not f.has_pfn:
+            return BAD_PFN
+        if kind == ALLOC and (f.no_page or f.pfn == <uint64_t>-1 or f.pfn == NO_PFN):
+            f.pfn = NO_PFN
+        elif f.pfn >= NO_PFN:
+            return BAD_PFN
+        if kind == FREE_BATCHED and not f.has_order:
+            f.order = 0
+        elif not f.has_order and kind != EXTFRAG:
+            return BAD_ORDER
+        if f.order > 31 or f.alloc_order > 31 or f.fallback_order > 31:
+            return BAD_ORDER
+        if f.mt > 127 or f.alloc_mt > 127 or f.fallback_mt > 127:
+            return BAD_TYPE
+        self.c_pfn[row] = <uint32_t>f.pfn
+        self.c_order[row] = <uint8_t>(f.fallback_order if kind == EXTFRAG else f.order)
+        self.c_mt[row] = <int8_t>f.mt if f.has_mt else -1
+        self.c_gfp[row] = 0
+        if kind == ALLOC:
+            if f.gfp == NULL:
+                return BAD_FIELD
+            code = intern_find(&self.gfp_texts, f.gfp, f.gfp_length, self.line + 1, &self.c_gfp[row])
+            if code != LINE_EVENT:
+                return code
+        if kind == EXTFRAG:
+            if not f.has_fallback:
+                return BAD_FIELD
+            self.c_mt[row] = <int8_t>f.alloc_mt
+            return self._extfrag(&f, row)
+        return LINE_EVENT
+
+    cdef int _extfrag(self, fields_t *f, int64_t row) noexcept nogil:
+        cdef ext_t *ext
+        cdef void *grown
+        if self.ext_count == self.ext_capacity:
+            grown = realloc(self.ext, (2 * self.ext_capacity + 64) * sizeof(ext_t))
+            if grown == NULL:
+                return NO_MEMORY
+            self.ext = <ext_t *>grown
+            self.ext_capacity = 2 * self.ext_capacity + 64
+        ext = &self.ext[self.ext_count]
+        self.ext_count += 1
+        ext.event = self.rows_before + row
+        ext.alloc_order = <uint8_t>f.alloc_order
+        ext.fallback_order = <uint8_t>f.fallback_order
+        ext.alloc_mt = <int8_t>f.alloc_mt
+        ext.fallback_mt = <int8_t>f.fallback_mt
+        ext.change_ownership = f.ownership != 0
+        ext.pad[0] = ext.pad[1] = ext.pad[2] = 0
+        return LINE_EVENT
+
+    cdef inline const char *_field(self, const char *at, const char *end, fields_t *f) noexcept nogil:
+        """One ``key=value``; returns what follows it, NULL if it is none."""
+        cdef const char *stop
+        cdef uint64_t value = 0
+        cdef int64_t left = end - at
+        if left > 4 and memcmp(at, b"pfn=", 4) == 0:
+            f.has_pfn = True
+            if at[4] == c"-":
+                stop = number(at + 5, end, &f.pfn)
+                f.pfn = -f.pfn
+                return stop
+            return number(at + 4, end, &f.pfn)
+        if left > 6 and memcmp(at, b"order=", 6) == 0:
+            f.has_order = True
+            return number(at + 6, end, &f.order)
+        stop = <const char *>memchr(at, c" ", left)
+        if stop == NULL:
+            stop = end
+        if left > 5 and memcmp(at, b"page=", 5) == 0:
+            # (nil), (null) or a pointer of zeros only.
+            at += 5
+            if at < stop and at[0] == c"(":
+                f.no_page = stop - at > 2 and at[1] == c"n"
+            else:
+                f.no_page = at < stop
+                while at < stop:
+                    if at[0] != c"0" and at[0] != c"x":
+                        f.no_page = False
+                        break
+                    at += 1
+            return stop
+        if left > 10 and memcmp(at, b"gfp_flags=", 10) == 0:
+            f.gfp = at + 10
+            f.gfp_length = <uint32_t>(stop - at - 10)
+            if f.gfp_length and f.gfp[f.gfp_length - 1] == c"\r":
+                f.gfp_length -= 1
+            return stop
+        if left > 12 and memcmp(at, b"migratetype=", 12) == 0:
+            f.has_mt = True
+            if at[12] == c"-":
+                f.has_mt = False
+                return stop
+            return number(at + 12, end, &f.mt)
+        if at[0] == c"(":  # ftrace -o fields: the value again, in decimal
+            return stop
+        if left > 12 and memcmp(at, b"alloc_order=", 12) == 0:
+            return number(at + 12, end, &f.alloc_order)
+        if left > 15 and memcmp(at, b"fallback_order=", 15) == 0:
+            f.has_fallback = True
+            return number(at + 15, end, &f.fallback_order)
+        if left > 18 and memcmp(at, b"alloc_migratetype=", 18) == 0:
+            return number(at + 18, end, &f.alloc_mt)
+        if left > 21 and memcmp(at, b"fallback_migratetype=", 21) == 0:
+            return number(at + 21, end, &f.fallback_mt)
+        if left > 17 and memcmp(at, b"change_ownership=", 17) == 0:
+            return number(at + 17, end, &f.ownership)
+        # Another field: percpu_refill=, pageblock_order=, fragmenting=, nid= ...
+        if memchr(at, c"=", stop - at) == NULL:
+            return NULL
+        return stop
