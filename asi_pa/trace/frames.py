@@ -132,7 +132,8 @@ def zone_frames(
     recorded = _recorded_blocks(trace, zone)
     known = _known_types(trace, shown, start, end)
     block_mt, agreement = block_types(state, flags, known, recorded, start, trace.pageblock_order)
-    counts = np.bincount(block_mt[_populated(state, start, trace.pageblock_order)], minlength=3)
+    populated = per_block(state != FRAME_HOLE, start, trace.pageblock_order) > 0
+    counts = np.bincount(block_mt[populated], minlength=3)
     notes = {
         "managed": int((~hole).sum()),
         "managed_recorded": int(zone["managed"]),
@@ -165,27 +166,28 @@ def _holes(flags: _Bytes, seen: _Bytes, missing: int) -> npt.NDArray[np.bool_]:
     return hole
 
 
+def per_block(mask: npt.NDArray[np.bool_], start: int, pageblock_order: int) -> npt.NDArray[np.int64]:
+    """How many frames of each pageblock are in ``mask``, which counts from ``start`` on."""
+    size = 1 << pageblock_order
+    lead = start % size
+    if lead or len(mask) % size:
+        padded = np.zeros(-(-(lead + len(mask)) // size) * size, bool)
+        padded[lead : lead + len(mask)] = mask
+        mask = padded
+    return np.count_nonzero(mask.reshape(-1, size), axis=1)
+
+
 def _stray_pcp(
     flags: _Bytes, stray: npt.NDArray[np.bool_], count: int, start: int, pageblock_order: int
 ) -> npt.NDArray[np.intp]:
     """``count`` of the stray frames: those likeliest to lie on a per-CPU list."""
     frames = np.flatnonzero(stray)
-    block = (frames + start) >> pageblock_order
-    block -= block[0] if len(block) else 0
-    blocks = int(block[-1]) + 1 if len(block) else 0
-    everywhere = (np.arange(len(flags)) + start) >> pageblock_order
-    everywhere -= (int(frames[0]) + start) >> pageblock_order if len(frames) else 0
-    inside = (everywhere >= 0) & (everywhere < blocks)
-    lru = np.bincount(everywhere[inside], ((flags & _LRU) != 0)[inside], minlength=blocks)
-    other = np.bincount(everywhere[inside], ((flags & (_SLAB | _PGTABLE)) != 0)[inside], minlength=blocks)
-    strays = np.bincount(block, minlength=blocks)
-    order = np.lexsort((frames, strays[block], ~(lru > other)[block]))
+    block = ((frames + start) >> pageblock_order) - (start >> pageblock_order)
+    lru = per_block((flags & _LRU) != 0, start, pageblock_order)
+    other = per_block((flags & (_SLAB | _PGTABLE)) != 0, start, pageblock_order)
+    strays = per_block(stray, start, pageblock_order)
+    order = np.lexsort((strays[block], ~(lru > other)[block]))
     return np.sort(frames[order[:count]])
-
-
-def _populated(state: _Bytes, start: int, pageblock_order: int) -> npt.NDArray[np.bool_]:
-    block = ((np.arange(len(state)) + start) >> pageblock_order) - (start >> pageblock_order)
-    return np.bincount(block, state != FRAME_HOLE) > 0
 
 
 def _recorded_blocks(trace: Trace, zone: dict[str, Any]) -> dict[str, int]:
@@ -228,11 +230,10 @@ def block_types(
     of the unmovable ones those with the most slab pages become Reclaimable until the recorded number of
     Reclaimable blocks is reached.  Returns u8[blocks] and what the majority rule got right of the known ones.
     """
-    block = ((np.arange(len(state)) + start) >> pageblock_order) - (start >> pageblock_order)
     held = state == FRAME_HELD
-    lru = np.bincount(block, held & ((flags & _LRU) != 0), minlength=len(known))
-    other = np.bincount(block, held & ((flags & _LRU) == 0), minlength=len(known))
-    slab = np.bincount(block, held & ((flags & _SLAB) != 0), minlength=len(known))
+    lru = per_block(held & ((flags & _LRU) != 0), start, pageblock_order)
+    other = per_block(held, start, pageblock_order) - lru
+    slab = per_block(held & ((flags & _SLAB) != 0), start, pageblock_order)
     majority = (lru >= other).astype(np.uint8)
     certain = known >= 0
     types = np.where(certain, known, majority).astype(np.uint8)

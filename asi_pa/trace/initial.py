@@ -85,13 +85,16 @@ class _Words:
     def classify(self, pfn: _U32, order: _U8, movable: npt.NDArray[np.bool_]) -> _U8:
         """Classes of held allocations, u8: as if they had been asked for by an unnamed command."""
         cls = np.zeros(len(pfn), np.uint8)
-        draws = draw(self.classifier.seed, pfn.astype(np.uint64) + np.uint64(1 << 40))
         for mask, kind in ((GFP_HIGHUSER_MOVABLE, movable), (GFP_KERNEL, ~movable)):
             for size in np.unique(order[kind]).tolist():
                 chosen = kind & (order == size)
                 share = self.classifier.nonsensitive(mask, "", size)
                 sensitive, nonsensitive = request_words(mask)
-                drawn = draws < np.uint64(share * 4294967296.0)
+                if 0 < share < 1:
+                    draws = draw(self.classifier.seed, pfn.astype(np.uint64) + np.uint64(1 << 40))
+                    drawn = draws < np.uint64(share * 4294967296.0)
+                else:
+                    drawn = np.full(len(pfn), share > 0)
                 for word, part in ((nonsensitive, chosen & drawn), (sensitive, chosen & ~drawn)):
                     if part.any():
                         cls[part] = self.index(word)
@@ -256,12 +259,19 @@ def _zone_spec(zone: dict[str, Any], frames: ZoneFrames, cpus: int) -> ZoneSpec:
     )
 
 
-def _all_frames(trace: Trace, freed: npt.NDArray[np.void]) -> list[tuple[dict[str, Any], ZoneFrames]]:
-    """Every recorded zone with its frames, lowest first; empty without snapshots."""
+def _frames(
+    trace: Trace, freed: npt.NDArray[np.void], *, largest: bool = False
+) -> list[tuple[dict[str, Any], ZoneFrames]]:
+    """The recorded zones with their frames, highest first; empty without snapshots.
+
+    ``largest``: only Normal, or the largest zone where there is no Normal.
+    """
     kpf = trace.kpf("start")
-    zones = recorded_zones(trace)
+    zones = recorded_zones(trace)[::-1]
     if kpf is None or not zones:
         return []
+    if largest:
+        zones = [max(zones, key=lambda zone: (zone["name"] == "Normal", zone["managed"]))]
     first, shown = first_events(trace, len(kpf))
     freed = freed[freed["pfn"] < len(kpf)]
     first[_cover(freed["pfn"].astype(np.int64), freed["order"])] = FREE
@@ -277,7 +287,7 @@ def recorded_population(
     populations in the same order, the number of slots used, and notes.  Raises ValueError for a trace without
     snapshots and for frees outside every zone.
     """
-    found = _all_frames(trace, freed)[::-1]
+    found = _frames(trace, freed)
     if not found:
         raise ValueError(f"trace {trace.name}: no snapshot of its machine, give a memory size")
     spans = [(frames.start_pfn, frames.start_pfn + len(frames.state)) for _, frames in found]
@@ -320,7 +330,7 @@ def modelled_population(
     ``peak``: most pages alive beyond those at the start; without a snapshot the default size is twice what the
     trace needs.  Returns as `recorded_population`.  Raises ValueError if what the trace frees does not fit.
     """
-    found = {frames.name: (zone, frames) for zone, frames in _all_frames(trace, freed)}
+    found = _frames(trace, freed, largest=True)
     rng = np.random.default_rng(seed)
     chunk = 1 << trace.max_page_order
     if not found:
@@ -333,10 +343,9 @@ def modelled_population(
         held, notes = _of_trace(trace, freed), {"snapshot": False}
         displaced = held
         held = held.take(np.zeros(0, np.intp))
-        block_mt = np.ones(-(-pages >> trace.pageblock_order) or 1, np.uint8)
         block_mt = np.ones(-(-pages // (1 << trace.pageblock_order)), np.uint8)
     else:
-        record, frames = found.get("Normal") or found[max(found, key=lambda name: found[name][1].managed)]
+        record, frames = found[0]
         notes = {"snapshot": True, **frames.notes}
         pages = pages or frames.managed
         held, displaced, state, block_mt, chunks = _choose(trace, frames, freed, pages, rng)
@@ -421,7 +430,6 @@ def _choose(
     flat[np.minimum(_cover(new[dropped], held.order[dropped]), spanned - 1)] = FRAME_FREE
     kept = held.take(stays)
     kept.pfn = new[stays] + base
-    mt = new_mt.reshape(-1)[: -(-spanned >> trace.pageblock_order)]
     mt = new_mt.reshape(-1)[: -(-spanned // (1 << trace.pageblock_order))]
     return kept, displaced, flat, mt, (len(chosen), len(available))
 
