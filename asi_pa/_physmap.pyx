@@ -42,6 +42,8 @@ from asi_pa.pagetable import (
     frame_of,
 )
 
+__all__ = ["TREES", "Physmap", "tree_number"]
+
 TREES = ("unrestricted", "restricted")
 
 
@@ -59,6 +61,18 @@ cdef int translate(int err) except -1:
     if err:
         raise ValueError("range outside the physmap")
     return 0
+
+
+cdef uint64_t *table_page(pgtable_t *t, uint64_t table_pfn) noexcept:
+    """The 512 entries of the table page with this pfn, which must be one of the tree's."""
+    cdef uint64_t number = table_pfn - t.table_pfn
+    if number == 0:
+        return t.pgd
+    if number <= t.pud_tables:
+        return t.pud + ((number - 1) << 9)
+    if number <= t.pud_tables + t.pmd_tables:
+        return t.pmd + ((number - 1 - t.pud_tables) << 9)
+    return t.pte + ((table_pfn - t.pte_pfn) << 9)
 
 
 cdef uint64_t held_tables(pgtable_t *t) noexcept:
@@ -138,6 +152,9 @@ cdef class Physmap:
 
     def __dealloc__(self):
         physmap_destroy(&self.pm)
+
+    def __reduce__(self):
+        raise TypeError("a Physmap cannot be pickled or copied")
 
     @staticmethod
     cdef Physmap borrow(physmap_t *p, object owner, int pageblock_order):
@@ -266,7 +283,8 @@ cdef class Physmap:
         the direct map.
         """
         cdef pgtable_t *t
-        cdef uint64_t address, entry
+        cdef uint64_t address, entry, table_pfn, index
+        cdef int level
         t = physmap_tree(self.model(), tree_number(tree))
         if not PAGE_OFFSET <= va < PAGE_OFFSET + (1 << 46):
             raise ValueError(f"address {va:#x}: not in the direct map")
@@ -275,25 +293,17 @@ cdef class Physmap:
         table_pfn = t.table_pfn
         for level in range(4, 0, -1):
             index = (address >> (3 + 9 * level)) & 511
-            entry = self._entry(t.table_pfn, table_pfn, index)
+            entry = table_page(t, table_pfn)[index]
             steps.append(WalkStep(("PTE", "PMD", "PUD", "PGD")[level - 1], table_pfn, index, entry))
             if not entry & PGT_PRESENT or entry & PGT_PSE:
                 break
             table_pfn = frame_of(entry)
         return steps
 
-    def _entry(self, root, table_pfn, index):
-        """Read one entry of the table page with this pfn."""
-        cdef pgtable_t *t = physmap_tree(self.p, root == self.p.restricted.table_pfn)
-        cdef uint64_t number = table_pfn - t.table_pfn
-        cdef uint64_t k = index
-        if number == 0:
-            return t.pgd[k]
-        if number <= t.pud_tables:
-            return t.pud[((number - 1) << 9) + k]
-        if number <= t.pud_tables + t.pmd_tables:
-            return t.pmd[((number - 1 - t.pud_tables) << 9) + k]
-        return t.pte[((table_pfn - t.pte_pfn) << 9) + k]
+    def _poke(self, uint64_t table_pfn, uint64_t slot, uint64_t entry):
+        """Overwrite one entry behind the model's back, so that tests can watch check() find it."""
+        cdef pgtable_t *t = physmap_tree(self.model(), table_pfn >= self.p.restricted.table_pfn)
+        table_page(t, table_pfn)[slot & 511] = entry
 
     def leaf_counts(self, *, tree="restricted", present=True):
         """Leaves by size, ``{"4K": n, "2M": n, "1G": n}``; with ``present=False`` all that were built."""

@@ -37,7 +37,7 @@ cdef extern from *:
 
 # ---------------------------------------------------------------------------------------------- log
 
-# A log record in the making: entries of one level, written one after another by one call.
+# A log record in the making: neighbouring entries of one level, written by one call.
 ctypedef struct run_t:
     int op
     int tree
@@ -45,6 +45,7 @@ ctypedef struct run_t:
     int level
     uint64_t pfn
     uint64_t count
+    uint64_t next               # the frame that continues the record
     bint logged
 
 
@@ -114,10 +115,11 @@ cdef inline void run_end(physmap_t *pm, run_t *run, int flush) noexcept nogil:
 
 cdef inline void run_wrote(physmap_t *pm, run_t *run, int level, uint64_t pfn,
                            uint64_t count) noexcept nogil:
-    if level != run.level:
+    if level != run.level or pfn != run.next:
         run_cut(pm, run, FLUSH_NONE)
         run.level = level
         run.pfn = pfn
+    run.next = pfn + (count << (9 * (level - 1)))
     run.count += count
     pm.counters.leaf_writes[run.tree * 4 + level] += count
 

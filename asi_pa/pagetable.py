@@ -109,8 +109,8 @@ class WalkStep(NamedTuple):
     """PGD, PUD, PMD or PTE."""
     table_pfn: int
     """The table page read."""
-    index: int
-    """0-511."""
+    slot: int
+    """Index of the entry in the table, 0-511 (pgd_index() and its kin)."""
     entry: int
     """The 64-bit entry found there."""
 
