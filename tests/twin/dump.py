@@ -1,0 +1,153 @@
+"""A zone's complete state as the int32 words of a recorded dump, and those words in words.
+
+The format is that of the recorded runs: everything after a dump's magic, position and length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from .pcp import PerCpuPages
+from .zone import Zone
+
+__all__ = ["dump_zone", "first_difference", "labelled"]
+
+_COUNTERS = (
+    "NR_FREE_PAGES",
+    "NR_FREE_CMA_PAGES",
+    "nr_reserved_highatomic",
+    "nr_free_highatomic",
+    "watermark_boost",
+    "zone flags",
+    "WMARK_MIN",
+    "WMARK_LOW",
+    "WMARK_HIGH",
+    "WMARK_PROMO",
+    "lowmem_reserve[ZONE_NORMAL]",
+    "unfolded NR_FREE_PAGES",
+    "unfolded NR_FREE_CMA_PAGES",
+    "stat_threshold",
+    "managed",
+    "cma_pages",
+    "nr_isolate_pageblock",
+    "second zone",
+)
+_PCP = ("count", "high", "high_min", "high_max", "batch", "flags", "alloc_factor", "free_count")
+_ZONE_BELOW_HIGH = 1 << 2
+_ZONE_NORMAL = 2
+
+
+def dump_zone(zone: Zone, position: int) -> npt.NDArray[np.int32]:
+    """The words for ``zone``, the ``position``-th of its machine; int32, one dimension."""
+    relative = -zone.spec.start_pfn
+    words = [
+        len(_COUNTERS),
+        zone.nr_free_pages.folded,
+        zone.nr_free_cma.folded,
+        zone.nr_reserved_highatomic,
+        zone.nr_free_highatomic,
+        zone.watermark_boost,
+        _ZONE_BELOW_HIGH * zone.below_high,
+        *zone.spec.wmark,
+        zone.spec.lowmem_reserve[_ZONE_NORMAL],
+        zone.nr_free_pages.diff[0],
+        zone.nr_free_cma.diff[0],
+        zone.nr_free_pages.threshold,
+        zone.managed,
+        sum(end - start for start, end in zone.spec.cma),
+        zone.nr_isolate_pageblock,
+        int(position > 0),
+        zone.max_page_order + 1,
+        zone.tables.count,
+    ]
+    for order, lists in enumerate(zone.free_list):
+        words.append(zone.nr_free(order))
+        for blocks in lists:
+            words.append(len(blocks))
+            words.extend(pfn + relative for pfn in blocks)
+    words.append(len(zone.block_type))
+    words.extend(
+        zone.type_of((zone.first_block + index) << zone.pageblock_order)
+        for index in range(len(zone.block_type))
+    )
+    words.extend(_pcp_words(zone.pcp[0], relative))
+    if len(zone.pcp) > 1:
+        words.append(len(zone.pcp) - 1)
+    for cpu in range(1, len(zone.pcp)):
+        words += [zone.nr_free_pages.diff[cpu], zone.nr_free_cma.diff[cpu]]
+        words.extend(_pcp_words(zone.pcp[cpu], relative))
+    return np.array(words, dtype=np.int32)
+
+
+def _pcp_words(pcp: PerCpuPages, relative: int) -> Iterator[int]:
+    yield len(_PCP)
+    yield from (pcp.count, pcp.high, pcp.high_min, pcp.high_max, pcp.batch)
+    yield pcp.prev_free_high_order + 2 * pcp.free_high_batch
+    yield from (pcp.alloc_factor, pcp.free_count)
+    yield len(pcp.lists)
+    for pages in pcp.lists:
+        yield len(pages)
+        yield from (pfn + relative for pfn in pages)
+
+
+def labelled(words: Sequence[int]) -> Iterator[tuple[str, int]]:
+    """Every word of a dump with what it says; ValueError where the dump contradicts itself."""
+    source = enumerate(words)
+
+    def take() -> int:
+        try:
+            return int(next(source)[1])
+        except StopIteration:
+            raise ValueError(f"dump of {len(words)} words ends early") from None
+
+    def fixed(names: Sequence[str], what: str) -> Iterator[tuple[str, int]]:
+        count = take()
+        if count != len(names):
+            raise ValueError(f"{what}: {count} fields where {len(names)} belong")
+        yield what, count
+        for name in names:
+            yield name, take()
+
+    def pages(name: str) -> Iterator[tuple[str, int]]:
+        count = take()
+        yield f"{name}: length", count
+        for index in range(count):
+            yield f"{name}: entry {index}", take()
+
+    def pcp(cpu: str) -> Iterator[tuple[str, int]]:
+        yield from fixed([f"{cpu} {name}" for name in _PCP], f"{cpu} fields")
+        lists = take()
+        yield f"{cpu} lists", lists
+        for index in range(lists):
+            yield from pages(f"{cpu} list {index}")
+
+    yield from fixed(_COUNTERS, "counters")
+    orders, types = take(), take()
+    yield "orders", orders
+    yield "types", types
+    for order in range(orders):
+        yield f"nr_free of order {order}", take()
+        for freetype in range(types):
+            yield from pages(f"free list of order {order}, type {freetype}")
+    yield from pages("pageblock types")
+    yield from pcp("pcp")
+    further = next(source, None)
+    if further is not None:
+        yield "further cpus", int(further[1])
+        for cpu in range(1, int(further[1]) + 1):
+            yield f"cpu {cpu} unfolded NR_FREE_PAGES", take()
+            yield f"cpu {cpu} unfolded NR_FREE_CMA_PAGES", take()
+            yield from pcp(f"cpu {cpu} pcp")
+
+
+def first_difference(expected: Sequence[int], got: Sequence[int]) -> str | None:
+    """The first word in which two dumps differ, or None."""
+    for (what, want), have in zip(labelled(expected), got, strict=False):
+        if want != int(have):
+            return f"{what}: expected {want}, got {int(have)}"
+    if len(expected) != len(got):
+        return f"length: expected {len(expected)} words, got {len(got)}"
+    return None

@@ -1,0 +1,61 @@
+"""The two engines, for tests that hold for both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from asi_pa.machine import MachineSpec, PcpSpec, ZoneSpec
+
+from .machine import Machine
+
+__all__ = ["ENGINES", "Make", "load", "require", "small_spec"]
+
+#: Machine(spec, design, kernel) of either engine.  Any: they share an interface, not a class.
+Make = Callable[..., Any]
+
+#: For ``pytest.mark.parametrize("engine", ENGINES)`` or a fixture's params.
+ENGINES = ("twin", "cython")
+
+
+def load(engine: str) -> Make:
+    """The machine class of an engine; skips the test where the compiled one was not built."""
+    if engine == "twin":
+        return Machine
+    module = pytest.importorskip("asi_pa._page_alloc", reason="the extension modules are not built")
+    make: Make = module.Machine
+    return make
+
+
+def require(machine: Any, *methods: str) -> None:
+    """Skip the test where an engine does not have these operations."""
+    for method in methods:
+        if not hasattr(machine, method):
+            pytest.skip(f"{type(machine).__module__} has no {method}()")
+
+
+def small_spec(
+    *,
+    pages: int = 128,
+    start: int = 1024,
+    pageblock_order: int = 3,
+    max_page_order: int = 4,
+    pcp: PcpSpec | None = None,
+    cpus: int = 1,
+    boost_factor: int = 0,
+    nofragment: bool = False,
+    defrag_mode: bool = False,
+    **zone: Any,
+) -> MachineSpec:
+    """One small Normal zone; further keywords go to its ZoneSpec."""
+    return MachineSpec(
+        zones=(ZoneSpec(start_pfn=start, spanned=pages, pcp=pcp, **zone),),
+        cpus=cpus,
+        pageblock_order=pageblock_order,
+        max_page_order=max_page_order,
+        watermark_boost_factor=boost_factor,
+        nofragment=nofragment,
+        defrag_mode=defrag_mode,
+    )

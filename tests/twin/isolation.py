@@ -1,0 +1,212 @@
+"""Isolating pageblocks and allocating contiguous ranges (mm/page_isolation.c, mm/page_alloc.c)."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from asi_pa.gfp import Migratetype
+
+from . import buddy
+from .tables import EBUSY
+from .zone import Allocation, Zone
+
+__all__ = ["IsolateMode", "alloc_contig_range", "start_isolate_page_range", "undo_isolate_page_range"]
+
+
+class IsolateMode(IntEnum):
+    """enum pb_isolate_mode as the recordings number it (include/linux/page-isolation.h, 7.2)."""
+
+    CMA_ALLOC = 1
+    OTHER = 2
+
+
+# One pageblock
+
+
+def _is_movable(zone: Zone, pfn: int) -> tuple[bool, int]:
+    """(may the page be isolated, how many pages this answer covers) (page_is_unmovable, 7.2)."""
+    if zone.is_reserved(pfn):
+        return False, 1
+    owner = zone.owner_of(pfn)
+    if owner is not None and zone.allocated[owner].compound and zone.allocated[owner].order:
+        step = owner + (1 << zone.allocated[owner].order) - pfn
+        return zone.allocated[owner].lru, step
+    if owner != pfn:
+        # Reference count 0: free, on a per-CPU list, or the tail of a block that is not compound.
+        return True, 1 << zone.buddy.get(pfn, 0)
+    return zone.is_lru(pfn), 1
+
+
+def _has_unmovable_pages(zone: Zone, start: int, end: int, mode: IsolateMode) -> bool:
+    """has_unmovable_pages (7.2)."""
+    if zone.migratetype(zone.base_type(start)) is Migratetype.CMA:
+        return mode is not IsolateMode.CMA_ALLOC
+    while start < end:
+        movable, step = _is_movable(zone, start)
+        if not movable:
+            return True
+        start += step
+    return False
+
+
+def _toggle(zone: Zone, block: int, freetype: int) -> None:
+    """Mark a pageblock isolated, or give it ``freetype`` back.
+
+    Since 6.17 ISOLATE is a bit and the type beneath survives (toggle_pageblock_isolate); before, it
+    replaced the type (set_pageblock_migratetype).
+    """
+    if zone.kernel.isolate_is_bit:
+        index = (block >> zone.pageblock_order) - zone.first_block
+        zone.block_isolated[index] = zone.migratetype(freetype) is Migratetype.ISOLATE
+    else:
+        zone.set_type(block, 0, freetype)
+
+
+def _move_free_pages(zone: Zone, block: int, freetype: int) -> bool:
+    """Retype a block in or out of ISOLATE with its free pages (__move_freepages_block_isolate, 7.2)."""
+    if not buddy.whole_block_in_zone(zone, block):
+        return False
+    large = zone.free_block_of(block)
+    if large is not None and zone.buddy[large] > zone.pageblock_order:
+        # Take the large block apart, so that isolated and other pageblocks do not share it.
+        order = zone.buddy[large]
+        zone.delete(large, order, zone.type_of(large))
+        _toggle(zone, block, freetype)
+        buddy.free_split(zone, large, order)
+        return True
+    buddy.move_free_pages(zone, block, zone.type_of(block), freetype)
+    _toggle(zone, block, freetype)
+    return True
+
+
+def _isolate_block(zone: Zone, block: int, start: int, end: int, mode: IsolateMode) -> bool:
+    """set_migratetype_isolate (7.2): [start, end) is the range that must be movable."""
+    if zone.is_isolated(block):
+        return False
+    if _has_unmovable_pages(zone, max(block, start), min(block + zone.pageblock_nr_pages, end), mode):
+        return False
+    if not _move_free_pages(zone, block, zone.tables.sibling(Migratetype.ISOLATE, zone.base_type(block))):
+        return False
+    zone.nr_isolate_pageblock += 1
+    return True
+
+
+def _unisolate_block(zone: Zone, block: int, give_back: int) -> None:
+    """unset_migratetype_isolate (7.2): free pages may now merge with the neighbour's."""
+    if not zone.is_isolated(block):
+        return
+    base = zone.base_type(block) if zone.kernel.isolate_is_bit else give_back
+    order = zone.buddy.get(block, -1)
+    neighbour = block ^ (1 << max(order, 0))
+    if (
+        zone.pageblock_order <= order < zone.max_page_order
+        and zone.buddy.get(neighbour) == order
+        and not zone.is_isolated(neighbour)
+    ):
+        zone.delete(block, order, zone.type_of(block))
+        _toggle(zone, block, base)
+        buddy.free_one(zone, block, order, zone.type_of(block), to_tail=True)
+    else:
+        _move_free_pages(zone, block, base)
+    zone.nr_isolate_pageblock -= 1
+
+
+# A range
+
+
+def _isolate_boundary(
+    zone: Zone, boundary: int, mode: IsolateMode, give_back: int, *, before: bool, skip_isolation: bool
+) -> bool:
+    """Isolate the pageblock at one end of the range (isolate_single_pageblock, 7.2).
+
+    Nothing in use may straddle the boundary, so the pages below it are looked at, from the start of
+    the max-order aligned range on.
+    """
+    block = boundary - zone.pageblock_nr_pages if before else boundary
+    if not skip_isolation and not _isolate_block(zone, block, block, block + zone.pageblock_nr_pages, mode):
+        return False
+    if not zone.spans(boundary if before else boundary - 1):
+        return True
+    pfn = max(block & -(1 << zone.max_page_order), zone.spec.start_pfn)
+    while pfn < boundary:
+        if pfn in zone.buddy:
+            pfn += 1 << zone.buddy[pfn]
+            continue
+        owner = zone.owner_of(pfn)
+        if owner is not None and zone.allocated[owner].compound and zone.allocated[owner].order:
+            pfn = owner + (1 << zone.allocated[owner].order)
+            if pfn > boundary:
+                if not skip_isolation:
+                    _unisolate_block(zone, block, give_back)
+                return False
+            continue
+        pfn += 1
+    return True
+
+
+def start_isolate_page_range(zone: Zone, start: int, end: int, mode: IsolateMode, give_back: int) -> int:
+    """Isolate all pageblocks of [start, end), or none; 0 or -EBUSY (start_isolate_page_range, 7.2).
+
+    ``give_back`` as for undo_isolate_page_range.
+    """
+    size = zone.pageblock_nr_pages
+    first = zone.block_start(start)
+    last = zone.block_start(end - 1)
+    if not _isolate_boundary(zone, first, mode, give_back, before=False, skip_isolation=False):
+        return -EBUSY
+    if not _isolate_boundary(zone, last + size, mode, give_back, before=True, skip_isolation=first == last):
+        undo_isolate_page_range(zone, first, first + size, give_back)
+        return -EBUSY
+    for block in range(first + size, last, size):
+        if not _isolate_block(zone, block, start, end, mode):
+            undo_isolate_page_range(zone, first, block, give_back)
+            undo_isolate_page_range(zone, last, last + size, give_back)
+            return -EBUSY
+    return 0
+
+
+def undo_isolate_page_range(zone: Zone, start: int, end: int, give_back: int) -> None:
+    """undo_isolate_page_range (7.2).
+
+    ``give_back`` is the freetype that the caller wants restored; kernels since 6.17 remember it.
+    """
+    for block in range(zone.block_start(start), end, zone.pageblock_nr_pages):
+        _unisolate_block(zone, block, give_back)
+
+
+# Contiguous ranges
+
+
+def isolated_and_free(zone: Zone, start: int, end: int) -> bool:
+    """test_pages_isolated (7.2)."""
+    pfn = start
+    while pfn < end:
+        if pfn not in zone.buddy or not zone.is_isolated(pfn):
+            return False
+        pfn += 1 << zone.buddy[pfn]
+    return True
+
+
+def take_isolated(zone: Zone, start: int, end: int) -> int:
+    """Unlink the free blocks from ``start`` on; where the last one ends (isolate_freepages_range, 7.2)."""
+    pfn = start
+    while pfn < end:
+        order = zone.buddy[pfn]
+        zone.delete(pfn, order, zone.type_of(pfn))
+        pfn += 1 << order
+    return pfn
+
+
+def alloc_contig_range(zone: Zone, start: int, end: int) -> tuple[int, int] | None:
+    """Take [start, end) out of an already isolated zone (alloc_contig_range, 7.2, without migration).
+
+    Returns the range that the free blocks really covered, which the caller gives back in part, or
+    None if a page is in use.  Every page becomes a single-page allocation.
+    """
+    outer_start = zone.free_block_of(start)
+    if outer_start is None or not isolated_and_free(zone, outer_start, end):
+        return None
+    outer_end = take_isolated(zone, outer_start, end)
+    for pfn in range(outer_start, outer_end):
+        zone.allocated[pfn] = Allocation(order=0, compound=False, lru=False)
+    return outer_start, outer_end

@@ -1,0 +1,325 @@
+"""Replay a recorded run of a real kernel through an engine, comparing everything.
+
+``python -m tests.twin.replay FILE...`` does it with the twin.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from asi_pa.gfp import GFP_NAMES, MODEL_LRU
+from asi_pa.machine import MachineSpec, PcpSpec, ZoneSpec
+
+from .dump import first_difference, labelled
+from .machine import Machine
+
+__all__ = ["Engine", "Outcome", "Recording", "replay", "request_word"]
+
+_MAGIC = 0x504D5544
+#: Added to the frame numbers in results that lie in the second zone.
+SECOND_ZONE = 0x40000000
+# Operation codes.
+_ALLOC, _FREE, _DUMP, _DRAIN = 1, 2, 5, 6
+_ISOLATE, _UNISOLATE, _CONTIG = 7, 8, 9
+_UNRESERVE, _TICK, _TAKE = 11, 15, 16
+
+
+PcpFields = tuple[int, int, int, int]
+
+
+class Engine(Protocol):
+    """What a replay needs of an engine."""
+
+    def alloc(self, order: int, gfp: int, cpu: int = ...) -> int: ...
+    def free(self, pfn: int, order: int, cpu: int = ...) -> None: ...
+    def drain(self, cpu: int = ..., zone: int = ...) -> None: ...
+    def tick(self, cpu: int = ...) -> int: ...
+    def isolate(self, start: int, end: int, mode: int) -> int: ...
+    def unisolate(self, start: int, end: int) -> None: ...
+    def alloc_contig_range(self, start: int, end: int, cma: bool) -> int: ...
+    def free_contig_range(self, start: int, n: int) -> None: ...
+    def unreserve_highatomic(self, mt: int, force: bool) -> int: ...
+    def take_and_putback(self, freetype: int, min_order: int) -> int: ...
+    def dump(self, zone: int = ...) -> npt.NDArray[np.int32]: ...
+    def verify(self) -> str | None: ...
+    def counters(self, cpu: int = ...) -> tuple[int, int, int]: ...
+    def restore(self, zone: int, below_high: bool, boost: int, pcp_fields: Sequence[PcpFields]) -> None: ...
+
+
+def request_word(flags: int, *, two_zones: bool) -> int:
+    """The request word (asi_pa.gfp) for an allocation's recorded flags."""
+    gfp = (flags & 3) << 3  # migratetype: __GFP_MOVABLE, __GFP_RECLAIMABLE
+    for bit, name in (
+        (4, "__GFP_HIGH"),
+        (8, "__GFP_KSWAPD_RECLAIM"),
+        (16, "__GFP_NOMEMALLOC"),
+        (32, "__GFP_COMP"),
+        (64, "__GFP_COMP"),
+        (128, "__GFP_MEMALLOC"),
+    ):
+        if flags & bit:
+            gfp |= GFP_NAMES[name]
+    if flags & 64:
+        gfp |= MODEL_LRU
+    if flags & 256:
+        if not two_zones:
+            raise ValueError(f"flags {flags:#x}: bit 256 has no meaning in this recording")
+        gfp |= GFP_NAMES["__GFP_DMA32"]
+    return gfp
+
+
+class Recording:
+    """One recorded .npz."""
+
+    def __init__(self, path: Path) -> None:
+        with np.load(path, allow_pickle=False) as data:
+            self.meta: dict[str, Any] = json.loads(str(data["meta"]))
+            self.ops: list[list[int]] = data["ops"].tolist()
+            self.results: list[list[int]] = data["res"].tolist()
+            self.dump_at: list[int] = data["dump_at"].tolist()
+            starts = data["dump_off"].tolist()
+            dumps = data["dumps"]
+        self.dumps: list[npt.NDArray[np.int32]] = []
+        for at, start, end in zip(self.dump_at, starts, [*starts[1:], len(dumps)], strict=True):
+            words = dumps[start:end]
+            if words[0] != _MAGIC or words[1] != at or words[2] != len(words):
+                raise ValueError(f"{path}: the dump at operation {at} has a bad header")
+            self.dumps.append(words[3:])
+        self.bypassed = bool(self.meta["pcp_bypassed"])
+        self.kernel = str(self.meta["kernel"])
+        self.two_zones = bool(self.meta.get("zone2_managed"))
+
+    def initial(self, zone: int) -> tuple[bool, int, list[PcpFields]]:
+        """What boot does not determine, for Engine.restore: it comes from the zone's first dump."""
+        words = dict(labelled(self.dumps[zone].tolist()))
+        cpus = ["pcp", *(f"cpu {cpu} pcp" for cpu in range(1, self.meta["nr_cpus"]))]
+        fields = [
+            (
+                words[f"{cpu} high"],
+                words[f"{cpu} flags"],
+                words[f"{cpu} alloc_factor"],
+                words[f"{cpu} free_count"],
+            )
+            for cpu in cpus
+        ]
+        return bool(words["zone flags"] & 4), words["watermark_boost"], fields
+
+    def spec(self) -> MachineSpec:
+        """The machine, from the header and the dump before the first operation."""
+        meta = self.meta
+        zones = [_zone_spec(meta, self.dumps[0], self.bypassed, second=False)]
+        if self.two_zones:
+            zones.append(_zone_spec(meta, self.dumps[1], self.bypassed, second=True))
+        return MachineSpec(
+            zones=tuple(zones),
+            cpus=meta["nr_cpus"],
+            pageblock_order=meta["pageblock_order"],
+            max_page_order=meta["max_page_order"],
+            watermark_boost_factor=meta["boost_factor"],
+            defrag_mode=bool(meta["defrag_mode"]),
+            nofragment=bool(meta["nofragment"]),
+            pcp_batch_scale_max=meta["pcp_batch_scale_max"],
+        )
+
+
+def _zone_spec(
+    meta: dict[str, Any], dump: npt.NDArray[np.int32], bypassed: bool, *, second: bool
+) -> ZoneSpec:
+    words = dict(labelled(dump.tolist()))
+    start = meta["zone2_start_pfn" if second else "zone_start_pfn"]
+    spanned = meta["zone2_spanned" if second else "spanned"]
+    free = np.zeros(spanned, dtype=bool)
+    for label, value in labelled(dump.tolist()):
+        if label.startswith("free list") and "entry" in label:
+            order = int(label.split("order ")[1].split(",")[0])
+            free[value : value + (1 << order)] = True
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], (~free).astype(np.int8), [0]])))
+    cma = () if second or not meta["cma_pages"] else ((meta["cma_start"], meta["cma_pages"]),)
+    reserve = words["lowmem_reserve[ZONE_NORMAL]"]
+    return ZoneSpec(
+        name="DMA32" if second else "Normal",
+        nid=meta["nid"],
+        start_pfn=start,
+        spanned=spanned,
+        holes=tuple((start + int(a), start + int(b)) for a, b in edges.reshape(-1, 2)),
+        managed=words["managed"],
+        wmark=(words["WMARK_MIN"], words["WMARK_LOW"], words["WMARK_HIGH"], words["WMARK_PROMO"]),
+        lowmem_reserve=(0, 0, reserve, reserve),
+        pcp=None
+        if bypassed
+        else PcpSpec(
+            batch=words["pcp batch"],
+            high_min=words["pcp high_min"],
+            high_max=words["pcp high_max"],
+            high=words["pcp high"],
+            free_high_batch=bool(words["pcp flags"] & 2),
+        ),
+        stat_threshold=words["stat_threshold"],
+        cma=tuple((start + at, start + at + pages) for at, pages in cma),
+    )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How far a replay was exact."""
+
+    operations: int
+    exact_operations: int
+    dumps: int
+    exact_dumps: int
+    difference: str | None
+
+    @property
+    def exact(self) -> bool:
+        return self.difference is None
+
+
+def replay(
+    recording: Recording,
+    make: Callable[..., Engine] = Machine,
+    *,
+    operations: int | None = None,
+    verify: bool = False,
+) -> Outcome:
+    """Replay up to the first difference, or up to ``operations``.
+
+    ``make(spec, "linux", kernel)`` builds the engine.  ``verify`` checks its invariants at each dump.
+    """
+    engine = make(recording.spec(), "linux", recording.kernel)
+    run = _Run(recording, engine)
+    total = len(recording.ops) if operations is None else min(operations, len(recording.ops))
+    exact_dumps = 0
+    next_dump = 0
+    for done in range(total + 1):
+        while next_dump < len(recording.dumps) and recording.dump_at[next_dump] == done:
+            difference = run.compare_dump(next_dump) or (engine.verify() if verify else None)
+            if difference:
+                where = f"dump {next_dump}, after {done} operations: {difference}"
+                return Outcome(total, done, len(recording.dumps), exact_dumps, where)
+            exact_dumps += 1
+            next_dump += 1
+        if done == total:
+            break
+        difference = run.step(done)
+        if difference:
+            row = recording.ops[done]
+            return Outcome(
+                total, done, len(recording.dumps), exact_dumps, f"operation {done} {row}: {difference}"
+            )
+    return Outcome(total, total, next_dump, exact_dumps, None)
+
+
+class _Run:
+    def __init__(self, recording: Recording, engine: Engine) -> None:
+        self.recording = recording
+        self.engine = engine
+        self.start = [zone.start_pfn for zone in recording.spec().zones]
+        self.end = [zone.end_pfn for zone in recording.spec().zones]
+        for zone in range(len(self.start)):
+            engine.restore(zone, *recording.initial(zone))
+
+    def absolute(self, pfn: int) -> int:
+        return pfn - SECOND_ZONE + self.start[1] if pfn >= SECOND_ZONE else pfn + self.start[0]
+
+    def relative(self, pfn: int) -> int:
+        if pfn < 0:
+            return pfn
+        return (
+            pfn - self.start[0] if self.start[0] <= pfn < self.end[0] else pfn - self.start[1] + SECOND_ZONE
+        )
+
+    def step(self, row: int) -> str | None:
+        cpu = self.recording.ops[row][5] if len(self.recording.ops[row]) > 5 else 0
+        result, *counters = self.recording.results[row]
+        got = self._perform(row, cpu)
+        if got is not None and got != result:
+            return f"expected {result}, got {got}"
+        have = self.engine.counters(cpu)
+        names = ("pcp count", "pcp high", "NR_FREE_PAGES")
+        skip = 2 if self.recording.bypassed else 0  # without the per-CPU lists only the last one moves
+        for name, want, value in list(zip(names, counters, have, strict=True))[skip:]:
+            if want != value:
+                return f"{name}: expected {want}, got {value}"
+        return None
+
+    def _perform(self, row: int, cpu: int) -> int | None:
+        """Do one operation; its result, or None where the recorded one says nothing."""
+        engine = self.engine
+        code, order, flags, a, b = self.recording.ops[row][:5]
+        if code == _ALLOC:
+            gfp = request_word(flags, two_zones=self.recording.two_zones)
+            return self.relative(engine.alloc(order, gfp, cpu))
+        if code == _FREE:
+            self._free(a, cpu)
+        elif code == _DRAIN:
+            engine.drain(cpu)
+        elif code == _ISOLATE:
+            return engine.isolate(self.absolute(a), self.absolute(b), order)
+        elif code == _UNISOLATE:
+            engine.unisolate(self.absolute(a), self.absolute(b))
+        elif code == _CONTIG:
+            return engine.alloc_contig_range(self.absolute(a), self.absolute(b), bool(order))
+        elif code == _UNRESERVE:
+            return engine.unreserve_highatomic(flags & 3, bool(a))
+        elif code == _TICK:
+            return engine.tick(cpu)
+        elif code == _TAKE:
+            return self.relative(engine.take_and_putback(a, b))
+        elif code != _DUMP:
+            raise ValueError(f"operation {row}: unknown code {code}")
+        return None
+
+    def _free(self, source: int, cpu: int) -> None:
+        code, order, _, a, b = self.recording.ops[source][:5]
+        if code == _CONTIG:
+            self.engine.free_contig_range(self.absolute(a), b - a)
+        else:
+            self.engine.free(self.absolute(self.recording.results[source][0]), order, cpu)
+
+    def compare_dump(self, index: int) -> str | None:
+        want = self.recording.dumps[index]
+        second = int(want[18])
+        got = self.engine.dump(second)
+        if self.recording.bypassed:
+            # The lists are never used: the kernel's fields are as they were at the start.
+            fields = 8 + 1 + 14 + 1
+            if not np.array_equal(want[-fields:], self.recording.dumps[second][-fields:]):
+                return "pcp fields change although the pcp is bypassed"
+            want, got = want[:-fields], got[:-fields]
+        if np.array_equal(want, got):
+            return None
+        if self.recording.bypassed:
+            want, got = (
+                np.concatenate([words, self.recording.dumps[second][-fields:]]) for words in (want, got)
+            )
+        return first_difference(want.tolist(), got.tolist())
+
+
+def main(paths: list[str]) -> int:
+    exact = True
+    for path in paths:
+        started = time.perf_counter()
+        recording = Recording(Path(path))
+        outcome = replay(recording, verify=True)
+        exact &= outcome.exact
+        print(
+            f"{recording.kernel} {recording.meta['name']}: "
+            f"operations {outcome.exact_operations}/{len(recording.ops)}, "
+            f"dumps {outcome.exact_dumps}/{len(recording.dumps)}, {time.perf_counter() - started:.1f} s"
+            + (f": {outcome.difference}" if outcome.difference else ""),
+            flush=True,
+        )
+    return 0 if exact else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
