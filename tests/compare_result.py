@@ -41,7 +41,6 @@ TITLES = {
     "pool/nonsensitive": "Separate pool of nonsensitive pages (2023, turned to ASI)",
     "per-page": "Per-page mapping, a flush each",
 }
-SAMPLES = 200
 
 
 def make_result(
@@ -50,10 +49,13 @@ def make_result(
     traces: tuple[str, ...] = ("redis", "kernelmem"),
     memories: tuple[tuple[str, int], ...] = (("ample", 4 << 30), ("tight", 768 << 20)),
     columns: int = 256,
+    samples: int = 200,
 ) -> dict[str, Any]:
     """A result with one run per trace and memory size."""
     rng = np.random.default_rng(seed)
-    runs = [_run(rng, trace, name, size, designs, columns) for trace in traces for name, size in memories]
+    runs = [
+        _run(rng, trace, name, size, designs, columns, samples) for trace in traces for name, size in memories
+    ]
     result: dict[str, Any] = {
         "schema": "asi_pa.compare/1",
         "asi_pa": "0.1.0",
@@ -69,7 +71,13 @@ def make_result(
 
 
 def _run(
-    rng: np.random.Generator, trace: str, memory: str, size: int, designs: tuple[str, ...], columns: int
+    rng: np.random.Generator,
+    trace: str,
+    memory: str,
+    size: int,
+    designs: tuple[str, ...],
+    columns: int,
+    samples: int,
 ) -> dict[str, Any]:
     operations = int(rng.integers(900_000, 1_300_000))
     blocks = np.where(rng.random(columns) < 0.4, 3, rng.choice([1, 3, 4], columns, p=[0.3, 0.6, 0.1]))
@@ -82,24 +90,30 @@ def _run(
         "repairs": {"free_of_free": int(rng.integers(40)), "alloc_of_allocated": int(rng.integers(40))},
         "population": {"pages": size >> 12, "allocated": int((size >> 12) * 0.6), "mixed_blocks": 12},
         "designs": [
-            _design(rng, name, operations, size >> 12, memory != "ample", blocks) for name in designs
+            _design(rng, name, operations, size >> 12, memory != "ample", blocks, samples) for name in designs
         ],
     }
 
 
-def _walk(rng: np.random.Generator, start: int, low: int, high: int) -> npt.NDArray[np.int64]:
-    steps = rng.normal(0, (high - low) / 60, SAMPLES).cumsum()
+def _walk(rng: np.random.Generator, samples: int, start: int, low: int, high: int) -> npt.NDArray[np.int64]:
+    steps = rng.normal(0, (high - low) / 60, samples).cumsum()
     return np.asarray(np.clip(start + steps, low, high), dtype=np.int64)
 
 
-def _growth(rng: np.random.Generator, total: int) -> npt.NDArray[np.int64]:
-    weights = rng.pareto(1.5, SAMPLES)
+def _growth(rng: np.random.Generator, samples: int, total: int) -> npt.NDArray[np.int64]:
+    weights = rng.pareto(1.5, samples)
     weights[0] = 0
     return np.asarray(np.floor(total * weights.cumsum() / weights.sum()), dtype=np.int64)
 
 
 def _design(
-    rng: np.random.Generator, name: str, operations: int, pages: int, tight: bool, start: npt.NDArray[np.int64]
+    rng: np.random.Generator,
+    name: str,
+    operations: int,
+    pages: int,
+    tight: bool,
+    start: npt.NDArray[np.int64],
+    samples: int,
 ) -> dict[str, Any]:
     family = name.split("/")[0]
     asi = family != "linux"
@@ -122,9 +136,9 @@ def _design(
     mapped_4k = {"pool": 4096, "per-page": 30_000}.get(family, 0)
     splits = {"pool": refills, "per-page": 900}.get(family, 0)
     seconds = float(operations / rng.uniform(25e6, 40e6))
-    op = np.linspace(0, operations, SAMPLES).astype(np.int64)
-    time_ns = _growth(rng, 22_000_000_000)
-    s2n_series, n2s_series = _growth(rng, s2n), _growth(rng, n2s)
+    op = np.linspace(0, operations, samples).astype(np.int64)
+    time_ns = _growth(rng, samples, 22_000_000_000)
+    s2n_series, n2s_series = _growth(rng, samples, s2n), _growth(rng, samples, n2s)
     return {
         "design": name,
         "title": TITLES.get(name, name),
@@ -173,34 +187,36 @@ def _design(
             "op": op.tolist(),
             "time_ns": time_ns.tolist(),
             "free_pages": {
-                kind: _walk(rng, pages // 9 // (i + 1), 0, pages // 5).tolist()
+                kind: _walk(rng, samples, pages // 9 // (i + 1), 0, pages // 5).tolist()
                 for i, kind in enumerate(KINDS[name])
             }
             if name in KINDS
             else {},
-            "flushes": _growth(rng, flushes).tolist(),
+            "flushes": _growth(rng, samples, flushes).tolist(),
             "flips_s2n": s2n_series.tolist(),
             "flips_n2s": n2s_series.tolist(),
             "restricted_leaves": {
-                "4k": _growth(rng, mapped_4k).tolist(),
-                "2m": (30 + s2n_series - n2s_series).clip(0).tolist() if mapped_2m else [0] * SAMPLES,
-                "1g": [0] * SAMPLES,
+                "4k": _growth(rng, samples, mapped_4k).tolist(),
+                "2m": (30 + s2n_series - n2s_series).clip(0).tolist() if mapped_2m else [0] * samples,
+                "1g": [0] * samples,
             },
-            "mapped_pages": _walk(rng, pages // 20, 0, pages // 4).tolist(),
+            "mapped_pages": _walk(rng, samples, pages // 20, 0, pages // 4).tolist(),
         },
         "blockmap": {
             "op": op.tolist(),
             "columns": len(start),
             "legend": LEGEND,
-            "rows": _blocks(rng, start, family == "migratetype"),
+            "rows": _blocks(rng, samples, start, family == "migratetype"),
         },
         "verify": "ok",
     }
 
 
-def _blocks(rng: np.random.Generator, start: npt.NDArray[np.int64], flips: bool) -> list[list[int]]:
+def _blocks(
+    rng: np.random.Generator, samples: int, start: npt.NDArray[np.int64], flips: bool
+) -> list[list[int]]:
     now, rows = start.copy(), []
-    for _ in range(SAMPLES):
+    for _ in range(samples):
         where = rng.integers(0, len(now), 2)
         now[where] = rng.choice([1, 2, 3, 4] if flips else [1, 3, 4], 2)
         rows.append(now.tolist())

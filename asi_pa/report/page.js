@@ -29,7 +29,7 @@
   class Panel {
     constructor(element, run) {
       this.element = element; this.run = run; this.plots = []; this.blocks = {}; this.pending = false; this.syncing = false;
-      const timed = run.designs.find((d) => d.series && d.series.s.length);
+      const timed = run.designs.every((d) => !d.series || d.series.s.length) && run.designs.find((d) => d.series);
       this.clock = timed ? timed.series : null;
       this.axis = timed ? "s" : "op"; this.op = 0; this.timer = null;
     }
@@ -39,6 +39,7 @@
       if (packed) for (const trace of packed.data) this.blocks[trace.meta.design] = decode(trace.z);
       const jobs = [...this.element.querySelectorAll(".plot")].map((node) => {
         const figure = this.run.figures[node.dataset.figure];
+        for (const trace of figure.data) trace.x = this.xOf(trace);
         if (node.dataset.figure === "flushes") figure.layout.xaxis.rangeslider = { visible: true, thickness: 0.09 };
         return Plotly.newPlot(node, figure.data, figure.layout, config).then(() => this.adopt(node));
       });
@@ -50,7 +51,7 @@
         if (!this.clock) this.element.querySelector(".axis").hidden = true;
       }
       this.switch(".scale", "y", (y) => Plotly.relayout(this.element.querySelector('[data-figure="flushes"]'), { "yaxis.type": y, "yaxis.autorange": true }));
-      Promise.all(jobs).then(() => { if (!this.clock) this.setAxis("op"); this.moveTo(this.run.operations / 2); });
+      Promise.all(jobs).then(() => this.clock ? this.moveTo(this.run.operations / 2) : this.setAxis("op"));
     }
 
     switch(selector, key, act) {
@@ -81,14 +82,17 @@
       });
     }
 
+    xOf(trace) {
+      const samples = this.run.designs.find((d) => d.design === trace.meta.design)[trace.meta.of];
+      return this.axis === "s" ? samples.s : samples.op;
+    }
+
     setAxis(axis) {
       this.axis = axis;
-      const by = Object.fromEntries(this.run.designs.map((d) => [d.design, d]));
       this.syncing = true;
       Promise.all(this.plots.map((node) => {
-        const xs = node.data.map((trace) => { const s = by[trace.meta.design][trace.meta.of]; return s[axis].length ? s[axis] : s.op; });
         const layout = { "xaxis.title.text": axis === "s" ? "trace time, s" : "operations", "xaxis.range": [0, this.end()] };
-        return Plotly.update(node, { x: xs }, layout);
+        return Plotly.update(node, { x: node.data.map((trace) => this.xOf(trace)) }, layout);
       })).then(() => { this.syncing = false; this.moveTo(this.op); });
     }
 

@@ -63,17 +63,12 @@ def write_html(result: Mapping[str, Any], path: str | Path) -> None:
 
 def render_html(result: Mapping[str, Any]) -> str:
     """The page as text.  Raises MissingPlotlyError, whose message is one line, without plotly."""
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise MissingPlotlyError from error
+    library = _library()
     runs = result["runs"]
     columns = _columns(runs)
     entries = [_entry(run, figures.blocks_of(run, columns)) for run in runs]
     own = files("asi_pa.report")
     traces = ", ".join(dict.fromkeys(run["trace"] for run in runs))
-    # plotly.js holds no closing tag today; were one to appear, it would end the element.
-    library = get_plotlyjs().replace("</script", "<\\/script")
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -97,6 +92,16 @@ def render_html(result: Mapping[str, Any]) -> str:
 """
 
 
+def _library() -> str:
+    """The text of plotly.js, fit for a script element."""
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise MissingPlotlyError from error
+    # It holds no closing tag today; were one to appear, it would end the element.
+    return str(get_plotlyjs()).replace("</script", "<\\/script")
+
+
 def _script_json(data: Any) -> str:
     """JSON that can stand inside a script element."""
     return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
@@ -116,13 +121,17 @@ def _entry(run: Run, blocks: figures.Blocks) -> dict[str, Any]:
         "free": figures.free_memory(run),
         "flushes": figures.flushes(run),
     }
+    shown = {name: json.loads(figure.to_json()) for name, figure in pictures.items() if figure}
+    for picture in shown.values():
+        for trace in picture["data"]:
+            del trace["x"]  # page.js puts in what the axis shows, from the samples below
     legends = {name: figures.legend(figure) for name, figure in pictures.items() if figure}
     if "blockmap" in legends:
         legends["blockmap"] = list(kind_colours(blocks.legend).items())
     return {
         "operations": run["operations"],
         "shown": blocks.shown,
-        "figures": {name: json.loads(figure.to_json()) for name, figure in pictures.items() if figure},
+        "figures": shown,
         "legends": legends,
         "designs": [
             {

@@ -81,7 +81,8 @@ def _head(result: Mapping[str, Any], width: int, paint: _Paint) -> str:
 
 def _run(run: Mapping[str, Any], width: int, paint: _Paint, quiet: bool) -> str:
     title = f"{run['trace']}, {run['memory']} memory ({format_bytes(run['memory_bytes'])})"
-    lines = [paint(title, BOLD) + f": {plural(run['operations'], 'operation')}{_repairs(run)}"]
+    first, *more = textwrap.wrap(f"{title}: {plural(run['operations'], 'operation')}{_repairs(run)}", width)
+    lines = [paint(first[: len(title)], BOLD) + first[len(title) :], *more]
     rows, same = _rows(run, quiet)
     for designs in _columns(run["designs"], width):
         lines += _table(run, designs, rows, paint)
@@ -150,9 +151,12 @@ def _row(run: Mapping[str, Any], metric: Metric, designs: Sequence[Mapping[str, 
         delta = "" if design["design"] == "linux" or metric.asi else delta_text(value, reference, metric.unit)
         leak = metric.key == "exposure_violations" and value
         winner = design["design"] in top
-        mark, codes = ("*", [GREEN, BOLD]) if winner else ("!", [RED]) if leak else (" ", [])
-        text = paint(text + mark, *codes)
-        cells.append(text + paint(f"{delta:<{DELTA}}", DIM) + " ")
+        if winner or leak:
+            text = paint(f"{text}*", GREEN, BOLD) if winner else paint(f"{text}!", RED)
+        else:
+            text += " "
+        last = design is designs[-1]
+        cells.append(text + paint(delta, DIM) + " " * (0 if last else DELTA + 1 - len(delta)))
     return f"{metric.label:<{LABEL}}{''.join(cells)}".rstrip()
 
 
