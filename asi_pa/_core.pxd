@@ -125,6 +125,7 @@ cdef struct design_t:
     uint8_t cma[MAX_FREETYPES]
     uint8_t isolate[MAX_FREETYPES]
     uint8_t other[MAX_FREETYPES]        # the freetype of the other sensitivity
+    uint8_t event_type[MAX_FREETYPES]   # its number in the event log
     uint8_t pcp_type[MAX_FREETYPES]     # freetype whose pcp list a freed page of this block type joins; 255: none
     uint8_t pcp_list[MAX_ORDERS][MAX_FREETYPES]
     uint8_t pcp_list_order[MAX_PCP_LISTS]
@@ -133,8 +134,8 @@ cdef struct design_t:
     int flips                           # FLIP_* below
     int zero_block                      # a flip S -> N zeroes the block
     int explicit_maps                   # sound: every relabel across mappings maps or unmaps
-    int lazy_unmap                      # reserved for designs that unmap ahead of need
     int noblock_flags_kept              # sound: may-block is decided by gfp, not by recomputed flags
+    int slow_keeps_fast                 # the slow path keeps the fast path's flags (September, patch 16 as posted)
     int flip_cma                        # a flip may take CMA blocks (September as posted)
 
 cdef enum:
@@ -189,8 +190,6 @@ cdef struct stats_t:
     # counted on slow paths only
     uint64_t flips_s2n
     uint64_t flips_n2s
-    uint64_t blocks_mapped
-    uint64_t blocks_unmapped
     uint64_t pages_zeroed
     uint64_t extfrag_events
     uint64_t extfrag_fragmenting
@@ -480,8 +479,8 @@ cdef bint zone_watermark_ok(zone_t *z, int order, int64_t mark, int zone_idx,
 
 cdef uint32_t block_live(zone_t *z, uint32_t block) noexcept nogil
 cdef void block_retyped(zone_t *z, uint32_t block, int ft, int ctx) noexcept nogil
-cdef void block_map(zone_t *z, uint32_t block, int ctx) noexcept nogil
-cdef void block_unmap(zone_t *z, uint32_t block, int ctx, bint flush) noexcept nogil
+cdef void blocks_map(zone_t *z, uint32_t block, uint32_t n, int ctx) noexcept nogil
+cdef void blocks_unmap(zone_t *z, uint32_t block, uint32_t n, int ctx, bint flush) noexcept nogil
 cdef void block_zero(zone_t *z, uint32_t block) noexcept nogil
 cdef uint32_t rmqueue_claim(zone_t *z, int order, int ft, uint32_t flags) noexcept nogil
 cdef uint32_t rmqueue_steal(zone_t *z, int order, int ft) noexcept nogil

@@ -8,7 +8,21 @@ with its source and the recorded sets that would notice if it were wrong.
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
 
-from asi_pa._physmap cimport physmap_map, physmap_unmap
+from asi_pa._physmap cimport (
+    CAUSE_CLAIM,
+    CAUSE_CONTIG,
+    CAUSE_FLIP,
+    CAUSE_HIGHATOMIC,
+    CAUSE_MERGE,
+    CAUSE_OTHER,
+    CAUSE_POPULATE,
+    CAUSE_UNRESERVE,
+    FLUSH_NONE,
+    FLUSH_RANGE,
+    RESTRICTED,
+    physmap_map,
+    physmap_unmap,
+)
 
 
 # ---------------------------------------------------------------- designs with a protected tree
@@ -84,64 +98,85 @@ cdef void block_zero(zone_t *z, uint32_t block) noexcept nogil:
             z.dirty[i >> 3] &= <uint8_t>~(1 << (i & 7))
 
 
-cdef void block_map(zone_t *z, uint32_t block, int ctx) noexcept nogil:
-    # asi_map() of one pageblock: present in the protected tree from here on, no flush.
-    cdef uint32_t live, exposed = 0, already = z.pbmapped[block]
-    if not already:
-        exposed = block_dirty(z, block)
-        live = block_live(z, block)
+cdef int physmap_cause(int ctx) noexcept nogil:
+    if ctx == CTX_CLAIM:
+        return CAUSE_CLAIM
+    if ctx == CTX_UNMAP or ctx == CTX_FLIP:
+        return CAUSE_FLIP
+    if ctx == CTX_MERGE:
+        return CAUSE_MERGE
+    if ctx == CTX_RESERVE:
+        return CAUSE_HIGHATOMIC
+    if ctx == CTX_UNRESERVE:
+        return CAUSE_UNRESERVE
+    if ctx == CTX_CONTIG:
+        return CAUSE_CONTIG
+    if ctx == CTX_POPULATE:
+        return CAUSE_POPULATE
+    return CAUSE_OTHER
+
+
+cdef void blocks_map(zone_t *z, uint32_t block, uint32_t n, int ctx) noexcept nogil:
+    # asi_map() of n pageblocks: present in the protected tree from here on, no flush.
+    cdef uint32_t b, live, exposed = 0, already = 0
+    for b in range(block, block + n):
+        if z.pbmapped[b]:
+            already += 1
+            continue
+        exposed += block_dirty(z, b)
+        live = block_live(z, b)
         z.stats.exposed_now += live & 0xFFFF
         z.stats.hidden_now -= live >> 16
         z.stats.exposures += live & 0xFFFF
-        z.stats.stale_exposed += exposed
-        z.pbmapped[block] = 1
-        z.stats.blocks_mapped += 1
+        z.pbmapped[b] = 1
         if ctx != CTX_POPULATE:
             z.stats.flips_s2n += 1
+    z.stats.stale_exposed += exposed
     if z.physmap != NULL:
-        physmap_map(z.physmap, 1, z.base_pfn + (<uint64_t>block << z.pageblock_order),
-                    z.pageblock_pages, ctx)
-    log_event(z, 1, ctx, z.pbtype[block], z.pbtype[block], block, z.pageblock_pages,
-              exposed | already << 16)
+        physmap_map(z.physmap, RESTRICTED, z.base_pfn + (<uint64_t>block << z.pageblock_order),
+                    <uint64_t>n << z.pageblock_order, physmap_cause(ctx))
+    log_event(z, 1, ctx, 0, 0, block, n << z.pageblock_order, exposed | already << 16)
 
 
-cdef void block_unmap(zone_t *z, uint32_t block, int ctx, bint flush) noexcept nogil:
-    # asi_unmap() of one pageblock, with flush_tlb_kernel_range() unless the caller batches it.
-    cdef uint32_t live, absent = not z.pbmapped[block]
-    if not absent:
-        live = block_live(z, block)
+cdef void blocks_unmap(zone_t *z, uint32_t block, uint32_t n, int ctx, bint flush) noexcept nogil:
+    # asi_unmap() of n pageblocks, with flush_tlb_kernel_range() unless the caller batches it.
+    cdef uint32_t b, live, absent = 0
+    for b in range(block, block + n):
+        if not z.pbmapped[b]:
+            absent += 1
+            continue
+        live = block_live(z, b)
         z.stats.exposed_now -= live & 0xFFFF
         z.stats.hidden_now += live >> 16
-        z.pbmapped[block] = 0
-        z.stats.blocks_unmapped += 1
+        z.pbmapped[b] = 0
         z.stats.flips_n2s += 1
     if z.physmap != NULL:
-        physmap_unmap(z.physmap, 1, z.base_pfn + (<uint64_t>block << z.pageblock_order),
-                      z.pageblock_pages, ctx, 1 if flush else 0)
-    log_event(z, 2, ctx, z.pbtype[block], z.pbtype[block], block, z.pageblock_pages, absent << 16)
+        physmap_unmap(z.physmap, RESTRICTED, z.base_pfn + (<uint64_t>block << z.pageblock_order),
+                      <uint64_t>n << z.pageblock_order, physmap_cause(ctx), FLUSH_RANGE if flush else FLUSH_NONE)
+    log_event(z, 2, 0 if ctx == CTX_UNMAP else ctx, 0, 0, block, n << z.pageblock_order, absent << 16)
 
 
 cdef void block_retyped(zone_t *z, uint32_t block, int ft, int ctx) noexcept nogil:
     # A block is about to become `ft`.  March 2025 as posted: the label maps (patch 9), nothing unmaps.
     cdef design_t *d = z.design
-    cdef int old = z.pbtype[block]
+    cdef int old = z.pbtype[block], kind = 4
     if old == ft:
         return
     z.stats.retypes += 1
-    if d.label_maps:
-        if d.mapped[ft]:
-            block_map(z, block, ctx)
-        log_event(z, 3 if d.mapped[old] and z.pbmapped[block] else 4, ctx, old, ft, block,
-                  z.pageblock_pages, block_live(z, block))
+    if d.label_maps and d.mapped[ft]:
+        blocks_map(z, block, 1, ctx)
     elif d.explicit_maps:
         if d.mapped[ft] and not z.pbmapped[block]:
             if d.zero_block:
                 block_zero(z, block)
-            block_map(z, block, ctx)
+            blocks_map(z, block, 1, ctx)
         elif z.pbmapped[block] and not d.mapped[ft]:
-            block_unmap(z, block, ctx, True)
-    else:
-        log_event(z, 4, ctx, old, ft, block, z.pageblock_pages, block_live(z, block))
+            blocks_unmap(z, block, 1, ctx, True)
+    if z.events != NULL and d.event_type[old] != d.event_type[ft]:
+        if z.pbmapped[block] and not d.mapped[ft]:
+            kind = 3
+        log_event(z, kind, ctx, d.event_type[old], d.event_type[ft], block, z.pageblock_pages,
+                  block_live(z, block))
 
 
 # ---------------------------------------------------------------- watermarks
@@ -370,7 +405,7 @@ cdef uint32_t rmqueue_flip(zone_t *z, int order, int ft, uint32_t flags) noexcep
     # The slow step after everything else failed: a whole block of the other kind changes sides.
     cdef design_t *d = z.design
     cdef int big = order if order > z.pageblock_order else z.pageblock_order
-    cdef int other = d.other[ft], mode = RMQUEUE_NORMAL, o, old
+    cdef int other = d.other[ft], mode = RMQUEUE_NORMAL, o
     cdef uint32_t frame, block, first, last
     if not flags & ALLOC_FLIP:
         return NIL
@@ -389,28 +424,22 @@ cdef uint32_t rmqueue_flip(zone_t *z, int order, int ft, uint32_t flags) noexcep
     z.state[frame] = <uint8_t>(TAKEN | big)
     first = block_of(z, frame)
     last = block_of(z, frame + (1u << big))
-    if d.flips == FLIPS_MARCH:
-        for block in range(first, last):
-            block_unmap(z, block, CTX_OTHER, True)
-        for block in range(first, last):
-            set_block_type(z, block, ft, CTX_UNMAP)
+    if not d.mapped[ft]:
+        blocks_unmap(z, first, last - first, CTX_UNMAP if d.flips == FLIPS_MARCH else CTX_FLIP, True)
         z.stats.flush_allocs += 1
     else:
-        for block in range(first, last):
-            if d.mapped[ft]:
-                if d.zero_block:
-                    block_zero(z, block)
-                block_map(z, block, CTX_FLIP)
-            else:
-                block_unmap(z, block, CTX_FLIP, True)
-        for block in range(first, last):
-            old = z.pbtype[block]
-            set_block_type(z, block, d.other[old], CTX_FLIP)
-        if not d.mapped[ft]:
-            z.stats.flush_allocs += 1
+        if d.zero_block:
+            for block in range(first, last):
+                block_zero(z, block)
+        blocks_map(z, first, last - first, CTX_FLIP)
+    for block in range(first, last):
+        if d.flips == FLIPS_MARCH:
+            set_block_type(z, block, ft, CTX_UNMAP)
+        else:
+            set_block_type(z, block, d.other[z.pbtype[block]], CTX_FLIP)
     z.state[frame] = TAIL
     for o in range(order, big):
-        free_one(z, frame + (1u << o), o, z.pbtype[block_of(z, frame)], False)
+        free_one(z, frame + (1u << o), o, ft, False)
     return frame
 
 

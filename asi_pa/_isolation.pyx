@@ -11,7 +11,6 @@ from asi_pa._core cimport (
     ALLOC,
     ALLOC_CMA,
     CTX_ISOLATE_FREE,
-    CTX_OTHER,
     FREE,
     HOLE,
     INFO_COMP,
@@ -27,7 +26,6 @@ from asi_pa._core cimport (
     WMARK_MIN,
     account_freepages,
     block_of,
-    block_retyped,
     free_one,
     list_del,
     move_freepages,
@@ -74,8 +72,6 @@ cdef bint has_unmovable_pages(zone_t *z, uint32_t frame, uint32_t end, int mode)
 
 cdef void toggle_isolate(zone_t *z, uint32_t block, bint isolate) noexcept nogil:
     cdef int ft = z.design.isolate[z.pbbase[block]] if isolate else z.pbbase[block]
-    if z.design.tracks:
-        block_retyped(z, block, ft, CTX_OTHER)
     z.pbtype[block] = <uint8_t>ft
 
 

@@ -3,7 +3,7 @@
 
 from libc.stdlib cimport free, malloc
 
-from asi_pa._core cimport INFO_COMP, zone_t, unreserve_highatomic
+from asi_pa._core cimport MIGRATE_ISOLATE, unreserve_highatomic, zone_t
 from asi_pa._isolation cimport (
     alloc_contig_range,
     free_contig_range,
@@ -11,7 +11,8 @@ from asi_pa._isolation cimport (
     take_and_putback,
     undo_isolate_page_range,
 )
-from asi_pa._page_alloc cimport Machine, decode_request, mm_alloc, mm_t, zone_free, zone_of
+from asi_pa._machine cimport Machine
+from asi_pa._page_alloc cimport decode_request, mm_alloc, mm_t, zone_free, zone_of
 from asi_pa._pcp cimport pcp_decay, pcp_drain
 
 import numpy as np
@@ -141,3 +142,28 @@ cdef class Recording:
                 self.gotx[i, 0] = <int32_t>z.nevents
                 self.gotx[i, 1] = <int32_t>z.stats.exposed_now
                 self.gotx[i, 2] = <int32_t>z.stats.hidden_now
+                self._watch_blocks(z, i, code == OP_ALLOC and result < 0)
+
+    cdef void _watch_blocks(self, zone_t *z, Py_ssize_t i, bint failed) noexcept nogil:
+        cdef uint32_t b
+        cdef int ft, order, mine
+        cdef int64_t pages = 0, blocks = 0
+        for b in range(z.first_block, z.nblocks):
+            ft = z.pbtype[b]
+            if z.pbmapped[b]:
+                self.gotx[i, 5] += 1
+                if not z.design.mapped[ft]:
+                    self.gotx[i, 3] += 1
+            elif z.design.mapped[ft]:
+                self.gotx[i, 4] += 1
+        if failed:
+            mine = z.design.mapped[self.requests[self.ops[i, 2]].ft]
+            for ft in range(z.design.nft):
+                if z.design.mapped[ft] == mine or z.design.mt[ft] == MIGRATE_ISOLATE:
+                    continue
+                for order in range(z.max_order + 1):
+                    pages += <int64_t>z.lists[order][ft].count << order
+                    if order >= z.pageblock_order:
+                        blocks += <int64_t>z.lists[order][ft].count << (order - z.pageblock_order)
+            self.gotx[i, 6] = <int32_t>blocks
+            self.gotx[i, 7] = <int32_t>pages

@@ -141,14 +141,3 @@ cdef int64_t mm_alloc_rest(mm_t *mm, int cpu, int order, const request_t *rq, in
 cdef void page_handed_out(zone_t *z, uint32_t frame, int order, const request_t *rq) noexcept nogil
 cdef void page_given_back(zone_t *z, uint32_t frame, int order) noexcept nogil
 cdef void decode_request(mm_t *mm, uint32_t gfp, request_t *rq) noexcept nogil
-
-cdef class Machine:
-    cdef mm_t mm
-    cdef readonly object spec
-    cdef readonly object design
-    cdef readonly object kernel
-    cdef readonly tuple zones
-    cdef readonly object physmap
-    cdef zone_t *_zone(self, int zone) except NULL
-    cdef int _check_order(self, int order) except -1
-    cdef int _check_cpu(self, int cpu) except -1

@@ -72,6 +72,8 @@ class Design:
     """A flip may take blocks out of CMA (September as posted)."""
     keeps_noblock: bool = True
     """Whether a request may block is its gfp's word, whatever the slow path makes of its flags."""
+    slow_keeps_fast: bool = False
+    """The slow path keeps the fast path's LOW watermark and NOFRAGMENT (September, patch 16 as posted)."""
     wrapper: str = ""
     """What wraps the engine: "", "pool", "per-page", "queue"."""
 
@@ -275,7 +277,14 @@ FREETYPE_AS_POSTED = Design(
     keeps_noblock=False,
 )
 
-_ALL = (LINUX, MIGRATETYPE_AS_POSTED, MIGRATETYPE_SOUND, FREETYPE_AS_POSTED)
+FREETYPE_AS_POSTED_FLAGS = replace(
+    FREETYPE_AS_POSTED,
+    name="freetype/as-posted-flags",
+    title="freetypes of September 2025, slow-path flags exactly as in patch 16",
+    slow_keeps_fast=True,
+)
+
+_ALL = (LINUX, MIGRATETYPE_AS_POSTED, MIGRATETYPE_SOUND, FREETYPE_AS_POSTED, FREETYPE_AS_POSTED_FLAGS)
 
 #: Every built-in design by its full name, and by the bare names that mean the sound variants.
 DESIGNS: dict[str, Design] = {d.name: d for d in _ALL} | {"migratetype": MIGRATETYPE_SOUND}

@@ -422,7 +422,7 @@ def verify_file(path: str | Path) -> Verdict:
     import time
 
     from asi_pa._oracle import Recording
-    from asi_pa._page_alloc import Machine
+    from asi_pa._machine import Machine
 
     rec = read_recording(path)
     began = time.perf_counter()
