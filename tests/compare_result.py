@@ -159,6 +159,7 @@ def _design(
             "tlb_flushes_ranged": flushes - full,
             "tlb_flushes_full": full,
             "tlb_flushes_per_1000_allocations": 1000 * flushes / allocations,
+            "tlb_flushed_pages": flushes - full,
             "ipis": flushes,
             "flush_free_hit_ratio": 1 - flushes / allocations,
             "no_block_refusals": causes["no_block_refusal"],

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import numpy as np
 import pytest
 
 import asi_pa.report.page
+from asi_pa.costs import load_costs
 from asi_pa.report import (
     MissingPlotlyError,
+    add_modelled_time,
     read_json,
     render_html,
     render_terminal,
@@ -348,10 +351,30 @@ def test_rows_and_schema_and_documents_speak_of_the_same_metrics(result: dict[st
 def test_every_key_of_the_schema_is_in_its_document() -> None:
     text = (ROOT / "docs/json-schema.md").read_text()
     schema = load_schema()
-    for name in ("run", "design", "series", "blockmap", "claim", "figure"):
+    for name in ("run", "design", "series", "blockmap", "claim", "figure", "costs", "cost", "sensitivity"):
         for key in schema["$defs"][name]["properties"]:
             assert f"`{key}`" in text, f"{name}.{key}"
     assert all(f"`{key}`" in text for key in schema["properties"])
+
+
+# Modelled time
+
+
+def test_modelled_time_is_shown_under_its_label(result: dict[str, Any], tmp_path: Path) -> None:
+    assert "modelled time" not in render_terminal(result, 100, colour=False).lower()
+    add_modelled_time(result, load_costs())
+    write_json(result, tmp_path / "r.json")
+    assert read_json(tmp_path / "r.json") == result
+    for quiet in (False, True):
+        text = render_terminal(result, 100, colour=False, quiet=quiet)
+        assert max(map(len, text.splitlines())) <= 100
+        line = next(line for line in text.splitlines() if line.startswith("redis/ample: linux"))
+        assert line.startswith("redis/ample: linux 0 ns < ")
+        assert "a cost model, not a measurement" in " ".join(text.split())
+    pytest.importorskip("plotly")
+    page = render_html(result)
+    assert "Modelled time: a cost model, not a measurement" in page
+    assert all(escape(cost.source) in page for cost in load_costs().table.values())
 
 
 # HTML

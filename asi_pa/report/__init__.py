@@ -7,12 +7,14 @@ need more than the standard library and numpy: plotly, the extra ``report``.
 
 from __future__ import annotations
 
+from asi_pa.report.modelled import add_modelled_time
 from asi_pa.report.page import MissingPlotlyError, render_html, write_html
 from asi_pa.report.results import read_json, validate, write_json
 from asi_pa.report.terminal import render_terminal
 
 __all__ = [
     "MissingPlotlyError",
+    "add_modelled_time",
     "read_json",
     "render_html",
     "render_terminal",

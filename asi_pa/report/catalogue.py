@@ -326,6 +326,16 @@ METRICS: tuple[Metric, ...] = (
         asi=True,
     ),
     _m(
+        "tlb_flushed_pages",
+        "pages in ranged flushes",
+        "flushes",
+        "pages",
+        "low",
+        "4K pages that the ranged flushes invalidated one by one.",
+        asi=True,
+        screen=False,
+    ),
+    _m(
         "ipis",
         "shootdown IPIs",
         "flushes",

@@ -18,6 +18,7 @@ from typing import Any
 from asi_pa.report import figures, tables
 from asi_pa.report.catalogue import protects
 from asi_pa.report.format import format_bytes, plural
+from asi_pa.report.modelled import modelled_page
 from asi_pa.report.palette import kind_colours
 from asi_pa.report.results import write_atomic
 
@@ -82,6 +83,7 @@ def render_html(result: Mapping[str, Any]) -> str:
 {tables.glance(runs)}
 {tables.claims(result["claims"], len(runs))}
 {_runs(runs, entries)}
+{modelled_page(result)}
 {tables.definitions()}
 <footer>asi_pa {escape(result["asi_pa"])}; pictures by plotly.js, embedded. The page loads nothing.</footer>
 <script type="application/json" id="data">{_script_json(entries)}</script>

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 from asi_pa.report.catalogue import METRICS, Metric, best, protects, value_of
 from asi_pa.report.evidence import count, summary
 from asi_pa.report.format import delta_text, format_bytes, format_value, plural
+from asi_pa.report.modelled import modelled_terminal
 
 __all__ = ["render_terminal", "wants_colour"]
 
@@ -57,6 +58,8 @@ def render_terminal(
     parts += [_run(run, width, paint, quiet) for run in result["runs"]]
     if not quiet:
         parts.append(_legend(result, width, paint))
+    if modelled := modelled_terminal(result, width):
+        parts.append(modelled)
     parts.append(_claims(result, width, paint, quiet))
     return "\n\n".join(parts) + "\n"
 
