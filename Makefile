@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check --no-compile
 # Two builds at a time in one tree would write the same files.
 LOCK := $(shell command -v flock >/dev/null 2>&1 && echo flock $(VENV)/.lock)
 HTML ?= compare.html
@@ -42,8 +42,7 @@ $(VENV)/.test-ready: pyproject.toml $(VENV)/.run-ready
 
 # The package itself, editable: .venv/bin/asi-pa and `import asi_pa` from anywhere.
 $(VENV)/.installed: pyproject.toml $(VENV)/.run-ready
-	@$(LOCK) $(PY) setup.py --quiet build_ext --inplace
-	$(PIP) --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
+	ASI_PA_ONLY=none $(PIP) --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 	@touch $@
 
 build: $(VENV)/.installed

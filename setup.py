@@ -4,7 +4,7 @@ Every ``asi_pa/*.pyx`` becomes the module ``asi_pa.<name>``.  Environment switch
 
 ASI_PA_DEBUG=1     bounds checks on, -O1 -g, assertions kept
 ASI_PA_ANNOTATE=1  write Cython's annotated HTML beside each source
-ASI_PA_ONLY=a,b    build only these modules (without the package's name)
+ASI_PA_ONLY=a,b    build only these modules (without the package's name); "none" builds none
 """
 
 import os
@@ -23,10 +23,11 @@ JOBS = min(os.cpu_count() or 1, 4)
 
 
 def extensions() -> list[Extension]:
-    """One extension for each Cython source of the package, in the order of their names."""
-    flags = ["-O1", "-g", "-UNDEBUG"] if DEBUG else ["-O3"]
+    """One extension for each Cython source of the package, the largest first: they are built side by side."""
+    flags = ["-O1", "-g", "-UNDEBUG"] if DEBUG else ["-O3", "-g0"]
     found = []
-    for source in sorted((ROOT / "asi_pa").rglob("*.pyx")):
+    sources = sorted((ROOT / "asi_pa").rglob("*.pyx"), key=lambda path: (-path.stat().st_size, path))
+    for source in sources:
         path = source.relative_to(ROOT)
         if ONLY and path.stem not in ONLY:
             continue
