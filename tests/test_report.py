@@ -142,6 +142,19 @@ def test_unsound_designs_and_linux_cannot_win_what_protection_costs(result: dict
     assert best(zeroed, designs) == {"pool/nonsensitive"}
 
 
+def test_linux_has_no_violations_and_no_costs_of_protection(result: dict[str, Any]) -> None:
+    linux = one(result, "linux")
+    linux["metrics"]["exposure_violations"] = 0
+    linux["protects"] = ""
+    for design in result["runs"][0]["designs"][1:]:
+        design["protects"] = "sensitive pages, from the restricted physmap"
+    text = render_terminal(result, 110, colour=False)
+    rows = {key: next(line for line in text.splitlines() if key in line) for key in ("exposure", "zeroed")}
+    assert rows["exposure"].split()[-4:] == ["0", "0", "0", "0"]
+    assert rows["zeroed"].split()[1] == "-"
+    assert "linux protects nothing" in " ".join(text.split())
+
+
 def test_quiet_prints_the_essentials(result: dict[str, Any]) -> None:
     loud = render_terminal(result, 110, colour=False)
     quiet = render_terminal(result, 110, quiet=True, colour=False)

@@ -20,6 +20,7 @@ __all__ = [
     "leaf_share_2m",
     "protects",
     "run_name",
+    "shown",
     "tlb_flushes",
     "value_of",
 ]
@@ -156,7 +157,7 @@ METRICS: tuple[Metric, ...] = (
         "low",
         "Broken promises that the auditor saw: a sensitive allocated page present in the restricted "
         "physmap, a nonsensitive one absent, sensitive data mapped before it was zeroed, a page handed "
-        "out before its flush. A sound design has none; linux protects nothing.",
+        "out before its flush. A sound design has none; linux promises nothing, so it breaks nothing.",
         asi=True,
         essential=True,
     ),
@@ -482,7 +483,20 @@ def value_of(metric: Metric, metrics: Mapping[str, Any]) -> Number | None:
 
 def protects(design: Mapping[str, Any]) -> bool:
     """Whether a design (an entry of ``runs[].designs``) protects anything at all."""
-    return design["metrics"].get("exposure_violations") is not None and design["design"] != "linux"
+    if "protects" in design:
+        return bool(design["protects"])
+    return design["design"] != "linux" and design["metrics"]["exposure_violations"] is not None
+
+
+def shown(metric: Metric, design: Mapping[str, Any]) -> Number | None:
+    """A row's value for a design; None where the row is about protection and the design has none.
+
+    Exposure violations are the exception: a design that protects nothing breaks no promise, and the 0
+    (or the missing number) is shown as it is.
+    """
+    if metric.asi and not protects(design) and metric.key != "exposure_violations":
+        return None
+    return value_of(metric, design["metrics"])
 
 
 def competes(metric: Metric, design: Mapping[str, Any]) -> bool:

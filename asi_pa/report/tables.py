@@ -7,7 +7,7 @@ from html import escape
 from itertools import groupby
 from typing import Any
 
-from asi_pa.report.catalogue import GROUPS, METRICS, Metric, best, competes, protects, run_name, value_of
+from asi_pa.report.catalogue import GROUPS, METRICS, Metric, best, competes, run_name, shown, value_of
 from asi_pa.report.evidence import count, figure_unit, summary
 from asi_pa.report.format import delta_text, format_value
 from asi_pa.report.palette import design_colours
@@ -50,7 +50,7 @@ def _glance_card(metric: Metric, runs: Sequence[Run], colours: Mapping[str, str]
     head = "".join(f'<th style="--c:{colour}">{_name(name)}</th>' for name, colour in colours.items())
     rows = []
     for run in runs:
-        values = {d["design"]: _shown(metric, d) for d in run["designs"]}
+        values = {d["design"]: shown(metric, d) for d in run["designs"]}
         most = max((value for value in values.values() if value is not None), default=0) or 1
         top = best(metric, run["designs"])
         cells = []
@@ -143,7 +143,7 @@ def metrics(run: Run) -> str:
 
 
 def _metric_row(metric: Metric, designs: Sequence[Design], reference: Design | None) -> str:
-    values = [_shown(metric, d) for d in designs]
+    values = [shown(metric, d) for d in designs]
     if all(value is None for value in values):
         return ""
     top = best(metric, designs)
@@ -204,11 +204,6 @@ def definitions() -> str:
 physmaps. A flip takes a whole pageblock (2 MiB) from one kind to the other. The project's
 <code>docs/metrics.md</code> has the definitions at length, with their sources; the JSON file of the same
 command (<code>--json</code>) has every number of this page.</p>{"".join(parts)}</section>"""
-
-
-def _shown(metric: Metric, design: Design) -> int | float | None:
-    """A design's value, None where the row is about protection and the design has none."""
-    return value_of(metric, design["metrics"]) if protects(design) or not metric.asi else None
 
 
 def _group_row(title: str, columns: int) -> str:

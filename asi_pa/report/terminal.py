@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, TextIO
 
-from asi_pa.report.catalogue import METRICS, Metric, best, protects, value_of
+from asi_pa.report.catalogue import METRICS, Metric, best, protects, shown, value_of
 from asi_pa.report.evidence import count, summary
 from asi_pa.report.format import delta_text, format_bytes, format_value, plural
 from asi_pa.report.modelled import modelled_terminal
@@ -147,9 +147,7 @@ def _row(run: Mapping[str, Any], metric: Metric, designs: Sequence[Mapping[str, 
     reference = next((value_of(metric, d["metrics"]) for d in designs if d["design"] == "linux"), None)
     cells = []
     for design in designs:
-        value = value_of(metric, design["metrics"])
-        if metric.asi and not protects(design):
-            value = None
+        value = shown(metric, design)
         text = f"{format_value(value, metric.unit):>{VALUE}}"
         delta = "" if design["design"] == "linux" or metric.asi else delta_text(value, reference, metric.unit)
         leak = metric.key == "exposure_violations" and value
