@@ -215,6 +215,7 @@ cdef struct stats_t:
     uint64_t hidden_now         # live nonsensitive pages that are not mapped
     uint64_t stale_exposed      # pages mapped while they still held sensitive data
     uint64_t flush_allocs       # allocations that had to wait for a flush
+    uint64_t flush_frees        # frees that had to
     uint64_t slowpath
     uint64_t pcp_refills
     uint64_t pcp_bulk_frees
@@ -245,6 +246,7 @@ cdef struct zone_t:
     # free lists
     uint32_t nonempty[MAX_FREETYPES]
     freelist_t lists[MAX_ORDERS][MAX_FREETYPES]
+    freelist_t pool[MAX_ORDERS]     # design "pool" only
     # counters and limits
     int64_t nr_free
     int64_t nr_free_cma
@@ -261,7 +263,6 @@ cdef struct zone_t:
     int64_t stat_threshold
     int64_t pcp_batch_scale_max
     int below_high
-    int freed_whole             # scratch: a free made a whole block (designs that give back)
     int ncpus
     pcp_t *pcps                 # one a CPU, NULL: bypassed
     vmdiff_t *diffs

@@ -677,6 +677,8 @@ cdef int zone_init(zone_t *z, uint64_t start_pfn, uint64_t end_pfn, int pagebloc
     memset(z.state, HOLE, z.first)
     memset(z.state + z.nframes, HOLE, padded - z.nframes)
     for order in range(MAX_ORDERS):
+        z.pool[order].head = NIL
+        z.pool[order].tail = NIL
         for ft in range(MAX_FREETYPES):
             z.lists[order][ft].head = NIL
             z.lists[order][ft].tail = NIL

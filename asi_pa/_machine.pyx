@@ -44,8 +44,10 @@ from asi_pa._isolation cimport (
     take_and_putback,
     undo_isolate_page_range,
 )
-from asi_pa._page_alloc cimport MAX_NODES, MAX_ZONES, decode_request, mm_alloc, mm_t, zone_free, zone_of
+from asi_pa._page_alloc cimport MAX_NODES, MAX_ZONES, count_failure, decode_request, mm_t, zone_of
 from asi_pa._pcp cimport NO_PCP_LIST, pcp_decay, pcp_drain
+from asi_pa._physmap cimport Physmap
+from asi_pa._wrappers cimport WRAP_NONE, WRAP_PER_PAGE, WRAP_POOL, design_alloc, design_free
 
 from asi_pa.designs import as_design
 from asi_pa.kernel import kernel_profile
@@ -93,7 +95,7 @@ cdef int fill_design(design_t *d, object design, int pageblock_order) except -1:
         for j in types:
             d.pcp_list[order][j] = i
     d.label_maps = design.label_maps
-    d.tracks = design.tracks
+    d.tracks = bool(design.protects) and not design.wrapper
     d.flips = {"none": FLIPS_NONE, "march": FLIPS_MARCH, "september": FLIPS_SEPTEMBER}[design.flips]
     d.zero_block = design.zero_blocks
     d.explicit_maps = design.explicit_maps
@@ -103,7 +105,7 @@ cdef int fill_design(design_t *d, object design, int pageblock_order) except -1:
     return 0
 
 
-cdef int build_zone(Zone zone, mm_t *mm, object spec, object machine, int boot) except -1:
+cdef int build_zone(Zone zone, mm_t *mm, object spec, object machine, int boot, bint release) except -1:
     """A zone as boot leaves it: everything free, CMA blocks handed over last."""
     cdef zone_t *z = &zone.z
     cdef pcp_t *pcp
@@ -156,6 +158,9 @@ cdef int build_zone(Zone zone, mm_t *mm, object spec, object machine, int boot) 
         if (a | b) & (z.pageblock_pages - 1) or not spec.start_pfn <= a < b <= spec.end_pfn:
             raise ValueError(f"CMA range [{a}, {b}) is not made of pageblocks of zone {spec.name}")
         z.cma_pages += b - a
+    if not release:
+        memset(&z.state[z.first], HOLE, z.nframes - z.first)
+        return 0
     at = z.first
     gaps = sorted((*spec.holes, *spec.cma))
     for a, b in (*gaps, (spec.end_pfn, spec.end_pfn)):
@@ -188,11 +193,13 @@ cdef class Machine:
         What the free lists mean; ``asi_pa.designs``.
     kernel : Kernel or str
         The version's rules; ``asi_pa.kernel``.
+    boot : bool
+        False leaves every frame a hole, for an initial state to be loaded (``_replay.Replay.populate``).
 
     Frame numbers are absolute pfns, sizes are pages.  Raises ValueError for impossible sizes.
     """
 
-    def __init__(self, spec, design="linux", kernel="7.2"):
+    def __init__(self, spec, design="linux", kernel="7.2", bint boot=True):
         cdef Zone zone
         cdef mm_t *mm = &self.mm
         cdef int i, n, node
@@ -213,11 +220,11 @@ cdef class Machine:
         mm.ncpus = spec.cpus
         mm.nofragment = spec.nofragment
         mm.defrag_mode = spec.defrag_mode
-        boot = self.design.freetype(self.design.boot)
+        freetype = self.design.freetype(self.design.boot)
         zones = []
         for zone_spec in spec.zones:
             zone = Zone()
-            build_zone(zone, mm, zone_spec, spec, boot)
+            build_zone(zone, mm, zone_spec, spec, freetype, boot)
             mm.zones[mm.nzones] = &zone.z
             mm.has_movable |= zone.z.zone_idx == 3
             mm.nzones += 1
@@ -233,6 +240,24 @@ cdef class Machine:
             mm.nzonelist[node] = n
         for i in range(mm.ncpus):
             mm.cpu_node[i] = i * mm.nnodes // mm.ncpus
+        mm.wrapper = {"": WRAP_NONE, "per-page": WRAP_PER_PAGE, "pool": WRAP_POOL}[self.design.wrapper]
+        mm.pool_shrink_batch = self.design.shrink_batch
+        if self.design.protects:
+            self._attach_physmap()
+
+    def _attach_physmap(self):
+        """The two trees over all zones; flips and wrappers write to the restricted one."""
+        cdef Physmap physmap
+        cdef int i
+        size = 1 << self.spec.max_page_order
+        start = min(zone.start_pfn for zone in self.spec.zones) // size * size
+        end = -(-max(zone.end_pfn for zone in self.spec.zones) // size) * size
+        physmap = Physmap(start, end - start, cpus=self.spec.cpus, pageblock_order=self.spec.pageblock_order,
+                          log_limit=1 << 22)
+        self.physmap = physmap
+        self.mm.physmap = &physmap.pm
+        for i in range(self.mm.nzones):
+            self.mm.zones[i].physmap = &physmap.pm
 
     # ------------------------------------------------------------ operations
 
@@ -245,7 +270,9 @@ cdef class Machine:
         if (gfp >> 3) & 3 == 3:
             raise ValueError(f"gfp 0x{gfp:x}: __GFP_MOVABLE and __GFP_RECLAIMABLE exclude each other")
         decode_request(&self.mm, gfp, &rq)
-        pfn = mm_alloc(&self.mm, cpu, order, &rq)
+        pfn = design_alloc(&self.mm, cpu, order, &rq)
+        if pfn < 0:
+            count_failure(&self.mm, cpu, order, &rq)
         return pfn
 
     def free(self, uint64_t pfn, int order, int cpu=0):
@@ -259,7 +286,7 @@ cdef class Machine:
         frame = <uint32_t>(pfn - z.base_pfn)
         if z.state[frame] != <uint8_t>(ALLOC | order):
             raise ValueError(f"free of pfn {pfn}, order {order}: {describe_state(z, frame)}")
-        zone_free(z, cpu, frame, order)
+        design_free(&self.mm, z, cpu, frame, order)
 
     def drain(self, int cpu=0, int zone=0):
         """drain_local_pages(): the zone's pcp lists of one CPU go back to the buddy."""

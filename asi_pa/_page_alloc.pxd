@@ -52,6 +52,8 @@ cdef struct mm_t:
     design_t design
     stats_t stats
     physmap_t *physmap
+    int wrapper                 # WRAP_* of _wrappers.pxd
+    int64_t pool_shrink_batch
 
 
 cdef inline zone_t *zone_of(mm_t *mm, uint64_t pfn) noexcept nogil:
@@ -140,4 +142,5 @@ cdef inline void zone_free(zone_t *z, int cpu, uint32_t frame, int order) noexce
 cdef int64_t mm_alloc_rest(mm_t *mm, int cpu, int order, const request_t *rq, int tried) noexcept nogil
 cdef void page_handed_out(zone_t *z, uint32_t frame, int order, const request_t *rq) noexcept nogil
 cdef void page_given_back(zone_t *z, uint32_t frame, int order) noexcept nogil
+cdef void count_failure(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil
 cdef void decode_request(mm_t *mm, uint32_t gfp, request_t *rq) noexcept nogil

@@ -167,18 +167,17 @@ cdef int64_t mm_alloc_rest(mm_t *mm, int cpu, int order, const request_t *rq, in
         pfn = get_page_from_freelist(mm, cpu, order, rq, flags, 0)
         if pfn >= 0:
             return pfn
-    count_failure(mm, cpu, order, rq, flags)
     return -1
 
 
-cdef void count_failure(mm_t *mm, int cpu, int order, const request_t *rq, uint32_t flags) noexcept nogil:
+cdef void count_failure(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil:
     # Why a request failed, and how many free pages of the other kind stood by.
     cdef int node = mm.cpu_node[cpu], at, ft, o, big
     cdef zone_t *z
     cdef design_t *d = &mm.design
     cdef int64_t own = 0, other = 0, pages
     cdef bint passed = False, whole = False
-    big = order
+    cdef uint32_t flags = rq.slow_flags
     for at in range(mm.nzonelist[node]):
         z = mm.zonelist[node][at]
         if z.zone_idx > rq.zone_idx:

@@ -75,11 +75,9 @@ class Design:
     slow_keeps_fast: bool = False
     """The slow path keeps the fast path's LOW watermark and NOFRAGMENT (September, patch 16 as posted)."""
     wrapper: str = ""
-    """What wraps the engine: "", "pool", "per-page", "queue"."""
-
-    @property
-    def tracks(self) -> bool:
-        return bool(self.protects)
+    """What wraps the engine: "", "pool" or "per-page"."""
+    shrink_batch: int = 128
+    """Pages that one call of the pool's shrinker gives back (SHRINK_BATCH of mm/shrinker.c, 7.2)."""
 
     def freetype(self, name: str) -> int:
         """The index of a freetype by name; KeyError if there is none."""
@@ -277,6 +275,24 @@ FREETYPE_AS_POSTED = Design(
     keeps_noblock=False,
 )
 
+PER_PAGE = replace(
+    LINUX,
+    name="per-page",
+    title="set_direct_map for every nonsensitive page, a flush each",
+    source=("mm/secretmem.c and arch/x86/mm/pat/set_memory.c, Linux 7.2",),
+    protects="sensitive pages absent from the restricted physmap",
+    wrapper="per-page",
+)
+
+POOL = replace(
+    LINUX,
+    name="pool/nonsensitive",
+    title="separate pool of nonsensitive pages, prototype of 2023 turned to the ASI question",
+    source=("msgid 20230308094106.227365-1-rppt@kernel.org, 5 patches",),
+    protects="sensitive pages absent from the restricted physmap",
+    wrapper="pool",
+)
+
 FREETYPE_AS_POSTED_FLAGS = replace(
     FREETYPE_AS_POSTED,
     name="freetype/as-posted-flags",
@@ -284,10 +300,18 @@ FREETYPE_AS_POSTED_FLAGS = replace(
     slow_keeps_fast=True,
 )
 
-_ALL = (LINUX, MIGRATETYPE_AS_POSTED, MIGRATETYPE_SOUND, FREETYPE_AS_POSTED, FREETYPE_AS_POSTED_FLAGS)
+_ALL = (
+    LINUX,
+    PER_PAGE,
+    POOL,
+    MIGRATETYPE_AS_POSTED,
+    MIGRATETYPE_SOUND,
+    FREETYPE_AS_POSTED,
+    FREETYPE_AS_POSTED_FLAGS,
+)
 
 #: Every built-in design by its full name, and by the bare names that mean the sound variants.
-DESIGNS: dict[str, Design] = {d.name: d for d in _ALL} | {"migratetype": MIGRATETYPE_SOUND}
+DESIGNS: dict[str, Design] = {d.name: d for d in _ALL} | {"migratetype": MIGRATETYPE_SOUND, "pool": POOL}
 
 
 def design_names() -> list[str]:

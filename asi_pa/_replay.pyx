@@ -1,0 +1,418 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""The replay: compiled operations through a machine, without Python and without the GIL.
+
+    ops      op order cls cpu slot   8 bytes an operation (``asi_pa._compile.OP``)
+    slots    slot -> pfn             filled by ALLOC, emptied by FREE
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memset
+
+import numpy as np
+
+from asi_pa._compile import OP
+from asi_pa._core cimport (
+    ALLOC,
+    CTX_POPULATE,
+    FREE,
+    HOLE,
+    INFO_COMP,
+    INFO_MT,
+    INFO_SENSITIVE,
+    KIND_MASK,
+    MIGRATE_RECLAIMABLE,
+    NIL,
+    ORDER_MASK,
+    TAIL,
+    account_freepages,
+    block_of,
+    blocks_map,
+    free_one,
+    list_add_tail,
+    prefetchw,
+    request_t,
+    zone_t,
+)
+from asi_pa._machine cimport Machine
+from asi_pa._page_alloc cimport count_failure, decode_request, mm_t, zone_of
+from asi_pa._pcp cimport pcp_decay
+from asi_pa._physmap cimport CAUSE_POPULATE, RESTRICTED, physmap_map, physmap_reset_counters
+from asi_pa._wrappers cimport WRAP_NONE, design_alloc, design_free, pool_pages
+
+cdef enum:
+    OP_ALLOC = 1
+    OP_FREE = 2
+    OP_SPLIT = 3
+    OP_TICK = 4
+    AHEAD = 12              # operations whose frames are fetched ahead
+
+cdef packed struct op_t:
+    uint8_t op
+    uint8_t order
+    uint8_t cls
+    uint8_t cpu
+    uint32_t slot
+
+
+cdef class Replay:
+    """A compiled trace on a machine.
+
+    Parameters
+    ----------
+    machine : Machine
+    classes : uint32 request words, indexed by an operation's ``cls``
+    nslots : number of slots
+    """
+
+    cdef readonly Machine machine
+    cdef request_t requests[256]
+    cdef uint32_t *slots
+    cdef readonly uint64_t nslots
+    cdef readonly uint64_t done
+    cdef readonly uint64_t allocations
+    cdef readonly uint64_t failures
+    cdef readonly uint64_t skipped
+    cdef public object displaced
+    cdef uint64_t failed_by_class[256]
+
+    def __init__(self, Machine machine, classes, nslots):
+        cdef int i
+        if len(classes) > 256:
+            raise ValueError(f"{len(classes)} request classes, at most 256 are possible")
+        if not 0 <= nslots < 2**32:
+            raise ValueError(f"nslots {nslots} is not in 0..2**32 - 1")
+        self.machine = machine
+        for i in range(len(classes)):
+            decode_request(&machine.mm, classes[i], &self.requests[i])
+        self.nslots = nslots
+        self.slots = <uint32_t *>malloc((nslots + 1) * sizeof(uint32_t))
+        if self.slots == NULL:
+            raise MemoryError(f"no memory for {nslots} slots")
+        memset(self.slots, 0xFF, (nslots + 1) * sizeof(uint32_t))
+        self.displaced = []
+
+    def __dealloc__(self):
+        free(self.slots)
+
+    # ------------------------------------------------------------ running
+
+    def run(self, ops, Py_ssize_t start=0, end=None):
+        """Runs operations [start, end) of an `OP` array.
+
+        An allocation that fails leaves its slot empty; the operations that would free it are skipped.
+        Raises ValueError, naming the operation, for one that cannot be: an unknown code, cpu, order or slot,
+        a free of another order than was allocated.
+        """
+        cdef const op_t[::1] view = np.ascontiguousarray(ops, OP).view(OP)
+        cdef Py_ssize_t stop = len(ops) if end is None else min(end, len(ops)), bad
+        if start < 0 or start >= stop:
+            return
+        with nogil:
+            bad = self._run(&view[0], start, stop, view.shape[0])
+        if bad >= 0:
+            op = view[bad]
+            raise ValueError(f"operation {bad} (op {op.op}, order {op.order}, class {op.cls}, cpu {op.cpu}, "
+                             f"slot {op.slot}) cannot be: see docs/traces.md")
+
+    cdef Py_ssize_t _run(self, const op_t *ops, Py_ssize_t i, Py_ssize_t end, Py_ssize_t n) noexcept nogil:
+        cdef mm_t *mm = &self.machine.mm
+        cdef uint32_t *slots = self.slots
+        cdef zone_t *z = mm.zones[0]
+        cdef bint one_zone = mm.nzones == 1
+        cdef uint64_t allocations = 0, skipped = 0
+        cdef int64_t pfn
+        cdef uint32_t slot, frame, ahead, k
+        cdef int order, cpu
+        cdef uint8_t code
+        while i < end:
+            if i + AHEAD < n and ops[i + AHEAD].slot < self.nslots:
+                ahead = slots[ops[i + AHEAD].slot]
+                if ahead != NIL and one_zone:
+                    frame = ahead - <uint32_t>z.base_pfn
+                    prefetchw(&z.state[frame])
+                    prefetchw(&z.links[frame])
+            code = ops[i].op
+            order = ops[i].order
+            cpu = ops[i].cpu
+            slot = ops[i].slot
+            if order > z.max_order or cpu >= mm.ncpus or slot >= self.nslots:
+                if code != OP_TICK:
+                    break
+            if code == OP_ALLOC:
+                pfn = design_alloc(mm, cpu, order, &self.requests[ops[i].cls])
+                allocations += 1
+                if pfn >= 0:
+                    slots[slot] = <uint32_t>pfn
+                else:
+                    slots[slot] = NIL
+                    self.failures += 1
+                    self.failed_by_class[ops[i].cls] += 1
+                    count_failure(mm, cpu, order, &self.requests[ops[i].cls])
+            elif code == OP_FREE:
+                ahead = slots[slot]
+                if ahead == NIL:
+                    skipped += 1
+                else:
+                    if not one_zone:
+                        z = zone_of(mm, ahead)
+                    frame = ahead - <uint32_t>z.base_pfn
+                    if z.state[frame] != <uint8_t>(ALLOC | order):
+                        break
+                    slots[slot] = NIL
+                    design_free(mm, z, cpu, frame, order)
+            elif code == OP_SPLIT:
+                # split_page(): one allocation becomes 2^order of order 0
+                ahead = slots[slot]
+                if ahead == NIL:
+                    skipped += 1
+                else:
+                    if not one_zone:
+                        z = zone_of(mm, ahead)
+                    frame = ahead - <uint32_t>z.base_pfn
+                    if z.state[frame] != <uint8_t>(ALLOC | order) or slot + (1u << order) > self.nslots:
+                        break
+                    for k in range(1u << order):
+                        z.state[frame + k] = ALLOC
+                        z.links[frame + k].next = z.links[frame].next & ~<uint32_t>INFO_COMP
+                        z.links[frame + k].prev = NIL
+                        slots[slot + k] = ahead + k
+            elif code == OP_TICK:
+                tick(mm)
+            else:
+                break
+            i += 1
+        self.allocations += allocations
+        self.skipped += skipped
+        self.done = i
+        return -1 if i >= end else i
+
+    # ------------------------------------------------------------ the initial state
+
+    def populate(self, int zone, population):
+        """Loads a zone's initial state (``asi_pa.trace.Population``) into a machine built with ``boot=False``.
+
+        For a design that maps by pageblock, a block is of the kind that most of its held pages are; pages of
+        the other kind are left out here and allocated anew by ``place_displaced``.  Returns counts of blocks:
+        ``blocks``, ``mapped_blocks``, ``mixed_blocks``, and of allocations ``displaced``.
+        """
+        cdef zone_t *z = self.machine._zone(zone)
+        cdef mm_t *mm = &self.machine.mm
+        cdef const uint32_t[::1] held = np.ascontiguousarray(population.held_pfn, np.uint32)
+        cdef const uint8_t[::1] held_order = np.ascontiguousarray(population.held_order, np.uint8)
+        cdef const uint8_t[::1] held_cls = np.ascontiguousarray(population.held_cls, np.uint8)
+        cdef const uint32_t[::1] held_slot = np.ascontiguousarray(population.held_slot, np.uint32)
+        cdef const uint32_t[::1] free_pfn = np.ascontiguousarray(population.free_pfn, np.uint32)
+        cdef const uint8_t[::1] free_order = np.ascontiguousarray(population.free_order, np.uint8)
+        cdef const uint8_t[::1] block_mt = np.ascontiguousarray(population.block_mt, np.uint8)
+        cdef Py_ssize_t i, left = 0
+        cdef uint32_t frame, b, mixed = 0, mapped = 0, at, end
+        cdef int order, mt
+        cdef bint nonsensitive, by_block = mm.design.tracks
+        cdef uint8_t cls
+        cdef uint64_t base = z.base_pfn
+        pages_of = np.zeros((2, z.nblocks), np.uint32)
+        cdef uint32_t[:, ::1] kinds = pages_of
+        misplaced_array = np.zeros(max(1, held.shape[0]), np.uint8)
+        cdef uint8_t[::1] misplaced = misplaced_array
+        if block_mt.shape[0] < z.nblocks - z.first_block:
+            raise ValueError(f"{block_mt.shape[0]} block types for {z.nblocks - z.first_block} pageblocks")
+        self._check(z, held, held_order, "held allocation")
+        self._check(z, free_pfn, free_order, "free block")
+        for i in range(held.shape[0]):
+            frame = <uint32_t>(held[i] - base)
+            if held_slot[i] >= self.nslots:
+                raise ValueError(f"slot {held_slot[i]} of a held allocation is not below {self.nslots}")
+            nonsensitive = not self.requests[held_cls[i]].sensitive
+            for b in range(block_of(z, frame), block_of(z, frame + (1u << held_order[i]) - 1) + 1):
+                kinds[nonsensitive, b] += min(1u << held_order[i], z.pageblock_pages)
+        for b in range(z.first_block, z.nblocks):
+            nonsensitive = by_block and kinds[1, b] > kinds[0, b]
+            if kinds[0, b] and kinds[1, b]:
+                mixed += 1
+            mt = block_mt[b - z.first_block]
+            if mt > MIGRATE_RECLAIMABLE:
+                raise ValueError(f"block type {mt} of an initial state is not one of 0, 1, 2")
+            z.pbtype[b] = mm.design.start[mt][0 if nonsensitive else 1]
+            if nonsensitive and not mm.design.mapped[z.pbtype[b]]:
+                z.pbtype[b] = mm.design.start[0][0]     # designs with one mapped type
+            z.pbbase[b] = z.pbtype[b]
+            if by_block and mm.design.mapped[z.pbtype[b]]:
+                mapped += 1
+                blocks_map(z, b, 1, CTX_POPULATE)
+        if z.dirty != NULL:
+            # whatever was free on a running machine may hold what a sensitive owner left
+            memset(z.dirty, 0xFF, (z.nframes + 7) >> 3)
+            for b in range(z.first_block, z.nblocks):
+                if z.pbmapped[b]:
+                    at = b << z.pageblock_order
+                    for frame in range(at, at + z.pageblock_pages):
+                        z.dirty[frame >> 3] &= <uint8_t>~(1 << (frame & 7))
+        for i in range(free_pfn.shape[0]):
+            frame = <uint32_t>(free_pfn[i] - base)
+            self._add_free(z, frame, free_order[i])
+        for i in range(held.shape[0]):
+            frame = <uint32_t>(held[i] - base)
+            order = held_order[i]
+            cls = held_cls[i]
+            memset(&z.state[frame], TAIL, 1u << order)
+            if by_block and self.requests[cls].sensitive == z.pbmapped[block_of(z, frame)]:
+                misplaced[i] = 1
+                left += 1
+                continue
+            z.state[frame] = <uint8_t>(ALLOC | order)
+            z.links[frame].next = self.requests[cls].info
+            z.links[frame].prev = NIL
+            self.slots[held_slot[i]] = held[i]
+            if mm.wrapper != WRAP_NONE and not self.requests[cls].sensitive:
+                for at in range(1u << order):
+                    physmap_map(mm.physmap, RESTRICTED, held[i] + at, 1, CAUSE_POPULATE)
+        if left:
+            # their frames are free; what they held is allocated where the design would put it
+            moved = np.flatnonzero(misplaced_array[:held.shape[0]])
+            for index in moved:
+                i = index
+                frame = <uint32_t>(held[i] - base)
+                end = frame + (1u << held_order[i])
+                order = min(<int>held_order[i], z.pageblock_order)
+                while frame < end:
+                    free_one(z, frame, order, z.pbtype[block_of(z, frame)], True)
+                    frame += 1u << order
+            redo = np.zeros(len(moved), OP)
+            redo["op"] = OP_ALLOC
+            redo["order"] = population.held_order[moved]
+            redo["cls"] = population.held_cls[moved]
+            redo["slot"] = population.held_slot[moved]
+            self.displaced.append(redo)
+        for i in range(z.ncpus):
+            z.nr_free += z.diffs[i].free
+            z.diffs[i].free = 0
+        self._reset()
+        return {"blocks": z.nblocks - z.first_block, "mapped_blocks": mapped, "mixed_blocks": mixed,
+                "displaced": left}
+
+    def place_displaced(self):
+        """Allocates what ``populate`` left out; the number of allocations that found no place."""
+        lost = 0
+        for redo in self.displaced:
+            before = self.failures
+            self.run(redo)
+            lost += self.failures - before
+        self.displaced = []
+        self._reset()
+        return lost
+
+    def _reset(self):
+        # counting starts with the trace
+        memset(&self.machine.mm.stats, 0, sizeof(self.machine.mm.stats))
+        memset(self.failed_by_class, 0, sizeof(self.failed_by_class))
+        self.allocations = self.failures = self.skipped = 0
+        if self.machine.mm.physmap != NULL:
+            physmap_reset_counters(self.machine.mm.physmap)
+
+    cdef int _check(self, zone_t *z, const uint32_t[::1] pfns, const uint8_t[::1] orders, str what) except -1:
+        cdef Py_ssize_t i
+        cdef uint64_t first = z.base_pfn + z.first, end = z.base_pfn + z.nframes
+        if pfns.shape[0] != orders.shape[0]:
+            raise ValueError(f"{pfns.shape[0]} pfns but {orders.shape[0]} orders of {what}s")
+        for i in range(pfns.shape[0]):
+            if orders[i] > z.max_order or pfns[i] < first or pfns[i] + (<uint64_t>1 << orders[i]) > end:
+                raise ValueError(f"{what} at pfn {pfns[i]}, order {orders[i]}, does not fit the zone")
+        return 0
+
+    cdef void _add_free(self, zone_t *z, uint32_t frame, int order) noexcept:
+        cdef uint32_t end = frame + (1u << order), at
+        cdef int ft = z.pbtype[block_of(z, frame)]
+        cdef bint split = False
+        memset(&z.state[frame], TAIL, 1u << order)
+        at = frame
+        while at < end:
+            split = split or z.pbtype[block_of(z, at)] != ft
+            at += z.pageblock_pages
+        if split:
+            order = z.pageblock_order
+        while frame < end:
+            ft = z.pbtype[block_of(z, frame)]
+            account_freepages(z, ft, <int64_t>1 << order)
+            list_add_tail(z, frame, order, ft)
+            frame += 1u << order
+
+    # ------------------------------------------------------------ observing
+
+    def failures_by_class(self):
+        """uint64[256]: failed allocations by request class."""
+        return np.array([self.failed_by_class[i] for i in range(256)], np.uint64)
+
+    def free_pages(self):
+        """Free pages by freetype, all zones, int64[nft]; the pool's as one more entry."""
+        cdef mm_t *mm = &self.machine.mm
+        cdef int i, ft, order
+        out = np.zeros(mm.design.nft + 1, np.int64)
+        cdef int64_t[::1] view = out
+        for i in range(mm.nzones):
+            for ft in range(mm.design.nft):
+                for order in range(mm.zones[i].max_order + 1):
+                    view[ft] += <int64_t>mm.zones[i].lists[order][ft].count << order
+        view[mm.design.nft] = pool_pages(mm)
+        return out
+
+    def free_blocks(self, int zone=0):
+        """Free blocks by order, int64[max_order + 1], over all freetypes."""
+        cdef zone_t *z = self.machine._zone(zone)
+        cdef int ft, order
+        out = np.zeros(z.max_order + 1, np.int64)
+        for order in range(z.max_order + 1):
+            for ft in range(self.machine.mm.design.nft):
+                out[order] += z.lists[order][ft].count
+        return out
+
+    def block_kinds(self, int zone=0):
+        """uint8[pageblocks]: freetype, + 0x40 where mapped in the protected tree, + 0x80 where wholly free."""
+        cdef zone_t *z = self.machine._zone(zone)
+        cdef uint32_t b, frame
+        cdef int ft, order
+        out = np.zeros(z.nblocks - z.first_block, np.uint8)
+        cdef uint8_t[::1] view = out
+        for b in range(z.first_block, z.nblocks):
+            view[b - z.first_block] = z.pbtype[b] | (0x40 if z.pbmapped[b] else 0)
+        for order in range(z.pageblock_order, z.max_order + 1):
+            for ft in range(self.machine.mm.design.nft):
+                frame = z.lists[order][ft].head
+                while frame != NIL:
+                    for b in range(block_of(z, frame), block_of(z, frame + (1u << order))):
+                        view[b - z.first_block] |= 0x80
+                    frame = z.links[frame].next
+        return out
+
+    def mixed_blocks(self, int zone=0):
+        """(pageblocks with an allocated page of another migratetype than the block's, such pages)."""
+        cdef zone_t *z = self.machine._zone(zone)
+        cdef uint32_t frame = z.first, block = NIL, step, blocks = 0
+        cdef uint64_t pages = 0
+        cdef int kind
+        with nogil:
+            while frame < z.nframes:
+                kind = z.state[frame] & KIND_MASK
+                step = 1
+                if kind != TAIL and kind != HOLE:
+                    step = 1u << (z.state[frame] & ORDER_MASK)
+                    if kind == ALLOC:
+                        if (z.links[frame].next & INFO_MT) != z.design.mt[z.pbtype[block_of(z, frame)]]:
+                            pages += step
+                            if block_of(z, frame) != block:
+                                block = block_of(z, frame)
+                                blocks += 1
+                frame += step
+        return blocks, pages
+
+
+cdef void tick(mm_t *mm) noexcept nogil:
+    # vmstat's worker: decay_pcp_high() of every zone and CPU
+    cdef int i, cpu
+    cdef zone_t *z
+    for i in range(mm.nzones):
+        z = mm.zones[i]
+        if z.pcps != NULL:
+            for cpu in range(mm.ncpus):
+                z.diff = &z.diffs[cpu]
+                pcp_decay(z, &z.pcps[cpu])

@@ -1,0 +1,29 @@
+# Designs that are no table: they wrap the allocator and change mappings page by page.
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from asi_pa._core cimport INFO_SENSITIVE, request_t, zone_t
+from asi_pa._page_alloc cimport mm_alloc, mm_t, zone_free
+
+cdef enum:
+    WRAP_NONE = 0
+    WRAP_PER_PAGE = 1
+    WRAP_POOL = 2
+
+
+cdef inline int64_t design_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil:
+    if mm.wrapper == WRAP_NONE:
+        return mm_alloc(mm, cpu, order, rq)
+    return wrapped_alloc(mm, cpu, order, rq)
+
+
+cdef inline void design_free(mm_t *mm, zone_t *z, int cpu, uint32_t frame, int order) noexcept nogil:
+    if mm.wrapper == WRAP_NONE:
+        zone_free(z, cpu, frame, order)
+    else:
+        wrapped_free(mm, z, cpu, frame, order)
+
+
+cdef int64_t wrapped_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil
+cdef void wrapped_free(mm_t *mm, zone_t *z, int cpu, uint32_t frame, int order) noexcept nogil
+cdef int64_t pool_shrink(mm_t *mm, int cpu, int64_t pages) noexcept nogil
+cdef int64_t pool_pages(mm_t *mm) noexcept nogil
