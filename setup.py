@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parent
 DEBUG = os.environ.get("ASI_PA_DEBUG", "0") not in ("", "0")
 ANNOTATE = os.environ.get("ASI_PA_ANNOTATE", "0") not in ("", "0")
 ONLY = {name for name in os.environ.get("ASI_PA_ONLY", "").split(",") if name}
+#: What all the modules share of Cython's own code, generated at build time.
+SHARED = "asi_pa._cyutility"
 JOBS = min(os.cpu_count() or 1, 4)
 
 
@@ -41,6 +43,8 @@ def extensions() -> list[Extension]:
                 extra_compile_args=[*flags, "-fno-semantic-interposition", "-Wno-unused-function"],
             )
         )
+    if found:
+        found.append(Extension(SHARED, [SHARED.replace(".", "/") + ".c"], extra_compile_args=flags))
     return found
 
 
@@ -62,6 +66,7 @@ class BuildExt(build_ext):
                 "initializedcheck": DEBUG,
                 "embedsignature": True,
             },
+            shared_utility_qualified_name=SHARED,
         )
         for extension, result in zip(self.extensions, translated, strict=True):
             extension.sources = result.sources
