@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from multiprocessing import get_context
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from asi_pa import __version__
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 GOOD, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+TRACE_HELP = "a trace file, a recorded .npz, the text of perf, trace-cmd or ftrace, or a bundled trace's name"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -162,6 +164,102 @@ Examples:
     parser.add_argument("--pack", action="store_true", help="compress: far smaller, opens more slowly")
 
 
+def _info(args: argparse.Namespace) -> int:
+    from asi_pa.trace import Classifier, load_trace
+    from asi_pa.trace.info import describe, describe_text
+
+    classifier = Classifier.parse(args.classifier)
+    found = []
+    for index, path in enumerate(args.traces):
+        found.append(describe(load_trace(path), classifier))
+        if not args.json:
+            print(("\n" if index else "") + describe_text(found[-1]), flush=True)
+    if args.json:
+        _write_json(args.json, found)
+    return GOOD
+
+
+def _add_info(verbs: argparse._SubParsersAction[_Parser]) -> None:
+    parser = _add(
+        verbs,
+        "info",
+        _info,
+        "describe a trace",
+        """
+What a trace holds: the machine and its zones, events and losses, who asked for what, which share of it
+the classifier calls nonsensitive, what was alive when, what the compiler had to repair, and whether the
+events lead to the recorded end state.
+
+Examples:
+  asi-pa info redis
+  asi-pa info workload.trace --classifier "comm=nginx*:nonsensitive;rfc"
+  asi-pa info recorded/*.npz --json about.json
+""",
+    )
+    parser.add_argument("traces", metavar="TRACE", nargs="+", help=TRACE_HELP)
+    _add_classifier(parser)
+    parser.add_argument("--json", metavar="FILE", help="write a list of descriptions there instead of text")
+
+
+def _add_classifier(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--classifier",
+        metavar="RULES",
+        default="rfc",
+        help="which requests are nonsensitive: rfc (default: unmovable ones without __GFP_HARDWALL), "
+        "sensitive, nonsensitive, share=P, or rules such as "
+        "'comm=redis*:nonsensitive;order>=3:share=0.5;seed=7'",
+    )
+
+
+def _record(args: argparse.Namespace) -> int:
+    from asi_pa.trace import write_trace
+    from asi_pa.trace.record import record
+
+    # Refused before anything is recorded, not after.
+    directory = Path(args.output).resolve().parent
+    if not os.access(directory, os.W_OK):
+        raise ValueError(f"{args.output}: cannot write to {directory}")
+    command = args.command or None
+    name = Path(args.output).stem
+    trace = record(name, command, seconds=args.seconds, description=args.description)
+    size = write_trace(trace, args.output)
+    print(f"{args.output}: {len(trace)} events, {size} bytes, lost: {trace.lost}")
+    return GOOD
+
+
+def _add_record(verbs: argparse._SubParsersAction[_Parser]) -> None:
+    parser = _add(
+        verbs,
+        "record",
+        _record,
+        "record the page allocator of this machine",
+        """
+Records the page allocator's trace events with perf while a command runs, for a number of seconds, or
+until Ctrl-C, and the state of all memory before and after, without which a trace cannot be replayed
+faithfully. The whole machine is recorded. Needs root and the perf program.
+
+Examples:
+  asi-pa record build.trace -- make -j8
+  asi-pa record idle.trace --seconds 30
+""",
+    )
+    parser.add_argument("output", metavar="OUTPUT", help="the trace file to write")
+    parser.add_argument("command", metavar="COMMAND", nargs="*", help="what to run, after --")
+    parser.add_argument("--seconds", metavar="N", type=_seconds, help="stop after so long")
+    parser.add_argument("--description", metavar="TEXT", default="", help="kept with the trace")
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return value
+
+
 def _count(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) <= 1024:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1024")
@@ -219,7 +317,9 @@ def _parser() -> _Parser:
     parser.add_argument("--version", action="version", version=f"asi-pa {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", dest="verb", parser_class=_Parser)
     _add_verify(verbs)
+    _add_info(verbs)
     _add_convert(verbs)
+    _add_record(verbs)
     _add_designs(verbs)
     return parser
 

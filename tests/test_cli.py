@@ -176,6 +176,35 @@ def test_verify_refuses(capsys, tmp_path):
     assert str(empty) in refused(capsys, "verify", str(empty))
 
 
+def test_info(capsys, tmp_path):
+    status, out, err = run(capsys, "info", "redis", "net")
+    assert (status, err) == (0, "")
+    assert [line.split()[1] for line in out.splitlines() if line.startswith("trace ")] == ["redis:", "net:"]
+
+    about = tmp_path / "about.json"
+    assert run(capsys, "info", "redis", "--classifier", "nonsensitive", "--json", str(about)) == (0, "", "")
+    (redis,) = json.loads(about.read_text())
+    assert redis["name"] == "redis"
+    assert redis["nonsensitive"]["pages"] == 1.0
+
+
+def test_info_refuses(capsys, tmp_path):
+    assert "'nonsense'" in refused(capsys, "info", "redis", "--classifier", "nonsense")
+    assert "no-such-trace" in refused(capsys, "info", "no-such-trace")
+    text = tmp_path / "prose.txt"
+    text.write_text("It was a dark and stormy night.\n")
+    assert str(text) in refused(capsys, "info", str(text))
+
+
+def test_record_refuses_before_it_starts(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "perf" in refused(capsys, "record", str(tmp_path / "x.trace"), "--seconds", "1")
+    assert "'-1'" in refused(capsys, "record", str(tmp_path / "x.trace"), "--seconds=-1")
+    assert "'soon'" in refused(capsys, "record", str(tmp_path / "x.trace"), "--seconds", "soon")
+    assert "missing" in refused(capsys, "record", str(tmp_path / "missing" / "x.trace"))
+    assert list(tmp_path.iterdir()) == []
+
+
 RECORDED = SHARED / "traces" / "net.npz"
 
 
