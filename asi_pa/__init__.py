@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from asi_pa.designs import DESIGNS, Design
+    from asi_pa.experiment import compare, replay
     from asi_pa.kernel import KERNELS, Kernel
     from asi_pa.machine import MachineSpec, PcpSpec, ZoneSpec
     from asi_pa.sizing import parse_size, single_zone
@@ -27,9 +28,11 @@ _HOME = {
     "PcpSpec": "machine",
     "ZoneSpec": "machine",
     "bundled_traces": "trace",
+    "compare": "experiment",
     "compile_trace": "trace",
     "load_trace": "trace",
     "parse_size": "sizing",
+    "replay": "experiment",
     "single_zone": "sizing",
 }
 
@@ -43,9 +46,11 @@ __all__ = [
     "ZoneSpec",
     "__version__",
     "bundled_traces",
+    "compare",
     "compile_trace",
     "load_trace",
     "parse_size",
+    "replay",
     "single_zone",
 ]
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asi_pa import __version__, cli
+from asi_pa import __version__, cli, verbs
 from asi_pa.designs import DESIGNS
+from asi_pa.report import read_json
 from asi_pa.trace import load_trace, write_trace
 
 
@@ -19,7 +20,7 @@ def run(capsys, *words):
     try:
         status = cli.main(words)
     except SystemExit as stop:  # argparse's --help and --version
-        status = stop.code
+        status = int(stop.code or 0)
     out, err = capsys.readouterr()
     return status, out, err
 
@@ -33,17 +34,17 @@ def refused(capsys, *words):
     return err
 
 
-def verbs():
+def verb_names():
     parser = cli._parser()
     (actions,) = (action for action in parser._actions if action.dest == "verb")
-    return sorted(actions.choices)
+    return sorted(actions.choices or ())
 
 
 def test_version_and_help(capsys):
     assert run(capsys, "--version") == (0, f"asi-pa {__version__}\n", "")
     status, out, _ = run(capsys, "--help")
     assert status == 0
-    assert all(verb in out for verb in verbs())
+    assert all(verb in out for verb in verb_names())
 
 
 def test_no_verb_shows_the_help(capsys):
@@ -52,7 +53,7 @@ def test_no_verb_shows_the_help(capsys):
     assert err.startswith("usage: asi-pa")
 
 
-@pytest.mark.parametrize("verb", verbs())
+@pytest.mark.parametrize("verb", verb_names())
 def test_every_verb_teaches_with_examples(capsys, verb):
     status, out, _ = run(capsys, verb, "--help")
     assert status == 0
@@ -99,20 +100,22 @@ def test_designs_refuses(capsys):
     assert "got 3" in refused(capsys, "designs", "linux", "linux", "linux")
 
 
-def test_interrupt_and_memory(capsys, monkeypatch):
-    def fail(error):
+def test_errors_become_one_line(capsys, monkeypatch):
+    def fail_with(error):
         def run_it(_args):
             raise error
 
-        return run_it
+        monkeypatch.setattr(verbs, "_designs", run_it)
 
-    monkeypatch.setattr(cli, "_designs", fail(KeyboardInterrupt()))
-    assert run(capsys, "designs")[0] == 130
-    monkeypatch.setattr(cli, "_designs", fail(MemoryError()))
-    assert "memory" in refused(capsys, "designs")
-    monkeypatch.setattr(cli, "_designs", fail(FileNotFoundError(2, "No such file or directory", "x.npz")))
+    fail_with(KeyboardInterrupt())
+    assert run(capsys, "designs") == (130, "", "")
+    fail_with(MemoryError())
+    assert "not enough memory" in refused(capsys, "designs")
+    fail_with(FileNotFoundError(2, "No such file or directory", "x.npz"))
     assert "x.npz: No such file or directory" in refused(capsys, "designs")
-    monkeypatch.setattr(cli, "_designs", fail(ValueError("two\n  lines")))
+    fail_with(ImportError("--html needs plotly"))
+    assert "needs plotly" in refused(capsys, "designs")
+    fail_with(ValueError("two\n  lines"))
     assert "two lines" in refused(capsys, "designs")
 
 
@@ -174,6 +177,57 @@ def test_verify_refuses(capsys, tmp_path):
     empty = tmp_path / "empty.npz"
     empty.touch()
     assert str(empty) in refused(capsys, "verify", str(empty))
+
+
+def test_compare(capsys, tmp_path):
+    pytest.importorskip("plotly")
+    html, numbers = tmp_path / "out.html", tmp_path / "out.json"
+    words = ("redis", "--memory", "tight", "--design", "linux", "--design", "migratetype", "--costs")
+    status, out, err = run(capsys, "compare", *words, "--html", str(html), "--json", str(numbers))
+    assert (status, err) == (0, "")
+    assert out.endswith(f"\npictures: {html}\nnumbers: {numbers}\n")
+    assert html.read_text().startswith("<!doctype html>")
+    result = read_json(numbers)
+    assert result["command"][:4] == ["asi-pa", "compare", "redis", "--memory"]
+    (replayed,) = result["runs"]
+    assert [design["design"] for design in replayed["designs"]] == ["linux", "migratetype/sound"]
+    assert all(not design["metrics"]["exposure_violations"] for design in replayed["designs"])
+
+
+def test_compare_reports_a_broken_replay(capsys, monkeypatch):
+    from asi_pa import experiment
+
+    run_design = experiment.replay
+    monkeypatch.setattr(
+        experiment, "replay", lambda *a, **k: run_design(*a, **k) | {"verify": "zone 0: broken"}
+    )
+    status, _, err = run(capsys, "compare", "redis", "--memory", "tight", "--design", "linux", "--quiet")
+    assert status == 1
+    assert err == "asi-pa: error: redis, tight, linux: zone 0: broken\n"
+
+
+def test_compare_refuses(capsys, tmp_path, monkeypatch):
+    assert "'windows'" in refused(capsys, "compare", "redis", "--design", "windows")
+    assert "no-such-trace" in refused(capsys, "compare", "no-such-trace")
+    assert "'lots'" in refused(capsys, "compare", "redis", "--memory", "lots")
+    assert "'2.6'" in refused(capsys, "compare", "redis", "--kernel", "2.6")
+    assert "'-1'" in refused(capsys, "compare", "redis", "--seed=-1")
+    assert "no/such" in refused(capsys, "compare", "redis", "--json", str(tmp_path / "no" / "such" / "file"))
+    assert "is a directory" in refused(capsys, "compare", "redis", "--html", str(tmp_path))
+    assert "costs.toml" in refused(capsys, "compare", "redis", "--costs", str(tmp_path / "costs.toml"))
+    monkeypatch.setattr(verbs, "find_spec", lambda _: None)
+    assert "needs plotly" in refused(capsys, "compare", "redis", "--html", str(tmp_path / "x.html"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_leaves_no_file(capsys, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    words = ("redis", "--memory", "tight", "--design", "linux", "--json", str(tmp_path / "out.json"))
+    assert run(capsys, "compare", *words)[0] == 130
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_info(capsys, tmp_path):
