@@ -65,7 +65,7 @@ cdef enum:                  # rmqueue_mode of mm/page_alloc.c
     RMQUEUE_CLAIM = 2
     RMQUEUE_STEAL = 3
 
-cdef enum:                  # why a block's type or mapping changed; numbers 0-8 as the recorded runs have them
+cdef enum:                  # why a block's type or mapping changed; 0-8 as recorded runs number them
     CTX_OTHER = 0
     CTX_CLAIM = 1           # claim of a whole buddy
     CTX_PARTIAL = 2         # claim of a pageblock's free part
@@ -97,7 +97,7 @@ cdef struct request_t:
     # What a request word means, decoded once.
     uint32_t gfp
     uint8_t ft              # the freetype where it looks first
-    uint8_t ft_other        # the same migratetype of the other sensitivity (designs that flip both ways)
+    uint8_t ft_other        # the same migratetype of the other sensitivity
     uint8_t mt
     uint8_t sensitive
     uint8_t zone_idx
@@ -126,7 +126,7 @@ cdef struct design_t:
     uint8_t isolate[MAX_FREETYPES]
     uint8_t other[MAX_FREETYPES]        # the freetype of the other sensitivity
     uint8_t event_type[MAX_FREETYPES]   # its number in the event log
-    uint8_t pcp_type[MAX_FREETYPES]     # freetype whose pcp list a freed page of this block type joins; 255: none
+    uint8_t pcp_type[MAX_FREETYPES]     # whose pcp list a page freed in such a block joins; 255: none
     uint8_t pcp_list[MAX_ORDERS][MAX_FREETYPES]
     uint8_t pcp_list_order[MAX_PCP_LISTS]
     int label_maps                      # March 2025: labelling a block maps it when the label says mapped
@@ -135,7 +135,7 @@ cdef struct design_t:
     int zero_block                      # a flip S -> N zeroes the block
     int explicit_maps                   # sound: every relabel across mappings maps or unmaps
     int noblock_flags_kept              # sound: may-block is decided by gfp, not by recomputed flags
-    int slow_keeps_fast                 # the slow path keeps the fast path's flags (September, patch 16 as posted)
+    int slow_keeps_fast                 # the slow path keeps the fast path's flags (September, patch 16)
     int flip_cma                        # a flip may take CMA blocks (September as posted)
 
 cdef enum:
@@ -210,7 +210,7 @@ cdef struct stats_t:
     uint64_t pool_refill_pages
     uint64_t pool_shrinks
     uint64_t pool_hits
-    uint64_t exposures          # allocations whose mapping was wrong when handed out, and pages a flip exposed
+    uint64_t exposures          # allocations wrongly mapped when handed out, and live pages a flip exposed
     uint64_t exposed_now        # live sensitive pages that are mapped
     uint64_t hidden_now         # live nonsensitive pages that are not mapped
     uint64_t stale_exposed      # pages mapped while they still held sensitive data
@@ -219,6 +219,8 @@ cdef struct stats_t:
     uint64_t slowpath
     uint64_t pcp_refills
     uint64_t pcp_bulk_frees
+    uint64_t pcp_missed_nonsensitive     # of an order the pcp lists serve, served by the buddy all the same
+    uint64_t pcp_missed_sensitive
     uint64_t reserves
     uint64_t unreserves
     uint64_t retypes
@@ -318,50 +320,50 @@ cdef inline void account_freepages(zone_t *z, int ft, int64_t n) noexcept nogil:
 # ---------------------------------------------------------------- free lists
 
 cdef inline void list_add(zone_t *z, uint32_t frame, int order, int ft) noexcept nogil:
-    cdef freelist_t *l = &z.lists[order][ft]
-    cdef uint32_t head = l.head
+    cdef freelist_t *fl = &z.lists[order][ft]
+    cdef uint32_t head = fl.head
     z.state[frame] = <uint8_t>(FREE | order)
     z.links[frame].next = head
     z.links[frame].prev = NIL
     if head != NIL:
         z.links[head].prev = frame
     else:
-        l.tail = frame
+        fl.tail = frame
         z.nonempty[ft] |= 1u << order
-    l.head = frame
-    l.count += 1
+    fl.head = frame
+    fl.count += 1
 
 
 cdef inline void list_add_tail(zone_t *z, uint32_t frame, int order, int ft) noexcept nogil:
-    cdef freelist_t *l = &z.lists[order][ft]
-    cdef uint32_t tail = l.tail
+    cdef freelist_t *fl = &z.lists[order][ft]
+    cdef uint32_t tail = fl.tail
     z.state[frame] = <uint8_t>(FREE | order)
     z.links[frame].next = NIL
     z.links[frame].prev = tail
     if tail != NIL:
         z.links[tail].next = frame
     else:
-        l.head = frame
+        fl.head = frame
         z.nonempty[ft] |= 1u << order
-    l.tail = frame
-    l.count += 1
+    fl.tail = frame
+    fl.count += 1
 
 
 cdef inline void list_del(zone_t *z, uint32_t frame, int order, int ft) noexcept nogil:
-    cdef freelist_t *l = &z.lists[order][ft]
+    cdef freelist_t *fl = &z.lists[order][ft]
     cdef uint32_t nxt = z.links[frame].next
     cdef uint32_t prv = z.links[frame].prev
     z.state[frame] = TAIL
     if prv != NIL:
         z.links[prv].next = nxt
     else:
-        l.head = nxt
+        fl.head = nxt
     if nxt != NIL:
         z.links[nxt].prev = prv
     else:
-        l.tail = prv
-    l.count -= 1
-    if l.count == 0:
+        fl.tail = prv
+    fl.count -= 1
+    if fl.count == 0:
         z.nonempty[ft] &= ~(1u << order)
 
 

@@ -152,7 +152,8 @@ cdef void blocks_unmap(zone_t *z, uint32_t block, uint32_t n, int ctx, bint flus
         z.stats.flips_n2s += 1
     if z.physmap != NULL:
         physmap_unmap(z.physmap, RESTRICTED, z.base_pfn + (<uint64_t>block << z.pageblock_order),
-                      <uint64_t>n << z.pageblock_order, physmap_cause(ctx), FLUSH_RANGE if flush else FLUSH_NONE)
+                      <uint64_t>n << z.pageblock_order, physmap_cause(ctx),
+                      FLUSH_RANGE if flush else FLUSH_NONE)
     log_event(z, 2, 0 if ctx == CTX_UNMAP else ctx, 0, 0, block, n << z.pageblock_order, absent << 16)
 
 
@@ -606,7 +607,7 @@ cdef const char *zone_verify(zone_t *z, uint64_t *where) noexcept nogil:
 
 
 cdef const char *pcp_verify(zone_t *z, uint64_t *where) noexcept nogil:
-    cdef int cpu, l, order
+    cdef int cpu, number, order
     cdef int64_t count, pages = 0, listed = 0
     cdef uint32_t frame, prev
     cdef pcp_t *pcp
@@ -614,10 +615,10 @@ cdef const char *pcp_verify(zone_t *z, uint64_t *where) noexcept nogil:
         for cpu in range(z.ncpus):
             pcp = &z.pcps[cpu]
             count = 0
-            for l in range(z.design.npcp):
-                order = z.design.pcp_list_order[l]
+            for number in range(z.design.npcp):
+                order = z.design.pcp_list_order[number]
                 prev = NIL
-                frame = pcp.lists[l].head
+                frame = pcp.lists[number].head
                 while frame != NIL:
                     where[0] = frame
                     if frame >= z.nframes or z.state[frame] != <uint8_t>(PCP | order):
@@ -629,7 +630,7 @@ cdef const char *pcp_verify(zone_t *z, uint64_t *where) noexcept nogil:
                     count += <int64_t>1 << order
                     if count > z.nframes:
                         return b"a per-CPU list runs in a circle"
-                if pcp.lists[l].tail != prev:
+                if pcp.lists[number].tail != prev:
                     return b"a per-CPU list's tail is wrong"
             if count != pcp.count:
                 return b"a per-CPU count differs from the pages on its lists"

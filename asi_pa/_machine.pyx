@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""``Machine``: zones, CPUs, a design and a kernel profile, built from their descriptions, as Python sees them."""
+"""``Machine``: zones, CPUs, a design and a kernel profile, as Python sees them."""
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, malloc
@@ -109,7 +109,7 @@ cdef int build_zone(Zone zone, mm_t *mm, object spec, object machine, int boot, 
     """A zone as boot leaves it: everything free, CMA blocks handed over last."""
     cdef zone_t *z = &zone.z
     cdef pcp_t *pcp
-    cdef int i, l
+    cdef int i, k
     cdef uint32_t at, end
     cdef uint64_t base
     zone_init(z, spec.start_pfn, spec.end_pfn, machine.pageblock_order, machine.max_page_order, machine.cpus)
@@ -146,9 +146,9 @@ cdef int build_zone(Zone zone, mm_t *mm, object spec, object machine, int boot, 
             pcp.high_max = spec.pcp.high_max
             pcp.high = spec.pcp.high_min if spec.pcp.high is None else spec.pcp.high
             pcp.flags = 2 if spec.pcp.free_high_batch else 0
-            for l in range(MAX_PCP_LISTS):
-                pcp.lists[l].head = NIL
-                pcp.lists[l].tail = NIL
+            for k in range(MAX_PCP_LISTS):
+                pcp.lists[k].head = NIL
+                pcp.lists[k].tail = NIL
     base = z.base_pfn
     for a, b in spec.holes:
         if not spec.start_pfn <= a < b <= spec.end_pfn:
@@ -382,8 +382,8 @@ cdef class Machine:
         """int32 (n, 5): operation; kind | ctx << 8 | old << 16 | new << 24; frame; pages; aux.
 
         kind 1 map (aux: pages newly exposed that held sensitive data | blocks mapped already << 16), 2 unmap
-        (aux: blocks that were not mapped << 16), 3 a mapped block gets an unmapped label, 4 other change of type
-        (aux of both: live sensitive | live nonsensitive pages << 16).
+        (aux: blocks that were not mapped << 16), 3 a mapped block gets an unmapped label, 4 other change of
+        type (aux of both: live sensitive | live nonsensitive pages << 16).
         """
         cdef zone_t *z = self._zone(zone)
         cdef size_t i
@@ -412,13 +412,14 @@ cdef class Machine:
     # ------------------------------------------------------------ state
 
     def dump(self, int zone=0):
-        """The zone's state as recorded runs dump it: int32 words from the counters on (layout: docs/model.md)."""
-        return np.concatenate([np.asarray(part, np.int64) for part in self._dump_parts(zone)]).astype(np.int32)
+        """The zone's state as recorded runs dump it: int32 words from the counters on (see docs/model.md)."""
+        parts = [np.asarray(part, np.int64) for part in self._dump_parts(zone)]
+        return np.concatenate(parts).astype(np.int32)
 
     def _dump_parts(self, int zone):
         cdef zone_t *z = self._zone(zone)
         cdef design_t *d = &self.mm.design
-        cdef int order, ft, i, cpu
+        cdef int order, ft, cpu
         shift = z.base_pfn - self.spec.zones[zone].start_pfn
         yield [18, z.nr_free if z.nr_free > 0 else 0, z.nr_free_cma if z.nr_free_cma > 0 else 0,
                z.nr_reserved_highatomic, z.nr_free_highatomic, z.boost, 4 if z.below_high else 0,

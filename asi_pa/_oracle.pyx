@@ -17,7 +17,7 @@ from asi_pa._pcp cimport pcp_decay, pcp_drain
 
 import numpy as np
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t
 
 from asi_pa._core cimport request_t
 
@@ -81,7 +81,7 @@ cdef class Recording:
         cdef zone_t *z = mm.zones[0]
         cdef zone_t *other
         cdef Py_ssize_t i
-        cdef int code, order, cpu, ha
+        cdef int code, order, cpu
         cdef int64_t result, start_pfn = <int64_t>(z.base_pfn + z.first), pfn
         cdef uint32_t first = z.first
         cdef int32_t a, b

@@ -106,6 +106,9 @@ cdef inline uint32_t zone_take(zone_t *z, int cpu, int order, const request_t *r
         frame = rmqueue_buddy(z, order, rq, flags)
         if frame == NIL:
             return NIL
+        if index != NO_PCP_LIST:
+            z.stats.pcp_missed_sensitive += rq.sensitive
+            z.stats.pcp_missed_nonsensitive += not rq.sensitive
     if flags & ALLOC_HIGHATOMIC and z.kernel.reserve_highatomic_from_pcp:
         reserve_highatomic(z, frame, order, rq.ft)
     prep_new_page(z, frame, order, rq)

@@ -17,63 +17,63 @@ cdef enum:
     PCP_MAX_LOW_ORDER = 3       # PAGE_ALLOC_COSTLY_ORDER
 
 
-cdef inline void pcp_push(zone_t *z, pcplist_t *l, uint32_t frame, int order) noexcept nogil:
-    cdef uint32_t head = l.head
+cdef inline void pcp_push(zone_t *z, pcplist_t *fl, uint32_t frame, int order) noexcept nogil:
+    cdef uint32_t head = fl.head
     z.state[frame] = <uint8_t>(PCP | order)
     z.links[frame].next = head
     z.links[frame].prev = NIL
     if head != NIL:
         z.links[head].prev = frame
     else:
-        l.tail = frame
-    l.head = frame
+        fl.tail = frame
+    fl.head = frame
 
 
-cdef inline void pcp_append(zone_t *z, pcplist_t *l, uint32_t frame, int order) noexcept nogil:
-    cdef uint32_t tail = l.tail
+cdef inline void pcp_append(zone_t *z, pcplist_t *fl, uint32_t frame, int order) noexcept nogil:
+    cdef uint32_t tail = fl.tail
     z.state[frame] = <uint8_t>(PCP | order)
     z.links[frame].next = NIL
     z.links[frame].prev = tail
     if tail != NIL:
         z.links[tail].next = frame
     else:
-        l.head = frame
-    l.tail = frame
+        fl.head = frame
+    fl.tail = frame
 
 
-cdef inline uint32_t pcp_pop(zone_t *z, pcplist_t *l) noexcept nogil:
-    cdef uint32_t frame = l.head
+cdef inline uint32_t pcp_pop(zone_t *z, pcplist_t *fl) noexcept nogil:
+    cdef uint32_t frame = fl.head
     cdef uint32_t nxt = z.links[frame].next
-    l.head = nxt
+    fl.head = nxt
     if nxt != NIL:
         z.links[nxt].prev = NIL
     else:
-        l.tail = NIL
+        fl.tail = NIL
     return frame
 
 
-cdef inline uint32_t pcp_pop_tail(zone_t *z, pcplist_t *l) noexcept nogil:
-    cdef uint32_t frame = l.tail
+cdef inline uint32_t pcp_pop_tail(zone_t *z, pcplist_t *fl) noexcept nogil:
+    cdef uint32_t frame = fl.tail
     cdef uint32_t prv = z.links[frame].prev
-    l.tail = prv
+    fl.tail = prv
     if prv != NIL:
         z.links[prv].next = NIL
     else:
-        l.head = NIL
+        fl.head = NIL
     return frame
 
 
 cdef inline uint32_t rmqueue_pcplist(zone_t *z, pcp_t *pcp, int order, int ft, int index,
                                      uint32_t flags) noexcept nogil:
     # rmqueue_pcplist() / __rmqueue_pcplist()
-    cdef pcplist_t *l = &pcp.lists[index]
+    cdef pcplist_t *fl = &pcp.lists[index]
     pcp.free_count >>= 1
-    if l.head == NIL:
+    if fl.head == NIL:
         pcp_refill(z, pcp, order, ft, index, flags)
-        if l.head == NIL:
+        if fl.head == NIL:
             return NIL
     pcp.count -= <int64_t>1 << order
-    return pcp_pop(z, l)
+    return pcp_pop(z, fl)
 
 
 cdef inline void free_to_pcp(zone_t *z, pcp_t *pcp, uint32_t frame, int order,

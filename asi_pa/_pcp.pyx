@@ -1,12 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Per-CPU page lists: refill, bulk free and the tuning of ``high``, ``alloc_factor``, ``free_count``.
 
-Rules: mm/page_alloc.c nr_pcp_alloc, nr_pcp_free, nr_pcp_high, free_pcppages_bulk, decay_pcp_high (7.2; where 6.12
-differs the kernel profile says so).
+Rules: mm/page_alloc.c nr_pcp_alloc, nr_pcp_free, nr_pcp_high, free_pcppages_bulk, decay_pcp_high (7.2; where
+6.12 differs the kernel profile says so).
 """
 
 from asi_pa._core cimport (
-    ALLOC_KSWAPD,
     RMQUEUE_NORMAL,
     TAIL,
     WMARK_HIGH,
@@ -57,7 +56,7 @@ cdef void pcp_refill(zone_t *z, pcp_t *pcp, int order, int ft, int index,
     cdef int64_t n = nr_pcp_alloc(z, pcp, order)
     cdef int mode = RMQUEUE_NORMAL
     cdef uint32_t frame
-    cdef pcplist_t *l = &pcp.lists[index]
+    cdef pcplist_t *fl = &pcp.lists[index]
     if flags & ALLOC_HIGHATOMIC and not z.kernel.pcp_refill_highatomic:
         return
     z.stats.pcp_refills += 1
@@ -65,7 +64,7 @@ cdef void pcp_refill(zone_t *z, pcp_t *pcp, int order, int ft, int index,
         frame = rmqueue(z, order, ft, flags, &mode)
         if frame == NIL:
             return
-        pcp_append(z, l, frame, order)
+        pcp_append(z, fl, frame, order)
         pcp.count += <int64_t>1 << order
         n -= 1
 

@@ -6,7 +6,7 @@
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 import numpy as np
@@ -15,11 +15,9 @@ from asi_pa._compile import OP
 from asi_pa._core cimport (
     ALLOC,
     CTX_POPULATE,
-    FREE,
     HOLE,
     INFO_COMP,
     INFO_MT,
-    INFO_SENSITIVE,
     KIND_MASK,
     MIGRATE_RECLAIMABLE,
     NIL,
@@ -190,7 +188,7 @@ cdef class Replay:
     # ------------------------------------------------------------ the initial state
 
     def populate(self, int zone, population):
-        """Loads a zone's initial state (``asi_pa.trace.Population``) into a machine built with ``boot=False``.
+        """Loads a zone's initial state (``asi_pa.trace.Population``) into a machine made with ``boot=False``.
 
         For a design that maps by pageblock, a block is of the kind that most of its held pages are; pages of
         the other kind are left out here and allocated anew by ``place_displaced``.  Returns counts of blocks:
@@ -367,7 +365,7 @@ cdef class Replay:
         return out
 
     def block_kinds(self, int zone=0):
-        """uint8[pageblocks]: freetype, + 0x40 where mapped in the protected tree, + 0x80 where wholly free."""
+        """uint8[pageblocks]: freetype, + 0x40 if mapped in the protected tree, + 0x80 if wholly free."""
         cdef zone_t *z = self.machine._zone(zone)
         cdef uint32_t b, frame
         cdef int ft, order

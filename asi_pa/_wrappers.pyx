@@ -1,9 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Designs that wrap the allocator: per-page mapping, and the separate pool of 2023.
 
-per-page: set_direct_map_invalid_noflush() and a flush for every page, as secretmem does today (mm/secretmem.c, 7.2).
-pool: "Prototype for direct map awareness in page allocator", msgid 20230308094106.227365-1-rppt@kernel.org, turned
-to the ASI question: the pool holds nonsensitive (mapped) pages, the allocator beside it only sensitive memory.
+per-page: set_direct_map_invalid_noflush() and a flush for every page, as secretmem does today
+(mm/secretmem.c, 7.2).
+pool: "Prototype for direct map awareness in page allocator", msgid 20230308094106.227365-1-rppt@kernel.org,
+turned to the ASI question: the pool holds nonsensitive (mapped) pages, the allocator beside it only
+sensitive memory.
 A page belongs to the pool when it is mapped; the posting asks its pageblock's mark instead, which would put
 sensitive neighbours of a small chunk into the pool.
 """
@@ -85,31 +87,31 @@ cdef void wrapped_free(mm_t *mm, zone_t *z, int cpu, uint32_t frame, int order) 
 # ---------------------------------------------------------------- the pool
 
 cdef void pool_add(zone_t *z, uint32_t frame, int order) noexcept nogil:
-    cdef freelist_t *l = &z.pool[order]
+    cdef freelist_t *fl = &z.pool[order]
     z.state[frame] = <uint8_t>(POOL | order)
-    z.links[frame].next = l.head
+    z.links[frame].next = fl.head
     z.links[frame].prev = NIL
-    if l.head != NIL:
-        z.links[l.head].prev = frame
+    if fl.head != NIL:
+        z.links[fl.head].prev = frame
     else:
-        l.tail = frame
-    l.head = frame
-    l.count += 1
+        fl.tail = frame
+    fl.head = frame
+    fl.count += 1
 
 
 cdef void pool_del(zone_t *z, uint32_t frame, int order) noexcept nogil:
-    cdef freelist_t *l = &z.pool[order]
+    cdef freelist_t *fl = &z.pool[order]
     cdef uint32_t nxt = z.links[frame].next, prv = z.links[frame].prev
     z.state[frame] = TAIL
     if prv != NIL:
         z.links[prv].next = nxt
     else:
-        l.head = nxt
+        fl.head = nxt
     if nxt != NIL:
         z.links[nxt].prev = prv
     else:
-        l.tail = prv
-    l.count -= 1
+        fl.tail = prv
+    fl.count -= 1
 
 
 cdef void pool_free(zone_t *z, uint32_t frame, int order) noexcept nogil:
@@ -171,9 +173,7 @@ cdef bint pool_refill(mm_t *mm, int cpu, int order, const request_t *rq) noexcep
 
 cdef int64_t pool_or_buddy(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil:
     cdef int64_t pfn
-    cdef uint64_t failed
     if rq.sensitive:
-        failed = mm.stats.fail_watermark + mm.stats.fail_no_memory + mm.stats.fail_fragmentation
         pfn = mm_alloc(mm, cpu, order, rq)
         if pfn < 0 and rq.block:
             # direct reclaim calls the shrinker, a batch at a time
@@ -193,7 +193,7 @@ cdef int64_t pool_or_buddy(mm_t *mm, int cpu, int order, const request_t *rq) no
 cdef int64_t pool_shrink(mm_t *mm, int cpu, int64_t pages) noexcept nogil:
     # The shrinker: lowest order first; pages leave the restricted tree one by one, then one flush.
     cdef int64_t gone = 0
-    cdef uint64_t i, low = 0, high = 0, pfn
+    cdef uint64_t i, pfn
     cdef int o, k
     cdef zone_t *z
     cdef uint32_t frame

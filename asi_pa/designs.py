@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from asi_pa.gfp import Migratetype as MT
+from asi_pa.gfp import Migratetype
+
+MT = Migratetype
 
 __all__ = ["DESIGNS", "Design", "Freetype", "as_design", "design_names"]
 
@@ -131,20 +133,28 @@ class Design:
         for bank in self.pcp_banks:
             for order in low:
                 lists += [(order, frozenset((self.freetype(name),))) for name in bank.types]
-            lists += [
-                (pageblock_order, frozenset(self.freetype(n) for n in names)) for names in bank.thp
-            ]
+            lists += [(pageblock_order, frozenset(self.freetype(n) for n in names)) for names in bank.thp]
         return lists
 
     def pcp_type(self, index: int) -> int | None:
-        """The freetype whose pcp list a page freed in a block of this type joins; None: straight to the buddy.
+        """The freetype whose pcp list a page freed in a block of this type joins; None: none, the buddy.
 
-        HIGHATOMIC and CMA pages ride on the MOVABLE lists (mm/page_alloc.c __free_frozen_pages, 7.2).
+        HIGHATOMIC and CMA pages ride on the MOVABLE lists (mm/page_alloc.c __free_frozen_pages, 7.2), as far
+        as those are on the same side of the mapping; else on the first lists that are.
         """
-        mt = self.freetypes[index].mt
-        if mt == MT.ISOLATE:
+        here = self.freetypes[index]
+        if here.mt == MT.ISOLATE:
             return None
-        return index if mt <= MT.RECLAIMABLE else self.index_of(MT.MOVABLE, index)
+        if here.mt <= MT.RECLAIMABLE:
+            return index
+        movable = self.index_of(MT.MOVABLE, index)
+        if not self.explicit_maps or self.freetypes[movable].mapped == here.mapped:
+            return movable
+        for bank in self.pcp_banks:
+            for name in bank.types:
+                if self.freetypes[self.freetype(name)].mapped == here.mapped:
+                    return self.freetype(name)
+        return None
 
 
 _FALLBACKS = {
@@ -162,7 +172,9 @@ _NAMES = {
 }
 
 
-def _side(suffix: str, *, sensitive: bool, mapped: bool, only: tuple[MT, ...] = tuple(MT)) -> tuple[Freetype, ...]:
+def _side(
+    suffix: str, *, sensitive: bool, mapped: bool, only: tuple[MT, ...] = tuple(MT)
+) -> tuple[Freetype, ...]:
     """The migratetypes of one side, falling back among themselves (fallbacks[], mm/page_alloc.c 7.2)."""
     return tuple(
         Freetype(
@@ -228,8 +240,8 @@ MIGRATETYPE_AS_POSTED = Design(
     label_maps=True,
 )
 
-# The seed with its TODOs solved: reserves and isolation exist for either mapping, blocks never merge or share a
-# pcp list across mappings, map and unmap are explicit, a block is cleared before it is mapped.
+# The seed with its TODOs solved: reserves and isolation exist for either mapping, blocks never merge or
+# share a pcp list across mappings, map and unmap are explicit, a block is cleared before it is mapped.
 MIGRATETYPE_SOUND = replace(
     MIGRATETYPE_AS_POSTED,
     name="migratetype/sound",

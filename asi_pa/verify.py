@@ -1,13 +1,14 @@
 """Recorded kernel runs: reading them, replaying them through the engine, and the first difference in words.
 
-A recorded run is an .npz file of operations, answers and state dumps of a real kernel; the format is described
-in ``docs/model.md``.  Exact means: every result, the counters after every operation and every word of every
-dump are the same.
+A recorded run is an .npz file of operations, answers and state dumps of a real kernel; the format is
+described in ``docs/model.md``.  Exact means: every result, the counters after every operation and every word
+of every dump are the same.
 """
 
 from __future__ import annotations
 
 import json
+import time
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +48,28 @@ WATCHED = (
     "wholly free pageblocks of the other kind",
     "free pages of the other kind",
 )
+_COUNTERS = (
+    "n",
+    "NR_FREE_PAGES",
+    "NR_FREE_CMA_PAGES",
+    "nr_reserved_highatomic",
+    "nr_free_highatomic",
+    "watermark_boost",
+    "zone_flags",
+    "wmark_min",
+    "wmark_low",
+    "wmark_high",
+    "wmark_promo",
+    "lowmem_reserve",
+    "cpu_diff_free",
+    "cpu_diff_cma",
+    "stat_threshold",
+    "managed",
+    "cma_pages",
+    "nr_isolate_pageblock",
+    "second_zone",
+)
+_PCP_FIELDS = ("n", "count", "high", "high_min", "high_max", "batch", "flags", "alloc_factor", "free_count")
 
 
 @dataclass(frozen=True)
@@ -130,7 +153,9 @@ def _free_frames(dump: npt.NDArray[np.int32], spanned: int) -> npt.NDArray[np.bo
             n = int(dump[at])
             for frame in dump[at + 1 : at + 1 + n]:
                 frame &= 0x3FFFFFFF
-                _need(frame + (1 << order) <= spanned, f"a free block of a dump ends beyond the zone: {frame}")
+                _need(
+                    frame + (1 << order) <= spanned, f"a free block of a dump ends beyond the zone: {frame}"
+                )
                 free[frame : frame + (1 << order)] = True
             at += 1 + n
     return free
@@ -170,7 +195,8 @@ def read_recording(path: str | Path) -> Recorded:
     """Reads and checks one recorded run.
 
     Raises ValueError, naming what is wrong, for anything that is not one: wrong or missing arrays, operations
-    that free what was never allocated, unknown codes, ranges outside the zone, dumps that contradict the header.
+    that free what was never allocated, unknown codes, ranges outside the zone, dumps that contradict the
+    header.
     """
     try:
         with np.load(path, allow_pickle=False) as data:
@@ -184,9 +210,21 @@ def read_recording(path: str | Path) -> Recorded:
     except json.JSONDecodeError as error:
         raise ValueError(f"meta is not JSON: {error}") from None
     for key in (
-        "zone_start_pfn", "spanned", "managed", "pageblock_order", "max_page_order", "migrate_types", "kernel",
-        "nofragment", "stat_threshold", "boost_factor", "nr_cpus", "pcp_bypassed", "name", "nr_pcp_lists",
-    ):  # fmt: skip
+        "zone_start_pfn",
+        "spanned",
+        "managed",
+        "pageblock_order",
+        "max_page_order",
+        "migrate_types",
+        "kernel",
+        "nofragment",
+        "stat_threshold",
+        "boost_factor",
+        "nr_cpus",
+        "pcp_bypassed",
+        "name",
+        "nr_pcp_lists",
+    ):
         _need(key in meta, f"meta has no {key!r}")
     _need(1 <= meta["pageblock_order"] <= meta["max_page_order"] < 16, "meta: impossible orders")
     _need(0 < meta["spanned"] < 2**30, f"meta: spanned {meta['spanned']}")
@@ -234,7 +272,7 @@ def read_recording(path: str | Path) -> Recorded:
 def _check_ops(
     ops: npt.NDArray[np.int32], meta: dict[str, Any], design: Design
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint32]]:
-    """Operations in the engine's columns (code, order, class, a, b, cpu), and the request words of the classes."""
+    """Operations in the engine's columns (code, order, class, a, b, cpu); the classes' request words."""
     n = len(ops)
     out = np.zeros((n, 6), np.int32)
     out[:, : ops.shape[1]] = ops
@@ -252,13 +290,16 @@ def _check_ops(
     refuse(alloc & (((flags & 3) == 3) | (flags < 0) | (flags > 1023)), "unknown request flags")
     span = np.isin(code, (7, 8, 9))
     refuse(span & ((a < 0) | (b <= a) | (b > meta["spanned"])), "range outside the zone")
-    refuse((code == 16) & ((a < 0) | (a >= len(design.freetypes)) | (b < 0) | (b > meta["max_page_order"])), "no such list")
+    refuse(
+        (code == 16) & ((a < 0) | (a >= len(design.freetypes)) | (b < 0) | (b > meta["max_page_order"])),
+        "no such list",
+    )
     free = np.flatnonzero(code == 2)
     refuse((code == 2) & ((a < 0) | (a >= np.arange(n))), "frees a later operation or none")
     bad = free[~np.isin(code[a[free]], (1, 9))]
     if len(bad):
         raise ValueError(f"operation {bad[0]}: frees operation {a[bad[0]]}, which allocated nothing")
-    rows, first, count = np.unique(a[free], return_index=True, return_counts=True)
+    rows, _, count = np.unique(a[free], return_index=True, return_counts=True)
     if (count > 1).any():
         row = rows[np.flatnonzero(count > 1)[0]]
         raise ValueError(f"operation {row} is freed more than once")
@@ -275,7 +316,10 @@ def _check_dumps(
     arrays: dict[str, npt.NDArray[Any]], meta: dict[str, Any], n: int
 ) -> tuple[npt.NDArray[np.int32], list[npt.NDArray[np.int32]]]:
     dump_at, offsets, words = arrays["dump_at"], arrays["dump_off"], arrays["dumps"]
-    _need(len(dump_at) == len(offsets) and len(dump_at) > 0, f"{len(dump_at)} dump positions, {len(offsets)} offsets")
+    _need(
+        len(dump_at) == len(offsets) and len(dump_at) > 0,
+        f"{len(dump_at)} dump positions, {len(offsets)} offsets",
+    )
     _need(words.dtype == np.int32 and words.ndim == 1, "dumps are not int32 words")
     ends = [*(int(x) for x in offsets[1:]), len(words)]
     dumps = []
@@ -284,7 +328,10 @@ def _check_dumps(
         _need(0 <= start < end <= len(words), f"{where} lies outside the array")
         dump = words[start:end]
         _need(len(dump) > 22 and dump[0] == MAGIC, f"{where} does not begin with the magic word")
-        _need(dump[1] == dump_at[k], f"{where} was taken after {dump[1]} operations, the index says {dump_at[k]}")
+        _need(
+            dump[1] == dump_at[k],
+            f"{where} was taken after {dump[1]} operations, the index says {dump_at[k]}",
+        )
         _need(0 <= dump_at[k] <= n, f"{where} was taken after {dump_at[k]} of {n} operations")
         _need(dump[2] == len(dump), f"{where} says {dump[2]} words, there are {len(dump)}")
         _need(dump[3] == 18, f"{where} has {dump[3]} counters, not 18")
@@ -304,7 +351,7 @@ def _zone(dump: npt.NDArray[np.int32], meta: dict[str, Any], second: bool) -> Zo
     holes = _ranges(~_free_frames(dump, spanned))
     words = [int(x) for x in dump]
     pcp = _walk_dump(dump, "dump 0")
-    cma = ()
+    cma: tuple[tuple[int, int], ...] = ()
     if meta.get("cma_pages") and not second:
         cma = ((start + meta["cma_start"], start + meta["cma_start"] + meta["cma_pages"]),)
     return ZoneSpec(
@@ -346,11 +393,7 @@ def _machine(
 
 def _dump_word_in_words(dump: npt.NDArray[np.int32], index: int, design: Design) -> str:
     """Which part of a dump a word index is."""
-    counters = (
-        "n NR_FREE_PAGES NR_FREE_CMA_PAGES nr_reserved_highatomic nr_free_highatomic watermark_boost zone_flags "
-        "wmark_min wmark_low wmark_high wmark_promo lowmem_reserve cpu_diff_free cpu_diff_cma stat_threshold "
-        "managed cma_pages nr_isolate_pageblock second_zone"
-    ).split()
+    counters = _COUNTERS
     if index < len(counters):
         return counters[index]
     at = 1 + int(dump[0])
@@ -372,7 +415,7 @@ def _dump_word_in_words(dump: npt.NDArray[np.int32], index: int, design: Design)
     if index <= at + blocks:
         return f"type of pageblock {index - at - 1}"
     at += 1 + blocks
-    fields = "n count high high_min high_max batch flags alloc_factor free_count".split()
+    fields = _PCP_FIELDS
     if index < at + len(fields):
         return f"pcp {fields[index - at]}"
     at += len(fields)
@@ -419,10 +462,8 @@ def verify_file(path: str | Path) -> Verdict:
 
     Raises ValueError for a file that is not a recorded run or contradicts itself.
     """
-    import time
-
-    from asi_pa._oracle import Recording
     from asi_pa._machine import Machine
+    from asi_pa._oracle import Recording
 
     rec = read_recording(path)
     began = time.perf_counter()
@@ -451,7 +492,9 @@ def verify_file(path: str | Path) -> Verdict:
             i = int(differ[0]) if len(differ) else n
             what = _dump_word_in_words(want, i, rec.design)
             ours, theirs = (str(x[i]) if i < len(x) else "nothing" for x in (got, want))
-            first.append((stop, 1, f"dump {k} after operation {stop - 1}: {what}: expected {theirs}, got {ours}"))
+            first.append(
+                (stop, 1, f"dump {k} after operation {stop - 1}: {what}: expected {theirs}, got {ours}")
+            )
     replay.run(at, len(rec.ops))
     _compare_ops(rec, replay, verdict, first)
     if rec.events is not None:
@@ -471,7 +514,7 @@ def _compare_ops(rec: Recorded, replay: Any, verdict: Verdict, first: list[tuple
     wrong[~np.isin(code, (1, 7, 9, 11, 15, 16)), 0] = False
     if rec.meta["pcp_bypassed"]:
         wrong[:, 1:3] = False
-    names = COUNTER_NAMES
+    names: tuple[str, ...] = COUNTER_NAMES
     got, want = replay.answers, rec.res
     if rec.resx is not None:
         wrong = np.hstack([wrong, _watched_differences(rec, replay)])
@@ -495,7 +538,7 @@ def _compare_ops(rec: Recorded, replay: Any, verdict: Verdict, first: list[tuple
 
 def _watched_differences(rec: Recorded, replay: Any) -> npt.NDArray[np.bool_]:
     assert rec.resx is not None
-    wrong = replay.watched != rec.resx
+    wrong: npt.NDArray[np.bool_] = replay.watched != rec.resx
     failed = (rec.ops[:, 0] == 1) & (rec.res[:, 0] < 0)
     wrong[~failed, 6:] = False
     return wrong

@@ -1,0 +1,418 @@
+"""Experiments: the same operations through every design, and what each did with them, as one result.
+
+``replay`` runs one compiled trace through one design; ``compare`` runs traces through designs at several
+memory sizes.  The result is plain data (schema ``asi_pa.compare/1``, docs/json-schema.md); metrics are
+defined in docs/metrics.md.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from asi_pa import __version__, metrics
+from asi_pa._machine import Machine
+from asi_pa._replay import Replay
+from asi_pa.designs import Design, as_design
+from asi_pa.gfp import GFP_NAMES
+from asi_pa.kernel import kernel_profile
+from asi_pa.sizing import parse_size
+from asi_pa.trace import CompiledTrace, Trace, compile_trace, load_trace, tight_memory
+
+__all__ = ["DEFAULT_DESIGNS", "SAMPLES", "compare", "replay"]
+
+#: What ``compare`` shows unless asked otherwise: plain Linux, the bound, and the sound designs.
+DEFAULT_DESIGNS = ("linux", "per-page", "pool", "migratetype")
+#: Points of a time series.
+SAMPLES = 200
+_COLUMNS = 256
+_OP_ALLOC = 1
+
+
+def _no_progress(_done: int, _total: int) -> None:
+    pass
+
+
+class _Series:
+    """What is looked at every so many operations."""
+
+    def __init__(self, machine: Machine, run: Replay, compiled: CompiledTrace):
+        self.machine, self.run, self.compiled = machine, run, compiled
+        self.names = [ft.name for ft in machine.design.freetypes]
+        self.op: list[int] = []
+        self.free: list[npt.NDArray[np.int64]] = []
+        self.stats: list[dict[str, int]] = []
+        self.flushes: list[int] = []
+        self.leaves: list[dict[str, int]] = []
+        self.mapped: list[int] = []
+        self.rows: list[npt.NDArray[np.uint8]] = []
+        # the zone with most memory is the one the map shows
+        self.zone = max(range(len(machine.spec.zones)), key=lambda i: machine.spec.zones[i].spanned)
+
+    def sample(self, op: int) -> None:
+        physmap = self.machine.physmap
+        self.op.append(op)
+        self.free.append(self.run.free_pages())
+        self.stats.append(self.machine.stats())
+        if physmap is not None:
+            counters = physmap.counters()
+            self.flushes.append(counters.flushes_ranged + counters.flushes_full)
+            self.leaves.append(physmap.leaf_counts())
+            self.mapped.append(physmap.mapped_pages())
+        else:
+            self.flushes.append(0)
+        self.rows.append(_columns(self.run.block_kinds(self.zone)))
+
+    def series(self) -> dict[str, Any]:
+        free = np.array(self.free)
+        stamps = self.compiled.time_ns
+        at = np.minimum(np.array(self.op) // 1024, max(len(stamps) - 1, 0))
+        out: dict[str, Any] = {
+            "op": self.op,
+            "time_ns": stamps[at].tolist() if len(stamps) else [0] * len(self.op),
+            "free_pages": {
+                name: free[:, i].tolist() for i, name in enumerate([*self.names, "pool"]) if free[:, i].any()
+            },
+            "flushes": self.flushes,
+            "flips_s2n": [s["flips_s2n"] for s in self.stats],
+            "flips_n2s": [s["flips_n2s"] for s in self.stats],
+        }
+        if self.leaves:
+            out["restricted_leaves"] = {k.lower(): [x[k] for x in self.leaves] for k in ("4K", "2M", "1G")}
+            out["mapped_pages"] = self.mapped
+        return out
+
+    def blockmap(self) -> dict[str, Any]:
+        """Block kinds over time, numbered by what occurs."""
+        grid = np.array(self.rows)
+        kinds, rows = np.unique(grid, return_inverse=True)
+        legend = []
+        for kind in kinds.tolist():
+            ft = self.machine.design.freetypes[kind & 0x3F]
+            words = ["free"] if kind & 0x80 else []
+            words.append(ft.name)
+            if self.machine.design.protects and not self.machine.design.wrapper:
+                words.append("mapped" if kind & 0x40 else "unmapped")
+            legend.append(" ".join(words))
+        return {
+            "op": self.op,
+            "columns": int(grid.shape[1]),
+            "legend": legend,
+            "rows": rows.reshape(grid.shape).tolist(),
+        }
+
+
+def _columns(kinds: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """At most ``_COLUMNS`` columns: of each run of pageblocks, the kind that most of them are."""
+    if len(kinds) <= _COLUMNS:
+        return kinds
+    edges = np.linspace(0, len(kinds), _COLUMNS + 1).astype(int)
+    column = np.repeat(np.arange(_COLUMNS), np.diff(edges))
+    counts = np.bincount(column * 256 + kinds, minlength=_COLUMNS * 256).reshape(_COLUMNS, 256)
+    most: npt.NDArray[np.uint8] = counts.argmax(axis=1).astype(np.uint8)
+    return most
+
+
+def build(
+    compiled: CompiledTrace, design: Design, kernel: str | None = None
+) -> tuple[Machine, Replay, dict[str, Any]]:
+    """A machine in the trace's initial state: (machine, replay ready to run, notes on the state)."""
+    machine = Machine(compiled.machine, design, kernel or compiled.kernel, boot=False)
+    run = Replay(machine, compiled.classes, compiled.nslots)
+    notes: dict[str, Any] = {"blocks": 0, "mapped_blocks": 0, "mixed_blocks": 0, "displaced": 0}
+    for zone, population in enumerate(compiled.population):
+        for key, value in run.populate(zone, population).items():
+            notes[key] += value
+    notes["lost"] = run.place_displaced()
+    return machine, run, notes
+
+
+def replay(
+    compiled: CompiledTrace,
+    design: str | Design = "linux",
+    *,
+    kernel: str | None = None,
+    samples: int = SAMPLES,
+    progress: Callable[[int, int], None] = _no_progress,
+) -> dict[str, Any]:
+    """Runs a compiled trace through one design.
+
+    Returns the design's entry of a result: ``design``, ``title``, ``protects``, ``source``, ``metrics``,
+    ``series`` and ``blockmap`` (``samples`` points), ``population`` and ``verify`` ("ok", or the first broken
+    invariant).  ``progress`` is called with (operations done, of).
+    """
+    design = as_design(design)
+    machine, run, population = build(compiled, design, kernel)
+    series = _Series(machine, run, compiled)
+    n = len(compiled.ops)
+    stops = np.unique(np.linspace(0, n, max(samples, 2)).astype(int)).tolist()
+    series.sample(0)
+    seconds, at = 0.0, 0
+    for stop in stops[1:]:
+        began = time.perf_counter()
+        run.run(compiled.ops, at, stop)
+        seconds += time.perf_counter() - began
+        at = stop
+        series.sample(stop)
+        progress(stop, n)
+    broken = machine.verify()
+    if broken is None and machine.physmap is not None:
+        broken = machine.physmap.check()
+    return {
+        "design": design.name,
+        "title": design.title,
+        "protects": design.protects,
+        "source": list(design.source),
+        "metrics": _metrics(compiled, machine, run, seconds, series),
+        "series": series.series(),
+        "blockmap": series.blockmap(),
+        "population": population,
+        "verify": broken or "ok",
+    }
+
+
+def _metrics(
+    compiled: CompiledTrace, machine: Machine, run: Replay, seconds: float, series: _Series
+) -> dict[str, Any]:
+    s = machine.stats()
+    ops = compiled.ops
+    alloc = ops["op"] == _OP_ALLOC
+    allocations = int(alloc.sum())
+    sensitive = (compiled.classes & np.uint32(GFP_NAMES["__GFP_SENSITIVE"])) != 0
+    by_class = np.bincount(ops["cls"][alloc], minlength=len(compiled.classes))[: len(compiled.classes)]
+    failed = run.failures_by_class()[: len(compiled.classes)].astype(np.int64)
+    physmap = machine.physmap
+    out: dict[str, Any] = {
+        "allocations": allocations,
+        "allocations_by_order": np.bincount(ops["order"][alloc], minlength=11).tolist(),
+        "failures": run.failures,
+        "failures_by_cause": {
+            "watermark": s["fail_watermark"],
+            "fragmentation": s["fail_fragmentation"],
+            "no_memory": s["fail_no_memory"],
+            "flip_starvation": s["fail_starvation"],
+            "no_block_refusal": s["fail_noblock"],
+        },
+        "requests_by_kind": _kinds(by_class, sensitive),
+        "failures_by_kind": _kinds(failed, sensitive),
+        "pcp_allocations_by_kind": _pcp_allocations(compiled, machine, run, alloc, sensitive, s),
+        "flips_s2n": s["flips_s2n"],
+        "flips_n2s": s["flips_n2s"],
+        "flush_free_hit_ratio": 1 - s["flush_allocs"] / allocations if allocations else None,
+        "no_block_refusals": s["fail_noblock"],
+        "stranded_pages_max": s["stranded_max"],
+        "stranded_pages_end": _stranded(machine, run),
+        "bytes_zeroed": s["pages_zeroed"] * 4096,
+        "extfrag_events": s["extfrag_fragmenting"],
+        "extfrag_events_severe": s["extfrag_severe"],
+        "pool_refills": s["pool_refills"],
+        "pool_refill_pages": s["pool_refill_pages"],
+        "pool_shrinks": s["pool_shrinks"],
+        "exposure_violations": s["exposures"] + s["stale_exposed"],
+        "watermark_boosts": s["boosts"],
+        "replay_seconds": seconds,
+        "replay_ops_per_second": len(ops) / seconds if seconds else 0.0,
+    }
+    out.update(_physmap_metrics(physmap, allocations))
+    zones = range(len(machine.spec.zones))
+    mixed = [run.mixed_blocks(zone) for zone in zones]
+    out["mixed_blocks"] = sum(m[0] for m in mixed)
+    out["foreign_pages"] = sum(m[1] for m in mixed)
+    free = run.free_blocks(series.zone).tolist()
+    out["unusable_index"] = [metrics.unusable_index(free, k) for k in range(len(free))]
+    out["extfrag_index"] = [metrics.extfrag_index(free, k) for k in range(len(free))]
+    return out
+
+
+def _pcp_allocations(
+    compiled: CompiledTrace,
+    machine: Machine,
+    run: Replay,
+    alloc: npt.NDArray[np.bool_],
+    sensitive: npt.NDArray[np.bool_],
+    stats: dict[str, int],
+) -> dict[str, int]:
+    """Allocations that the per-CPU lists served: of their orders, neither failed nor served by the buddy."""
+    design, spec = machine.design, machine.spec
+    orders = {order for order, _ in design.pcp_lists(spec.pageblock_order)}
+    if all(zone.pcp is None for zone in spec.zones):
+        orders = set()
+    eligible = alloc & np.isin(compiled.ops["order"], list(orders))
+    kind = sensitive[compiled.ops["cls"][eligible]]
+    served = {"sensitive": int(kind.sum()), "nonsensitive": int((~kind).sum())}
+    if design.wrapper == "pool":
+        served["nonsensitive"] = 0  # the pool has no per-CPU lists
+    failed = _kinds(run.failures_by_class()[: len(sensitive)].astype(np.int64), sensitive)
+    return {k: max(0, n - failed[k] - stats[f"pcp_missed_{k}"]) for k, n in served.items()}
+
+
+def _kinds(by_class: npt.NDArray[np.int64], sensitive: npt.NDArray[np.bool_]) -> dict[str, int]:
+    return {"sensitive": int(by_class[sensitive].sum()), "nonsensitive": int(by_class[~sensitive].sum())}
+
+
+def _stranded(machine: Machine, run: Replay) -> int:
+    """Free pages that only one kind of request can use without a flip: the smaller side."""
+    design = machine.design
+    if not design.protects:
+        return 0
+    pages = run.free_pages()
+    mapped = sum(int(pages[i]) for i, ft in enumerate(design.freetypes) if ft.mapped) + int(pages[-1])
+    return min(mapped, int(pages.sum()) - mapped)
+
+
+def _physmap_metrics(physmap: Any, allocations: int) -> dict[str, Any]:
+    if physmap is None:
+        zero = dict.fromkeys(
+            (
+                "leaf_writes_pte",
+                "leaf_writes_pmd",
+                "leaf_writes_pud",
+                "leaf_splits_2m",
+                "leaf_splits_1g",
+                "table_pages_allocated",
+                "tlb_flushes_ranged",
+                "tlb_flushes_full",
+                "tlb_flushed_pages",
+                "ipis",
+            ),
+            0,
+        )
+        return {
+            **zero,
+            "tlb_flushes_per_1000_allocations": 0.0,
+            "direct_map_kb": {"unrestricted": {"4k": 0, "2m": 0, "1g": 0}, "restricted": None},
+        }
+    c = physmap.counters()
+    flushes = c.flushes_ranged + c.flushes_full
+    writes = [sum(tree[level] for tree in c.leaf_writes) for level in range(3)]
+    size = {"4k": 4, "2m": 2048, "1g": 1 << 20}
+    kb = {
+        tree: {k: physmap.leaf_counts(tree=tree)[k.upper()] * size[k] for k in size}
+        for tree in ("unrestricted", "restricted")
+    }
+    return {
+        "leaf_writes_pte": writes[0],
+        "leaf_writes_pmd": writes[1],
+        "leaf_writes_pud": writes[2],
+        "leaf_splits_2m": sum(c.splits_2m),
+        "leaf_splits_1g": sum(c.splits_1g),
+        "table_pages_allocated": sum(c.tables_allocated),
+        "tlb_flushes_ranged": c.flushes_ranged,
+        "tlb_flushes_full": c.flushes_full,
+        "tlb_flushed_pages": c.flushed_pages,
+        "ipis": c.ipis,
+        "tlb_flushes_per_1000_allocations": 1000 * flushes / allocations if allocations else 0.0,
+        "direct_map_kb": kb,
+    }
+
+
+def _memory_name(memory: int) -> str:
+    for unit, shift in (("T", 40), ("G", 30), ("M", 20)):
+        if memory >= 1 << shift and not memory & ((1 << (shift - 4)) - 1):
+            return f"{memory / (1 << shift):g}{unit}"
+    return f"{memory >> 10}K"
+
+
+def compare(
+    traces: Iterable[str | Trace],
+    designs: Sequence[str | Design] = DEFAULT_DESIGNS,
+    *,
+    memory: Sequence[str | int] = ("ample", "tight"),
+    classifier: str = "rfc",
+    seed: int = 0,
+    kernel: str | None = None,
+    samples: int = SAMPLES,
+    command: Sequence[str] = (),
+    progress: Callable[[str, int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Every trace at every memory size through every design.
+
+    Parameters
+    ----------
+    traces : names of bundled traces, files, or Trace objects
+    designs : design names or Design objects
+    memory : sizes such as ``"2G"`` or bytes; ``"ample"`` is the recorded machine's, ``"tight"`` the size at
+        which the trace's peak nearly fills a machine that shrank in proportion
+    classifier : rules for sensitivity (docs/traces.md)
+    seed : of everything that is drawn
+    kernel : profile; None takes the trace's own
+    progress : called with (what, operations done, of)
+
+    Returns the result as a dict of schema ``asi_pa.compare/1``.  Raises ValueError for what cannot be.
+    """
+    from asi_pa.claims import evaluate_claims
+
+    chosen = [as_design(d) for d in designs]
+    if not chosen:
+        raise ValueError("no designs to compare")
+    if kernel is not None:
+        kernel_profile(kernel)
+    runs = []
+    kernels, texts = [], []
+    for item in traces:
+        trace = item if isinstance(item, Trace) else load_trace(item)
+        ample = compile_trace(trace, classifier, seed=seed)
+        kernels.append(kernel or ample.kernel)
+        texts.append(ample.classifier)
+        for size in memory:
+            if size == "ample":
+                compiled = ample
+            elif size == "tight":
+                compiled = compile_trace(trace, classifier, memory=tight_memory(ample), seed=seed)
+            else:
+                wanted = parse_size(size) if isinstance(size, str) else size
+                compiled = compile_trace(trace, classifier, memory=wanted, seed=seed)
+            runs.append(_run(compiled, str(size), chosen, kernel, samples, progress))
+    if not runs:
+        raise ValueError("no traces to compare on")
+    result: dict[str, Any] = {
+        "schema": "asi_pa.compare/1",
+        "asi_pa": __version__,
+        "command": list(command),
+        "kernel": ", ".join(sorted(set(kernels))),
+        "seed": seed,
+        "classifier": texts[0],
+        "runs": runs,
+        "claims": [],
+    }
+    result["claims"] = evaluate_claims(result)
+    return result
+
+
+def _run(
+    compiled: CompiledTrace,
+    memory: str,
+    designs: Sequence[Design],
+    kernel: str | None,
+    samples: int,
+    progress: Callable[[str, int, int], None] | None,
+) -> dict[str, Any]:
+    entries = []
+    population: dict[str, Any] = {}
+    for design in designs:
+        what = f"{compiled.name}, {memory}, {design.name}"
+        report = (lambda done, of, what=what: progress(what, done, of)) if progress else _no_progress
+        entry = replay(compiled, design, kernel=kernel, samples=samples, progress=report)
+        population[design.name] = entry.pop("population")
+        entries.append(entry)
+    first = population[designs[0].name]
+    return {
+        "trace": compiled.name,
+        "memory": memory if memory in ("ample", "tight") else _memory_name(compiled.memory_bytes),
+        "memory_bytes": compiled.memory_bytes,
+        "description": str(compiled.source.get("description", "")),
+        "operations": len(compiled.ops),
+        "repairs": compiled.repairs,
+        "population": {
+            "pages free": sum(p.free_pages for p in compiled.population),
+            "pages held": sum(p.held_pages for p in compiled.population),
+            "mixed blocks": first["mixed_blocks"],
+            "displaced": {name: p["displaced"] for name, p in population.items()},
+            "lost": {name: p["lost"] for name, p in population.items()},
+        },
+        "designs": entries,
+    }
