@@ -54,7 +54,7 @@ compare: build
 lint: build $(VENV)/.test-ready
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	find asi_pa benchmarks -name '*.pyx' -o -name '*.pxd' | xargs -r $(VENV)/bin/cython-lint
+	find asi_pa benchmarks -name '*.pyx' -o -name '*.pxd' | PATH="$(CURDIR)/$(VENV)/bin:$$PATH" xargs -r cython-lint
 	$(VENV)/bin/mypy
 	find asi_pa -name '*.pyx' | sed 's/\.pyx$$//; s|/|.|g' | xargs -r $(PY) -m mypy.stubtest
 

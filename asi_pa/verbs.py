@@ -172,15 +172,16 @@ def _compare(args: argparse.Namespace) -> int:
     if args.costs is not None:
         from asi_pa.costs import load_costs
 
-        costs = load_costs(args.costs or None)
+        costs = load_costs(None if args.costs == "default" else args.costs)
     with Progress(args.quiet) as progress:
         result = compare(
             args.traces or list(bundled_traces()),
-            args.design or DEFAULT_DESIGNS,
+            args.designs or DEFAULT_DESIGNS,
             memory=args.memory or ("ample", "tight"),
             classifier=args.classifier,
             seed=args.seed,
             kernel=args.kernel,
+            samples=args.samples,
             command=args.command_line,
             progress=progress,
         )
@@ -237,19 +238,25 @@ Without a trace: the bundled ones. Without a size: the recorded machine's, and o
 Examples:
   asi-pa compare
   asi-pa compare redis --html redis.html --json redis.json
-  asi-pa compare workload.trace --memory 2G --memory 768M --design linux --design migratetype
+  asi-pa compare workload.trace --memory 2G,768M --designs linux,migratetype
   asi-pa compare net --classifier share=0.3 --seed 7 --quiet
   asi-pa compare redis --costs my-machine.toml
 """,
     )
     parser.add_argument("traces", metavar="TRACE", nargs="*", help=TRACE_HELP)
     parser.add_argument(
-        "--design", metavar="NAME", action="append", help="a design (asi-pa designs lists them); repeatable"
+        "--designs",
+        "--design",
+        metavar="NAME,...",
+        type=_listed,
+        action="extend",
+        help="which to compare (asi-pa designs lists them); repeatable",
     )
     parser.add_argument(
         "--memory",
-        metavar="SIZE",
-        action="append",
+        metavar="SIZE,...",
+        type=_listed,
+        action="extend",
         help="of the modelled machine: 768M, 4G, ..., ample (the recorded one's), tight; repeatable",
     )
     _add_classifier(parser)
@@ -258,10 +265,9 @@ Examples:
     parser.add_argument(
         "--costs",
         metavar="FILE",
-        nargs="?",
-        const="",
-        help="add modelled time, by this table of costs or the one that comes along",
+        help="add modelled time by a table of costs; 'default' is the one that comes along",
     )
+    parser.add_argument("--samples", metavar="N", type=_count, default=200, help="points of a series (200)")
     parser.add_argument("--json", metavar="FILE", help="write the whole result there")
     parser.add_argument("--html", metavar="FILE", help="write a page with pictures there")
     parser.add_argument("--quiet", action="store_true", help="the essential rows only, no progress")
@@ -364,6 +370,10 @@ def _seconds(text: str) -> float:
     if not 0 < value <= 1e6:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
     return value
+
+
+def _listed(text: str) -> list[str]:
+    return [word for word in text.split(",") if word]
 
 
 def _count(text: str) -> int:

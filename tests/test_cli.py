@@ -182,7 +182,7 @@ def test_verify_refuses(capsys, tmp_path):
 def test_compare(capsys, tmp_path):
     pytest.importorskip("plotly")
     html, numbers = tmp_path / "out.html", tmp_path / "out.json"
-    words = ("redis", "--memory", "tight", "--design", "linux", "--design", "migratetype", "--costs")
+    words = ("redis", "--memory", "tight", "--designs", "linux,migratetype", "--costs", "default")
     status, out, err = run(capsys, "compare", *words, "--html", str(html), "--json", str(numbers))
     assert (status, err) == (0, "")
     assert out.endswith(f"\npictures: {html}\nnumbers: {numbers}\n")

@@ -1,12 +1,14 @@
 """The three /proc texts: printed as a kernel prints them, read back, and refused when broken."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from asi_pa import procfs
 
-FORMS = {
+FORMS: dict[str, tuple[Callable[[str], Any], Callable[[Any], str]]] = {
     "buddyinfo": (procfs.parse_buddyinfo, procfs.buddyinfo),
     "pagetypeinfo": (procfs.parse_pagetypeinfo, procfs.pagetypeinfo),
     "zoneinfo": (procfs.parse_zoneinfo, procfs.zoneinfo),
