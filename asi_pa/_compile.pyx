@@ -102,6 +102,8 @@ cdef class Compiler:
     """
 
     cdef uint32_t **directory
+    cdef uint32_t **sections
+    cdef uint64_t section_count, section_capacity
     cdef uint8_t *slot_info
     cdef uint64_t slot_capacity
     cdef uint64_t slots
@@ -127,7 +129,8 @@ cdef class Compiler:
         self.thresholds = np.ascontiguousarray(thresholds, np.uint64)
         self.ngfps = <uint32_t>self.thresholds.shape[0]
         self.ncomms = <uint32_t>self.thresholds.shape[1]
-        if self.thresholds.shape[2] != MAX_ORDER + 1 or self.pairs.shape[0] != self.ngfps or self.pairs.shape[1] != 2:
+        if (self.thresholds.shape[2] != MAX_ORDER + 1 or self.pairs.shape[0] != self.ngfps
+                or self.pairs.shape[1] != 2):
             raise ValueError("classifier table of the wrong shape")
         self.seed = <uint64_t>(seed & 0xFFFFFFFFFFFFFFFF)
         self.ncpus = ncpus
@@ -138,13 +141,12 @@ cdef class Compiler:
             raise MemoryError
 
     def __dealloc__(self):
-        cdef int64_t i
-        if self.directory != NULL:
-            for i in range(1 << (32 - SECTION_SHIFT)):
-                if self.directory[i] != NULL:
-                    free(self.directory[i])
-        for i in range(MAX_ORDER + 1):
+        cdef uint64_t i
+        for i in range(self.section_count):
+            free(self.sections[i])
+        for i in range(<uint64_t>(MAX_ORDER + 1)):
             free(self.stacks[i].data)
+        free(self.sections)
         free(self.directory)
         free(self.slot_info)
         free(self.out)
@@ -152,14 +154,16 @@ cdef class Compiler:
         free(self.held)
 
     def feed(self, const uint64_t[::1] time_ns, const uint8_t[::1] cpu, const uint8_t[::1] kind,
-             const uint32_t[::1] pfn, const uint8_t[::1] order, const uint16_t[::1] gfp, const uint16_t[::1] comm):
+             const uint32_t[::1] pfn, const uint8_t[::1] order, const uint16_t[::1] gfp,
+             const uint16_t[::1] comm):
         """Compile the next events; columns of equal length.  Returns their operations, `OP`[k].
 
         Raises ValueError naming the event that cannot be.
         """
         cdef int64_t n = kind.shape[0]
         cdef int code = OK
-        for length in (time_ns.shape[0], cpu.shape[0], pfn.shape[0], order.shape[0], gfp.shape[0], comm.shape[0]):
+        lengths = (time_ns.shape[0], cpu.shape[0], pfn.shape[0], order.shape[0], gfp.shape[0], comm.shape[0])
+        for length in lengths:
             if length != n:
                 raise ValueError(f"columns of different length: {length} and {n}")
         self.ops_before += self.out_count
@@ -279,7 +283,8 @@ cdef class Compiler:
             self.stamp_capacity = capacity
         return OK
 
-    cdef inline void _emit(self, uint8_t op, uint8_t order, uint8_t cls, uint8_t cpu, uint32_t slot) noexcept nogil:
+    cdef inline void _emit(self, uint8_t op, uint8_t order, uint8_t cls, uint8_t cpu,
+                           uint32_t slot) noexcept nogil:
         cdef op_t *record = &self.out[self.out_count]
         if (self.ops_before + self.out_count) & STAMP_MASK == 0:
             self.stamp[self.stamp_count] = self.now
@@ -293,19 +298,35 @@ cdef class Compiler:
 
     cdef void _ticks(self) noexcept nogil:
         cdef uint64_t due = (self.now - self.next_tick) // TICK_NS + 1
-        cdef uint64_t i
+        cdef uint64_t _i
         self.next_tick += due * TICK_NS
-        for i in range(min(due, <uint64_t>TICKS_PER_GAP)):
+        for _i in range(min(due, <uint64_t>TICKS_PER_GAP)):
             self._emit(OP_TICK, 0, 0, 0, 0)
 
     cdef inline uint32_t *_entries(self, uint32_t pfn) noexcept nogil:
         cdef uint32_t *section = self.directory[pfn >> SECTION_SHIFT]
         if section == NULL:
-            section = <uint32_t *>calloc(SECTION, sizeof(uint32_t))
+            section = self._new_section(pfn >> SECTION_SHIFT)
             if section == NULL:
                 return NULL
-            self.directory[pfn >> SECTION_SHIFT] = section
         return &section[pfn & (SECTION - 1)]
+
+    cdef uint32_t *_new_section(self, uint32_t number) noexcept nogil:
+        cdef uint32_t *section = <uint32_t *>calloc(SECTION, sizeof(uint32_t))
+        cdef void *grown
+        if section != NULL and self.section_count == self.section_capacity:
+            grown = realloc(self.sections, (2 * self.section_capacity + 64) * sizeof(uint32_t *))
+            if grown == NULL:
+                free(section)
+                return NULL
+            self.sections = <uint32_t **>grown
+            self.section_capacity = 2 * self.section_capacity + 64
+        if section == NULL:
+            return NULL
+        self.sections[self.section_count] = section
+        self.section_count += 1
+        self.directory[number] = section
+        return section
 
     cdef int _new_slot(self, uint8_t order, uint32_t *slot) noexcept nogil:
         """Slots never used before: also those of allocations that are alive at the start."""

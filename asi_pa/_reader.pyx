@@ -3,9 +3,9 @@
 
 All of them have the same spine, found from the first ``[`` that fits::
 
-    COMM-PID or COMM PID or COMM PID/TID   [CPU]  flags?  SECONDS.FRACTION:  kmem:?mm_page_NAME:  key=value ...
+    COMM-PID or COMM PID or COMM PID/TID  [CPU]  flags?  SECONDS.FRACTION:  kmem:?mm_page_NAME:  key=value ...
 
-What is no such line (comments, LOST, other events, nonsense) is handed to Python, which knows what to do.
+What is no such line (comments, LOST, other events, nonsense) is handed to Python.
 Command names and gfp texts become indices when first seen.
 """
 
@@ -42,12 +42,12 @@ cdef enum:
 
 cdef uint32_t NO_PFN = 0xFFFFFFFF
 EXT_ROW = np.dtype(
-    [("event", "<u8"), ("alloc_order", "u1"), ("fallback_order", "u1"), ("alloc_mt", "i1"), ("fallback_mt", "i1"),
-     ("change_ownership", "u1"), ("pad", "u1", 3)]
+    [("event", "<u8"), ("alloc_order", "u1"), ("fallback_order", "u1"), ("alloc_mt", "i1"),
+     ("fallback_mt", "i1"), ("change_ownership", "u1"), ("pad", "u1", 3)]
 )
 
-COLUMNS = (("time_ns", "u8"), ("cpu", "u1"), ("kind", "u1"), ("pfn", "u4"), ("order", "u1"), ("migratetype", "i1"),
-           ("gfp", "u2"), ("comm", "u2"))
+COLUMNS = (("time_ns", "u8"), ("cpu", "u1"), ("kind", "u1"), ("pfn", "u4"), ("order", "u1"),
+           ("migratetype", "i1"), ("gfp", "u2"), ("comm", "u2"))
 
 cdef struct ext_t:
     uint64_t event
@@ -93,7 +93,8 @@ cdef inline uint32_t mix(const char *data, uint32_t length) noexcept nogil:
     value = (value ^ word) * <uint64_t>0x9E3779B97F4A7C15
     return <uint32_t>(value >> 32)
 
-cdef int intern_find(intern_t *table, const char *data, uint32_t length, uint64_t line, uint16_t *index) noexcept nogil:
+cdef int intern_find(intern_t *table, const char *data, uint32_t length, uint64_t line,
+                     uint16_t *index) noexcept nogil:
     cdef text_t *text
     cdef uint32_t mixed, at
     if table.count:
@@ -126,6 +127,14 @@ cdef int intern_find(intern_t *table, const char *data, uint32_t length, uint64_
     table.table[at] = table.count
     return LINE_EVENT
 
+cdef list intern_texts(intern_t *table):
+    cdef uint32_t i
+    texts = []
+    for i in range(table.count):
+        text = table.texts[i].data[: table.texts[i].length]
+        texts.append((text.decode("utf-8", "backslashreplace"), int(table.texts[i].line)))
+    return texts
+
 cdef inline const char *number(const char *at, const char *end, uint64_t *value) noexcept nogil:
     """Decimal or 0x hex digits at ``at``; returns what follows them, NULL if there are none or too many."""
     cdef uint64_t result = 0
@@ -155,6 +164,33 @@ cdef inline const char *number(const char *at, const char *end, uint64_t *value)
             return NULL
     value[0] = result
     return at
+
+cdef inline const char *event_name(const char *at, const char *end, uint8_t *kind) noexcept nogil:
+    """``mm_page_NAME:`` at ``at``; returns what follows it, NULL if it is none of ours."""
+    cdef int64_t left = end - at
+    if left < 13 or memcmp(at, b"mm_page_", 8) != 0:
+        return NULL
+    at += 8
+    left -= 8
+    if left >= 6 and memcmp(at, b"alloc:", 6) == 0:
+        kind[0] = ALLOC
+        return at + 6
+    if memcmp(at, b"free:", 5) == 0:
+        kind[0] = FREE
+        return at + 5
+    if left >= 13 and memcmp(at, b"free_batched:", 13) == 0:
+        kind[0] = FREE_BATCHED
+        return at + 13
+    if left >= 18 and memcmp(at, b"alloc_zone_locked:", 18) == 0:
+        kind[0] = ZONE_LOCKED
+        return at + 18
+    if left >= 11 and memcmp(at, b"pcpu_drain:", 11) == 0:
+        kind[0] = PCPU_DRAIN
+        return at + 11
+    if left >= 14 and memcmp(at, b"alloc_extfrag:", 14) == 0:
+        kind[0] = EXTFRAG
+        return at + 14
+    return NULL
 
 
 cdef class Reader:
@@ -204,9 +240,10 @@ cdef class Reader:
     def feed(self, const uint8_t[::1] data, Py_ssize_t start):
         """Scan whole lines of ``data`` from ``start`` on.
 
-        Stops after the last complete line or at one it does not know.  Returns (columns as a dict of arrays that the next call overwrites, `EXT_ROW`[k],
-        where it stopped, reason): reason 0 at the end, 1 for a line that is no kmem:mm_page event, otherwise a key of
-        `REASONS`.  The line itself is ``data[stop:]`` up to its end, its number ``line + 1``; `skip` goes past it.
+        Stops after the last complete line or at one it does not know.  Returns (columns as a dict of arrays
+        that the next call overwrites, `EXT_ROW`[k], where it stopped, reason): reason 0 at the end, 1 for a
+        line that is no kmem:mm_page event, otherwise a key of `REASONS`.  The line itself is ``data[stop:]``
+        up to its end, its number ``line + 1``; `skip` goes past it.
         """
         cdef int64_t size = data.shape[0] - start
         cdef int64_t rows = 0
@@ -249,13 +286,11 @@ cdef class Reader:
 
     def comms(self):
         """Command names by index."""
-        return [self.comm_names.texts[i].data[: self.comm_names.texts[i].length].decode("utf-8", "backslashreplace")
-                for i in range(self.comm_names.count)]
+        return [text for text, _ in intern_texts(&self.comm_names)]
 
     def gfps(self):
         """(gfp text, number of the line where it was first seen) by index."""
-        return [(self.gfp_texts.texts[i].data[: self.gfp_texts.texts[i].length].decode("utf-8", "backslashreplace"),
-                 int(self.gfp_texts.texts[i].line)) for i in range(self.gfp_texts.count)]
+        return intern_texts(&self.gfp_texts)
 
     cdef _columns(self, int64_t rows):
         if self.columns is not None and rows <= self.capacity:
@@ -285,8 +320,9 @@ cdef class Reader:
         cdef const char *after
         cdef uint64_t cpu = 0, seconds = 0, fraction = 0
         cdef int digits
-        cdef uint8_t kind
+        cdef uint8_t kind = ALLOC
         while True:
+            # A command's name may hold brackets too: the first ones that are followed by a time and an event.
             bracket = <const char *>memchr(at, c"[", end - at)
             if bracket == NULL:
                 return LINE_OTHER
@@ -316,38 +352,17 @@ cdef class Reader:
                 after += 1
             if digits == 0 or after == end or after[0] != c":":
                 continue
-            break
+            after += 1
+            while after < end and after[0] == c" ":
+                after += 1
+            if end - after > 5 and memcmp(after, b"kmem:", 5) == 0:
+                after += 5
+            after = event_name(after, end, &kind)
+            if after != NULL:
+                break
         while digits < 9:
             fraction *= 10
             digits += 1
-        after += 1
-        while after < end and after[0] == c" ":
-            after += 1
-        if end - after > 5 and memcmp(after, b"kmem:", 5) == 0:
-            after += 5
-        if end - after < 13 or memcmp(after, b"mm_page_", 8) != 0:
-            return LINE_OTHER
-        after += 8
-        if memcmp(after, b"alloc:", 6) == 0:
-            kind = ALLOC
-            after += 6
-        elif memcmp(after, b"free:", 5) == 0:
-            kind = FREE
-            after += 5
-        elif end - after > 13 and memcmp(after, b"free_batched:", 13) == 0:
-            kind = FREE_BATCHED
-            after += 13
-        elif end - after > 18 and memcmp(after, b"alloc_zone_locked:", 18) == 0:
-            kind = ZONE_LOCKED
-            after += 18
-        elif end - after > 11 and memcmp(after, b"pcpu_drain:", 11) == 0:
-            kind = PCPU_DRAIN
-            after += 11
-        elif end - after > 14 and memcmp(after, b"alloc_extfrag:", 14) == 0:
-            kind = EXTFRAG
-            after += 14
-        else:
-            return LINE_OTHER
         if cpu > 255:
             return BAD_CPU
         self.c_cpu[row] = <uint8_t>cpu
@@ -394,7 +409,8 @@ cdef class Reader:
         cdef fields_t f
         cdef int code
         f.has_pfn = f.has_order = f.has_mt = f.has_fallback = f.no_page = False
-        f.pfn = f.order = f.mt = f.alloc_order = f.fallback_order = f.alloc_mt = f.fallback_mt = f.ownership = 0
+        f.pfn = f.order = f.mt = f.ownership = 0
+        f.alloc_order = f.fallback_order = f.alloc_mt = f.fallback_mt = 0
         f.gfp = NULL
         f.gfp_length = 0
         while True:
@@ -459,7 +475,6 @@ cdef class Reader:
     cdef inline const char *_field(self, const char *at, const char *end, fields_t *f) noexcept nogil:
         """One ``key=value``; returns what follows it, NULL if it is none."""
         cdef const char *stop
-        cdef uint64_t value = 0
         cdef int64_t left = end - at
         if left > 4 and memcmp(at, b"pfn=", 4) == 0:
             f.has_pfn = True

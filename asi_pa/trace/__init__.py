@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 from .classify import DEFAULT_CLASSIFIER, Classifier
-from .compile import CompiledTrace, compile_trace
+from .compile import CompiledTrace, compile_trace, tight_memory
 from .format import MAGIC, Trace, read_trace, write_trace
+from .info import describe, describe_text
 from .initial import Population
 from .recorded import read_npz
 
@@ -19,9 +20,12 @@ __all__ = [
     "Trace",
     "bundled_traces",
     "compile_trace",
+    "describe",
+    "describe_text",
     "load_trace",
     "read_npz",
     "read_trace",
+    "tight_memory",
     "write_trace",
 ]
 
@@ -36,9 +40,9 @@ def bundled_traces() -> dict[str, Path]:
 def load_trace(path: str | os.PathLike[str]) -> Trace:
     """Read a trace from any file that holds one, or a bundled one by its name.
 
-    Known are the trace format, recorded ``.npz`` files, and the text that ``perf script``, ``trace-cmd report`` and
-    ftrace's ``trace`` file show, plain or compressed with xz or gzip.  A file goes before a bundled trace of the same
-    name.  Raises ValueError naming the file.
+    Known are the trace format, recorded ``.npz`` files, and the text that ``perf script``, ``trace-cmd
+    report`` and ftrace's ``trace`` file show, plain or compressed with xz or gzip.  A file goes before a
+    bundled trace of the same name.  Raises ValueError naming the file.
     """
     file = Path(path)
     if not file.exists() and str(path) in bundled_traces():

@@ -7,7 +7,8 @@ a seeded draw decides where that is neither 0 nor 1.  The text and its meaning t
 The text is a list of rules separated by ``;``.  The first rule that applies decides; where none
 does, the rule of the RFC of March 2025 does (msgid 20250313-asi-page-alloc-v1-0-04972e046cea@google.com,
 patch 6): a request is sensitive if it carries __GFP_SENSITIVE, which GFP_USER and what is derived from it and
-reclaimable slabs do; in a trace __GFP_HARDWALL stands in for it, which on 6.18 GFP_USER sets and nothing else::
+reclaimable slabs do; in a trace __GFP_HARDWALL stands in for it, which on 6.18 GFP_USER sets and nothing
+else::
 
     rfc                             the RFC's rule: nonsensitive = asked for Unmovable, without __GFP_HARDWALL
     nonsensitive    sensitive       all requests
@@ -122,9 +123,9 @@ class Classifier:
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint64], npt.NDArray[np.uint32]]:
         """The classifier over a trace's name tables, as arrays for the compiler.
 
-        Returns ``pairs`` u8[gfps, 2] (class if sensitive, class if nonsensitive), ``thresholds`` u64[gfps, comms,
-        orders] (a 32-bit draw below it is nonsensitive; 0 never, 2^32 always), ``classes`` u32[k] (request words).
-        Raises ValueError for more than 256 classes.
+        Returns ``pairs`` u8[gfps, 2] (class if sensitive, class if nonsensitive), ``thresholds`` u64[gfps,
+        comms, orders] (a 32-bit draw below it is nonsensitive; 0 never, 2^32 always), ``classes`` u32[k]
+        (request words). Raises ValueError for more than 256 classes.
         """
         thresholds = np.empty((len(gfps), len(comms), orders), np.uint64)
         for i, mask in enumerate(gfps):
@@ -162,7 +163,9 @@ def _verdict(verdict: str, mask: int, rule: str) -> float:
         if share <= 1:
             return share
         raise ValueError(f"classifier rule {rule!r}: share must lie between 0 and 1")
-    raise ValueError(f"classifier rule {rule!r}: {verdict!r} is none of rfc, sensitive, nonsensitive, share=P")
+    raise ValueError(
+        f"classifier rule {rule!r}: {verdict!r} is none of rfc, sensitive, nonsensitive, share=P"
+    )
 
 
 def _condition(text: str, rule: str) -> _Condition:
@@ -196,8 +199,10 @@ def _condition(text: str, rule: str) -> _Condition:
 
 
 def draw(seed: int, numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """32-bit draws, one per number: the same number and seed always give the same draw (splitmix64's mixer)."""
-    mixed = (numbers + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(seed) * np.uint64(0xD1B54A32D192ED03)
+    """32-bit draws, one per number: the same number and seed always give the same draw (splitmix64's
+    mixer)."""
+    salt = np.uint64(seed * 0xD1B54A32D192ED03 & 0xFFFFFFFFFFFFFFFF)
+    mixed = (numbers + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) + salt
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return (mixed ^ (mixed >> np.uint64(31))) >> np.uint64(32)

@@ -1,22 +1,27 @@
 """Compiling a trace: from what was recorded to operations that a replay runs.
 
-Who frees whom is resolved once, here, so that a replay needs no frame numbers of the recorded machine.  The rules:
+Who frees whom is resolved once, here, so that a replay needs no frame numbers of the recorded machine.  The
+rules:
 
-==================================  ==========================================================  =====================
-the trace                           becomes                                                     counted as
-==================================  ==========================================================  =====================
+==================================  ==========================================================
+===================== the trace                           becomes
+       counted as ==================================
+       ==========================================================  =====================
 alloc                               ALLOC into a slot
 free of what was allocated          FREE of its slot
-free of what it never mentioned     FREE of an allocation that is there at the start            ``held_at_start``
-free of a part                      SPLIT into single pages, once; FREE of each page            ``partial_frees``, ``splits``
-free of several allocations at once FREE of each                                                ``free_of_other_order``
-alloc of frames still allocated     FREE of what is in the way first: it went unrecorded        ``alloc_of_allocated``
-free of frames already free         nothing: allocation and free went by unseen                 ``free_of_free_dropped``
-alloc that failed (pfn -1)          nothing: no caller has pages from it                        ``failed_allocs``
-free_batched                        nothing: repeats a free                                     ``free_batched_ignored``
-zone_locked, pcpu_drain, extfrag    nothing: the allocator's own doing
+free of what it never mentioned     FREE of an allocation that is there at the start
+``held_at_start`` free of a part                      SPLIT into single pages, once; FREE of each page
+   ``partial_frees``, ``splits`` free of several allocations at once FREE of each
+                     ``free_of_other_order``
+alloc of frames still allocated     FREE of what is in the way first: it went unrecorded
+``alloc_of_allocated`` free of frames already free         nothing: allocation and free went by unseen
+        ``free_of_free_dropped`` alloc that failed (pfn -1)          nothing: no caller has pages from it
+                          ``failed_allocs``
+free_batched                        nothing: repeats a free
+``free_batched_ignored`` zone_locked, pcpu_drain, extfrag    nothing: the allocator's own doing
 a second of the trace's time        TICK (at most 60 for a gap)
-==================================  ==========================================================  =====================
+==================================  ==========================================================
+=====================
 """
 
 from __future__ import annotations
@@ -31,21 +36,39 @@ import numpy.typing as npt
 
 from asi_pa._compile import OP, Compiler
 from asi_pa.gfp import GFP_NAMES
-from asi_pa.kernel import DEFAULT_KERNEL, kernel_profile
 from asi_pa.machine import MachineSpec
 from asi_pa.sizing import parse_size
 
 from .classify import DEFAULT_CLASSIFIER, Classifier
-from .format import Trace
-from .initial import Population, _Words, modelled_population, recorded_population
+from .format import Trace, profile
+from .initial import HeldClasses, Population, recorded_population
+from .modelled import modelled_population
 
-__all__ = ["OP", "OP_ALLOC", "OP_FREE", "OP_SPLIT", "OP_TICK", "STAMP_EVERY", "CompiledTrace", "compile_trace", "operations"]
+__all__ = [
+    "OP",
+    "OP_ALLOC",
+    "OP_FREE",
+    "OP_SPLIT",
+    "OP_TICK",
+    "STAMP_EVERY",
+    "CompiledTrace",
+    "compile_trace",
+    "operations",
+    "tight_memory",
+    "translated",
+]
 
 OP_ALLOC, OP_FREE, OP_SPLIT, OP_TICK = 1, 2, 3, 4
 #: ``time_ns[k]`` is the time of operation k * STAMP_EVERY.
 STAMP_EVERY = 1024
 _CHUNK = 1 << 19
-_REPAIRS = ("alloc_of_allocated", "frees_inserted", "free_of_free_dropped", "free_of_other_order", "failed_allocs")
+_REPAIRS = (
+    "alloc_of_allocated",
+    "frees_inserted",
+    "free_of_free_dropped",
+    "free_of_other_order",
+    "failed_allocs",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +94,8 @@ class CompiledTrace:
     repairs: dict[str, int]
     """Inconsistencies of the trace mended on the way, events each."""
     counts: dict[str, int] = field(default_factory=dict)
-    """Events and operations: allocs, frees, splits, partial_frees, held_at_start, ticks, peak_pages (most pages alive
-    beyond those at the start), end_pages (the same at the end) ..."""
+    """Events and operations: allocs, frees, splits, partial_frees, held_at_start, ticks, peak_pages (most
+    pages alive beyond those at the start), end_pages (the same at the end) ..."""
     initial: dict[str, Any] = field(default_factory=dict)
     """How the initial state was decided and how it agrees with what was recorded."""
     source: dict[str, Any] = field(default_factory=dict)
@@ -84,7 +107,7 @@ class CompiledTrace:
         return sum(zone.spanned - sum(b - a for a, b in zone.holes) for zone in self.machine.zones) * 4096
 
 
-def _translated(trace: Trace) -> list[int]:
+def translated(trace: Trace) -> list[int]:
     """The trace's gfp masks in the bits of `asi_pa.gfp`: kernels number their flags differently."""
     moves = [
         (value, GFP_NAMES[name])
@@ -94,7 +117,9 @@ def _translated(trace: Trace) -> list[int]:
     if all(theirs == ours for theirs, ours in moves):
         return list(trace.gfps)
     known = sum({theirs for theirs, _ in moves})
-    return [sum({ours for theirs, ours in moves if mask & theirs}) if mask & known else 0 for mask in trace.gfps]
+    return [
+        sum({ours for theirs, ours in moves if mask & theirs}) if mask & known else 0 for mask in trace.gfps
+    ]
 
 
 def operations(
@@ -106,10 +131,10 @@ def operations(
 ) -> Iterator[tuple[npt.NDArray[np.void], Compiler, npt.NDArray[np.uint32]]]:
     """Compile chunk by chunk: yields (`OP`[k], the compiler, request classes) for every ``chunk`` events.
 
-    Memory grows with the frames that the trace touches, not with its length.  Raises ValueError naming trace and
-    event for an event that cannot be.
+    Memory grows with the frames that the trace touches, not with its length.  Raises ValueError naming trace
+    and event for an event that cannot be.
     """
-    pairs, thresholds, classes = classifier.table(_translated(trace), trace.comms or ("",), 11)
+    pairs, thresholds, classes = classifier.table(translated(trace), trace.comms or ("",), 11)
     compiler = Compiler(pairs, thresholds, classifier.seed, trace.cpus)
     for start in range(0, len(trace), chunk):
         part = slice(start, start + chunk)
@@ -136,11 +161,11 @@ def compile_trace(
 ) -> CompiledTrace:
     """Compile a trace: its operations, its machine and the initial state.
 
-    The machine is one zone of ``memory`` bytes (``"768M"``; None: as much as the recorded zone Normal managed), or with
-    ``recorded`` the zones of the recorded machine as they were.  ``seed`` draws what the classifier leaves to chance and
-    which part of the recorded memory a smaller zone keeps.  ``progress(done, events)`` is called now and then.
-    Raises ValueError for a trace that contradicts itself, an impossible size, and ``recorded`` together with ``memory``
-    or for a trace without snapshots.
+    The machine is one zone of ``memory`` bytes (``"768M"``; None: as much as the recorded zone Normal
+    managed), or with ``recorded`` the zones of the recorded machine as they were.  ``seed`` draws what the
+    classifier leaves to chance and which part of the recorded memory a smaller zone keeps.  ``progress(done,
+    events)`` is called now and then. Raises ValueError for a trace that contradicts itself, an impossible
+    size, and ``recorded`` together with ``memory`` or for a trace without snapshots.
     """
     if not isinstance(trace, Trace):
         from . import load_trace
@@ -149,9 +174,8 @@ def compile_trace(
     if recorded and memory is not None:
         raise ValueError(f"memory {memory!r}: the recorded machine has the size that it has")
     if trace.max_page_order > 10 or trace.pageblock_order > trace.max_page_order:
-        raise ValueError(
-            f"trace {trace.name}: pageblock_order {trace.pageblock_order}, max_page_order {trace.max_page_order}"
-        )
+        orders = f"pageblock_order {trace.pageblock_order}, max_page_order {trace.max_page_order}"
+        raise ValueError(f"trace {trace.name}: {orders}")
     pages = None if memory is None else parse_size(memory) // 4096
     if pages is not None and pages < 1 << trace.pageblock_order:
         raise ValueError(f"memory {memory!r}: less than one pageblock")
@@ -161,7 +185,7 @@ def compile_trace(
     ops = np.concatenate([part[0] for part in parts])
     del parts
     freed = compiler.held_at_start()
-    words = _Words(rule, classes)
+    words = HeldClasses(rule, classes)
     if recorded:
         machine, population, nslots, initial = recorded_population(trace, freed, words, compiler.nslots)
     else:
@@ -189,18 +213,35 @@ def compile_trace(
         time_ns=compiler.stamps(),
         population=population,
         machine=machine,
-        kernel=_profile(trace.kernel),
+        kernel=profile(trace),
         classifier=rule.describe(),
         repairs=repairs,
         counts=counts,
         initial=initial,
-        source={"trace": trace.name, "description": trace.description, "kernel": trace.kernel, "lost": trace.lost}
+        source={
+            "trace": trace.name,
+            "description": trace.description,
+            "kernel": trace.kernel,
+            "lost": trace.lost,
+        }
         | trace.provenance,
     )
 
 
-def _profile(kernel: str) -> str:
-    try:
-        return kernel_profile(kernel).version
-    except ValueError:
-        return DEFAULT_KERNEL
+def tight_memory(compiled: CompiledTrace, occupancy: float = 0.97) -> int:
+    """A memory size in bytes in which the trace's peak fills ``occupancy`` of a machine that shrank in
+    proportion.
+
+    The initial population shrinks with the memory (but what the trace frees stays), the trace's own demand
+    does not; so there is a size at which both together fill the zone.  A multiple of 4 MiB, at least 64 MiB.
+    """
+    population = compiled.population[0]
+    whole = population.free_pages + population.held_pages
+    held, peak = population.held_pages, max(compiled.counts["peak_pages"], 1)
+    freed = compiled.counts["held_at_start_pages"]
+    # Smallest s with max(s * held / whole, freed) + peak <= occupancy * s.
+    sizes = [(freed + peak) / occupancy]
+    if occupancy > held / whole:
+        sizes.append(peak / (occupancy - held / whole))
+    pages = min(max(sizes), whole)
+    return max(-(-int(pages) // 1024) * 1024, 16384) * 4096

@@ -1,6 +1,7 @@
 """Making a trace small enough to travel: what can go without a replay noticing, and a shorter run.
 
-The bundled traces were made by this module (``python -m asi_pa.trace.cut SOURCE TARGET``) from full recordings.
+The bundled traces were made by this module (``python -m asi_pa.trace.cut SOURCE TARGET``) from full
+recordings.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ def cut(
 ) -> Trace:
     """A smaller copy of a trace; what was done is added to its provenance.
 
-    ``end_ns``: events from this time on go, and with them the snapshots of the end, which no longer fit.  (Events at
-    the start cannot go: the snapshot of the start would not fit.)  ``drop_batched``: free_batched events go; each repeats
-    a free.  ``microseconds``: times are cut to microseconds, as perf prints them without ``--ns``.
-    Raises ValueError if nothing would be left.
+    ``end_ns``: events from this time on go, and with them the snapshots of the end, which no longer fit.
+    (Events at the start cannot go: the snapshot of the start would not fit.)  ``drop_batched``: free_batched
+    events go; each repeats a free.  ``microseconds``: times are cut to microseconds, as perf prints them
+    without ``--ns``. Raises ValueError if nothing would be left.
     """
     keep = np.ones(len(trace), bool)
     done: dict[str, Any] = {"events_before": len(trace)}
@@ -34,7 +35,9 @@ def cut(
     if end_ns is not None:
         keep &= trace.time_ns < end_ns
         done["end_ns"] = end_ns
-        changes["snapshots"] = {key: value for key, value in trace.snapshots.items() if not key.endswith("_end")}
+        changes["snapshots"] = {
+            key: value for key, value in trace.snapshots.items() if not key.endswith("_end")
+        }
         changes["kpageflags"] = {key: value for key, value in trace.kpageflags.items() if key != "end"}
     if drop_batched:
         batched = trace.kind == FREE_BATCHED

@@ -30,7 +30,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["EVENT_COLUMNS", "EXT", "FAILED_PFN", "KINDS", "KPF_BITS", "MAGIC", "Trace", "read_trace", "write_trace"]
+from asi_pa.kernel import DEFAULT_KERNEL, kernel_profile
+
+__all__ = [
+    "EVENT_COLUMNS",
+    "EXT",
+    "FAILED_PFN",
+    "KINDS",
+    "KPF_BITS",
+    "MAGIC",
+    "Trace",
+    "read_trace",
+    "write_trace",
+]
 
 MAGIC = b"asi_pa\x01\n"
 #: The kmem tracepoints (include/trace/events/kmem.h, 6.18), numbered as the ``kind`` column does.
@@ -53,9 +65,16 @@ EVENT_COLUMNS: dict[str, np.dtype[Any]] = {
 }
 #: Details of the extfrag events; ``event`` is the row of the event.
 EXT = np.dtype(
-    [("event", "<u8"), ("alloc_order", "u1"), ("fallback_order", "u1"), ("alloc_mt", "i1"), ("fallback_mt", "i1"),
-     ("change_ownership", "u1"), ("pad", "u1", 3)]
-)  # fmt: skip
+    [
+        ("event", "<u8"),
+        ("alloc_order", "u1"),
+        ("fallback_order", "u1"),
+        ("alloc_mt", "i1"),
+        ("fallback_mt", "i1"),
+        ("change_ownership", "u1"),
+        ("pad", "u1", 3),
+    ]
+)
 _ALIGN = 64
 _HEADER_LIMIT = 1 << 28
 
@@ -109,7 +128,8 @@ class Trace:
         return len(self.kind)
 
     def kpf(self, which: str) -> npt.NDArray[np.uint8] | None:
-        """The kpageflags snapshot ``"start"`` or ``"end"``: one byte per frame from frame 0 on, bits `KPF_BITS`.
+        """The kpageflags snapshot ``"start"`` or ``"end"``: one byte per frame from frame 0 on, bits
+        `KPF_BITS`.
 
         Decoded on every call; None when the trace has none.  Raises ValueError for a damaged one.
         """
@@ -130,10 +150,18 @@ class Trace:
         return replace(self, **(columns | {"ext": ext} | changes))
 
 
+def profile(trace: Trace) -> str:
+    """The kernel profile that fits the recorded kernel; the default one where none is known to."""
+    try:
+        return kernel_profile(trace.kernel).version
+    except ValueError:
+        return DEFAULT_KERNEL
+
+
 _HEADER_FIELDS: dict[str, type | tuple[type, ...]] = {
-    "name": str, "description": str, "kernel": str, "cpus": int, "pageblock_order": int, "max_page_order": int,
-    "page_size": int, "lost": (int, type(None)), "gfps": list, "comms": list, "gfp_names": dict,
-    "migratetypes": list, "snapshots": dict, "provenance": dict,
+    "name": str, "description": str, "kernel": str, "cpus": int, "pageblock_order": int,
+    "max_page_order": int, "page_size": int, "lost": (int, type(None)), "gfps": list, "comms": list,
+    "gfp_names": dict, "migratetypes": list, "snapshots": dict, "provenance": dict,
 }  # fmt: skip
 
 
@@ -171,13 +199,20 @@ def write_trace(trace: Trace, path: str | os.PathLike[str], *, pack: bool = Fals
             blob, count = array[0], array[1]
         else:
             data = np.ascontiguousarray(array, dtype)
-            blob, count = data.tobytes() if encoding == "raw" else _encode(data, encoding), len(data)
+            # A view, not a copy: columns of any size pass through.
+            blob = data.view(np.uint8).data if encoding == "raw" else _encode(data, encoding)
+            count = len(data)
         columns.append({"name": name, "dtype": "ext" if dtype == EXT else dtype.str, "count": count,
                         "offset": 0, "bytes": len(blob), "encoding": encoding})  # fmt: skip
         blobs.append(blob)
 
     for name, dtype in EVENT_COLUMNS.items():
-        add(name, getattr(trace, name), dtype, "raw" if not pack else "delta+xz" if name == "time_ns" else "xz")
+        add(
+            name,
+            getattr(trace, name),
+            dtype,
+            "raw" if not pack else "delta+xz" if name == "time_ns" else "xz",
+        )
     add("ext", trace.ext, EXT, "raw")
     for which, packed in trace.kpageflags.items():
         add(f"kpf_{which}", packed, np.dtype("u1"), "xz")
@@ -253,30 +288,34 @@ def read_trace(path: str | os.PathLike[str]) -> Trace:
     kpageflags = {key[4:]: columns.pop(key) for key in list(columns) if key.startswith("kpf_")}
     trace = Trace(**fields, **columns, ext=ext, kpageflags=kpageflags)
     if len(ext) and int(ext["event"].max()) >= len(trace):
-        raise ValueError(f"{path}: extfrag details of event {int(ext['event'].max())}, the trace has {len(trace)}")
+        raise ValueError(
+            f"{path}: extfrag details of event {int(ext['event'].max())}, the trace has {len(trace)}"
+        )
     return trace
 
 
 def _check_header(header: Any, path: Any) -> dict[str, Any]:
     if not isinstance(header, dict):
         raise ValueError(f"{path}: header is no JSON object")
-    fields = {}
+    fields: dict[str, Any] = {}
     for name, kind in _HEADER_FIELDS.items():
         if name not in header or not isinstance(header[name], kind) or isinstance(header[name], bool):
             raise ValueError(f"{path}: header field {name!r} is missing or of the wrong type")
         value = header[name]
         fields[name] = tuple(value) if isinstance(value, list) else value
-    if header.get("kinds") != list(KINDS):
-        raise ValueError(f"{path}: header field 'kinds' is {header.get('kinds')!r}")
-    if header.get("kpf_bits") != list(KPF_BITS):
-        raise ValueError(f"{path}: header field 'kpf_bits' is {header.get('kpf_bits')!r}")
-    for name, kind, low, high in (("gfps", int, 0, 1 << 32), ("comms", str, 0, 0), ("migratetypes", str, 0, 0)):
+    for name, expected in (("kinds", KINDS), ("kpf_bits", KPF_BITS)):
+        if header.get(name) != list(expected):
+            raise ValueError(f"{path}: header field {name!r} is {header.get(name)!r}")
+    for mask in fields["gfps"]:
+        if not isinstance(mask, int) or not 0 <= mask < 1 << 32:
+            raise ValueError(f"{path}: header field 'gfps' holds {mask!r}")
+    for name in ("comms", "migratetypes"):
         for value in fields[name]:
-            if not isinstance(value, kind) or (kind is int and not low <= value < high):
+            if not isinstance(value, str):
                 raise ValueError(f"{path}: header field {name!r} holds {value!r}")
-    for flag, value in fields["gfp_names"].items():
-        if not isinstance(value, int):
-            raise ValueError(f"{path}: header field 'gfp_names' gives {flag!r} the value {value!r}")
+    for flag, mask in fields["gfp_names"].items():
+        if not isinstance(mask, int):
+            raise ValueError(f"{path}: header field 'gfp_names' gives {flag!r} the value {mask!r}")
     for name, low, high in (("cpus", 1, 256), ("pageblock_order", 0, 20), ("max_page_order", 0, 20)):
         if not low <= fields[name] <= high:
             raise ValueError(f"{path}: header field {name!r} is {fields[name]}, not {low}..{high}")
@@ -293,7 +332,9 @@ def _map_columns(header: dict[str, Any], view: memoryview, start: int, path: Any
         try:
             name, count, offset, length = entry["name"], entry["count"], entry["offset"], entry["bytes"]
             dtype, encoding = known[name], entry["encoding"]
-            good = entry["dtype"] == ("ext" if dtype == EXT else dtype.str) and min(count, offset, length) >= 0
+            good = (
+                entry["dtype"] == ("ext" if dtype == EXT else dtype.str) and min(count, offset, length) >= 0
+            )
             good = good and offset % _ALIGN == 0 and (encoding != "raw" or length == count * dtype.itemsize)
         except (KeyError, TypeError):
             good = False

@@ -11,7 +11,8 @@ machine runs.  What neither settles:
   where stray unflagged frames are: first from blocks that hold mostly LRU pages, then from blocks with the
   fewest such frames.
 - block types (see `block_types`).
-- memory that was never plugged in looks like kernel memory: no flags.  It comes in whole sections of 32768 frames
+- memory that was never plugged in looks like kernel memory: no flags.  It comes in whole sections of 32768
+frames
   (SECTION_SIZE_BITS, x86-64), and `managed` says how many there are.
 """
 
@@ -26,11 +27,20 @@ import numpy.typing as npt
 
 from .format import ALLOC, EXTFRAG, FAILED_PFN, FREE, FREE_BATCHED, PCPU_DRAIN, ZONE_LOCKED, Trace
 
-__all__ = ["FRAME_FREE", "FRAME_HELD", "FRAME_HOLE", "ZoneFrames", "first_events", "recorded_zones", "zone_frames"]
+__all__ = [
+    "FRAME_FREE",
+    "FRAME_HELD",
+    "FRAME_HOLE",
+    "ZoneFrames",
+    "first_events",
+    "recorded_zones",
+    "zone_frames",
+]
 
 FRAME_FREE, FRAME_HELD, FRAME_HOLE = range(3)
 SECTION = 32768
-_BUDDY, _LRU, _SLAB, _HEAD, _TAIL, _PGTABLE, _NOPAGE = 1, 2, 8, 16, 32, 64, 128
+#: The bits of a snapshot's bytes, `KPF_BITS`.
+KPF_BUDDY, KPF_LRU, KPF_SLAB, KPF_HEAD, KPF_TAIL, KPF_PGTABLE, KPF_NOPAGE = 1, 2, 8, 16, 32, 64, 128
 NOTHING = 255
 #: Block types of the model: `asi_pa.gfp.Migratetype` up to RECLAIMABLE.
 BLOCK_TYPES = ("Unmovable", "Movable", "Reclaimable")
@@ -65,7 +75,10 @@ def recorded_zones(trace: Trace, which: str = "start") -> list[dict[str, Any]]:
         try:
             if not zone["managed"]:
                 continue
-            if min(zone["managed"], zone["spanned"], zone["start_pfn"] + 1) <= 0 or zone["managed"] > zone["spanned"]:
+            if (
+                min(zone["managed"], zone["spanned"], zone["start_pfn"] + 1) <= 0
+                or zone["managed"] > zone["spanned"]
+            ):
                 raise ValueError
             if zone["start_pfn"] + zone["spanned"] > FAILED_PFN:
                 raise ValueError
@@ -115,13 +128,15 @@ def zone_frames(
     """
     start, end = int(zone["start_pfn"]), int(zone["start_pfn"]) + int(zone["spanned"])
     if end > len(kpf):
-        raise ValueError(f"trace {trace.name}: kpageflags end at frame {len(kpf)}, zone {zone['name']} at {end}")
+        raise ValueError(
+            f"trace {trace.name}: kpageflags end at frame {len(kpf)}, zone {zone['name']} at {end}"
+        )
     flags, seen = kpf[start:end], first[start:end]
     pcp = sum(int(cpu["count"]) for cpu in zone.get("cpus", []))
     hole = _holes(flags, seen, end - start - int(zone["managed"]))
     was_free = (seen == ALLOC) | (seen == ZONE_LOCKED) | (seen == PCPU_DRAIN) | (seen == EXTFRAG)
     unflagged = (flags == 0) & ~hole
-    free = (((flags & _BUDDY) != 0) & (seen != FREE)) | was_free
+    free = (((flags & KPF_BUDDY) != 0) & (seen != FREE)) | was_free
     on_pcp = unflagged & was_free
     stray = unflagged & (seen == NOTHING)
     guessed = _stray_pcp(flags, stray, max(pcp - int(on_pcp.sum()), 0), start, trace.pageblock_order)
@@ -143,8 +158,8 @@ def zone_frames(
         "pcp_pages_from_trace": int(on_pcp.sum()),
         "pcp_pages_guessed": len(guessed),
         "held_pages": int((state == FRAME_HELD).sum()),
-        "used_by_flags_free_by_trace": int((was_free & (flags != 0) & ((flags & _BUDDY) == 0)).sum()),
-        "free_by_flags_held_by_trace": int((((flags & _BUDDY) != 0) & (seen == FREE)).sum()),
+        "used_by_flags_free_by_trace": int((was_free & (flags != 0) & ((flags & KPF_BUDDY) == 0)).sum()),
+        "free_by_flags_held_by_trace": int((((flags & KPF_BUDDY) != 0) & (seen == FREE)).sum()),
         "blocks": dict(zip(BLOCK_TYPES, counts.tolist(), strict=True)),
         "blocks_recorded": recorded,
         **agreement,
@@ -154,7 +169,7 @@ def zone_frames(
 
 def _holes(flags: _Bytes, seen: _Bytes, missing: int) -> npt.NDArray[np.bool_]:
     """Frames never handed to the allocator: those without a page, then blank sections, then blank chunks."""
-    hole = ((flags & _NOPAGE) != 0) & (seen == NOTHING)
+    hole: npt.NDArray[np.bool_] = ((flags & KPF_NOPAGE) != 0) & (seen == NOTHING)
     missing -= int(hole.sum())
     blank = (flags == 0) & (seen == NOTHING)
     for size in (SECTION, 1024):
@@ -174,7 +189,8 @@ def per_block(mask: npt.NDArray[np.bool_], start: int, pageblock_order: int) -> 
         padded = np.zeros(-(-(lead + len(mask)) // size) * size, bool)
         padded[lead : lead + len(mask)] = mask
         mask = padded
-    return np.count_nonzero(mask.reshape(-1, size), axis=1)
+    counts: npt.NDArray[np.int64] = np.count_nonzero(mask.reshape(-1, size), axis=1)
+    return counts
 
 
 def _stray_pcp(
@@ -183,8 +199,8 @@ def _stray_pcp(
     """``count`` of the stray frames: those likeliest to lie on a per-CPU list."""
     frames = np.flatnonzero(stray)
     block = ((frames + start) >> pageblock_order) - (start >> pageblock_order)
-    lru = per_block((flags & _LRU) != 0, start, pageblock_order)
-    other = per_block((flags & (_SLAB | _PGTABLE)) != 0, start, pageblock_order)
+    lru = per_block((flags & KPF_LRU) != 0, start, pageblock_order)
+    other = per_block((flags & (KPF_SLAB | KPF_PGTABLE)) != 0, start, pageblock_order)
     strays = per_block(stray, start, pageblock_order)
     order = np.lexsort((strays[block], ~(lru > other)[block]))
     return np.sort(frames[order[:count]])
@@ -195,7 +211,11 @@ def _recorded_blocks(trace: Trace, zone: dict[str, Any]) -> dict[str, int]:
     text = trace.snapshots.get("pagetypeinfo_start", {}).get("text", "")
     _, _, table = text.partition("Number of blocks type")
     names = table.partition("\n")[0].split()
-    match = re.search(rf"^Node\s+\d+, zone\s+{re.escape(str(zone['name']))}\s+([\d ]+)$", table, re.MULTILINE)
+    match = re.search(
+        rf"^Node\s+{int(zone.get('nid', 0))}, zone\s+{re.escape(str(zone['name']))}\s+([\d ]+)$",
+        table,
+        re.MULTILINE,
+    )
     if not match:
         return {}
     return dict(zip(names, (int(word) for word in match[1].split()), strict=False))
@@ -231,9 +251,9 @@ def block_types(
     Reclaimable blocks is reached.  Returns u8[blocks] and what the majority rule got right of the known ones.
     """
     held = state == FRAME_HELD
-    lru = per_block(held & ((flags & _LRU) != 0), start, pageblock_order)
+    lru = per_block(held & ((flags & KPF_LRU) != 0), start, pageblock_order)
     other = per_block(held, start, pageblock_order) - lru
-    slab = per_block(held & ((flags & _SLAB) != 0), start, pageblock_order)
+    slab = per_block(held & ((flags & KPF_SLAB) != 0), start, pageblock_order)
     majority = (lru >= other).astype(np.uint8)
     certain = known >= 0
     types = np.where(certain, known, majority).astype(np.uint8)

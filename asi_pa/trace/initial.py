@@ -1,19 +1,10 @@
 """The initial state: what is held and what is free when the first operation runs.
 
-`recorded_population` rebuilds the recorded machine, zone by zone.  `modelled_population` makes one zone of any size
-out of the recorded zone Normal:
-
-- chunks of MAX_ORDER frames that were holes vanish, the others close up; so every free block, allocation and
-  pageblock keeps its alignment.
-- smaller than recorded: a seeded choice of whole chunks stays, so the population shrinks in proportion.  What the
-  trace frees is always kept: such an allocation from a chunk that went takes the place (and the fate) of
-  another of the same order and class that stayed, and where there are too few of those, of free frames.
-- larger than recorded: the rest is free.
-- without a snapshot: everything is free except for what the trace frees.
-
-Used frames become held allocations of the kind that their flags say: LRU pages movable requests of users
-(GFP_HIGHUSER_MOVABLE), everything else unmovable ones of the kernel (GFP_KERNEL); the classifier says which of
-them are sensitive.  Compound pages stay whole, except that what the trace frees has the order it is freed with.
+`recorded_population` rebuilds the recorded machine, zone by zone; `asi_pa.trace.modelled` makes one zone of
+any size out of it.  Used frames become held allocations of the kind that their flags say: LRU pages movable
+requests of users (GFP_HIGHUSER_MOVABLE), everything else unmovable ones of the kernel (GFP_KERNEL); the
+classifier says which of them are sensitive.  Compound pages stay whole, except that what the trace frees has
+the order it is freed with.
 """
 
 from __future__ import annotations
@@ -27,13 +18,36 @@ import numpy.typing as npt
 
 from asi_pa.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL
 from asi_pa.machine import MachineSpec, PcpSpec, ZoneSpec
-from asi_pa.sizing import derive, lowmem_reserves, single_zone, stat_threshold
+from asi_pa.sizing import lowmem_reserves, stat_threshold
 
 from .classify import Classifier, draw, request_words
-from .format import ALLOC, FREE, Trace
-from .frames import _HEAD, _LRU, _TAIL, FRAME_FREE, FRAME_HELD, FRAME_HOLE, ZoneFrames, first_events, recorded_zones, zone_frames
+from .format import FREE, Trace
+from .frames import (
+    FRAME_FREE,
+    FRAME_HELD,
+    FRAME_HOLE,
+    KPF_HEAD,
+    KPF_LRU,
+    KPF_TAIL,
+    ZoneFrames,
+    first_events,
+    recorded_zones,
+    zone_frames,
+)
 
-__all__ = ["Population", "modelled_population", "recorded_population"]
+__all__ = [
+    "Held",
+    "HeldClasses",
+    "Population",
+    "finish",
+    "frames_of",
+    "free_blocks",
+    "held_allocations",
+    "recorded_population",
+    "runs",
+    "snapshot_frames",
+    "zone_spec",
+]
 
 _U32 = npt.NDArray[np.uint32]
 _U8 = npt.NDArray[np.uint8]
@@ -68,7 +82,7 @@ class Population:
         return int((1 << self.held_order.astype(np.int64)).sum())
 
 
-class _Words:
+class HeldClasses:
     """Request words of held pages, numbered after those of the trace's own requests."""
 
     def __init__(self, classifier: Classifier, classes: npt.NDArray[np.uint32]):
@@ -102,7 +116,7 @@ class _Words:
 
 
 @dataclass
-class _Held:
+class Held:
     """Allocations as columns; ``slot`` -1: not freed by the trace."""
 
     pfn: npt.NDArray[np.int64]
@@ -110,12 +124,12 @@ class _Held:
     movable: npt.NDArray[np.bool_]
     slot: npt.NDArray[np.int64]
 
-    def take(self, rows: npt.NDArray[Any]) -> _Held:
-        return _Held(self.pfn[rows], self.order[rows], self.movable[rows], self.slot[rows])
+    def take(self, rows: npt.NDArray[Any]) -> Held:
+        return Held(self.pfn[rows], self.order[rows], self.movable[rows], self.slot[rows])
 
     @staticmethod
-    def join(parts: Sequence[_Held]) -> _Held:
-        return _Held(
+    def join(parts: Sequence[Held]) -> Held:
+        return Held(
             np.concatenate([part.pfn for part in parts]),
             np.concatenate([part.order for part in parts]),
             np.concatenate([part.movable for part in parts]),
@@ -145,32 +159,35 @@ def free_blocks(free: npt.NDArray[np.bool_], start: int, max_order: int) -> tupl
     return np.concatenate(pfns).astype(np.uint32), np.concatenate(orders)
 
 
-def _cover(pfn: npt.NDArray[np.int64], order: _U8) -> npt.NDArray[np.int64]:
+def frames_of(pfn: npt.NDArray[np.int64], order: _U8) -> npt.NDArray[np.int64]:
     """Every frame of the given blocks."""
     size = 1 << order.astype(np.int64)
     ends = np.cumsum(size)
     return np.repeat(pfn - (ends - size), size) + np.arange(int(ends[-1]) if len(ends) else 0)
 
 
-def _held(zone: ZoneFrames, freed: npt.NDArray[np.void], max_order: int, pageblock_order: int) -> _Held:
-    """The held allocations of a zone: ``freed`` (frames, orders, slots by the trace) and the rest by flags."""
+def held_allocations(
+    zone: ZoneFrames, freed: npt.NDArray[np.void], max_order: int, pageblock_order: int
+) -> Held:
+    """The held allocations of a zone: ``freed`` (frames, orders, slots by the trace) and the rest by
+    flags."""
     start, flags = zone.start_pfn, zone.flags
     mine = freed[(freed["pfn"] >= start) & (freed["pfn"] < start + len(flags))]
     at = mine["pfn"].astype(np.int64)
     block = (at >> pageblock_order) - (start >> pageblock_order)
     known = (flags[at - start] & ~np.uint8(1)) != 0
-    movable = np.where(known, (flags[at - start] & _LRU) != 0, False)
+    movable = np.where(known, (flags[at - start] & KPF_LRU) != 0, False)
     # No flags any more when the snapshot was read, but free: as the block's other pages.
     movable |= ((flags[at - start] & 1) != 0) & (zone.block_mt[block] == 1)
-    first = _Held(at, mine["order"].copy(), movable, mine["slot"].astype(np.int64))
+    first = Held(at, mine["order"].copy(), movable, mine["slot"].astype(np.int64))
 
     rest = zone.state == FRAME_HELD
-    rest[_cover(at, first.order) - start] = False
+    rest[frames_of(at, first.order) - start] = False
     frames = np.flatnonzero(rest)
     # Compound pages: a head and the tails that follow it, all still there.
     kind = flags[frames]
-    head = np.flatnonzero((kind & _HEAD) != 0)
-    breaks = np.flatnonzero(((kind & _TAIL) == 0) | (np.diff(frames, prepend=-2) != 1))
+    head = np.flatnonzero((kind & KPF_HEAD) != 0)
+    breaks = np.flatnonzero(((kind & KPF_TAIL) == 0) | (np.diff(frames, prepend=-2) != 1))
     run = np.append(breaks, len(frames))
     length = run[np.searchsorted(breaks, head) + 1] - head
     order = np.zeros(len(frames), np.uint8)
@@ -179,26 +196,26 @@ def _held(zone: ZoneFrames, freed: npt.NDArray[np.void], max_order: int, pageblo
     pfn = frames[head] + start
     whole = (length == 1 << exponent) & (exponent <= max_order) & (pfn % (1 << exponent) == 0)
     order[head[whole]] = exponent[whole]
-    tails = _cover(head[whole].astype(np.int64) + 1, exponent[whole].astype(np.uint8))
-    # _cover counts the frame after the last tail too: drop each run's last element.
+    tails = frames_of(head[whole].astype(np.int64) + 1, exponent[whole].astype(np.uint8))
+    # frames_of counts the frame after the last tail too: drop each run's last element.
     ends = np.cumsum(1 << exponent[whole].astype(np.int64)) - 1
     part_of[np.delete(tails, ends) if len(tails) else tails] = True
     rows = np.flatnonzero(~part_of)
-    others = _Held(
+    others = Held(
         (frames[rows] + start).astype(np.int64),
         order[rows],
-        (kind[rows] & _LRU) != 0,
+        (kind[rows] & KPF_LRU) != 0,
         np.full(len(rows), -1, np.int64),
     )
-    return _Held.join([first, others])
+    return Held.join([first, others])
 
 
-def _finish(
-    held: _Held,
+def finish(
+    held: Held,
     free: npt.NDArray[np.bool_],
     zone: ZoneSpec,
     block_mt: _U8,
-    words: _Words,
+    words: HeldClasses,
     next_slot: int,
     max_order: int,
 ) -> tuple[Population, int]:
@@ -229,12 +246,12 @@ def _finish(
     return population, next_slot
 
 
-def _runs(mask: npt.NDArray[np.bool_], start: int) -> tuple[tuple[int, int], ...]:
+def runs(mask: npt.NDArray[np.bool_], start: int) -> tuple[tuple[int, int], ...]:
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
     return tuple((int(a) + start, int(b) + start) for a, b in zip(edges[::2], edges[1::2], strict=True))
 
 
-def _zone_spec(zone: dict[str, Any], frames: ZoneFrames, cpus: int) -> ZoneSpec:
+def zone_spec(zone: dict[str, Any], frames: ZoneFrames, cpus: int) -> ZoneSpec:
     """Watermarks and per-CPU limits as recorded; what /proc/zoneinfo does not say is derived."""
     marks = [int(zone[key]) for key in ("min", "low", "high")]
     limits = zone.get("cpus") or []
@@ -248,18 +265,20 @@ def _zone_spec(zone: dict[str, Any], frames: ZoneFrames, cpus: int) -> ZoneSpec:
         )
     return ZoneSpec(
         name=frames.name,
+        nid=int(zone.get("nid", 0)),
         start_pfn=frames.start_pfn,
         spanned=len(frames.state),
-        holes=_runs(frames.state == FRAME_HOLE, frames.start_pfn),
+        holes=runs(frames.state == FRAME_HOLE, frames.start_pfn),
         managed=frames.managed,
         present=int(zone.get("present", frames.managed)),
-        wmark=(marks[0], marks[1], marks[2], 2 * marks[2] - marks[1]),
+        wmark=(marks[0], marks[1], marks[2], int(zone.get("promo", 2 * marks[2] - marks[1]))),
+        lowmem_reserve=tuple(int(pages) for pages in zone.get("protection", (0, 0, 0, 0))[:4]),
         pcp=pcp,
         stat_threshold=stat_threshold(frames.managed, cpus),
     )
 
 
-def _frames(
+def snapshot_frames(
     trace: Trace, freed: npt.NDArray[np.void], *, largest: bool = False
 ) -> list[tuple[dict[str, Any], ZoneFrames]]:
     """The recorded zones with their frames, highest first; empty without snapshots.
@@ -274,12 +293,12 @@ def _frames(
         zones = [max(zones, key=lambda zone: (zone["name"] == "Normal", zone["managed"]))]
     first, shown = first_events(trace, len(kpf))
     freed = freed[freed["pfn"] < len(kpf)]
-    first[_cover(freed["pfn"].astype(np.int64), freed["order"])] = FREE
+    first[frames_of(freed["pfn"].astype(np.int64), freed["order"])] = FREE
     return [(zone, zone_frames(trace, zone, kpf, first, shown)) for zone in zones]
 
 
 def recorded_population(
-    trace: Trace, freed: npt.NDArray[np.void], words: _Words, next_slot: int
+    trace: Trace, freed: npt.NDArray[np.void], words: HeldClasses, next_slot: int
 ) -> tuple[MachineSpec, tuple[Population, ...], int, dict[str, Any]]:
     """The recorded machine: its zones, highest first, with what each held.
 
@@ -287,7 +306,7 @@ def recorded_population(
     populations in the same order, the number of slots used, and notes.  Raises ValueError for a trace without
     snapshots and for frees outside every zone.
     """
-    found = _frames(trace, freed)
+    found = snapshot_frames(trace, freed)
     if not found:
         raise ValueError(f"trace {trace.name}: no snapshot of its machine, give a memory size")
     spans = [(frames.start_pfn, frames.start_pfn + len(frames.state)) for _, frames in found]
@@ -295,194 +314,40 @@ def recorded_population(
     for low, high in spans:
         outside &= ~((freed["pfn"] >= low) & (freed["pfn"] < high))
     if outside.any():
-        raise ValueError(f"trace {trace.name}: frees pfn 0x{int(freed['pfn'][outside][0]):x}, outside every zone")
-    sizes = [0, 0, 0, 0]
-    specs = [_zone_spec(zone, frames, trace.cpus) for zone, frames in found]
-    for spec in specs:
-        sizes[spec.zone_idx] = spec.managed or 0
-    reserves = lowmem_reserves(sizes)
-    specs = [replace(spec, lowmem_reserve=reserves[spec.zone_idx]) for spec in specs]
+        raise ValueError(
+            f"trace {trace.name}: frees pfn 0x{int(freed['pfn'][outside][0]):x}, outside every zone"
+        )
+    specs = [zone_spec(zone, frames, trace.cpus) for zone, frames in found]
+    for nid in {spec.nid for spec in specs}:
+        sizes = [0, 0, 0, 0]
+        for spec in specs:
+            if spec.nid == nid:
+                sizes[spec.zone_idx] = spec.managed or 0
+        reserves = lowmem_reserves(sizes)
+        specs = [
+            replace(spec, lowmem_reserve=reserves[spec.zone_idx])
+            if spec.nid == nid and "protection" not in zone
+            else spec
+            for spec, (zone, _) in zip(specs, found, strict=True)
+        ]
+    # As a request on node 0 tries them: nodes in order, the highest zone first.
+    order = sorted(range(len(specs)), key=lambda k: (specs[k].nid, -specs[k].zone_idx))
+    specs, found = [specs[k] for k in order], [found[k] for k in order]
     populations = []
     for spec, (_, frames) in zip(specs, found, strict=True):
-        held = _held(frames, freed, trace.max_page_order, trace.pageblock_order)
-        population, next_slot = _finish(
+        held = held_allocations(frames, freed, trace.max_page_order, trace.pageblock_order)
+        population, next_slot = finish(
             held, frames.state == FRAME_FREE, spec, frames.block_mt, words, next_slot, trace.max_page_order
         )
         populations.append(population)
     machine = MachineSpec(
-        zones=tuple(specs), cpus=trace.cpus, pageblock_order=trace.pageblock_order, max_page_order=trace.max_page_order
+        zones=tuple(specs),
+        cpus=trace.cpus,
+        pageblock_order=trace.pageblock_order,
+        max_page_order=trace.max_page_order,
     )
-    return machine, tuple(populations), next_slot, {frames.name: frames.notes for _, frames in found}
-
-
-def modelled_population(
-    trace: Trace,
-    freed: npt.NDArray[np.void],
-    words: _Words,
-    next_slot: int,
-    *,
-    pages: int | None,
-    peak: int,
-    seed: int,
-) -> tuple[MachineSpec, tuple[Population, ...], int, dict[str, Any]]:
-    """One zone of ``pages`` frames (None: as many as the recorded zone Normal managed).
-
-    ``peak``: most pages alive beyond those at the start; without a snapshot the default size is twice what the
-    trace needs.  Returns as `recorded_population`.  Raises ValueError if what the trace frees does not fit.
-    """
-    found = _frames(trace, freed, largest=True)
-    rng = np.random.default_rng(seed)
-    chunk = 1 << trace.max_page_order
-    if not found:
-        needed = peak + int((1 << freed["order"].astype(np.int64)).sum())
-        pages = pages or max(-(-2 * needed // chunk) * chunk, 1 << 16)
-        machine = single_zone(pages * 4096, cpus=trace.cpus, kernel=trace.kernel or "7.2",
-                              pageblock_order=trace.pageblock_order, max_page_order=trace.max_page_order)  # fmt: skip
-        zone = machine.zones[0]
-        state = np.zeros(pages, np.uint8)
-        held, notes = _of_trace(trace, freed), {"snapshot": False}
-        displaced = held
-        held = held.take(np.zeros(0, np.intp))
-        block_mt = np.ones(-(-pages // (1 << trace.pageblock_order)), np.uint8)
-    else:
-        record, frames = found[0]
-        notes = {"snapshot": True, **frames.notes}
-        pages = pages or frames.managed
-        held, displaced, state, block_mt, chunks = _choose(trace, frames, freed, pages, rng)
-        notes["chunks"], notes["chunks_recorded"] = chunks
-        start = frames.start_pfn // chunk * chunk
-        if pages == frames.managed:
-            zone = replace(
-                _zone_spec(record, frames, trace.cpus),
-                name="Normal", start_pfn=start, spanned=len(state), holes=_runs(state == FRAME_HOLE, start),
-                managed=int((state != FRAME_HOLE).sum()), present=int((state != FRAME_HOLE).sum()),
-            )  # fmt: skip
-            machine = MachineSpec(zones=(zone,), cpus=trace.cpus, pageblock_order=trace.pageblock_order,
-                                  max_page_order=trace.max_page_order)  # fmt: skip
-        else:
-            zone = ZoneSpec(start_pfn=start, spanned=len(state), holes=_runs(state == FRAME_HOLE, start))
-            bare = MachineSpec(zones=(zone,), cpus=trace.cpus, pageblock_order=trace.pageblock_order,
-                               max_page_order=trace.max_page_order)  # fmt: skip
-            machine = derive(bare, kernel=trace.kernel)
-            zone = machine.zones[0]
-    held, placed = _place(held, displaced, state, block_mt, zone.start_pfn, trace, rng)
-    free = state == FRAME_FREE
-    notes |= placed | {"modelled_pages": pages}
-    population, next_slot = _finish(held, free, zone, block_mt, words, next_slot, trace.max_page_order)
-    notes["modelled_free_pages"], notes["modelled_held_pages"] = population.free_pages, population.held_pages
-    return machine, (population,), next_slot, notes
-
-
-def _of_trace(trace: Trace, freed: npt.NDArray[np.void]) -> _Held:
-    """Without flags: an allocation was of the kind that the trace mostly asks for in its order."""
-    step = slice(0, 1 << 20)
-    asked = trace.kind[step] == ALLOC
-    movable = np.array([bool((mask >> 3) & 1) for mask in trace.gfps] or [False])[trace.gfp[step][asked]]
-    orders = np.minimum(trace.order[step][asked], 31)
-    share = np.bincount(orders, movable, minlength=32) * 2 >= np.maximum(np.bincount(orders, minlength=32), 1)
-    return _Held(
-        freed["pfn"].astype(np.int64), freed["order"].copy(), share[freed["order"]], freed["slot"].astype(np.int64)
-    )
-
-
-def _choose(
-    trace: Trace, frames: ZoneFrames, freed: npt.NDArray[np.void], pages: int, rng: np.random.Generator
-) -> tuple[_Held, _Held, _U8, _U8, tuple[int, int]]:
-    """Chunks of the recorded zone for a zone of ``pages`` frames, and what they hold.
-
-    Returns held allocations that have their place, those that lost it (only such as the trace frees), the
-    state by frame, block types, and the number of chunks taken and available.
-    """
-    chunk, blocks = 1 << trace.max_page_order, 1 << (trace.max_page_order - trace.pageblock_order)
-    lead = frames.start_pfn % chunk
-    base = frames.start_pfn - lead
-    total = -(-(lead + len(frames.state)) // chunk)
-    state = np.full(total * chunk, FRAME_HOLE, np.uint8)
-    state[lead : lead + len(frames.state)] = frames.state
-    block_mt = np.ones(total * blocks, np.uint8)
-    first = lead >> trace.pageblock_order
-    block_mt[first : first + len(frames.block_mt)] = frames.block_mt
-    state, block_mt = state.reshape(total, chunk), block_mt.reshape(total, blocks)
-
-    available = np.flatnonzero((state != FRAME_HOLE).any(axis=1))
-    wanted = -(-pages // chunk)
-    if pages >= frames.managed:
-        chosen = available
-    else:
-        chosen = np.sort(rng.choice(available, wanted, replace=False))
-    new_state = np.zeros((max(wanted, len(chosen)), chunk), np.uint8)
-    new_state[: len(chosen)] = state[chosen]
-    new_mt = np.ones((len(new_state), blocks), np.uint8)
-    new_mt[: len(chosen)] = block_mt[chosen]
-    spanned = len(new_state) * chunk if pages == frames.managed else pages
-    place = np.full(total, -1, np.int64)
-    place[chosen] = np.arange(len(chosen))
-
-    held = _held(frames, freed, trace.max_page_order, trace.pageblock_order)
-    elsewhere = freed[(freed["pfn"] < frames.start_pfn) | (freed["pfn"] >= frames.start_pfn + len(frames.state))]
-    at = (held.pfn - base) // chunk
-    new = place[at] * chunk + (held.pfn - base) % chunk
-    stays = (place[at] >= 0) & (new + (1 << held.order.astype(np.int64)) <= spanned)
-    gone = held.take(~stays & (held.slot >= 0))
-    displaced = _Held.join([gone, _of_trace(trace, elsewhere)])
-    flat = new_state.reshape(-1)[:spanned]
-    dropped = (place[at] >= 0) & ~stays & (new < spanned)
-    flat[np.minimum(_cover(new[dropped], held.order[dropped]), spanned - 1)] = FRAME_FREE
-    kept = held.take(stays)
-    kept.pfn = new[stays] + base
-    mt = new_mt.reshape(-1)[: -(-spanned // (1 << trace.pageblock_order))]
-    return kept, displaced, flat, mt, (len(chosen), len(available))
-
-
-def _place(
-    held: _Held, displaced: _Held, state: _U8, block_mt: _U8, start: int, trace: Trace, rng: np.random.Generator
-) -> tuple[_Held, dict[str, int]]:
-    """Find places for displaced allocations; ``state`` is brought up to date."""
-    order_of = np.argsort(displaced.pfn, kind="stable")
-    displaced = displaced.take(order_of)
-    homeless = np.ones(len(displaced.pfn), bool)
-    taken_over = 0
-    for order in np.unique(displaced.order).tolist():
-        for movable in (False, True):
-            need = np.flatnonzero((displaced.order == order) & (displaced.movable == movable))
-            hosts = np.flatnonzero((held.slot < 0) & (held.order == order) & (held.movable == movable))
-            count = min(len(need), len(hosts))
-            if not count:
-                continue
-            # Neighbours stay neighbours: a run of hosts, from a drawn place on.
-            hosts = np.roll(hosts, -int(rng.integers(len(hosts))))[:count]
-            held.slot[hosts] = displaced.slot[need[:count]]
-            homeless[need[:count]] = False
-            taken_over += count
-    rest = displaced.take(homeless)
-    for order in np.unique(rest.order)[::-1].tolist():
-        for movable in (False, True):
-            need = np.flatnonzero((rest.order == order) & (rest.movable == movable))
-            if len(need):
-                rest.pfn[need] = _spots(state, block_mt, start, int(order), movable, len(need), trace)
-    notes = {"took_over_places": taken_over, "took_free_places": len(rest.pfn)}
-    return _Held.join([held, rest]), notes
-
-
-def _spots(
-    state: _U8, block_mt: _U8, start: int, order: int, movable: bool, count: int, trace: Trace
-) -> npt.NDArray[np.int64]:
-    """``count`` free aligned places of an order: in blocks of the right type, smallest free block first."""
-    pfn, size = free_blocks(state == FRAME_FREE, start, trace.max_page_order)
-    large = size >= order
-    pfn, size = pfn[large].astype(np.int64), size[large]
-    wrong = (block_mt[(pfn >> trace.pageblock_order) - (start >> trace.pageblock_order)] == 1) != movable
-    rows = np.lexsort((pfn, size, wrong & (size < trace.pageblock_order)))
-    pieces = 1 << (size[rows].astype(np.int64) - order)
-    ends = np.cumsum(pieces)
-    if not len(ends) or ends[-1] < count:
-        lacking = count - (int(ends[-1]) if len(ends) else 0)
-        raise ValueError(
-            f"trace {trace.name}: {len(state) * 4 >> 10} MiB are too little for what it frees ({lacking} of order {order})"
-        )
-    last = int(np.searchsorted(ends, count)) + 1
-    rows, pieces, ends = rows[:last], pieces[:last], ends[:last]
-    spots = np.repeat(pfn[rows] - ((ends - pieces) << order), pieces) + (np.arange(int(ends[-1])) << order)
-    spots = spots[:count]
-    state[_cover(spots - start, np.full(count, order, np.uint8))] = FRAME_HELD
-    return spots
+    notes = {
+        spec.name + (f"/{spec.nid}" if spec.nid else ""): frames.notes
+        for spec, (_, frames) in zip(specs, found, strict=True)
+    }
+    return machine, tuple(populations), next_slot, notes

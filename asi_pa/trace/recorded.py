@@ -21,10 +21,31 @@ from .format import EXT, KINDS, KPF_BITS, Trace
 
 __all__ = ["read_npz"]
 
-_COLUMNS = {"ts_delta_ns": "u4", "cpu": "u1", "kind": "u1", "pfn": "u4", "order": "u1", "migratetype": "i1", "gfp": "u4",
-            "comm": "u1"}  # fmt: skip
-_EXT = {"alloc_order": "u1", "fallback_order": "u1", "alloc_mt": "i1", "fallback_mt": "u1", "change_ownership": "u1"}
-_META: dict[str, type] = {"kernel": str, "cpus": int, "kinds": list, "migratetypes": list, "gfp_names": list, "comms": list}
+_COLUMNS = {
+    "ts_delta_ns": "u4",
+    "cpu": "u1",
+    "kind": "u1",
+    "pfn": "u4",
+    "order": "u1",
+    "migratetype": "i1",
+    "gfp": "u4",
+    "comm": "u1",
+}
+_EXT = {
+    "alloc_order": "u1",
+    "fallback_order": "u1",
+    "alloc_mt": "i1",
+    "fallback_mt": "u1",
+    "change_ownership": "u1",
+}
+_META: dict[str, type] = {
+    "kernel": str,
+    "cpus": int,
+    "kinds": list,
+    "migratetypes": list,
+    "gfp_names": list,
+    "comms": list,
+}
 
 
 def read_npz(path: str | os.PathLike[str]) -> Trace:
@@ -79,7 +100,12 @@ def read_npz(path: str | os.PathLike[str]) -> Trace:
     for array in arrays.values():
         array.flags.writeable = False
     kept = ("zones", "buddyinfo", "pagetypeinfo")
-    snapshots = {f"{key}_{end}": meta[f"{key}_{end}"] for key in kept for end in ("start", "end") if f"{key}_{end}" in meta}
+    snapshots = {
+        f"{key}_{end}": meta[f"{key}_{end}"]
+        for key in kept
+        for end in ("start", "end")
+        if f"{key}_{end}" in meta
+    }
     return Trace(
         name=str(meta.get("name") or Path(path).stem),
         **arrays,
@@ -99,7 +125,11 @@ def read_npz(path: str | os.PathLike[str]) -> Trace:
         provenance={
             "source": Path(path).name,
             "format": "npz",
-            **{key: meta[key] for key in ("clock", "thp", "workload_start_ns", "workload_end_ns") if key in meta},
+            **{
+                key: meta[key]
+                for key in ("clock", "thp", "workload_start_ns", "workload_end_ns")
+                if key in meta
+            },
         },
         kpageflags=kpageflags,
     )
@@ -110,7 +140,9 @@ def _member(members: dict[str, Any], name: str, dtype: str, count: int, path: An
         raise ValueError(f"{path}: member {name!r} is missing")
     array: npt.NDArray[Any] = members[name]
     if array.dtype != np.dtype(dtype) or array.shape != (count,):
-        raise ValueError(f"{path}: member {name!r} is {array.dtype}{list(array.shape)}, expected {dtype}[{count}]")
+        raise ValueError(
+            f"{path}: member {name!r} is {array.dtype}{list(array.shape)}, expected {dtype}[{count}]"
+        )
     return array
 
 

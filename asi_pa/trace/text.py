@@ -10,6 +10,7 @@ events are counted, LOST lines add to ``lost``, everything else is an error that
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import lzma
 import os
@@ -17,7 +18,7 @@ import re
 import tempfile
 import zlib
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -28,15 +29,19 @@ from asi_pa.gfp import parse_gfp
 from .classify import TRACE_GFP_NAMES
 from .format import EVENT_COLUMNS, EXT, Trace
 
-__all__ = ["read_text"]
+__all__ = ["read_stream", "read_text"]
 
 _CHUNK = 1 << 20
 _LONGEST_LINE = 1 << 16
-#: CONFIG_CMA off, CONFIG_MEMORY_ISOLATION on: text has numbers only, and those up to 2 are the same everywhere.
+#: CONFIG_CMA off, CONFIG_MEMORY_ISOLATION on: text has numbers only, and those up to 2 are the same
+#: everywhere.
 _MIGRATETYPES = ("Unmovable", "Movable", "Reclaimable", "HighAtomic", "Isolate")
 _ENTRIES = re.compile(rb"#\s*entries-in-buffer/entries-written:\s*(\d+)/(\d+)")
-_LOST = re.compile(rb"PERF_RECORD_LOST(?:_SAMPLES)?\s+lost\s+(\d+)|\[LOST (\d+) EVENTS?\]|\[(\d+) EVENTS? DROPPED\]"
-                   rb"|^\s*(?:CPU:?\s*\d+\s+)?LOST (\d+) events")  # fmt: skip
+_LOST = re.compile(
+    rb"PERF_RECORD_LOST(?:_SAMPLES)?\s+lost\s+(\d+)"
+    rb"|\[LOST (\d+) EVENTS?\]|\[(\d+) EVENTS? DROPPED\]"
+    rb"|^\s*(?:CPU:?\s*\d+\s+)?LOST (\d+) events"
+)
 _OTHER = re.compile(rb"\S.*\[\d+\].*?\d+(?:\.\d+)?:\s+\S+:?")
 _FOREIGN = {
     b"PERFILE2": "perf.data: print it with `perf script --ns -F comm,tid,cpu,time,event,trace`",
@@ -48,7 +53,10 @@ class _Spool:
     """Event columns on disk while their number is unknown."""
 
     def __init__(self, directory: str | None) -> None:
-        self.files: dict[str, IO[bytes]] = {name: tempfile.TemporaryFile(dir=directory) for name in EVENT_COLUMNS}
+        self.files: dict[str, IO[bytes]] = {
+            name: tempfile.TemporaryFile(dir=directory)  # noqa: SIM115
+            for name in EVENT_COLUMNS
+        }
         self.rows = 0
         self.cpus = 0
 
@@ -58,15 +66,20 @@ class _Spool:
             return
         self.cpus = max(self.cpus, int(columns["cpu"].max()) + 1)
         for name, file in self.files.items():
-            file.write(memoryview(columns[name]).cast("B"))
+            file.write(columns[name].data.cast("B"))
         self.rows += count
 
     def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """The columns, mapped: they outlive the files' names and the spool."""
         mapped = {}
         for name, file in self.files.items():
             file.flush()
             mapped[name] = np.asarray(np.memmap(file, EVENT_COLUMNS[name], "r", shape=(self.rows,)))
         return mapped
+
+    def close(self) -> None:
+        for file in self.files.values():
+            file.close()
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -76,9 +89,9 @@ def _open(path: Path) -> IO[bytes]:
         if start.startswith(magic):
             raise ValueError(f"{path}: {advice}")
     if start.startswith(b"\xfd7zXZ"):
-        return lzma.open(path)
+        return cast(IO[bytes], lzma.open(path))
     if start.startswith(b"\x1f\x8b"):
-        return gzip.open(path)
+        return cast(IO[bytes], gzip.open(path))
     return open(path, "rb")
 
 
@@ -91,31 +104,41 @@ def read_text(
 ) -> Trace:
     """Read trace text, plain or packed with xz or gzip.
 
-    ``kernel`` and ``cpus`` are what the text does not say (default: the model's kernel, as many CPUs as seen).
-    ``directory`` takes the temporary files (default: the system's).  Raises ValueError naming file and line for
-    a line that is not understood, and for a text without events.
+    ``kernel`` and ``cpus`` are what the text does not say (default: the model's kernel, as many CPUs as
+    seen). ``directory`` takes the temporary files (default: the system's).  Raises ValueError naming file and
+    line for a line that is not understood, and for a text without events.
     """
     path = Path(path)
-    reader, spool, ext = Reader(), _Spool(directory), []
-    notes = {"lost": 0, "other_events": 0, "entries": 0}
     try:
         with _open(path) as file:
-            _read(path, file, reader, spool, ext, notes)
+            return read_stream(file, str(path), kernel=kernel, cpus=cpus, directory=directory)
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror or error}") from None
-    except (EOFError, lzma.LZMAError, zlib.error) as error:
-        raise ValueError(f"{path}: line {reader.line + 1}: damaged archive ({error})") from None
-    if not spool.rows:
-        raise ValueError(f"{path}: no kmem:mm_page events in {reader.line} lines")
+
+
+def read_stream(
+    file: IO[bytes], name: str, *, kernel: str = "", cpus: int | None = None, directory: str | None = None
+) -> Trace:
+    """`read_text` of an open binary file, which may be a pipe; ``name`` stands for it in messages."""
+    reader, spool, ext = Reader(), _Spool(directory), list[npt.NDArray[np.void]]()
+    notes = {"lost": 0, "other_events": 0}
+    with contextlib.closing(spool):
+        try:
+            _read(name, file, reader, spool, ext, notes)
+        except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(f"{name}: line {reader.line + 1}: damaged archive ({error})") from None
+        if not spool.rows:
+            raise ValueError(f"{name}: no kmem:mm_page events in {reader.line} lines")
+        columns: dict[str, Any] = spool.columns()
     masks = []
     for text, line in reader.gfps():
         try:
             masks.append(parse_gfp(text, TRACE_GFP_NAMES) & 0xFFFFFFFF)
         except ValueError as error:
-            raise ValueError(f"{path}: line {line}: {error}") from None
+            raise ValueError(f"{name}: line {line}: {error}") from None
     return Trace(
-        name=path.name.split(".")[0] or path.name,
-        **spool.columns(),
+        name=Path(name).name.split(".")[0] or name,
+        **columns,
         gfps=tuple(masks) or (0,),
         comms=tuple(reader.comms()),
         gfp_names=dict(TRACE_GFP_NAMES),
@@ -124,13 +147,22 @@ def read_text(
         cpus=max(cpus or 1, spool.cpus),
         lost=notes["lost"],
         ext=np.concatenate([np.zeros(0, EXT), *(part.view(EXT) for part in ext)]),
-        provenance={"source": path.name, "format": "text", "lines": reader.line,
-                    "other_events": notes["other_events"]},
-    )  # fmt: skip
+        provenance={
+            "source": Path(name).name,
+            "format": "text",
+            "lines": reader.line,
+            "other_events": notes["other_events"],
+        },
+    )
 
 
 def _read(
-    path: Path, file: IO[bytes], reader: Reader, spool: _Spool, ext: list[npt.NDArray[np.void]], notes: dict[str, int]
+    name: str,
+    file: IO[bytes],
+    reader: Reader,
+    spool: _Spool,
+    ext: list[npt.NDArray[np.void]],
+    notes: dict[str, int],
 ) -> None:
     rest = b""
     while True:
@@ -147,23 +179,23 @@ def _read(
             end = data.find(b"\n", at)
             line = data[at:end]
             if reason != 1:
-                raise _bad(path, reader.line + 1, REASONS[reason], line)
-            _other_line(path, reader.line + 1, line, notes)
+                raise _bad(name, reader.line + 1, REASONS[reason], line)
+            _other_line(name, reader.line + 1, line, notes)
             reader.skip()
             at = end + 1
         if not block:
             return
         rest = data[at:]
         if len(rest) > _LONGEST_LINE:
-            raise _bad(path, reader.line + 1, f"longer than {_LONGEST_LINE} bytes", rest)
+            raise _bad(name, reader.line + 1, f"longer than {_LONGEST_LINE} bytes", rest)
 
 
-def _bad(path: Path, number: int, reason: str, line: bytes) -> ValueError:
+def _bad(name: str, number: int, reason: str, line: bytes) -> ValueError:
     shown = line[:120].decode("utf-8", "backslashreplace").strip()
-    return ValueError(f"{path}: line {number}: {reason}: {shown!r}")
+    return ValueError(f"{name}: line {number}: {reason}: {shown!r}")
 
 
-def _other_line(path: Path, number: int, line: bytes, notes: dict[str, int]) -> None:
+def _other_line(name: str, number: int, line: bytes, notes: dict[str, int]) -> None:
     text = line.strip()
     if not text or re.fullmatch(rb"cpus=\d+", text) or text.startswith(b"version ="):
         return
@@ -173,6 +205,6 @@ def _other_line(path: Path, number: int, line: bytes, notes: dict[str, int]) -> 
         if match := _ENTRIES.match(text):
             notes["lost"] += max(int(match[2]) - int(match[1]), 0)
     elif b"\0" in text or not _OTHER.match(text) or b"mm_page_" in text:
-        raise _bad(path, number, "not understood", line)
+        raise _bad(name, number, "not understood", line)
     else:
         notes["other_events"] += 1

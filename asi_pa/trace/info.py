@@ -1,0 +1,179 @@
+"""What is in a trace: numbers for ``asi-pa info``, as a dict and as text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from asi_pa.gfp import describe_gfp
+
+from .classify import DEFAULT_CLASSIFIER, Classifier
+from .compile import operations, translated
+from .format import ALLOC, FAILED_PFN, FREE, KINDS, Trace
+from .frames import recorded_zones
+
+__all__ = ["describe", "describe_text"]
+
+_TYPES = ("unmovable", "movable", "reclaimable")
+_CHUNK = 1 << 20
+_REPAIRS = ("alloc_of_allocated", "free_of_free_dropped", "free_of_other_order", "partial_frees")
+
+
+def describe(trace: Trace, classifier: str | Classifier = DEFAULT_CLASSIFIER) -> dict[str, Any]:
+    """Describe a trace.
+
+    Keys: ``name``, ``description``, ``kernel``, ``cpus``, ``seconds``, ``lost`` (events; None: unknown),
+    ``events`` (by kind), ``allocations`` (``by_order`` list, ``by_type`` of the request, ``by_gfp`` and
+    ``by_comm`` most frequent first, ``failed``, ``pages``, ``cannot_block``), ``nonsensitive`` (expected
+    share of ``allocations`` and ``pages`` by ``classifier``), ``lifetimes`` (what the compiler resolved:
+    ``held_at_start``, ``peak_pages``, ``end_pages``, repairs), ``zones`` (as recorded), ``snapshots``,
+    ``end_state`` (how many frames of the end's snapshot the trace predicts) and ``provenance``.  Raises
+    ValueError for a trace that contradicts itself.
+    """
+    rule = Classifier.parse(classifier)
+    kinds = np.zeros(len(KINDS), np.int64)
+    asked = np.zeros((len(trace.gfps), max(len(trace.comms), 1), 32), np.int64)
+    failed = 0
+    for start in range(0, len(trace), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        kind = trace.kind[part]
+        counts = np.bincount(kind, minlength=len(KINDS))
+        if len(counts) > len(KINDS):
+            raise ValueError(f"trace {trace.name}: impossible kind {len(counts) - 1}")
+        kinds += counts
+        rows = np.flatnonzero(kind == ALLOC)
+        where: tuple[npt.NDArray[Any], ...]
+        where = (trace.gfp[part][rows], trace.comm[part][rows], trace.order[part][rows])
+        names = ("gfp index", "comm index", "order")
+        for k, what in enumerate(names):
+            index, size = where[k], asked.shape[k]
+            if len(index) and int(index.max()) >= size:
+                raise ValueError(f"trace {trace.name}: impossible {what} {int(index.max())}")
+        np.add.at(asked, where, 1)
+        failed += int((trace.pfn[part][rows] == FAILED_PFN).sum())
+    masks = translated(trace)
+    thresholds = rule.table(masks, trace.comms or ("",), 11)[1].astype(np.float64) / 4294967296.0
+    sizes = 1 << np.arange(32)
+    nonsensitive = asked[:, :, :11] * thresholds
+    total, pages = int(asked.sum()), int((asked * sizes).sum())
+    by_gfp = asked.sum(axis=(1, 2))
+    by_comm = asked.sum(axis=(0, 2))
+    by_type = [sum(int(by_gfp[i]) for i, mask in enumerate(masks) if (mask >> 3) & 3 == k) for k in range(3)]
+    by_order = asked.sum(axis=(0, 1)).tolist()
+    compiler = [part[1] for part in operations(trace, rule)][-1]
+    counters = compiler.counters()
+    held = compiler.held_at_start()
+    return {
+        "name": trace.name,
+        "description": trace.description,
+        "kernel": trace.kernel,
+        "cpus": trace.cpus,
+        "seconds": float(trace.time_ns[-1]) / 1e9,
+        "lost": trace.lost,
+        "events": dict(zip(KINDS, kinds.tolist(), strict=True)),
+        "allocations": {
+            "total": total,
+            "pages": pages,
+            "failed": failed,
+            "cannot_block": sum(int(by_gfp[i]) for i, mask in enumerate(masks) if not mask & 0x400),
+            "by_order": by_order[: trace.max_page_order + 1],
+            "by_type": dict(zip(_TYPES, by_type, strict=True)),
+            "by_gfp": _top({describe_gfp(mask): int(by_gfp[i]) for i, mask in enumerate(masks)}),
+            "by_comm": _top({name: int(by_comm[i]) for i, name in enumerate(trace.comms)}),
+        },
+        "classifier": rule.describe(),
+        "nonsensitive": {
+            "allocations": float(nonsensitive.sum() / total) if total else 0.0,
+            "pages": float((nonsensitive * sizes[:11]).sum() / pages) if pages else 0.0,
+        },
+        "lifetimes": {
+            "held_at_start": len(held),
+            "held_at_start_pages": int((1 << held["order"].astype(np.int64)).sum()),
+            "peak_pages": compiler.live_max,
+            "end_pages": compiler.live_end,
+            **counters,
+        },
+        "zones": recorded_zones(trace),
+        "snapshots": sorted([*trace.snapshots, *(f"kpageflags_{which}" for which in trace.kpageflags)]),
+        "end_state": end_state(trace),
+        "provenance": trace.provenance,
+    }
+
+
+def _top(counts: dict[str, int]) -> dict[str, int]:
+    return dict(sorted(((key, n) for key, n in counts.items() if n), key=lambda item: -item[1]))
+
+
+def end_state(trace: Trace) -> dict[str, int] | None:
+    """Frames whose state at the end the trace predicts, against the snapshot of the end.
+
+    A frame is free if its last event freed it, held if it was allocated last; of a frame without event
+    nothing is said.  Returns ``frames`` (predicted ones) and ``wrong``; None without a snapshot.
+    """
+    kpf = trace.kpf("end")
+    if kpf is None:
+        return None
+    last = np.full(len(kpf), 255, np.uint8)
+    for start in range(0, len(trace), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        kind = trace.kind[part]
+        rows = np.flatnonzero(((kind == ALLOC) | (kind == FREE)) & (trace.pfn[part] < len(kpf)))
+        size = 1 << trace.order[part][rows].astype(np.int64)
+        ends = np.cumsum(size)
+        frames: npt.NDArray[np.int64] = np.repeat(
+            trace.pfn[part][rows].astype(np.int64) - (ends - size), size
+        )
+        frames += np.arange(len(frames))
+        inside = frames < len(kpf)
+        last[frames[inside]] = np.repeat(kind[rows], size)[inside]
+    buddy = (kpf & 1) != 0
+    # A free frame may lie on a per-CPU list, without any flag; a held one may have none either.
+    wrong = ((last == FREE) & ~buddy & (kpf != 0)) | ((last == ALLOC) & buddy)
+    return {"frames": int((last != 255).sum()), "wrong": int(wrong.sum())}
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def describe_text(about: dict[str, Any]) -> str:
+    """`describe` for a terminal: about thirty lines."""
+    asked, lives, events = about["allocations"], about["lifetimes"], about["events"]
+    total = asked["total"]
+    lost = "not known" if about["lost"] is None else str(about["lost"])
+    rows = [
+        ("trace", f"{about['name']}: {about['description']}" if about["description"] else about["name"]),
+        ("kernel", f"{about['kernel'] or 'not known'}, {about['cpus']} CPUs"),
+        ("length", f"{about['seconds']:.3f} s, {sum(events.values()):,} events, lost: {lost}"),
+        ("events", ", ".join(f"{kind} {count:,}" for kind, count in events.items() if count)),
+        ("allocations", f"{total:,} of {asked['pages']:,} pages, {asked['failed']} failed"),
+        ("by order", "  ".join(f"{k}: {n:,}" for k, n in enumerate(asked["by_order"]) if n)),
+        ("by type", ", ".join(f"{name} {_share(n, total)}" for name, n in asked["by_type"].items())),
+        ("cannot block", _share(asked["cannot_block"], total)),
+        ("nonsensitive", f"{100 * about['nonsensitive']['allocations']:.1f} % of allocations, "
+                         f"{100 * about['nonsensitive']['pages']:.1f} % of pages"),
+        ("classifier", about["classifier"]),
+        ("alive", f"{lives['held_at_start_pages']:,} pages freed that were there before, at most "
+                  f"{lives['peak_pages']:+,} pages, at the end {lives['end_pages']:+,}"),
+        ("repairs", ", ".join(f"{key} {lives[key]}" for key in _REPAIRS)),
+    ]  # fmt: skip
+    rows += [("gfp", f"{_share(n, total):>7}  {name}") for name, n in list(asked["by_gfp"].items())[:6]]
+    rows += [("command", f"{_share(n, total):>7}  {name}") for name, n in list(asked["by_comm"].items())[:5]]
+    for zone in about["zones"]:
+        rows.append(("zone", f"{zone['name']:<7} {zone['managed'] * 4 >> 10:,} MiB managed, "
+                             f"{_share(zone['free'], zone['managed'])} free, min/low/high "
+                             f"{zone['min']}/{zone['low']}/{zone['high']}"))  # fmt: skip
+    rows.append(("snapshots", ", ".join(about["snapshots"]) or "none: the initial state is not known"))
+    if about["end_state"]:
+        wrong, frames = about["end_state"]["wrong"], about["end_state"]["frames"]
+        rows.append(("end state", f"{wrong:,} of {frames:,} frames are not what the events say"))
+    source = about["provenance"]
+    where = [f"{key} {source[key]}" for key in ("source", "format", "recorder") if key in source]
+    rows.append(("source", ", ".join(where)))
+    previous, lines = "", []
+    for key, value in rows:
+        lines.append(f"{key if key != previous else '':<13} {value}")
+        previous = key
+    return "\n".join(lines)
