@@ -46,6 +46,7 @@ $(VENV)/.installed: pyproject.toml $(VENV)/.run-ready
 	@touch $@
 
 build: $(VENV)/.installed
+	@echo "building what changed (about a minute the first time)"
 	@$(LOCK) $(PY) setup.py --quiet build_ext --inplace
 
 compare: build
