@@ -13,7 +13,7 @@ from asi_pa.gfp import GFP_NAMES, MODEL_LRU
 from asi_pa.machine import MachineSpec, PcpSpec, ZoneSpec
 from tests.twin import Machine
 from tests.twin.dump import first_difference, labelled
-from tests.twin.engines import ENGINES, Make, load, require, small_spec
+from tests.twin.engines import ENGINES, Make, load, small_spec
 from tests.twin.replay import Recording, replay
 
 UNMOVABLE = GFP_NAMES["__GFP_NOMEMALLOC"]
@@ -299,7 +299,6 @@ def test_each_cpu_has_its_own_lists(make: Make) -> None:
 @pytest.mark.parametrize("kernel", ["7.2", "6.12"])
 def test_isolated_pages_do_not_count_and_come_back(make: Make, kernel: str) -> None:
     machine = make(small_spec(pages=32), "linux", kernel)
-    require(machine, "isolate", "unisolate")
     assert machine.isolate(BASE + 8, BASE + 16, 2) == 0
     assert block_types(machine) == [M, ISOLATE, M, M]
     assert machine.counters()[2] == 24
@@ -315,7 +314,6 @@ def test_the_type_beneath_isolation_survives_since_6_17(make: Make) -> None:
     after = {}
     for kernel in ("7.2", "6.12"):
         machine = make(small_spec(pages=32), "linux", kernel)
-        require(machine, "isolate", "unisolate")
         machine.free(machine.alloc(0, UNMOVABLE), 0)
         assert machine.isolate(BASE, BASE + 8, 2) == 0
         machine.unisolate(BASE, BASE + 8)
@@ -328,7 +326,6 @@ def test_the_type_beneath_isolation_survives_since_6_17(make: Make) -> None:
 @pytest.mark.parametrize(("gfp", "result"), [(UNMOVABLE, -16), (MOVABLE, -16), (LRU, 0)])
 def test_only_movable_pages_may_be_isolated(make: Make, gfp: int, result: int) -> None:
     machine = make(small_spec(pages=32))
-    require(machine, "isolate")
     machine.alloc(0, gfp)
     before = machine.dump()
     assert machine.isolate(BASE, BASE + 8, 2) == result
@@ -341,7 +338,6 @@ def test_contiguous_ranges_are_exact_and_freed_in_the_kernel_s_way(
     make: Make, kernel: str, order: int
 ) -> None:
     machine = make(small_spec(pages=32, pcp=PcpSpec(batch=2, high_min=16, high_max=16)), "linux", kernel)
-    require(machine, "alloc_contig_range", "free_contig_range")
     assert machine.alloc_contig_range(BASE + 4, BASE + 8, False) == 0
     assert machine.counters()[2] == 28
     assert free_list(machine, 2, M) == [0]
@@ -355,7 +351,6 @@ def test_contiguous_ranges_are_exact_and_freed_in_the_kernel_s_way(
 
 def test_taking_and_putting_back_makes_large_blocks_movable(make: Make) -> None:
     machine = make(small_spec(pages=32))
-    require(machine, "take_and_putback")
     machine.free(machine.alloc(3, UNMOVABLE), 3)
     assert block_types(machine) == [U, U, M, M]
     assert machine.take_and_putback(U, 4) == BASE

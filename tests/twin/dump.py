@@ -45,8 +45,8 @@ def dump_zone(zone: Zone, position: int) -> npt.NDArray[np.int32]:
     relative = -zone.spec.start_pfn
     words = [
         len(_COUNTERS),
-        zone.nr_free_pages.folded,
-        zone.nr_free_cma.folded,
+        zone.nr_free_pages.read(),
+        zone.nr_free_cma.read(),
         zone.nr_reserved_highatomic,
         zone.nr_free_highatomic,
         zone.watermark_boost,

@@ -11,7 +11,7 @@ from asi_pa.machine import MachineSpec, PcpSpec, ZoneSpec
 
 from .machine import Machine
 
-__all__ = ["ENGINES", "Make", "load", "require", "small_spec"]
+__all__ = ["ENGINES", "Make", "load", "small_spec"]
 
 #: Machine(spec, design, kernel) of either engine.  Any: they share an interface, not a class.
 Make = Callable[..., Any]
@@ -24,16 +24,9 @@ def load(engine: str) -> Make:
     """The machine class of an engine; skips the test where the compiled one was not built."""
     if engine == "twin":
         return Machine
-    module = pytest.importorskip("asi_pa._page_alloc", reason="the extension modules are not built")
+    module = pytest.importorskip("asi_pa._machine", reason="the extension modules are not built")
     make: Make = module.Machine
     return make
-
-
-def require(machine: Any, *methods: str) -> None:
-    """Skip the test where an engine does not have these operations."""
-    for method in methods:
-        if not hasattr(machine, method):
-            pytest.skip(f"{type(machine).__module__} has no {method}()")
 
 
 def small_spec(

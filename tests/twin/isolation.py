@@ -49,21 +49,13 @@ def _has_unmovable_pages(zone: Zone, start: int, end: int, mode: IsolateMode) ->
     return False
 
 
-def _toggle(zone: Zone, block: int, freetype: int) -> None:
-    """Mark a pageblock isolated, or give it ``freetype`` back.
-
-    Since 6.17 ISOLATE is a bit and the type beneath survives (toggle_pageblock_isolate); before, it
-    replaced the type (set_pageblock_migratetype).
-    """
-    if zone.kernel.isolate_is_bit:
-        index = (block >> zone.pageblock_order) - zone.first_block
-        zone.block_isolated[index] = zone.migratetype(freetype) is Migratetype.ISOLATE
-    else:
-        zone.set_type(block, 0, freetype)
+def _set_isolated(zone: Zone, block: int, isolated: bool) -> None:
+    """toggle_pageblock_isolate (7.2): ISOLATE is a bit, the type beneath survives."""
+    zone.block_isolated[(block >> zone.pageblock_order) - zone.first_block] = isolated
 
 
-def _move_free_pages(zone: Zone, block: int, freetype: int) -> bool:
-    """Retype a block in or out of ISOLATE with its free pages (__move_freepages_block_isolate, 7.2)."""
+def _move_free_pages(zone: Zone, block: int, isolated: bool) -> bool:
+    """Bring a block in or out of ISOLATE with its free pages (__move_freepages_block_isolate, 7.2)."""
     if not buddy.whole_block_in_zone(zone, block):
         return False
     large = zone.free_block_of(block)
@@ -71,11 +63,12 @@ def _move_free_pages(zone: Zone, block: int, freetype: int) -> bool:
         # Take the large block apart, so that isolated and other pageblocks do not share it.
         order = zone.buddy[large]
         zone.delete(large, order, zone.type_of(large))
-        _toggle(zone, block, freetype)
+        _set_isolated(zone, block, isolated)
         buddy.free_split(zone, large, order)
-        return True
-    buddy.move_free_pages(zone, block, zone.type_of(block), freetype)
-    _toggle(zone, block, freetype)
+    else:
+        old = zone.type_of(block)
+        _set_isolated(zone, block, isolated)
+        buddy.move_free_pages(zone, block, old, zone.type_of(block))
     return True
 
 
@@ -85,17 +78,20 @@ def _isolate_block(zone: Zone, block: int, start: int, end: int, mode: IsolateMo
         return False
     if _has_unmovable_pages(zone, max(block, start), min(block + zone.pageblock_nr_pages, end), mode):
         return False
-    if not _move_free_pages(zone, block, zone.tables.sibling(Migratetype.ISOLATE, zone.base_type(block))):
+    if not _move_free_pages(zone, block, isolated=True):
         return False
+    if not zone.kernel.isolate_is_bit:
+        # Before 6.17 ISOLATE replaced the type, and the caller names the one that takes its place.
+        after = Migratetype.CMA if mode is IsolateMode.CMA_ALLOC else Migratetype.MOVABLE
+        zone.set_type(block, 0, zone.tables.sibling(after, zone.base_type(block)))
     zone.nr_isolate_pageblock += 1
     return True
 
 
-def _unisolate_block(zone: Zone, block: int, give_back: int) -> None:
+def _unisolate_block(zone: Zone, block: int) -> None:
     """unset_migratetype_isolate (7.2): free pages may now merge with the neighbour's."""
     if not zone.is_isolated(block):
         return
-    base = zone.base_type(block) if zone.kernel.isolate_is_bit else give_back
     order = zone.buddy.get(block, -1)
     neighbour = block ^ (1 << max(order, 0))
     if (
@@ -104,10 +100,10 @@ def _unisolate_block(zone: Zone, block: int, give_back: int) -> None:
         and not zone.is_isolated(neighbour)
     ):
         zone.delete(block, order, zone.type_of(block))
-        _toggle(zone, block, base)
+        _set_isolated(zone, block, False)
         buddy.free_one(zone, block, order, zone.type_of(block), to_tail=True)
     else:
-        _move_free_pages(zone, block, base)
+        _move_free_pages(zone, block, isolated=False)
     zone.nr_isolate_pageblock -= 1
 
 
@@ -115,7 +111,7 @@ def _unisolate_block(zone: Zone, block: int, give_back: int) -> None:
 
 
 def _isolate_boundary(
-    zone: Zone, boundary: int, mode: IsolateMode, give_back: int, *, before: bool, skip_isolation: bool
+    zone: Zone, boundary: int, mode: IsolateMode, *, before: bool, skip_isolation: bool
 ) -> bool:
     """Isolate the pageblock at one end of the range (isolate_single_pageblock, 7.2).
 
@@ -137,41 +133,35 @@ def _isolate_boundary(
             pfn = owner + (1 << zone.allocated[owner].order)
             if pfn > boundary:
                 if not skip_isolation:
-                    _unisolate_block(zone, block, give_back)
+                    _unisolate_block(zone, block)
                 return False
             continue
         pfn += 1
     return True
 
 
-def start_isolate_page_range(zone: Zone, start: int, end: int, mode: IsolateMode, give_back: int) -> int:
-    """Isolate all pageblocks of [start, end), or none; 0 or -EBUSY (start_isolate_page_range, 7.2).
-
-    ``give_back`` as for undo_isolate_page_range.
-    """
+def start_isolate_page_range(zone: Zone, start: int, end: int, mode: IsolateMode) -> int:
+    """Isolate all pageblocks of [start, end), or none; 0 or -EBUSY (start_isolate_page_range, 7.2)."""
     size = zone.pageblock_nr_pages
     first = zone.block_start(start)
     last = zone.block_start(end - 1)
-    if not _isolate_boundary(zone, first, mode, give_back, before=False, skip_isolation=False):
+    if not _isolate_boundary(zone, first, mode, before=False, skip_isolation=False):
         return -EBUSY
-    if not _isolate_boundary(zone, last + size, mode, give_back, before=True, skip_isolation=first == last):
-        undo_isolate_page_range(zone, first, first + size, give_back)
+    if not _isolate_boundary(zone, last + size, mode, before=True, skip_isolation=first == last):
+        undo_isolate_page_range(zone, first, first + size)
         return -EBUSY
     for block in range(first + size, last, size):
         if not _isolate_block(zone, block, start, end, mode):
-            undo_isolate_page_range(zone, first, block, give_back)
-            undo_isolate_page_range(zone, last, last + size, give_back)
+            undo_isolate_page_range(zone, first, block)
+            undo_isolate_page_range(zone, last, last + size)
             return -EBUSY
     return 0
 
 
-def undo_isolate_page_range(zone: Zone, start: int, end: int, give_back: int) -> None:
-    """undo_isolate_page_range (7.2).
-
-    ``give_back`` is the freetype that the caller wants restored; kernels since 6.17 remember it.
-    """
+def undo_isolate_page_range(zone: Zone, start: int, end: int) -> None:
+    """undo_isolate_page_range (7.2)."""
     for block in range(zone.block_start(start), end, zone.pageblock_nr_pages):
-        _unisolate_block(zone, block, give_back)
+        _unisolate_block(zone, block)
 
 
 # Contiguous ranges

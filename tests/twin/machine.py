@@ -37,7 +37,7 @@ class Machine:
     ) -> None:
         self.spec = spec
         self.tables = Tables(as_design(design), spec.pageblock_order)
-        if self.tables.design.tracks:
+        if self.tables.design.protects:
             raise ValueError(f"the twin does not know design {self.tables.design.name!r}")
         self.kernel = kernel_profile(kernel)
         self.zones = [Zone(zone, spec, self.kernel, self.tables) for zone in spec.zones]
@@ -100,45 +100,45 @@ class Machine:
     # Pageblocks
 
     def isolate(self, start: int, end: int, mode: int) -> int:
-        """start_isolate_page_range: 0 or -errno.  ``mode``: 1 CMA_ALLOC, 2 OTHER."""
+        """start_isolate_page_range: 0 or -errno.  ``mode``: 1 CMA_ALLOC, 2 OTHER.
+
+        Kernels before 6.17 forget the blocks' types: they come back as CMA or MOVABLE, by the mode.
+        """
         zone = self._range(start, end)
-        give_back = self.tables.sibling(Migratetype.MOVABLE, zone.base_type(start))
-        return isolation.start_isolate_page_range(zone, start, end, IsolateMode(mode), give_back)
+        self._on(0)
+        return isolation.start_isolate_page_range(zone, start, end, IsolateMode(mode))
 
     def unisolate(self, start: int, end: int) -> None:
-        """undo_isolate_page_range; kernels before 6.17 make every block MOVABLE."""
+        """undo_isolate_page_range."""
         zone = self._range(start, end)
-        give_back = self.tables.sibling(Migratetype.MOVABLE, zone.base_type(start))
-        isolation.undo_isolate_page_range(zone, start, end, give_back)
+        self._on(0)
+        isolation.undo_isolate_page_range(zone, start, end)
 
     def alloc_contig_range(self, start: int, end: int, cma: bool, gfp: int = 0) -> int:
         """Take [start, end) as single pages; 0 or -errno.  ``gfp`` would be for migration targets."""
         zone = self._range(start, end)
+        self._on(0)
         mode = IsolateMode.CMA_ALLOC if cma else IsolateMode.OTHER
-        give_back = self.tables.sibling(
-            Migratetype.CMA if cma else Migratetype.MOVABLE, zone.base_type(start)
-        )
-        result = isolation.start_isolate_page_range(zone, start, end, mode, give_back)
+        result = isolation.start_isolate_page_range(zone, start, end, mode)
         if result:
             return result
-        for cpu in range(self.spec.cpus):  # drain_all_pages
-            zone.this_cpu = cpu
-            pcp.drain(zone, cpu)
-        zone.this_cpu = 0
+        for cpu in range(self.spec.cpus):
+            pcp.drain(zone, cpu)  # drain_all_pages: by the caller, whose counters lag
         outer = isolation.alloc_contig_range(zone, start, end)
         if outer is not None:
             self._free_contig(zone, outer[0], start - outer[0])
             self._free_contig(zone, end, outer[1] - end)
-        isolation.undo_isolate_page_range(zone, start, end, give_back)
+        isolation.undo_isolate_page_range(zone, start, end)
         return 0 if outer else -EBUSY
 
-    def free_contig_range(self, start: int, n: int) -> None:
+    def free_contig_range(self, start: int, n: int, cpu: int = 0) -> None:
         """Give back single pages, such as alloc_contig_range() takes."""
         zone = self._range(start, start + n)
         for pfn in range(start, start + n):
             used = zone.allocated.get(pfn)
             if used is None or used.order:
                 raise ValueError(f"pfn {pfn} is not a page of a contiguous range")
+        self._on(cpu)
         self._free_contig(zone, start, n)
 
     def _free_contig(self, zone: Zone, start: int, n: int) -> None:
@@ -150,9 +150,10 @@ class Machine:
             zone.allocated[pfn] = Allocation(order, compound=False, lru=False)
             self._give_back(zone, pfn, order)
 
-    def unreserve_highatomic(self, freetype: int, force: bool, zone: int = 0) -> int:
+    def unreserve_highatomic(self, freetype: int, force: bool, zone: int = 0, cpu: int = 0) -> int:
         """unreserve_highatomic_pageblock in one zone: 1 if a block was turned to ``freetype``."""
         self._check_freetype(freetype)
+        self._on(cpu)
         return int(unreserve_highatomic(self._zone(zone), freetype, force))
 
     def take_and_putback(self, freetype: int, min_order: int) -> int:
@@ -163,6 +164,7 @@ class Machine:
         """
         self._check_order(min_order)
         self._check_freetype(freetype)
+        self._on(0)
         zone = self.zones[0]
         for order in range(min_order, zone.max_page_order + 1):
             pfn = zone.head(order, freetype)
@@ -177,8 +179,9 @@ class Machine:
         zone.delete(pfn, order, freetype)
         if order >= zone.pageblock_order - 1:
             for block in zone.blocks(pfn, order):
-                if self.tables.ordinary(zone.type_of(block)):
-                    zone.set_type(block, 0, self.tables.sibling(Migratetype.MOVABLE, freetype))
+                old = zone.type_of(block)
+                if self.tables.ordinary(old):
+                    buddy.move_block(zone, block, old, self.tables.sibling(Migratetype.MOVABLE, freetype))
         buddy.free_one(zone, pfn, order, zone.type_of(pfn), to_tail=True)
         return pfn
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asi_pa.gfp import GFP_NAMES, MODEL_LRU
+from asi_pa.kernel import kernel_profile
 from asi_pa.machine import MachineSpec, PcpSpec, ZoneSpec
 
 from .dump import first_difference, labelled
@@ -263,7 +264,9 @@ class _Run:
         elif code == _DRAIN:
             engine.drain(cpu)
         elif code == _ISOLATE:
-            return engine.isolate(self.absolute(a), self.absolute(b), order)
+            # The recorder of 6.12, which has no modes, always asked for MIGRATE_MOVABLE.
+            mode = order if kernel_profile(self.recording.kernel).isolate_is_bit else 2
+            return engine.isolate(self.absolute(a), self.absolute(b), mode)
         elif code == _UNISOLATE:
             engine.unisolate(self.absolute(a), self.absolute(b))
         elif code == _CONTIG:

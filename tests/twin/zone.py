@@ -100,7 +100,8 @@ class Zone:
         return self.spec.start_pfn <= pfn < self.spec.end_pfn
 
     def is_reserved(self, pfn: int) -> bool:
-        return bool(self.reserved[pfn - self.spec.start_pfn])
+        """PG_reserved; frames outside of the zone count as such."""
+        return not self.spans(pfn) or bool(self.reserved[pfn - self.spec.start_pfn])
 
     def is_lru(self, pfn: int) -> bool:
         return bool(self.lru[pfn - self.spec.start_pfn])
