@@ -7,7 +7,7 @@
 # table_pfn plus its number (PGD, then PUDs, then PMDs, then PTE slots), far above modelled memory.
 #
 # A leaf that is not present keeps its frame and protection and loses PRESENT and GLOBAL (CPA with
-# _PAGE_PRESENT in mask_clr, pgprot_clear_protnone_bits, arch/x86/mm/pat/set_memory.c, v6.4); 0 means
+# _PAGE_PRESENT in mask_clr, pgprot_clear_protnone_bits, arch/x86/mm/pat/set_memory.c); 0 means
 # that nothing was built there.  An entry with PSE is a leaf, present or not; one without it is a table.
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free, realloc

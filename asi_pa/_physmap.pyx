@@ -30,6 +30,7 @@ from asi_pa._physmap_check cimport (
 
 import numpy as np
 
+from asi_pa.metrics import directmap_text
 from asi_pa.pagetable import (
     LEAF_NAMES,
     LOG_DTYPE,
@@ -61,6 +62,22 @@ cdef int translate(int err) except -1:
     if err:
         raise ValueError("range outside the physmap")
     return 0
+
+
+cdef int check_range(physmap_t *pm, pfn, n, uint64_t align=1) except -1:
+    """Refuse a range before anything is touched."""
+    if n < 1:
+        raise ValueError(f"n {n}: not a positive number of pages")
+    if pfn < pm.start_pfn or pfn + n > pm.end_pfn:
+        raise ValueError(f"pfn {pfn}, n {n}: not inside [{pm.start_pfn}, {pm.end_pfn})")
+    if pfn % align or n % align:
+        raise ValueError(f"pfn {pfn}, n {n}: not multiples of {align} pages")
+    return 0
+
+
+cdef int cause_number(cause) except -1:
+    """A known cause, as a number."""
+    return cause if type(cause) is int and 0 <= cause <= CAUSE_POPULATE else Cause(cause)
 
 
 cdef uint64_t *table_page(pgtable_t *t, uint64_t table_pfn) noexcept:
@@ -170,69 +187,59 @@ cdef class Physmap:
             raise RuntimeError("Physmap was not initialised")
         return self.p
 
-    def _range(self, pfn, n, align=1):
-        """Refuse a range before anything is touched."""
-        cdef physmap_t *pm = self.model()
-        if n < 1:
-            raise ValueError(f"n {n}: not a positive number of pages")
-        if pfn < pm.start_pfn or pfn + n > pm.end_pfn:
-            raise ValueError(f"pfn {pfn}, n {n}: not inside [{pm.start_pfn}, {pm.end_pfn})")
-        if pfn % align or n % align:
-            raise ValueError(f"pfn {pfn}, n {n}: not multiples of {align} pages")
-
     def asi_map(self, pfn, n, cause=0):
         """Map ``n`` pages into the restricted tree, copying the unrestricted leaves; no flush.
 
         Both must be multiples of the pageblock.  Patch 5 of the RFC.
         """
-        self._range(pfn, n, 1 << self.pageblock_order)
-        translate(physmap_map(self.p, RESTRICTED, pfn, n, Cause(cause)))
+        check_range(self.model(), pfn, n, 1 << self.pageblock_order)
+        translate(physmap_map(self.p, RESTRICTED, pfn, n, cause_number(cause)))
 
     def asi_unmap(self, pfn, n, cause=0):
         """Unmap ``n`` pages from the restricted tree and flush.  Both must be pageblock-aligned."""
-        self._range(pfn, n, 1 << self.pageblock_order)
-        translate(physmap_unmap(self.p, RESTRICTED, pfn, n, Cause(cause), FLUSH_RANGE))
+        check_range(self.model(), pfn, n, 1 << self.pageblock_order)
+        translate(physmap_unmap(self.p, RESTRICTED, pfn, n, cause_number(cause), FLUSH_RANGE))
 
     def map(self, pfn, n, *, tree="unrestricted", cause=0):
         """Map any range of pages, splitting leaves where it must; no flush."""
         which = tree_number(tree)
-        self._range(pfn, n)
-        translate(physmap_map(self.p, which, pfn, n, Cause(cause)))
+        check_range(self.model(), pfn, n)
+        translate(physmap_map(self.p, which, pfn, n, cause_number(cause)))
 
     def unmap(self, pfn, n, *, tree="unrestricted", cause=0, flush=1):
         """Unmap any range of pages; ``flush`` as in asi_pa.pagetable.Flush (0: the caller owes it)."""
         which = tree_number(tree)
-        self._range(pfn, n)
-        translate(physmap_unmap(self.p, which, pfn, n, Cause(cause), Flush(flush)))
+        check_range(self.model(), pfn, n)
+        translate(physmap_unmap(self.p, which, pfn, n, cause_number(cause), Flush(flush)))
 
     def flush(self, pfn, n):
         """flush_tlb_kernel_range() over a range."""
-        self._range(pfn, n)
+        check_range(self.model(), pfn, n)
         translate(physmap_flush(self.p, pfn, n))
 
     def set_memory_ro(self, pfn, n):
         """Clear RW in the unrestricted tree; reaches the restricted one with ``mirror``."""
-        self._range(pfn, n)
+        check_range(self.model(), pfn, n)
         translate(physmap_protect(self.p, pfn, n, 0, PGT_RW, CAUSE_SET_MEMORY))
 
     def set_memory_rw(self, pfn, n):
         """Set RW in the unrestricted tree; reaches the restricted one with ``mirror``."""
-        self._range(pfn, n)
+        check_range(self.model(), pfn, n)
         translate(physmap_protect(self.p, pfn, n, PGT_RW, 0, CAUSE_SET_MEMORY))
 
     def set_memory_nx(self, pfn, n):
         """Set NX in the unrestricted tree; reaches the restricted one with ``mirror``."""
-        self._range(pfn, n)
+        check_range(self.model(), pfn, n)
         translate(physmap_protect(self.p, pfn, n, PGT_NX, 0, CAUSE_SET_MEMORY))
 
     def set_memory_x(self, pfn, n):
         """Clear NX in the unrestricted tree; reaches the restricted one with ``mirror``."""
-        self._range(pfn, n)
+        check_range(self.model(), pfn, n)
         translate(physmap_protect(self.p, pfn, n, 0, PGT_NX, CAUSE_SET_MEMORY))
 
     def hot_add(self, pfn, n):
         """Memory is added: ``n`` pages, whole 2M blocks that are not there yet (else ValueError)."""
-        self._range(pfn, n, 512)
+        check_range(self.model(), pfn, n, 512)
         there = self._built(pfn, n, 1)
         if there is not None:
             raise ValueError(f"pfn {there}: there already")
@@ -240,7 +247,7 @@ cdef class Physmap:
 
     def hot_remove(self, pfn, n):
         """Memory is removed: ``n`` pages, whole 2M blocks that are all there (else ValueError)."""
-        self._range(pfn, n, 512)
+        check_range(self.model(), pfn, n, 512)
         missing = self._built(pfn, n, 0)
         if missing is not None:
             raise ValueError(f"pfn {missing}: not there")
@@ -262,7 +269,7 @@ cdef class Physmap:
     def present(self, pfn, *, tree="restricted"):
         """Whether a frame is mapped."""
         which = tree_number(tree)
-        self._range(pfn, 1)
+        check_range(self.model(), pfn, 1)
         return bool(physmap_present(self.p, which, pfn))
 
     def lookup(self, pfn, *, tree="restricted"):
@@ -270,7 +277,7 @@ cdef class Physmap:
         cdef uint64_t e
         cdef int level
         which = tree_number(tree)
-        self._range(pfn, 1)
+        check_range(self.model(), pfn, 1)
         e = pgt_leaf(physmap_tree(self.p, which), pfn, &level)[0]
         if e == 0:
             return None
@@ -322,10 +329,7 @@ cdef class Physmap:
     def direct_map_text(self, *, tree="unrestricted"):
         """The DirectMap lines of /proc/meminfo for the present leaves of a tree, in kB."""
         counts = self.leaf_counts(tree=tree)
-        return "".join(
-            f"DirectMap{name}:    {counts[size] << shift:8d} kB\n"
-            for name, size, shift in (("4k", "4K", 2), ("2M", "2M", 11), ("1G", "1G", 20))
-        )
+        return directmap_text(counts["4K"], counts["2M"], counts["1G"])
 
     def log(self, start=0):
         """A copy of the log from record ``start`` on: 1-D array of asi_pa.pagetable.LOG_DTYPE."""

@@ -147,7 +147,7 @@ cdef int account_flush(physmap_t *pm, int kind, uint64_t n) noexcept nogil:
 
 
 cdef int split(physmap_t *pm, run_t *run, uint64_t *e, int level) noexcept nogil:
-    """Split one leaf; logs, counts, and flushes when it was present (__split_large_page, v6.4)."""
+    """Split one leaf; logs, counts, and flushes when it was present (__split_large_page)."""
     cdef pgtable_t *t = physmap_tree(pm, run.tree)
     cdef uint64_t old = e[0]
     cdef int flush = FLUSH_NONE
@@ -175,7 +175,7 @@ cdef int change(physmap_t *pm, run_t *run, uint64_t pfn, uint64_t n, uint64_t se
     """Set and clear bits in the leaves of a range; 0 or -ENOMEM.
 
     A leaf that has them already is left alone, a large one that reaches over the range is split
-    (__should_split_large_page, arch/x86/mm/pat/set_memory.c, v6.4).
+    (__should_split_large_page, arch/x86/mm/pat/set_memory.c).
     """
     cdef pgtable_t *t = physmap_tree(pm, run.tree)
     cdef uint64_t end = pfn + n

@@ -91,6 +91,19 @@ def test_split_of_a_present_leaf_flushes_unless_told_otherwise() -> None:
     assert physmap.counters().flushes_full == 0
 
 
+def test_a_part_of_a_present_leaf_is_mapped_already() -> None:
+    physmap = Physmap(0, GIB)
+    physmap.asi_map(0, 512)
+    physmap.map(3, 4, tree="restricted")
+    physmap.map(5, 2)
+    counters = physmap.counters()
+    assert counters.redundant == 6
+    assert (counters.splits_2m, counters.leaf_writes[1]) == ((0, 0), (0, 1, 0))
+    physmap.unmap(3, 4, tree="restricted")
+    physmap.map(3, 4, tree="restricted")
+    assert physmap.leaf_counts() == {"4K": 512, "2M": 0, "1G": 0}
+
+
 def test_as_posted_asi_map_skips_1g_and_4k_leaves() -> None:
     posted = Physmap(0, GIB, max_leaf="1G", as_posted_skip=True)
     posted.asi_map(0, 1024)
@@ -127,6 +140,38 @@ def test_mirror_never_maps() -> None:
     physmap.unmap(5, 1)
     physmap.map(5, 1)
     assert physmap.mapped_pages() == 0
+
+
+def test_unmapping_reaches_the_restricted_tree_with_mirror_only() -> None:
+    for mirror, left in ((True, 511), (False, 512)):
+        physmap = Physmap(0, GIB, mirror=mirror)
+        physmap.asi_map(0, 512)
+        physmap.unmap(5, 1)
+        assert physmap.mapped_pages() == left
+        assert (physmap.check() is None) == mirror
+
+
+def test_log_records_end_at_gaps() -> None:
+    physmap = Physmap(0, GIB)
+    physmap.asi_map(0, 512)
+    physmap.asi_map(1024, 1024)
+    physmap.asi_unmap(0, 2048)
+    log = physmap.log(2)
+    assert list(zip(log["pfn"], log["count"], log["flush"], strict=True)) == [(0, 1, 0), (1024, 2, 2)]
+    physmap.asi_unmap(0, 2048)
+    log = physmap.log(4)
+    assert list(zip(log["pfn"], log["count"], log["flush"], strict=True)) == [(0, 0, 2)]
+
+
+@pytest.mark.parametrize("pfn", [0, GIB - 512, 512])
+def test_removal_splits_absent_leaves_too(pfn: int) -> None:
+    physmap = Physmap(0, GIB, max_leaf="1G")
+    physmap.unmap(0, GIB)
+    physmap.hot_remove(pfn, 512)
+    counters = physmap.counters()
+    assert (counters.splits_1g, counters.flushes_split) == ((1, 0), 0)
+    assert physmap.leaf_counts(tree="unrestricted", present=False)["2M"] == 511
+    assert physmap.check() is None
 
 
 def test_without_mirror_check_names_the_first_difference() -> None:
@@ -171,6 +216,18 @@ def test_hotplug_goes_through_both_trees() -> None:
     assert physmap.check() is None
     physmap.hot_add(2 * GIB, BLOCK)
     assert physmap.mapped_pages() == 0
+
+
+def test_empty_upper_tables_go_too() -> None:
+    span = 1 << 27
+    physmap = Physmap(0, 2 * span, max_leaf="2M")
+    assert physmap.table_pages() == {"PTE": 0, "PMD": 1024, "PUD": 2, "PGD": 1}
+    physmap.hot_remove(span, span)
+    for tree in ("unrestricted", "restricted"):
+        assert physmap.table_pages(tree=tree) == {"PTE": 0, "PMD": 512, "PUD": 1, "PGD": 1}
+        assert [step.level for step in physmap.walk(PAGE_OFFSET + (span << 12), tree=tree)] == ["PGD"]
+    assert physmap.counters().tables_freed == (513, 513)
+    assert physmap.check() is None
 
 
 def test_unmirrored_removal_exposes_what_is_plugged_in_next() -> None:
