@@ -24,6 +24,9 @@ WANTED = (
     "tests/check_sdist.py",
 )
 
+#: Commands of the installed package that must succeed, with numpy alone.
+SMOKE = (("designs",), ("info", "redis"), ("compare", "redis", "--memory", "tight", "--quiet"))
+
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> str:
     """A command's standard output; its whole output and an exit when it fails."""
@@ -74,9 +77,6 @@ def main() -> None:
             run(python, "-m", "asi_pa", *command, cwd=work)
         print(f"sdist: {archive.name} builds, installs and runs ({version.strip()})")
 
-
-#: Commands of the installed package that must succeed.
-SMOKE = (("designs",),)
 
 if __name__ == "__main__":
     main()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import asi_pa
+from asi_pa import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "asi_pa").rglob("*.pyx"))
@@ -68,3 +69,32 @@ def test_makefile_and_metadata_ask_for_the_same_packages():
     make = (ROOT / "Makefile").read_text()
     listed = set(re.findall(r"[\w-]+>=[\d.]+|types-\w+", make))
     assert listed == {*asked, *extras["report"], *extras["test"]}
+
+
+README = (ROOT / "README.md").read_text()
+
+
+def test_readme_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_readme_commands_are_understood():
+    parser = cli._parser()
+    lines = [line.strip() for line in README.splitlines() if line.startswith("    asi-pa ")]
+    assert len(lines) > 5
+    for line in lines:
+        # What follows three spaces is the comment.
+        parser.parse_args(line.partition("   ")[0].split()[1:])
+
+
+def test_readme_python_runs(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(compile(code, "README.md", "exec"), {})
+    failures, failures_with_asi, flips = map(int, capsys.readouterr().out.split())
+    assert min(failures, failures_with_asi, flips) >= 0
+
+
+def test_readme_begins_with_the_two_commands():
+    commands = re.findall(r"^    (make \w+)$", README, re.MULTILINE)
+    assert commands[:2] == ["make compare", "make test"]
