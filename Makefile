@@ -8,7 +8,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check --no-compile
 # Two builds at a time in one tree would write the same files.
 LOCK := $(shell command -v flock >/dev/null 2>&1 && echo flock $(VENV)/.lock)
 HTML ?= compare.html
-BENCH_JSON ?= benchmarks/results
+BENCH_JSON ?= .benchmarks
 
 .DEFAULT_GOAL := help
 .PHONY: help compare test pytest lint format sdist bench bench-compare build mutants scale clean
@@ -86,7 +86,7 @@ scale: build $(VENV)/.test-ready
 	$(PY) benchmarks/scale.py
 
 clean:
-	rm -rf $(VENV) build dist asi_pa.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) build dist asi_pa.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find asi_pa benchmarks tests examples -name '__pycache__' -prune -exec rm -rf {} +
 	find asi_pa -name '*.so' -delete
 	find asi_pa -name '*.pyx' | sed 's/\.pyx$$//' | while read -r p; do rm -f "$$p.c" "$$p.html"; done
