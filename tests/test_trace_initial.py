@@ -36,9 +36,9 @@ def kpageflags() -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def made(events: list[tuple[Any, ...]], **zone: Any) -> Trace:
-    zones = [{"name": "Normal", "start_pfn": START, "spanned": SIZE, "managed": SIZE - 1024, "free": 9,
-              "min": 10, "low": 20, "high": 30,
-              "cpus": [{"count": 1, "high": 9, "batch": 3, "high_min": 8, "high_max": 80}] * 2, **zone}]  # fmt: skip
+    cpu = {"count": 1, "high": 9, "batch": 3, "high_min": 8, "high_max": 80}
+    normal = {"name": "Normal", "start_pfn": START, "spanned": SIZE, "managed": SIZE - 1024, "free": 2460}
+    zones = [normal | {"min": 10, "low": 20, "high": 30, "cpus": [cpu, cpu]} | zone]
     text = "Number of blocks type Unmovable Movable Reclaimable\nNode 0, zone   Normal   4   9   1\n"
     snapshots = {"zones_start": zones, "pagetypeinfo_start": {"text": text}}
     return make_trace(events, kpageflags={"start": kpageflags()}, snapshots=snapshots)

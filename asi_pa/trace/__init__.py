@@ -11,9 +11,11 @@ from .format import MAGIC, Trace, read_trace, write_trace
 from .info import describe, describe_text
 from .initial import Population
 from .recorded import read_npz
+from .workloads import DEFAULT_MEMORY, WORKLOADS, workload
 
 __all__ = [
     "DEFAULT_CLASSIFIER",
+    "WORKLOADS",
     "Classifier",
     "CompiledTrace",
     "Population",
@@ -26,6 +28,7 @@ __all__ = [
     "read_npz",
     "read_trace",
     "tight_memory",
+    "workload",
     "write_trace",
 ]
 
@@ -38,21 +41,28 @@ def bundled_traces() -> dict[str, Path]:
 
 
 def load_trace(path: str | os.PathLike[str]) -> Trace:
-    """Read a trace from any file that holds one, or a bundled one by its name.
+    """Read a trace from any file that holds one, or a bundled one or a workload by its name.
 
     Known are the trace format, recorded ``.npz`` files, and the text that ``perf script``, ``trace-cmd
     report`` and ftrace's ``trace`` file show, plain or compressed with xz or gzip.  A file goes before a
     bundled trace of the same name.  Raises ValueError naming the file.
     """
     file = Path(path)
-    if not file.exists() and str(path) in bundled_traces():
-        return read_trace(bundled_traces()[str(path)])
+    if not file.exists():
+        if str(path) in bundled_traces():
+            return read_trace(bundled_traces()[str(path)])
+        name, *rest = str(path).split(":")
+        if name in WORKLOADS and len(rest) < 3:
+            memory = rest[0] if rest else DEFAULT_MEMORY
+            if len(rest) == 2 and not rest[1].isdecimal():
+                raise ValueError(f"{path}: seed {rest[1]!r} is no number")
+            return workload(name, memory, int(rest[1]) if len(rest) == 2 else 0)
     try:
         with open(file, "rb") as handle:
             start = handle.read(16)
     except OSError as error:
-        names = ", ".join(bundled_traces())
-        raise ValueError(f"{path}: {error.strerror} (bundled traces: {names})") from None
+        names = f"bundled traces: {', '.join(bundled_traces())}; workloads: {', '.join(WORKLOADS)}"
+        raise ValueError(f"{path}: {error.strerror} ({names})") from None
     if not start:
         raise ValueError(f"{path}: empty file")
     if start.startswith(MAGIC[: len(start)]):
