@@ -10,7 +10,7 @@ import sys
 import tarfile
 import tempfile
 import venv
-from pathlib import Path
+from pathlib import Path, PurePath
 
 ROOT = Path(__file__).resolve().parent.parent
 #: What the sdist must hold besides everything that the package imports.
@@ -51,17 +51,18 @@ def main() -> None:
         run(sys.executable, "-c", build, work, cwd=ROOT)
         (archive,) = work.glob("*.tar.gz")
         with tarfile.open(archive) as tar:
-            tar.extractall(work, filter="data")
-        source = work / archive.name.removesuffix(".tar.gz")
-        missing = [path for path in WANTED if not (source / path).exists()]
+            names = [PurePath(*PurePath(name).parts[1:]) for name in tar.getnames()]
+        missing = [path for path in WANTED if PurePath(path) not in names]
         if missing:
             sys.exit(f"check_sdist: not in the sdist: {', '.join(missing)}")
-        extra = [*source.rglob("*.so"), *source.rglob("*.pyc"), *(source / "asi_pa").rglob("_*.c")]
-        if extra:
-            sys.exit(f"check_sdist: built files in the sdist: {extra[0].relative_to(source)}")
+        built_files = [
+            path for path in names if path.suffix in (".so", ".pyc", ".c") and path.parts[0] == "asi_pa"
+        ]
+        if built_files:
+            sys.exit(f"check_sdist: built files in the sdist: {built_files[0]}")
 
         pip = (sys.executable, "-m", "pip", "--quiet")
-        wheel = ("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", work, source)
+        wheel = ("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", work, archive)
         run(*pip, *wheel, cwd=work, ASI_PA_DEBUG="1")
         (built,) = work.glob("*.whl")
         venv.create(work / "env", with_pip=False)
