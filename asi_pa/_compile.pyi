@@ -1,3 +1,5 @@
+from typing import Any, final
+
 import numpy as np
 import numpy.typing as npt
 
@@ -5,6 +7,7 @@ OP: np.dtype[np.void]
 HELD_AT_START: np.dtype[np.void]
 COUNTERS: tuple[str, ...]
 
+@final
 class Compiler:
     def __init__(
         self,
@@ -32,3 +35,5 @@ class Compiler:
     def counters(self) -> dict[str, int]: ...
     def stamps(self) -> npt.NDArray[np.uint64]: ...
     def held_at_start(self) -> npt.NDArray[np.void]: ...
+
+__test__: dict[str, Any]

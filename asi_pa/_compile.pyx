@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """The hot loop of the trace compiler: who frees whom, resolved once.
 
 For every frame number the compiler keeps what the trace has said of it so far, in sections of
@@ -12,6 +11,7 @@ therefore changes no entry: its pages already carry the slots that they have as 
 Slots are used again, last in first out, one stack per order.
 """
 
+cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
@@ -94,6 +94,8 @@ cdef struct stack_t:
     uint32_t capacity
 
 
+@cython.final
+@cython.auto_pickle(False)
 cdef class Compiler:
     """Turns event columns into operations, chunk by chunk.
 
@@ -124,7 +126,14 @@ cdef class Compiler:
     cdef uint32_t ncpus, ngfps, ncomms
     cdef uint64_t event
 
-    def __cinit__(self, pairs, thresholds, seed, ncpus):
+    def __cinit__(self):
+        self.slot_capacity = 1 << 16
+        self.directory = <uint32_t **>calloc(1 << (32 - SECTION_SHIFT), sizeof(uint32_t *))
+        self.slot_info = <uint8_t *>malloc(self.slot_capacity)
+        if self.directory == NULL or self.slot_info == NULL:
+            raise MemoryError
+
+    def __init__(self, pairs, thresholds, seed, ncpus):
         self.pairs = np.ascontiguousarray(pairs, np.uint8)
         self.thresholds = np.ascontiguousarray(thresholds, np.uint64)
         self.ngfps = <uint32_t>self.thresholds.shape[0]
@@ -134,11 +143,6 @@ cdef class Compiler:
             raise ValueError("classifier table of the wrong shape")
         self.seed = <uint64_t>(seed & 0xFFFFFFFFFFFFFFFF)
         self.ncpus = ncpus
-        self.slot_capacity = 1 << 16
-        self.directory = <uint32_t **>calloc(1 << (32 - SECTION_SHIFT), sizeof(uint32_t *))
-        self.slot_info = <uint8_t *>malloc(self.slot_capacity)
-        if self.directory == NULL or self.slot_info == NULL:
-            raise MemoryError
 
     def __dealloc__(self):
         cdef uint64_t i

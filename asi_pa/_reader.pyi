@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
@@ -6,6 +6,7 @@ import numpy.typing as npt
 REASONS: dict[int, str]
 EXT_ROW: np.dtype[np.void]
 
+@final
 class Reader:
     def __init__(self) -> None: ...
     @property
@@ -16,3 +17,5 @@ class Reader:
     def skip(self) -> None: ...
     def comms(self) -> list[str]: ...
     def gfps(self) -> list[tuple[str, int]]: ...
+
+__test__: dict[str, Any]

@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """A scanner for the lines that perf script, trace-cmd report and ftrace print for kmem:mm_page_*.
 
 All of them have the same spine, found from the first ``[`` that fits::
@@ -9,6 +8,7 @@ What is no such line (comments, LOST, other events, nonsense) is handed to Pytho
 Command names and gfp texts become indices when first seen.
 """
 
+cimport cython
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy
@@ -46,7 +46,7 @@ EXT_ROW = np.dtype(
      ("fallback_mt", "i1"), ("change_ownership", "u1"), ("pad", "u1", 3)]
 )
 
-COLUMNS = (("time_ns", "u8"), ("cpu", "u1"), ("kind", "u1"), ("pfn", "u4"), ("order", "u1"),
+_COLUMNS = (("time_ns", "u8"), ("cpu", "u1"), ("kind", "u1"), ("pfn", "u4"), ("order", "u1"),
            ("migratetype", "i1"), ("gfp", "u2"), ("comm", "u2"))
 
 cdef struct ext_t:
@@ -193,6 +193,8 @@ cdef inline const char *event_name(const char *at, const char *end, uint8_t *kin
     return NULL
 
 
+@cython.final
+@cython.auto_pickle(False)
 cdef class Reader:
     """Scans chunks of text into event columns."""
 
@@ -296,7 +298,7 @@ cdef class Reader:
         if self.columns is not None and rows <= self.capacity:
             return
         self.capacity = rows
-        self.columns = {name: np.empty(rows, dtype) for name, dtype in COLUMNS}
+        self.columns = {name: np.empty(rows, dtype) for name, dtype in _COLUMNS}
         cdef uint64_t[::1] time_ns = self.columns["time_ns"]
         cdef uint8_t[::1] cpu = self.columns["cpu"]
         cdef uint8_t[::1] kind = self.columns["kind"]
