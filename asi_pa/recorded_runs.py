@@ -8,13 +8,8 @@ checked.
 from __future__ import annotations
 
 import json
-import math
 import os
-import struct
-import zipfile
-import zlib
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -22,33 +17,18 @@ import numpy.typing as npt
 
 from asi_pa.designs import DESIGNS, Design
 from asi_pa.dump import PCP_FIELDS, DumpShape, ZoneState, take_apart
-from asi_pa.gfp import GFP_NAMES, MODEL_LRU, Migratetype
+from asi_pa.gfp import Migratetype
 from asi_pa.kernel import Kernel, kernel_profile
 from asi_pa.machine import MachineSpec, PcpSpec, ZoneSpec
+from asi_pa.npz import read_arrays
+from asi_pa.recorded_ops import DUMP, SECOND_ZONE, check_ops, check_results
 
-__all__ = ["OP_NAMES", "SECOND_ZONE", "WATCHED", "Recorded", "read_recording"]
+__all__ = ["WATCHED", "Recorded", "read_recording"]
 
 Ints: TypeAlias = npt.NDArray[np.int32]
 
 MAGIC = 0x504D5544
-#: Added to a frame number in ``res`` that lies in the second zone.
-SECOND_ZONE = 0x40000000
-#: An array larger than this is not a recorded run's (the largest known has 4 MB).
-MOST_BYTES = 1 << 30
 
-ALLOC, FREE, DUMP, DRAIN, ISOLATE, UNISOLATE, CONTIG, UNRESERVE, TICK, TAKE = 1, 2, 5, 6, 7, 8, 9, 11, 15, 16
-OP_NAMES = {
-    ALLOC: "alloc",
-    FREE: "free",
-    DUMP: "dump",
-    DRAIN: "drain",
-    ISOLATE: "isolate",
-    UNISOLATE: "undo isolate",
-    CONTIG: "alloc_contig_range",
-    UNRESERVE: "unreserve_highatomic",
-    TICK: "tick",
-    TAKE: "take and put back",
-}
 WATCHED = (
     "events logged",
     "live sensitive pages that are mapped",
@@ -59,6 +39,18 @@ WATCHED = (
     "wholly free pageblocks of the other kind",
     "free pages of the other kind",
 )
+
+#: The arrays of a file: must they be there?
+_ARRAYS = {
+    "meta": True,
+    "ops": True,
+    "res": True,
+    "dump_at": True,
+    "dump_off": True,
+    "dumps": True,
+    "resx": False,
+    "events": False,
+}
 
 #: Every number in ``meta`` that is read: the smallest and the largest value, None where it must be there.
 _INTS: dict[str, tuple[int, int, int | None]] = {
@@ -139,13 +131,17 @@ def read_recording(path: str | os.PathLike[str]) -> Recorded:
     that free what was never allocated, unknown codes, ranges outside the zone, dumps that contradict the
     header or themselves.  OSError where the file cannot be read.
     """
-    arrays = _arrays(path)
+    arrays = read_arrays(path, _ARRAYS)
+    for name, needed in _ARRAYS.items():
+        _need(name in arrays or not needed, f"not a recorded run: array {name!r} is missing")
     meta = _meta(arrays.pop("meta"))
+    for name, array in arrays.items():
+        _need(array.dtype == np.int32, f"array {name!r} is {array.dtype}, not int32")
     design = _design(meta)
     kernel = kernel_profile(meta["kernel"])
     n = _check_tables(arrays, meta, design)
-    ops, requests = _check_ops(arrays["ops"], meta, design)
-    _check_results(ops, arrays["res"], meta)
+    ops, requests = check_ops(arrays["ops"], meta, design)
+    check_results(ops, arrays["res"], meta)
     shapes = _shapes(meta, design)
     dumps, second, start = _check_dumps(arrays, meta, shapes, n)
     dumped = np.flatnonzero(ops[:, 0] == DUMP)
@@ -182,55 +178,14 @@ def read_recording(path: str | os.PathLike[str]) -> Recorded:
     )
 
 
-# ---------------------------------------------------------------- the file
-
-
-def _arrays(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[Any]]:
-    """The file's arrays, each known to hold as many bytes as its header says."""
-    wanted = ("meta", "ops", "res", "dump_at", "dump_off", "dumps")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            for name in wanted:
-                _need(name in members, f"array {name!r} is missing")
-            arrays = {
-                name: _array(name, archive, members[name])
-                for name in (*wanted, "resx", "events")
-                if name in members
-            }
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, struct.error, ValueError) as error:
-        raise ValueError(f"not a recorded run: {error}") from None
-    return arrays
-
-
-def _array(name: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> npt.NDArray[Any]:
-    _need(info.file_size <= MOST_BYTES, f"array {name!r} of {info.file_size} bytes")
-    packed = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-    _need(info.compress_type in packed, f"array {name!r} is compressed by method {info.compress_type}")
-    text = BytesIO(archive.read(info))
-    version = np.lib.format.read_magic(text)
-    _need(version in ((1, 0), (2, 0)), f"array {name!r} is in version {version} of NumPy's format")
-    read_header = (
-        np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    )
-    shape, fortran_order, dtype = read_header(text)
-    _need(not dtype.hasobject, f"array {name!r} holds Python objects")
-    if name == "meta":
-        _need(dtype.kind == "U" and shape == (), f"meta is an array of {dtype}, not one text")
-    else:
-        _need(dtype == np.int32, f"array {name!r} is {dtype}, not int32")
-    there = len(text.getbuffer()) - text.tell()
-    size = math.prod(shape) * dtype.itemsize
-    _need(size == there, f"array {name!r} of shape {shape} has {there} bytes, not {size}")
-    flat = np.frombuffer(text.getbuffer()[text.tell() :], dtype)
-    return flat.reshape(shape, order="F" if fortran_order else "C")
-
-
 # ---------------------------------------------------------------- the header
 
 
 def _meta(text: npt.NDArray[Any]) -> dict[str, Any]:
     """The header, every value that is used checked for type and range; defaults filled in."""
+    _need(
+        text.dtype.kind == "U" and text.ndim == 0, f"meta is {text.dtype} of shape {text.shape}, not one text"
+    )
     try:
         meta: dict[str, Any] = json.loads(str(text[()]))
     except (ValueError, RecursionError) as error:
@@ -243,7 +198,7 @@ def _meta(text: npt.NDArray[Any]) -> dict[str, Any]:
         _need(isinstance(meta.get(key, False), bool), f"meta: {key} is {meta.get(key)!r}, not true or false")
     _need("pcp_bypassed" in meta, "meta has no 'pcp_bypassed'")
     for key, (low, high, default) in _INTS.items():
-        value = meta.setdefault(key, default)
+        value: Any = meta.setdefault(key, default)
         _need(value is not None, f"meta has no {key!r}")
         _need(type(value) is int, f"meta: {key} is {value!r}, not a whole number")
         _need(value == default or low <= value <= high, f"meta: {key} {value} is not in {low}..{high}")
@@ -300,7 +255,7 @@ def _design(meta: dict[str, Any]) -> Design:
     return design
 
 
-# ---------------------------------------------------------------- operations and results
+# ---------------------------------------------------------------- tables
 
 
 def _check_tables(arrays: dict[str, npt.NDArray[Any]], meta: dict[str, Any], design: Design) -> int:
@@ -328,93 +283,6 @@ def _check_tables(arrays: dict[str, npt.NDArray[Any]], meta: dict[str, Any], des
         "events are not in the order of the operations",
     )
     return n
-
-
-def request_word(flags: int, *, sensitivity: bool) -> int:
-    """The request word (``asi_pa.gfp``) of a recorded allocation's flags.
-
-    sensitivity : bit 256 means __GFP_SENSITIVE (runs of a design that protects), not __GFP_DMA32.
-    """
-    word = (flags & 3) << 3
-    for bit, value in (
-        (4, GFP_NAMES["__GFP_HIGH"]),
-        (8, GFP_NAMES["__GFP_KSWAPD_RECLAIM"]),
-        (16, GFP_NAMES["__GFP_NOMEMALLOC"]),
-        (32, GFP_NAMES["__GFP_COMP"]),
-        (64, GFP_NAMES["__GFP_COMP"] | MODEL_LRU),
-        (128, GFP_NAMES["__GFP_MEMALLOC"]),
-        (256, GFP_NAMES["__GFP_SENSITIVE" if sensitivity else "__GFP_DMA32"]),
-        (512, GFP_NAMES["__GFP_DIRECT_RECLAIM"]),
-    ):
-        if flags & bit:
-            word |= value
-    return word
-
-
-def _check_ops(recorded: Ints, meta: dict[str, Any], design: Design) -> tuple[Ints, npt.NDArray[np.uint32]]:
-    """Operations in the engine's columns (code, order, class, a, b, cpu); the classes' request words."""
-    n = len(recorded)
-    ops = np.zeros((n, 6), np.int32)
-    ops[:, : recorded.shape[1]] = recorded
-    code, order, flags, a, b, cpu = (ops[:, i] for i in range(6))
-
-    def refuse(bad: npt.NDArray[np.bool_], why: str) -> None:
-        if bad.any():
-            row = int(np.flatnonzero(bad)[0])
-            raise ValueError(f"operation {row} ({', '.join(map(str, recorded[row]))}): {why}")
-
-    refuse(~np.isin(code, list(OP_NAMES)), "unknown code")
-    refuse((cpu < 0) | (cpu >= meta["nr_cpus"]), f"the CPU is not in 0..{meta['nr_cpus'] - 1}")
-
-    is_alloc = code == ALLOC
-    refuse(is_alloc & ((order < 0) | (order > meta["max_page_order"])), "impossible order")
-    known = 1023 if design.protects else 511 if meta["zone2_spanned"] else 255
-    refuse(is_alloc & ((flags & ~known != 0) | (flags & 3 == 3)), "unknown request flags")
-
-    is_free = code == FREE
-    refuse(is_free & ((a < 0) | (a >= np.arange(n))), "frees a later operation, or none")
-    freed = np.where(is_free, a, 0)
-    refuse(is_free & ~np.isin(code[freed], (ALLOC, CONTIG)), "frees an operation that allocates nothing")
-    first = np.full(n, n)
-    np.minimum.at(first, a[is_free], np.flatnonzero(is_free))
-    refuse(is_free & (first[freed] < np.arange(n)), "frees what is freed already")
-
-    refuse(np.isin(code, (ISOLATE, UNISOLATE, CONTIG)) & ((a < 0) | (b <= a) | (b > meta["spanned"])),
-           f"the range is not inside the zone's {meta['spanned']} frames")  # fmt: skip
-    refuse((code == ISOLATE) & ~np.isin(order, (1, 2)), "the mode is neither CMA_ALLOC (1) nor OTHER (2)")
-    refuse((code == CONTIG) & ~np.isin(order, (0, 1)), "for CMA (1) or not (0)?")
-
-    lists = len(design.freetypes)
-    refuse((code == TAKE) & ((a < 0) | (a >= lists)), f"the list is not one of the {lists}")
-    refuse((code == TAKE) & ((b < 0) | (b > meta["max_page_order"])), "impossible order")
-    given = b if design.protects else flags & 3
-    plain = [i for i, freetype in enumerate(design.freetypes) if freetype.mt <= Migratetype.RECLAIMABLE]
-    refuse((code == UNRESERVE) & ~np.isin(given, plain), "a reserve cannot become that type")
-    refuse((code == UNRESERVE) & ~np.isin(a, (0, 1)), "forced (1) or not (0)?")
-
-    words, classes = np.unique(flags[is_alloc], return_inverse=True)
-    requests = [request_word(int(word), sensitivity=bool(design.protects)) for word in words]
-    ops[code == UNRESERVE, 2] = given[code == UNRESERVE]
-    ops[is_alloc, 2] = classes
-    return ops, np.array(requests, np.uint32)
-
-
-def _check_results(ops: Ints, res: Ints, meta: dict[str, Any]) -> None:
-    """What the kernel is said to have answered: frames of the zones, and frees of what it gave."""
-    code, order = ops[:, 0], ops[:, 1]
-    result = res[:, 0].astype(np.int64)
-    is_alloc = code == ALLOC
-    end = result + (1 << np.where(is_alloc, order, 0).astype(np.int64))
-    inside = (result >= 0) & (end <= meta["spanned"])
-    inside |= (result >= SECOND_ZONE) & (end <= SECOND_ZONE + meta["zone2_spanned"])
-    wrong = np.flatnonzero(is_alloc & (result != -1) & ~inside)
-    _need(not len(wrong), f"operation {wrong[:1]}: the result {result[wrong][:1]} is outside the zone")
-    is_free = np.flatnonzero(code == FREE)
-    of = ops[is_free, 3]
-    failed = np.where(code[of] == ALLOC, result[of] < 0, result[of] != 0)
-    if failed.any():
-        row = int(np.flatnonzero(failed)[0])
-        raise ValueError(f"operation {is_free[row]} frees what operation {of[row]} did not get")
 
 
 # ---------------------------------------------------------------- dumps

@@ -15,18 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from asi_pa.dump import BELOW_HIGH, pcp_field_words, word_name
-from asi_pa.recorded_runs import (
-    ALLOC,
-    CONTIG,
-    ISOLATE,
-    OP_NAMES,
-    TAKE,
-    TICK,
-    UNRESERVE,
-    WATCHED,
-    Recorded,
-    read_recording,
-)
+from asi_pa.recorded_ops import ALLOC, CONTIG, ISOLATE, OP_NAMES, TAKE, TICK, UNRESERVE
+from asi_pa.recorded_runs import WATCHED, Recorded, read_recording
 
 if TYPE_CHECKING:
     from asi_pa._machine import Machine
