@@ -58,6 +58,7 @@ cdef enum:                  # mm/internal.h; the numbers are ours
     ALLOC_HIGHATOMIC = 0x200
     ALLOC_KSWAPD = 0x400
     ALLOC_FLIP = 0x800      # ALLOC_ASI_UNMAP of the March RFC, its mirror image in September
+    ALLOC_NOSTEAL = 0x1000  # ours: stop before single-page steals (designs that flip first)
 
 cdef enum:                  # rmqueue_mode of mm/page_alloc.c
     RMQUEUE_NORMAL = 0
@@ -132,7 +133,18 @@ cdef struct design_t:
     int label_maps                      # March 2025: labelling a block maps it when the label says mapped
     int tracks                          # the design has a protected tree: mapping is recorded
     int flips                           # FLIP_* below
-    int zero_block                      # a flip S -> N zeroes the block
+    int zeroing                         # ZERO_* below
+    int owner_zeroes                    # a sensitive owner clears its pages before it frees them
+    int flip_before_steal
+    int contig_flips
+    int tree                            # of the physmap: RESTRICTED or UNRESTRICTED
+    int compaction                      # direct compaction asks for: 0 the order, 1 a block if unmapped, 2 a block
+    int64_t shrink_batch
+    int64_t queue_delay
+    int queue_batched
+    int64_t unmap_low
+    int64_t unmap_high
+    int looks_ahead                     # balance_ahead() has something to do
     int explicit_maps                   # sound: every relabel across mappings maps or unmaps
     int noblock_flags_kept              # sound: may-block is decided by gfp, not by recomputed flags
     int slow_keeps_fast                 # the slow path keeps the fast path's flags (September, patch 16)
@@ -142,6 +154,23 @@ cdef enum:
     FLIPS_NONE = 0
     FLIPS_MARCH = 1         # S -> N by claim, N -> S by the unmap step
     FLIPS_SEPTEMBER = 2     # both ways by __rmqueue of the other sensitivity
+
+cdef enum:
+    ZERO_NONE = 0
+    ZERO_LOCKED = 1         # the whole block, under the zone lock
+    ZERO_FLIP = 2           # the whole block, outside it
+    ZERO_DIRTY = 3          # its pages that held sensitive data, outside it
+    ZERO_ALLOC = 4          # every nonsensitive allocation
+
+cdef enum:                  # where a step drops the zone lock: another CPU may act there
+    WINDOW_TAKEN = 1        # the block is off its list, nothing mapped, unmapped or cleared yet
+    WINDOW_UNMAPPED = 2     # entries cleared, flush under way
+    WINDOW_FLUSHED = 3      # mapping changed and flushed, label not yet
+    WINDOW_REPORTED = 4     # page reporting holds the block
+    WINDOW_CONTIG = 5       # the range is isolated, not yet grabbed
+
+cdef enum:
+    NO_FREETYPE = 255       # a design's table has none
 
 cdef struct kernel_t:
     int free_high_needs_high_min
@@ -191,6 +220,8 @@ cdef struct stats_t:
     uint64_t flips_s2n
     uint64_t flips_n2s
     uint64_t pages_zeroed
+    uint64_t pages_zeroed_locked    # of these, under the zone lock
+    uint64_t unmapped_ahead         # pageblocks unmapped before anybody asked
     uint64_t extfrag_events
     uint64_t extfrag_fragmenting
     uint64_t extfrag_severe
@@ -217,6 +248,11 @@ cdef struct stats_t:
     uint64_t flush_allocs       # allocations that had to wait for a flush
     uint64_t flush_frees        # frees that had to
     uint64_t slowpath
+    uint64_t kswapd_wakeups
+    uint64_t reclaimed              # pages of the supply
+    uint64_t compactions            # runs
+    uint64_t compact_success
+    uint64_t compact_moved          # pages
     uint64_t pcp_refills
     uint64_t pcp_bulk_frees
     uint64_t pcp_missed_nonsensitive     # of an order the pcp lists serve, served by the buddy all the same
@@ -249,6 +285,7 @@ cdef struct zone_t:
     uint32_t nonempty[MAX_FREETYPES]
     freelist_t lists[MAX_ORDERS][MAX_FREETYPES]
     freelist_t pool[MAX_ORDERS]     # design "pool" only
+    uint32_t queue                  # design "rfcv2-queue" only: the first page that waits
     # counters and limits
     int64_t nr_free
     int64_t nr_free_cma
@@ -274,7 +311,14 @@ cdef struct zone_t:
     kernel_t *kernel
     stats_t *stats
     physmap_t *physmap
-    int check_mapping
+    # another CPU in the windows between lock drops (audits); NULL: nobody
+    void (*window)(zone_t *z, int at, uint32_t frame, int order) noexcept nogil
+    void *window_arg
+    # slow-path decisions of a design written in Python; NULL: the engine's own
+    void (*ahead)(zone_t *z) noexcept nogil
+    int64_t (*choose)(zone_t *z, int order, int ft) noexcept nogil
+    void *hooks
+    int in_ahead
     # event log (recorded runs, audits); off when events is NULL
     event_t *events
     size_t nevents
@@ -401,8 +445,10 @@ cdef inline void set_block_type(zone_t *z, uint32_t block, int ft, int ctx) noex
     # set_pageblock_migratetype(); designs with a protected tree look at what that means for it.
     if z.design.tracks:
         block_retyped(z, block, ft, ctx)
-    z.pbtype[block] = <uint8_t>ft
     z.pbbase[block] = <uint8_t>ft
+    if z.design.explicit_maps and z.design.mt[z.pbtype[block]] == MIGRATE_ISOLATE:
+        ft = z.design.isolate[ft]       # isolated meanwhile: it stays so
+    z.pbtype[block] = <uint8_t>ft
 
 
 cdef inline void free_one(zone_t *z, uint32_t frame, int order, int ft, bint to_tail) noexcept nogil:
@@ -484,7 +530,9 @@ cdef uint32_t block_live(zone_t *z, uint32_t block) noexcept nogil
 cdef void block_retyped(zone_t *z, uint32_t block, int ft, int ctx) noexcept nogil
 cdef void blocks_map(zone_t *z, uint32_t block, uint32_t n, int ctx) noexcept nogil
 cdef void blocks_unmap(zone_t *z, uint32_t block, uint32_t n, int ctx, bint flush) noexcept nogil
-cdef void block_zero(zone_t *z, uint32_t block) noexcept nogil
+cdef void block_zero(zone_t *z, uint32_t block, bint locked) noexcept nogil
+cdef int64_t flip_free_blocks(zone_t *z, int64_t n, bint to_mapped) noexcept nogil
+cdef void balance_ahead(zone_t *z) noexcept nogil
 cdef uint32_t rmqueue_claim(zone_t *z, int order, int ft, uint32_t flags) noexcept nogil
 cdef uint32_t rmqueue_steal(zone_t *z, int order, int ft) noexcept nogil
 cdef uint32_t rmqueue(zone_t *z, int order, int ft, uint32_t flags, int *mode) noexcept nogil

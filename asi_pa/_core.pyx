@@ -19,7 +19,7 @@ from asi_pa._physmap cimport (
     CAUSE_UNRESERVE,
     FLUSH_NONE,
     FLUSH_RANGE,
-    RESTRICTED,
+    physmap_flush,
     physmap_map,
     physmap_unmap,
 )
@@ -50,6 +50,12 @@ cdef void log_event(zone_t *z, int kind, int ctx, int old_ft, int new_ft, uint32
     e.frame = block << z.pageblock_order
     e.nr = nr
     e.aux = aux
+
+
+cdef inline void lock_dropped(zone_t *z, int at, uint32_t frame, int order) noexcept nogil:
+    # The lock is dropped here; audits let another CPU act.
+    if z.window != NULL:
+        z.window(z, at, frame, order)
 
 
 cdef uint32_t block_live(zone_t *z, uint32_t block) noexcept nogil:
@@ -88,11 +94,18 @@ cdef uint32_t block_dirty(zone_t *z, uint32_t block) noexcept nogil:
     return n
 
 
-cdef void block_zero(zone_t *z, uint32_t block) noexcept nogil:
-    # clear_highpage() over the block: counted, and what was sensitive is gone.
+cdef void block_zero(zone_t *z, uint32_t block, bint locked) noexcept nogil:
+    # clear_highpage() over the block, as the design has it: counted, and what was sensitive is gone.
     cdef uint32_t i
-    cdef uint32_t frame = block << z.pageblock_order
-    z.stats.pages_zeroed += z.pageblock_pages
+    cdef uint32_t frame = block << z.pageblock_order, pages = z.pageblock_pages
+    cdef int how = z.design.zeroing
+    if how == ZERO_NONE or how == ZERO_ALLOC:
+        return
+    if how == ZERO_DIRTY:
+        pages = block_dirty(z, block)
+    z.stats.pages_zeroed += pages
+    if how == ZERO_LOCKED or locked:
+        z.stats.pages_zeroed_locked += pages
     if z.dirty != NULL:
         for i in range(frame, frame + z.pageblock_pages):
             z.dirty[i >> 3] &= <uint8_t>~(1 << (i & 7))
@@ -133,7 +146,7 @@ cdef void blocks_map(zone_t *z, uint32_t block, uint32_t n, int ctx) noexcept no
             z.stats.flips_s2n += 1
     z.stats.stale_exposed += exposed
     if z.physmap != NULL:
-        physmap_map(z.physmap, RESTRICTED, z.base_pfn + (<uint64_t>block << z.pageblock_order),
+        physmap_map(z.physmap, z.design.tree, z.base_pfn + (<uint64_t>block << z.pageblock_order),
                     <uint64_t>n << z.pageblock_order, physmap_cause(ctx))
     log_event(z, 1, ctx, 0, 0, block, n << z.pageblock_order, exposed | already << 16)
 
@@ -141,6 +154,7 @@ cdef void blocks_map(zone_t *z, uint32_t block, uint32_t n, int ctx) noexcept no
 cdef void blocks_unmap(zone_t *z, uint32_t block, uint32_t n, int ctx, bint flush) noexcept nogil:
     # asi_unmap() of n pageblocks, with flush_tlb_kernel_range() unless the caller batches it.
     cdef uint32_t b, live, absent = 0
+    cdef uint64_t pfn, pages
     for b in range(block, block + n):
         if not z.pbmapped[b]:
             absent += 1
@@ -151,9 +165,15 @@ cdef void blocks_unmap(zone_t *z, uint32_t block, uint32_t n, int ctx, bint flus
         z.pbmapped[b] = 0
         z.stats.flips_n2s += 1
     if z.physmap != NULL:
-        physmap_unmap(z.physmap, RESTRICTED, z.base_pfn + (<uint64_t>block << z.pageblock_order),
-                      <uint64_t>n << z.pageblock_order, physmap_cause(ctx),
-                      FLUSH_RANGE if flush else FLUSH_NONE)
+        pfn = z.base_pfn + (<uint64_t>block << z.pageblock_order)
+        pages = <uint64_t>n << z.pageblock_order
+        if flush and z.window != NULL:
+            physmap_unmap(z.physmap, z.design.tree, pfn, pages, physmap_cause(ctx), FLUSH_NONE)
+            lock_dropped(z, WINDOW_UNMAPPED, block << z.pageblock_order, z.pageblock_order)
+            physmap_flush(z.physmap, pfn, pages)
+        else:
+            physmap_unmap(z.physmap, z.design.tree, pfn, pages, physmap_cause(ctx),
+                          FLUSH_RANGE if flush else FLUSH_NONE)
     log_event(z, 2, 0 if ctx == CTX_UNMAP else ctx, 0, 0, block, n << z.pageblock_order, absent << 16)
 
 
@@ -168,8 +188,7 @@ cdef void block_retyped(zone_t *z, uint32_t block, int ft, int ctx) noexcept nog
         blocks_map(z, block, 1, ctx)
     elif d.explicit_maps:
         if d.mapped[ft] and not z.pbmapped[block]:
-            if d.zero_block:
-                block_zero(z, block)
+            block_zero(z, block, ctx != CTX_CLAIM)
             blocks_map(z, block, 1, ctx)
         elif z.pbmapped[block] and not d.mapped[ft]:
             blocks_unmap(z, block, 1, ctx, True)
@@ -374,7 +393,7 @@ cdef uint32_t rmqueue(zone_t *z, int order, int ft, uint32_t flags, int *mode) n
     cdef int64_t nr_free
     if flags & ALLOC_CMA:
         nr_free = z.nr_free if z.nr_free > 0 else 0
-        if z.nr_free_cma > nr_free // 2:
+        if z.nr_free_cma > nr_free // 2 and z.design.cma[ft] != NO_FREETYPE:
             frame = rmqueue_smallest(z, order, z.design.cma[ft])
             if frame != NIL:
                 return frame
@@ -382,7 +401,7 @@ cdef uint32_t rmqueue(zone_t *z, int order, int ft, uint32_t flags, int *mode) n
         frame = rmqueue_smallest(z, order, ft)
         if frame != NIL:
             return frame
-    if mode[0] <= RMQUEUE_CMA and flags & ALLOC_CMA:
+    if mode[0] <= RMQUEUE_CMA and flags & ALLOC_CMA and z.design.cma[ft] != NO_FREETYPE:
         frame = rmqueue_smallest(z, order, z.design.cma[ft])
         if frame != NIL:
             mode[0] = RMQUEUE_CMA
@@ -392,7 +411,7 @@ cdef uint32_t rmqueue(zone_t *z, int order, int ft, uint32_t flags, int *mode) n
         if frame != NIL:
             mode[0] = RMQUEUE_NORMAL
             return frame
-    if not flags & ALLOC_NOFRAGMENT:
+    if not flags & (ALLOC_NOFRAGMENT | ALLOC_NOSTEAL):
         frame = rmqueue_steal(z, order, ft)
         if frame != NIL:
             mode[0] = RMQUEUE_STEAL
@@ -402,46 +421,128 @@ cdef uint32_t rmqueue(zone_t *z, int order, int ft, uint32_t flags, int *mode) n
 
 # ---------------------------------------------------------------- flips
 
+cdef uint32_t take_to_flip(zone_t *z, int order, int ft, uint32_t flags) noexcept nogil:
+    # A free block of order >= pageblock_order of the other side, off its list.
+    cdef design_t *d = z.design
+    cdef int other = d.other[ft], mode = RMQUEUE_NORMAL, high
+    cdef int64_t chosen
+    cdef uint32_t frame
+    if z.choose != NULL:
+        chosen = z.choose(z, order, ft)
+        if chosen >= 0:
+            frame = <uint32_t>chosen
+            high = z.state[frame] & ORDER_MASK
+            if z.state[frame] & KIND_MASK == FREE and high >= order:
+                other = z.pbtype[block_of(z, frame)]
+                if d.mapped[other] != d.mapped[ft] and d.mt[other] <= MIGRATE_RECLAIMABLE:
+                    list_del(z, frame, high, other)
+                    expand(z, frame, order, high, other)
+                    account_freepages(z, other, -(<int64_t>1 << order))
+                    return frame
+    if d.flips == FLIPS_MARCH:
+        # patch 11: sensitive requests only; the smallest fitting free block of the nonsensitive type
+        return NIL if d.mapped[ft] else rmqueue_smallest(z, order, other)
+    # September, patch 18: the other side's full fallback machinery
+    if not d.flip_cma:
+        flags &= ~<uint32_t>ALLOC_CMA
+    return rmqueue(z, order, other, flags & ~<uint32_t>ALLOC_NOSTEAL, &mode)
+
+
 cdef uint32_t rmqueue_flip(zone_t *z, int order, int ft, uint32_t flags) noexcept nogil:
     # The slow step after everything else failed: a whole block of the other kind changes sides.
     cdef design_t *d = z.design
     cdef int big = order if order > z.pageblock_order else z.pageblock_order
-    cdef int other = d.other[ft], mode = RMQUEUE_NORMAL, o
+    cdef int o, new
     cdef uint32_t frame, block, first, last
-    if not flags & ALLOC_FLIP:
+    if not flags & ALLOC_FLIP or d.other[ft] == ft:
         return NIL
-    if d.flips == FLIPS_MARCH:
-        # patch 11: sensitive requests only; the smallest fitting free block of the nonsensitive type
-        if d.mapped[ft]:
-            return NIL
-        frame = rmqueue_smallest(z, big, other)
-    else:
-        # September, patch 18: the other sensitivity's full fallback machinery
-        if not d.flip_cma:
-            flags &= ~<uint32_t>ALLOC_CMA
-        frame = rmqueue(z, big, other, flags, &mode)
+    frame = take_to_flip(z, big, ft, flags)
     if frame == NIL:
         return NIL
     z.state[frame] = <uint8_t>(TAKEN | big)
     first = block_of(z, frame)
     last = block_of(z, frame + (1u << big))
+    lock_dropped(z, WINDOW_TAKEN, frame, big)
     if not d.mapped[ft]:
         blocks_unmap(z, first, last - first, CTX_UNMAP if d.flips == FLIPS_MARCH else CTX_FLIP, True)
         z.stats.flush_allocs += 1
     else:
-        if d.zero_block:
-            for block in range(first, last):
-                block_zero(z, block)
+        for block in range(first, last):
+            block_zero(z, block, d.zeroing == ZERO_LOCKED)
         blocks_map(z, first, last - first, CTX_FLIP)
+    lock_dropped(z, WINDOW_FLUSHED, frame, big)
     for block in range(first, last):
-        if d.flips == FLIPS_MARCH:
-            set_block_type(z, block, ft, CTX_UNMAP)
-        else:
-            set_block_type(z, block, d.other[z.pbtype[block]], CTX_FLIP)
+        new = ft
+        if d.mt[z.pbtype[block]] == MIGRATE_CMA:
+            new = d.other[z.pbtype[block]]
+        set_block_type(z, block, new, CTX_UNMAP if d.flips == FLIPS_MARCH else CTX_FLIP)
     z.state[frame] = TAIL
     for o in range(order, big):
-        free_one(z, frame + (1u << o), o, ft, False)
+        new = ft
+        if d.explicit_maps:
+            new = z.pbtype[block_of(z, frame)]
+        free_one(z, frame + (1u << o), o, new, False)
     return frame
+
+
+cdef int64_t flip_free_blocks(zone_t *z, int64_t n, bint to_mapped) noexcept nogil:
+    # Up to n wholly free pageblocks change sides ahead of need; one flush for all that are unmapped.
+    cdef design_t *d = z.design
+    cdef int ft, order, target, big
+    cdef int64_t done = 0
+    cdef uint32_t frame, block, first, last
+    target = d.start[0][0] if to_mapped else d.start[1][1]
+    for order in range(z.max_order, z.pageblock_order - 1, -1):
+        for ft in range(d.nft):
+            if d.mt[ft] > MIGRATE_RECLAIMABLE or d.mapped[ft] == to_mapped:
+                continue
+            while done < n and z.lists[order][ft].head != NIL:
+                frame = z.lists[order][ft].head
+                big = order
+                if order > z.pageblock_order and n - done < <int64_t>1 << (order - z.pageblock_order):
+                    break
+                list_del(z, frame, big, ft)
+                account_freepages(z, ft, -(<int64_t>1 << big))
+                z.state[frame] = <uint8_t>(TAKEN | big)
+                first = block_of(z, frame)
+                last = block_of(z, frame + (1u << big))
+                lock_dropped(z, WINDOW_TAKEN, frame, big)
+                if to_mapped:
+                    for block in range(first, last):
+                        block_zero(z, block, False)
+                    blocks_map(z, first, last - first, CTX_FLIP)
+                else:
+                    # each chunk is flushed before anybody can have it
+                    blocks_unmap(z, first, last - first, CTX_FLIP, True)
+                lock_dropped(z, WINDOW_FLUSHED, frame, big)
+                for block in range(first, last):
+                    set_block_type(z, block, target, CTX_FLIP)
+                z.state[frame] = TAIL
+                free_one(z, frame, big, z.pbtype[first], True)
+                done += last - first
+    return done
+
+
+cdef void balance_ahead(zone_t *z) noexcept nogil:
+    # After a refill or a request beside the pcp lists: does the design unmap ahead of need?
+    cdef design_t *d = z.design
+    cdef int ft, order
+    cdef int64_t unmapped = 0
+    if z.in_ahead:
+        return
+    z.in_ahead = 1
+    if z.ahead != NULL:
+        z.ahead(z)
+    elif d.unmap_low:
+        for ft in range(d.nft):
+            if d.mapped[ft] or d.mt[ft] > MIGRATE_RECLAIMABLE:
+                continue
+            for order in range(z.max_order + 1):
+                unmapped += <int64_t>z.lists[order][ft].count << order
+        if unmapped < d.unmap_low:
+            z.stats.unmapped_ahead += flip_free_blocks(
+                z, (d.unmap_high - unmapped + z.pageblock_pages - 1) >> z.pageblock_order, False)
+    z.in_ahead = 0
 
 
 # ---------------------------------------------------------------- HIGHATOMIC
@@ -454,7 +555,7 @@ cdef void reserve_highatomic(zone_t *z, uint32_t frame, int order, int ft) noexc
     cdef uint32_t block = block_of(z, frame), b
     cdef int old = z.pbtype[block]
     cdef int ha = d.highatomic[ft]
-    if limit < pages:
+    if limit < pages or ha == NO_FREETYPE:
         return
     limit = (limit + pages - 1) // pages * pages
     if z.nr_reserved_highatomic >= limit or d.mt[old] > MIGRATE_RECLAIMABLE:
@@ -480,7 +581,7 @@ cdef bint unreserve_highatomic(zone_t *z, int ft, bint force) noexcept nogil:
     cdef int64_t pages = z.pageblock_pages, size
     cdef int ha = d.highatomic[ft], order
     cdef uint32_t frame, block, b, moved
-    if not force and z.nr_reserved_highatomic <= pages:
+    if ha == NO_FREETYPE or (not force and z.nr_reserved_highatomic <= pages):
         return False
     for order in range(z.max_order + 1):
         frame = z.lists[order][ha].head
@@ -675,6 +776,7 @@ cdef int zone_init(zone_t *z, uint64_t start_pfn, uint64_t end_pfn, int pagebloc
         raise MemoryError(f"a zone of {end_pfn - start_pfn} frames needs {9 * padded} bytes")
     z.arrays_bytes = padded * 9 + 3 * (padded >> pageblock_order)
     z.diff = z.diffs
+    z.queue = NIL
     memset(z.state, HOLE, z.first)
     memset(z.state + z.nframes, HOLE, padded - z.nframes)
     for order in range(MAX_ORDERS):

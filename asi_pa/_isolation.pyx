@@ -11,29 +11,39 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from asi_pa._core cimport (
     ALLOC,
     ALLOC_CMA,
+    CTX_CONTIG,
     CTX_ISOLATE_FREE,
     FREE,
     HOLE,
     INFO_COMP,
     INFO_LRU,
+    INFO_SENSITIVE,
     KIND_MASK,
     MIGRATE_CMA,
     MIGRATE_ISOLATE,
     MIGRATE_MOVABLE,
     MIGRATE_RECLAIMABLE,
     NIL,
+    NO_FREETYPE,
     ORDER_MASK,
     TAIL,
+    TAKEN,
+    WINDOW_CONTIG,
+    WINDOW_REPORTED,
     WMARK_MIN,
     account_freepages,
     block_of,
+    block_zero,
+    blocks_map,
+    blocks_unmap,
+    design_t,
     free_one,
     list_del,
     move_freepages,
     set_block_type,
     zone_watermark_ok,
 )
-from asi_pa._page_alloc cimport zone_free
+from asi_pa._page_alloc cimport page_handed_out, zone_free
 from asi_pa._pcp cimport pcp_drain
 
 
@@ -190,12 +200,83 @@ cdef void undo_isolate_page_range(zone_t *z, uint32_t start, uint32_t end) noexc
         unset_migratetype_isolate(z, b)
 
 
+cdef bint flip_range(zone_t *z, uint32_t start, uint32_t end, uint32_t info) noexcept nogil:
+    # Sound designs: every pageblock of an isolated, free range comes to the requester's side.  A block that
+    # has to change must be free as a whole; nothing is changed unless all can be.
+    cdef design_t *d = z.design
+    cdef bint to_mapped = not info & INFO_SENSITIVE
+    cdef uint32_t first = block_of(z, start), last = block_of(z, end - 1) + 1, b, at, high
+    cdef int ft
+    for b in range(first, last):
+        if z.pbmapped[b] == to_mapped:
+            continue
+        at = b << z.pageblock_order
+        high = at + z.pageblock_pages
+        while at < high:
+            if z.state[head_of(z, at)] & KIND_MASK != FREE:
+                return False
+            at = head_of(z, at) + (1u << (z.state[head_of(z, at)] & ORDER_MASK))
+        ft = side_of(z, z.pbbase[b], to_mapped)
+        if ft == NO_FREETYPE:
+            return False
+    for b in range(first, last):
+        if z.pbmapped[b] == to_mapped:
+            continue
+        ft = side_of(z, z.pbbase[b], to_mapped)
+        if to_mapped:
+            block_zero(z, b, False)
+            blocks_map(z, b, 1, CTX_CONTIG)
+        else:
+            blocks_unmap(z, b, 1, CTX_CONTIG, True)
+        z.pbbase[b] = <uint8_t>ft
+        if d.isolate[ft] != z.pbtype[b]:
+            isolate_list(z, b, d.isolate[ft])
+    return True
+
+
+cdef int side_of(zone_t *z, int ft, bint to_mapped) noexcept nogil:
+    # The freetype a block of type `ft` gets on a side: CMA stays CMA, the rest is as requests start.
+    cdef design_t *d = z.design
+    cdef int i
+    if d.mapped[ft] == to_mapped:
+        return ft
+    if d.mt[ft] == MIGRATE_CMA:
+        for i in range(d.nft):
+            if d.mt[i] == MIGRATE_CMA and d.mapped[i] == to_mapped:
+                return i
+        return NO_FREETYPE
+    i = d.start[MIGRATE_MOVABLE][0 if to_mapped else 1]
+    return i if d.mapped[i] == to_mapped else d.start[0][0 if to_mapped else 1]
+
+
+cdef void isolate_list(zone_t *z, uint32_t block, int ft) noexcept nogil:
+    # An isolated block's free pages, from one ISOLATE list to another; a larger block is taken apart first.
+    cdef uint32_t frame = block << z.pageblock_order
+    cdef uint32_t head = head_of(z, frame), at, end
+    cdef int order = z.state[head] & ORDER_MASK, old
+    if z.state[head] & KIND_MASK == FREE and order > z.pageblock_order:
+        old = z.pbtype[block_of(z, head)]
+        list_del(z, head, order, old)
+        account_freepages(z, old, -(<int64_t>1 << order))
+        z.pbtype[block] = <uint8_t>ft
+        at = head
+        end = head + (1u << order)
+        while at < end:
+            free_one(z, at, z.pageblock_order, z.pbtype[block_of(z, at)], False)
+            at += z.pageblock_pages
+        return
+    move_freepages(z, block, z.pbtype[block], ft)
+    z.pbtype[block] = <uint8_t>ft
+
+
 cdef int alloc_contig_range(zone_t *z, uint32_t start, uint32_t end, int mode, uint32_t info) noexcept nogil:
     # alloc_contig_range(): isolate, drain, grab what is free, give back what was grabbed beyond the range.
     cdef uint32_t outer, at, outer_end
     cdef int cpu, order, ft
     if start_isolate_page_range(z, start, end, mode) != 0:
         return -EBUSY
+    if z.window != NULL:
+        z.window(z, WINDOW_CONTIG, start, 0)
     if z.pcps != NULL:
         for cpu in range(z.ncpus):
             pcp_drain(z, &z.pcps[cpu])
@@ -209,6 +290,9 @@ cdef int alloc_contig_range(zone_t *z, uint32_t start, uint32_t end, int mode, u
             return -EBUSY
         at += 1u << (z.state[at] & ORDER_MASK)
     outer_end = at
+    if z.design.contig_flips and not flip_range(z, start, end, info):
+        undo_isolate_page_range(z, start, end)
+        return -EBUSY
     at = outer
     while at < outer_end:
         order = z.state[at] & ORDER_MASK
@@ -220,6 +304,9 @@ cdef int alloc_contig_range(zone_t *z, uint32_t start, uint32_t end, int mode, u
         z.state[at] = ALLOC
         z.links[at].next = info
         z.links[at].prev = NIL
+    if z.design.tracks:
+        for at in range(outer, outer_end):
+            page_handed_out(z, at, 0, (info & INFO_SENSITIVE) != 0)
     if outer < start:
         free_contig_range(z, 0, outer, start - outer)
     if end < outer_end:
@@ -262,12 +349,19 @@ cdef int64_t take_and_putback(zone_t *z, int ft, int least_order) noexcept nogil
             return -1
     list_del(z, frame, order, ft)
     account_freepages(z, ft, -(<int64_t>1 << order))
+    z.state[frame] = <uint8_t>(TAKEN | order)
     if order >= z.pageblock_order - 1:
         for b in range(block, block_of(z, frame + (1u << order) - 1) + 1):
             ft = z.pbtype[b]
             if z.design.mt[ft] <= MIGRATE_RECLAIMABLE:
-                ft = z.design.start[MIGRATE_MOVABLE][z.design.sensitive[ft]]
+                if z.design.explicit_maps:
+                    ft = side_of(z, z.design.start[MIGRATE_MOVABLE][1], z.pbmapped[b])
+                else:
+                    ft = z.design.start[MIGRATE_MOVABLE][z.design.sensitive[ft]]
                 move_freepages(z, b, z.pbtype[b], ft)
                 set_block_type(z, b, ft, CTX_ISOLATE_FREE)
+    if z.window != NULL:
+        z.window(z, WINDOW_REPORTED, frame, order)
+    z.state[frame] = TAIL
     free_one(z, frame, order, z.pbtype[block], True)
     return frame

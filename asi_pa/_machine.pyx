@@ -21,13 +21,20 @@ from asi_pa._core cimport (
     MAX_ORDERS,
     MAX_PCP_LISTS,
     NIL,
+    NO_FREETYPE,
     ORDER_MASK,
     PCP,
     QUEUED,
+    ZERO_ALLOC,
+    ZERO_DIRTY,
+    ZERO_FLIP,
+    ZERO_LOCKED,
+    ZERO_NONE,
     Zone,
     block_of,
     design_t,
     event_t,
+    flip_free_blocks,
     free_to_buddy,
     pcp_t,
     request_t,
@@ -46,14 +53,18 @@ from asi_pa._isolation cimport (
 )
 from asi_pa._page_alloc cimport MAX_NODES, MAX_ZONES, count_failure, decode_request, mm_t, zone_of
 from asi_pa._pcp cimport NO_PCP_LIST, pcp_decay, pcp_drain
-from asi_pa._physmap cimport Physmap
-from asi_pa._wrappers cimport WRAP_NONE, WRAP_PER_PAGE, WRAP_POOL, design_alloc, design_free
+from asi_pa._physmap cimport RESTRICTED, UNRESTRICTED, Physmap
+from asi_pa._wrappers cimport WRAP_NONE, WRAP_PER_PAGE, WRAP_POOL, WRAP_QUEUE, design_alloc, design_free
 
-from asi_pa.designs import as_design
+from asi_pa.designs import Design, as_design
 from asi_pa.kernel import kernel_profile
 
 
 # ---------------------------------------------------------------- building
+
+cdef uint8_t or_none(object index) except *:
+    return NO_FREETYPE if index is None else index
+
 
 cdef int fill_design(design_t *d, object design, int pageblock_order) except -1:
     """Translates a Design's tables into the engine's."""
@@ -76,13 +87,12 @@ cdef int fill_design(design_t *d, object design, int pageblock_order) except -1:
         for j in range(n):
             if j != i and design.mergeable(i, j):
                 d.mergeable[i] |= 1u << j
-        d.highatomic[i] = design.index_of(3, i)
-        d.cma[i] = design.index_of(4, i)
-        d.isolate[i] = design.index_of(5, i)
+        d.highatomic[i] = or_none(design.index_of(3, i))
+        d.cma[i] = or_none(design.index_of(4, i))
+        d.isolate[i] = or_none(design.index_of(5, i))
         d.other[i] = design.other_side(i)
         d.event_type[i] = ft.mt if design.flips == "september" else i
-        kept = design.pcp_type(i)
-        d.pcp_type[i] = NO_PCP_LIST if kept is None else kept
+        d.pcp_type[i] = or_none(design.pcp_type(i))
     for i in range(3):
         for j in range(2):
             d.start[i][j] = design.freetype(design.start[i][j])
@@ -97,7 +107,19 @@ cdef int fill_design(design_t *d, object design, int pageblock_order) except -1:
     d.label_maps = design.label_maps
     d.tracks = bool(design.protects) and not design.wrapper
     d.flips = {"none": FLIPS_NONE, "march": FLIPS_MARCH, "september": FLIPS_SEPTEMBER}[design.flips]
-    d.zero_block = design.zero_blocks
+    d.zeroing = {"none": ZERO_NONE, "locked": ZERO_LOCKED, "flip": ZERO_FLIP, "dirty": ZERO_DIRTY,
+                 "alloc": ZERO_ALLOC}[design.zeroing]
+    d.owner_zeroes = design.owner_zeroes
+    d.flip_before_steal = design.flip_before_steal
+    d.contig_flips = design.contig_flips
+    d.tree = {"unrestricted": UNRESTRICTED, "restricted": RESTRICTED}[design.tree]
+    d.compaction = {"order": 0, "unmapped": 1, "both": 2}[design.compaction]
+    d.shrink_batch = design.shrink_batch
+    d.queue_delay = design.queue_delay
+    d.queue_batched = design.queue_batched
+    d.unmap_low = design.unmap_low
+    d.unmap_high = design.unmap_high
+    d.looks_ahead = design.unmap_low > 0
     d.explicit_maps = design.explicit_maps
     d.noblock_flags_kept = design.keeps_noblock
     d.flip_cma = design.flip_cma
@@ -105,7 +127,8 @@ cdef int fill_design(design_t *d, object design, int pageblock_order) except -1:
     return 0
 
 
-cdef int build_zone(Zone zone, mm_t *mm, object spec, object machine, int boot, bint release) except -1:
+cdef int build_zone(Zone zone, mm_t *mm, object spec, object machine, int boot, bint release,
+                    bint protects) except -1:
     """A zone as boot leaves it: everything free, CMA blocks handed over last."""
     cdef zone_t *z = &zone.z
     cdef pcp_t *pcp
@@ -129,7 +152,8 @@ cdef int build_zone(Zone zone, mm_t *mm, object spec, object machine, int boot, 
         z.wmark[i] = spec.wmark[i]
     for i in range(len(spec.lowmem_reserve)):
         z.lowmem_reserve[i] = spec.lowmem_reserve[i]
-    if mm.design.tracks:
+    memset(z.pbmapped, mm.design.tracks and mm.design.mapped[boot], z.nblocks)
+    if protects:
         z.dirty = <uint8_t *>calloc((z.nframes + (1u << z.max_order)) >> 3, 1)
         if z.dirty == NULL:
             raise MemoryError("no memory for the zone's map of sensitive data")
@@ -182,6 +206,92 @@ cdef int build_zone(Zone zone, mm_t *mm, object spec, object machine, int boot, 
     return 0
 
 
+cdef class ZoneView:
+    """What a design's slow-path decision may look at; valid only during the call."""
+
+    cdef zone_t *z
+    cdef object design
+    cdef object zone
+    cdef public object error
+
+    @property
+    def pageblock_pages(self):
+        return self.z.pageblock_pages
+
+    @property
+    def managed(self):
+        """Managed pages of the zone."""
+        return self.z.managed
+
+    @property
+    def watermarks(self):
+        """(min, low, high) in pages, boost included."""
+        return tuple(self.z.wmark[i] + self.z.boost for i in range(3))
+
+    def free_pages(self, *, mapped=None, freetype=None):
+        """Free pages that requests can have: of one side, of one freetype, or all."""
+        cdef int ft, order
+        cdef int64_t n = 0
+        for ft in self._types(mapped, freetype):
+            for order in range(self.z.max_order + 1):
+                n += <int64_t>self.z.lists[order][ft].count << order
+        return n
+
+    def whole_blocks(self, *, mapped=None, freetype=None):
+        """Wholly free pageblocks of one side, of one freetype, or all."""
+        cdef int ft, order
+        cdef int64_t n = 0
+        for ft in self._types(mapped, freetype):
+            for order in range(self.z.pageblock_order, self.z.max_order + 1):
+                n += <int64_t>self.z.lists[order][ft].count << (order - self.z.pageblock_order)
+        return n
+
+    def free_list(self, freetype, int order, int most=64):
+        """pfns at the head of one free list, at most ``most``."""
+        cdef uint32_t frame
+        out = []
+        if 0 <= order <= self.z.max_order:
+            frame = self.z.lists[order][<int>self.design.freetype(freetype)].head
+            while frame != NIL and len(out) < most:
+                out.append(self.z.base_pfn + frame)
+                frame = self.z.links[frame].next
+        return out
+
+    def _types(self, mapped, freetype):
+        return [i for i, ft in enumerate(self.design.freetypes)
+                if ft.mt <= 2 and (mapped is None or ft.mapped == mapped)
+                and (freetype is None or ft.name == freetype)]
+
+
+cdef void ahead_hook(zone_t *z) noexcept with gil:
+    cdef ZoneView view = <ZoneView>z.hooks
+    cdef int64_t n
+    if view.error is not None:
+        return
+    try:
+        n = view.design.unmap_ahead(view)
+        if n > 0:
+            z.stats.unmapped_ahead += flip_free_blocks(z, n, False)
+        elif n < 0:
+            flip_free_blocks(z, -n, True)
+    except BaseException as error:
+        view.error = error
+
+
+cdef int64_t choose_hook(zone_t *z, int order, int ft) noexcept with gil:
+    cdef ZoneView view = <ZoneView>z.hooks
+    if view.error is not None:
+        return -1
+    try:
+        pfn = view.design.choose_block(view, order, view.design.freetypes[ft].name)
+        if pfn is None or not z.base_pfn + z.first <= pfn < z.base_pfn + z.nframes:
+            return -1
+        return pfn - z.base_pfn
+    except BaseException as error:
+        view.error = error
+        return -1
+
+
 cdef class Machine:
     """A machine: zones, CPUs, one design, one kernel profile.
 
@@ -224,12 +334,13 @@ cdef class Machine:
         zones = []
         for zone_spec in spec.zones:
             zone = Zone()
-            build_zone(zone, mm, zone_spec, spec, freetype, boot)
+            build_zone(zone, mm, zone_spec, spec, freetype, boot, bool(self.design.protects))
             mm.zones[mm.nzones] = &zone.z
             mm.has_movable |= zone.z.zone_idx == 3
             mm.nzones += 1
             zones.append(zone)
         self.zones = tuple(zones)
+        self.views = []
         mm.nnodes = 1 + max(z.nid for z in spec.zones)
         for node in range(mm.nnodes):
             # the node's own zones first, then the others in turn (build_zonelists, node order)
@@ -240,10 +351,28 @@ cdef class Machine:
             mm.nzonelist[node] = n
         for i in range(mm.ncpus):
             mm.cpu_node[i] = i * mm.nnodes // mm.ncpus
-        mm.wrapper = {"": WRAP_NONE, "per-page": WRAP_PER_PAGE, "pool": WRAP_POOL}[self.design.wrapper]
-        mm.pool_shrink_batch = self.design.shrink_batch
+        mm.wrapper = {"": WRAP_NONE, "per-page": WRAP_PER_PAGE, "pool": WRAP_POOL,
+                      "queue": WRAP_QUEUE}[self.design.wrapper]
         if self.design.protects:
             self._attach_physmap()
+        self._attach_hooks()
+
+    def _attach_hooks(self):
+        """Slow-path decisions that a subclass of Design overrides are asked of it."""
+        cdef int i
+        kind = type(self.design)
+        for i, zone in enumerate(self.zones):
+            view = ZoneView()
+            (<ZoneView>view).z = self.mm.zones[i]
+            (<ZoneView>view).design = self.design
+            (<ZoneView>view).zone = zone
+            self.views.append(view)
+            self.mm.zones[i].hooks = <void *>view
+            if kind.unmap_ahead is not Design.unmap_ahead:
+                self.mm.zones[i].ahead = ahead_hook
+                self.mm.design.looks_ahead = 1
+            if kind.choose_block is not Design.choose_block:
+                self.mm.zones[i].choose = choose_hook
 
     def _attach_physmap(self):
         """The two trees over all zones; flips and wrappers write to the restricted one."""
@@ -253,7 +382,7 @@ cdef class Machine:
         start = min(zone.start_pfn for zone in self.spec.zones) // size * size
         end = -(-max(zone.end_pfn for zone in self.spec.zones) // size) * size
         physmap = Physmap(start, end - start, cpus=self.spec.cpus, pageblock_order=self.spec.pageblock_order,
-                          log_limit=1 << 22)
+                          max_leaf="1G" if self.design.tree == "unrestricted" else "2M", log_limit=1 << 22)
         self.physmap = physmap
         self.mm.physmap = &physmap.pm
         for i in range(self.mm.nzones):
@@ -362,6 +491,12 @@ cdef class Machine:
         if z.pcps == NULL:
             return 0, 0, nr_free
         return z.pcps[cpu].count, z.pcps[cpu].high, nr_free
+
+    def raise_hook_error(self):
+        """Raises what a design's own slow-path decision raised, if anything did."""
+        for view in self.views:
+            if view.error is not None:
+                raise view.error
 
     def stats(self):
         """The machine's slow-path counters as a dict; meanings in docs/metrics.md."""

@@ -11,12 +11,16 @@ from asi_pa._core cimport (
     ALLOC_NON_BLOCK,
     ALLOC_OOM,
     INFO_SENSITIVE,
+    ALLOC_FLIP,
+    ALLOC_NOSTEAL,
     MAX_CPUS,
     NIL,
+    NO_FREETYPE,
     RMQUEUE_NORMAL,
     TAIL,
     WMARK_HIGH,
     WMARK_MASK,
+    balance_ahead,
     block_of,
     design_t,
     free_to_buddy,
@@ -52,8 +56,17 @@ cdef struct mm_t:
     design_t design
     stats_t stats
     physmap_t *physmap
+    # relief of shortages (_relief.pyx); NULL: requests fail where the kernel would begin to reclaim
+    int64_t (*relief)(mm_t *mm, int cpu, int order, const request_t *rq, uint32_t flags) noexcept nogil
+    int compacts
+    int kswapd_woken
+    uint32_t *slots             # slot -> pfn of the replay
+    uint32_t *supply            # slots that reclaim may free, in order
+    uint64_t supply_n
+    uint64_t supply_at
     int wrapper                 # WRAP_* of _wrappers.pxd
-    int64_t pool_shrink_batch
+    uint64_t now                # operations of a wrapper
+    uint64_t queue_due          # when its worker runs; 0: nothing waits
 
 
 cdef inline zone_t *zone_of(mm_t *mm, uint64_t pfn) noexcept nogil:
@@ -72,7 +85,13 @@ cdef inline void prep_new_page(zone_t *z, uint32_t frame, int order, const reque
     z.links[frame].next = rq.info
     z.links[frame].prev = NIL
     if z.design.tracks:
-        page_handed_out(z, frame, order, rq)
+        page_handed_out(z, frame, order, rq.sensitive)
+
+
+cdef inline uint32_t rmqueue_reserve(zone_t *z, int order, int ft) noexcept nogil:
+    # The HIGHATOMIC reserve of the requester's side, where the design has one.
+    cdef int ha = z.design.highatomic[ft]
+    return NIL if ha == NO_FREETYPE else rmqueue_smallest(z, order, ha)
 
 
 cdef inline uint32_t rmqueue_buddy(zone_t *z, int order, const request_t *rq,
@@ -81,11 +100,16 @@ cdef inline uint32_t rmqueue_buddy(zone_t *z, int order, const request_t *rq,
     cdef uint32_t frame = NIL
     cdef int mode = RMQUEUE_NORMAL
     if flags & ALLOC_HIGHATOMIC:
-        frame = rmqueue_smallest(z, order, z.design.highatomic[rq.ft])
+        frame = rmqueue_reserve(z, order, rq.ft)
     if frame == NIL:
-        frame = rmqueue(z, order, rq.ft, flags, &mode)
+        if z.design.flip_before_steal and flags & ALLOC_FLIP:
+            frame = rmqueue(z, order, rq.ft, flags | ALLOC_NOSTEAL, &mode)
+            if frame == NIL:
+                frame = rmqueue_flip(z, order, rq.ft, flags)
+        if frame == NIL:
+            frame = rmqueue(z, order, rq.ft, flags, &mode)
         if frame == NIL and flags & (ALLOC_OOM | ALLOC_NON_BLOCK):
-            frame = rmqueue_smallest(z, order, z.design.highatomic[rq.ft])
+            frame = rmqueue_reserve(z, order, rq.ft)
         if frame == NIL:
             frame = rmqueue_flip(z, order, rq.ft, flags)
             if frame == NIL:
@@ -109,6 +133,8 @@ cdef inline uint32_t zone_take(zone_t *z, int cpu, int order, const request_t *r
         if index != NO_PCP_LIST:
             z.stats.pcp_missed_sensitive += rq.sensitive
             z.stats.pcp_missed_nonsensitive += not rq.sensitive
+        if z.design.looks_ahead:
+            balance_ahead(z)
     if flags & ALLOC_HIGHATOMIC and z.kernel.reserve_highatomic_from_pcp:
         reserve_highatomic(z, frame, order, rq.ft)
     prep_new_page(z, frame, order, rq)
@@ -142,8 +168,12 @@ cdef inline void zone_free(zone_t *z, int cpu, uint32_t frame, int order) noexce
         free_to_buddy(z, frame, order)
 
 
+cdef int64_t get_page_from_freelist(mm_t *mm, int cpu, int order, const request_t *rq, uint32_t flags,
+                                    int at) noexcept nogil
 cdef int64_t mm_alloc_rest(mm_t *mm, int cpu, int order, const request_t *rq, int tried) noexcept nogil
-cdef void page_handed_out(zone_t *z, uint32_t frame, int order, const request_t *rq) noexcept nogil
+cdef void page_handed_out(zone_t *z, uint32_t frame, int order, bint sensitive) noexcept nogil
 cdef void page_given_back(zone_t *z, uint32_t frame, int order) noexcept nogil
 cdef void count_failure(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil
+cdef void set_dirty(zone_t *z, uint32_t frame, uint32_t n, bint dirty) noexcept nogil
+cdef uint32_t count_dirty(zone_t *z, uint32_t frame, uint32_t n) noexcept nogil
 cdef void decode_request(mm_t *mm, uint32_t gfp, request_t *rq) noexcept nogil

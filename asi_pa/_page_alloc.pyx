@@ -21,6 +21,7 @@ from asi_pa._core cimport (
     MIGRATE_RECLAIMABLE,
     WMARK_LOW,
     WMARK_MIN,
+    ZERO_ALLOC,
 )
 
 cdef enum:                  # include/linux/gfp_types.h, 7.2; __GFP_SENSITIVE and MODEL_LRU are ours (gfp.py)
@@ -51,6 +52,9 @@ cdef void decode_request(mm_t *mm, uint32_t gfp, request_t *rq) noexcept nogil:
         rq.mt = MIGRATE_RECLAIMABLE
     rq.sensitive = (gfp & GFP_SENSITIVE) != 0
     rq.ft = d.start[rq.mt][rq.sensitive]
+    if d.tracks:
+        # what the design protects is what its labels say: March has no nonsensitive movable memory
+        rq.sensitive = not d.mapped[rq.ft]
     rq.ft_other = d.other[rq.ft]
     if gfp & GFP_DMA:
         rq.zone_idx = 0
@@ -90,7 +94,7 @@ cdef void decode_request(mm_t *mm, uint32_t gfp, request_t *rq) noexcept nogil:
             slow |= ALLOC_NON_BLOCK
         if rq.high:
             slow &= ~<uint32_t>ALLOC_CPUSET
-    if d.flips == FLIPS_SEPTEMBER or (d.flips == FLIPS_MARCH and rq.sensitive):
+    if d.flips == FLIPS_SEPTEMBER or (d.flips == FLIPS_MARCH and not d.mapped[rq.ft]):
         if rq.block:
             fast |= ALLOC_FLIP
             slow |= ALLOC_FLIP
@@ -146,6 +150,10 @@ cdef int64_t mm_alloc_rest(mm_t *mm, int cpu, int order, const request_t *rq, in
     if pfn >= 0:
         return pfn
     mm.stats.slowpath += 1
+    if rq.kswapd:
+        # wake_all_kswapds()
+        mm.stats.kswapd_wakeups += not mm.kswapd_woken
+        mm.kswapd_woken = 1
     flags = rq.slow_flags
     if order > 0 and not rq.block and not rq.nomemalloc and rq.high:
         flags |= ALLOC_HIGHATOMIC
@@ -167,6 +175,8 @@ cdef int64_t mm_alloc_rest(mm_t *mm, int cpu, int order, const request_t *rq, in
         pfn = get_page_from_freelist(mm, cpu, order, rq, flags, 0)
         if pfn >= 0:
             return pfn
+    if rq.block and mm.relief != NULL:
+        return mm.relief(mm, cpu, order, rq, flags)
     return -1
 
 
@@ -215,23 +225,45 @@ cdef void count_failure(mm_t *mm, int cpu, int order, const request_t *rq) noexc
 
 # ---------------------------------------------------------------- designs with a protected tree
 
-cdef void page_handed_out(zone_t *z, uint32_t frame, int order, const request_t *rq) noexcept nogil:
+cdef void page_handed_out(zone_t *z, uint32_t frame, int order, bint sensitive) noexcept nogil:
     # Every allocation is checked against the mapping of the pageblocks it lies in.
-    cdef uint32_t b, i, pages = 1u << order, in_block
+    cdef uint32_t b, pages = 1u << order, in_block
     in_block = pages if order < z.pageblock_order else z.pageblock_pages
     for b in range(block_of(z, frame), block_of(z, frame + pages - 1) + 1):
-        if rq.sensitive and z.pbmapped[b]:
+        if sensitive and z.pbmapped[b]:
             z.stats.exposed_now += in_block
             z.stats.exposures += 1
-        elif not rq.sensitive and not z.pbmapped[b]:
+        elif not sensitive and not z.pbmapped[b]:
             z.stats.hidden_now += in_block
             z.stats.exposures += 1
-    if z.dirty != NULL and rq.sensitive:
-        if order >= 3:
-            memset(z.dirty + (frame >> 3), 0xFF, pages >> 3)
+    if sensitive:
+        set_dirty(z, frame, pages, True)
+    elif z.design.zeroing == ZERO_ALLOC:
+        z.stats.pages_zeroed += pages
+        set_dirty(z, frame, pages, False)
+
+
+cdef void set_dirty(zone_t *z, uint32_t frame, uint32_t n, bint dirty) noexcept nogil:
+    # Whether pages hold what a sensitive owner wrote; not tracked where nothing is protected.
+    cdef uint32_t i
+    if z.dirty == NULL:
+        return
+    if not (frame | n) & 7:
+        memset(z.dirty + (frame >> 3), 0xFF if dirty else 0, n >> 3)
+        return
+    for i in range(frame, frame + n):
+        if dirty:
+            z.dirty[i >> 3] |= <uint8_t>(1 << (i & 7))
         else:
-            for i in range(frame, frame + pages):
-                z.dirty[i >> 3] |= <uint8_t>(1 << (i & 7))
+            z.dirty[i >> 3] &= <uint8_t>~(1 << (i & 7))
+
+
+cdef uint32_t count_dirty(zone_t *z, uint32_t frame, uint32_t n) noexcept nogil:
+    cdef uint32_t i, count = 0
+    if z.dirty != NULL:
+        for i in range(frame, frame + n):
+            count += (z.dirty[i >> 3] >> (i & 7)) & 1
+    return count
 
 
 cdef void page_given_back(zone_t *z, uint32_t frame, int order) noexcept nogil:
@@ -244,3 +276,6 @@ cdef void page_given_back(zone_t *z, uint32_t frame, int order) noexcept nogil:
             z.stats.exposed_now -= in_block
         elif not sensitive and not z.pbmapped[b]:
             z.stats.hidden_now -= in_block
+    if sensitive and z.design.owner_zeroes:
+        z.stats.pages_zeroed += pages
+        set_dirty(z, frame, pages, False)

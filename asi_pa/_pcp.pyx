@@ -9,6 +9,7 @@ from asi_pa._core cimport (
     RMQUEUE_NORMAL,
     TAIL,
     WMARK_HIGH,
+    balance_ahead,
     block_of,
     free_one,
     rmqueue,
@@ -63,10 +64,12 @@ cdef void pcp_refill(zone_t *z, pcp_t *pcp, int order, int ft, int index,
     while n > 0:
         frame = rmqueue(z, order, ft, flags, &mode)
         if frame == NIL:
-            return
+            break
         pcp_append(z, fl, frame, order)
         pcp.count += <int64_t>1 << order
         n -= 1
+    if z.design.looks_ahead:
+        balance_ahead(z)
 
 
 cdef void free_pcppages_bulk(zone_t *z, pcp_t *pcp, int64_t count, int index) noexcept nogil:

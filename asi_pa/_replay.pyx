@@ -26,6 +26,7 @@ from asi_pa._core cimport (
     account_freepages,
     block_of,
     blocks_map,
+    blocks_unmap,
     free_one,
     list_add_tail,
     prefetchw,
@@ -33,10 +34,19 @@ from asi_pa._core cimport (
     zone_t,
 )
 from asi_pa._machine cimport Machine
-from asi_pa._page_alloc cimport count_failure, decode_request, mm_t, zone_of
+from asi_pa._page_alloc cimport count_failure, decode_request, mm_t, set_dirty, zone_of
 from asi_pa._pcp cimport pcp_decay
-from asi_pa._physmap cimport CAUSE_POPULATE, RESTRICTED, physmap_map, physmap_reset_counters
-from asi_pa._wrappers cimport WRAP_NONE, design_alloc, design_free, pool_pages
+from asi_pa._physmap cimport CAUSE_POPULATE, RESTRICTED, physmap_reset_counters
+from asi_pa._relief cimport direct_relief, kswapd
+from asi_pa._wrappers cimport (
+    WRAP_NONE,
+    design_alloc,
+    design_free,
+    is_odd,
+    odd_present,
+    pool_pages,
+    set_pages,
+)
 
 cdef enum:
     OP_ALLOC = 1
@@ -72,6 +82,7 @@ cdef class Replay:
     cdef readonly uint64_t failures
     cdef readonly uint64_t skipped
     cdef public object displaced
+    cdef object supply
     cdef uint64_t failed_by_class[256]
 
     def __init__(self, Machine machine, classes, nslots):
@@ -108,6 +119,7 @@ cdef class Replay:
             return
         with nogil:
             bad = self._run(&view[0], start, stop, view.shape[0])
+        self.machine.raise_hook_error()
         if bad >= 0:
             op = view[bad]
             raise ValueError(f"operation {bad} (op {op.op}, order {op.order}, class {op.cls}, cpu {op.cpu}, "
@@ -117,7 +129,7 @@ cdef class Replay:
         cdef mm_t *mm = &self.machine.mm
         cdef uint32_t *slots = self.slots
         cdef zone_t *z = mm.zones[0]
-        cdef bint one_zone = mm.nzones == 1
+        cdef bint one_zone = mm.nzones == 1, relieved = mm.relief != NULL
         cdef uint64_t allocations = 0, skipped = 0
         cdef int64_t pfn
         cdef uint32_t slot, frame, ahead, k
@@ -142,6 +154,8 @@ cdef class Replay:
                 allocations += 1
                 if pfn >= 0:
                     slots[slot] = <uint32_t>pfn
+                    if relieved:
+                        own(mm, <uint32_t>pfn, slot)
                 else:
                     slots[slot] = NIL
                     self.failures += 1
@@ -173,10 +187,12 @@ cdef class Replay:
                     for k in range(1u << order):
                         z.state[frame + k] = ALLOC
                         z.links[frame + k].next = z.links[frame].next & ~<uint32_t>INFO_COMP
-                        z.links[frame + k].prev = NIL
+                        z.links[frame + k].prev = slot + k
                         slots[slot + k] = ahead + k
             elif code == OP_TICK:
                 tick(mm)
+                if relieved:
+                    kswapd(mm, cpu if cpu < mm.ncpus else 0)
             else:
                 break
             i += 1
@@ -185,14 +201,32 @@ cdef class Replay:
         self.done = i
         return -1 if i >= end else i
 
+    def relieve(self, supply, bint compacts=True):
+        """Lets requests that may block reclaim and compact (``asi_pa._relief``), and kswapd run at every TICK.
+
+        supply : uint32 slots whose allocations reclaim may free (page cache), in that order
+        """
+        cdef mm_t *mm = &self.machine.mm
+        self.supply = np.ascontiguousarray(supply, np.uint32)
+        if len(self.supply) and self.supply.max() >= self.nslots:
+            raise ValueError(f"slot {self.supply.max()} of the supply is not below {self.nslots}")
+        cdef const uint32_t[::1] view = self.supply
+        mm.slots = self.slots
+        mm.supply = <uint32_t *>&view[0] if len(self.supply) else NULL
+        mm.supply_n = len(self.supply)
+        mm.supply_at = 0
+        mm.compacts = compacts
+        mm.relief = direct_relief
+
     # ------------------------------------------------------------ the initial state
 
     def populate(self, int zone, population):
         """Loads a zone's initial state (``asi_pa.trace.Population``) into a machine made with ``boot=False``.
 
-        For a design that maps by pageblock, a block is of the kind that most of its held pages are; pages of
-        the other kind are left out here and allocated anew by ``place_displaced``.  Returns counts of blocks:
-        ``blocks``, ``mapped_blocks``, ``mixed_blocks``, and of allocations ``displaced``.
+        For a design that maps by pageblock, a block is on the side that most of its held pages want (a tie or
+        an empty block: as at boot); pages of the other are left out here and allocated anew by
+        ``place_displaced``.  Returns counts of blocks: ``blocks``, ``mapped_blocks``, ``mixed_blocks``, and of
+        allocations ``displaced``.
         """
         cdef zone_t *z = self.machine._zone(zone)
         cdef mm_t *mm = &self.machine.mm
@@ -206,7 +240,7 @@ cdef class Replay:
         cdef Py_ssize_t i, left = 0
         cdef uint32_t frame, b, mixed = 0, mapped = 0, at, end
         cdef int order, mt
-        cdef bint nonsensitive, by_block = mm.design.tracks
+        cdef bint mapped_side, odd, by_block = mm.design.tracks
         cdef uint8_t cls
         cdef uint64_t base = z.base_pfn
         pages_of = np.zeros((2, z.nblocks), np.uint32)
@@ -221,26 +255,32 @@ cdef class Replay:
             frame = <uint32_t>(held[i] - base)
             if held_slot[i] >= self.nslots:
                 raise ValueError(f"slot {held_slot[i]} of a held allocation is not below {self.nslots}")
-            nonsensitive = not self.requests[held_cls[i]].sensitive
+            odd = not self.requests[held_cls[i]].sensitive
             for b in range(block_of(z, frame), block_of(z, frame + (1u << held_order[i]) - 1) + 1):
-                kinds[nonsensitive, b] += min(1u << held_order[i], z.pageblock_pages)
+                kinds[odd, b] += min(1u << held_order[i], z.pageblock_pages)
         for b in range(z.first_block, z.nblocks):
-            nonsensitive = by_block and kinds[1, b] > kinds[0, b]
+            mapped_side = by_block and z.pbmapped[b]
+            if by_block and kinds[0, b] != kinds[1, b]:
+                mapped_side = kinds[1, b] > kinds[0, b]
             if kinds[0, b] and kinds[1, b]:
                 mixed += 1
             mt = block_mt[b - z.first_block]
             if mt > MIGRATE_RECLAIMABLE:
                 raise ValueError(f"block type {mt} of an initial state is not one of 0, 1, 2")
-            z.pbtype[b] = mm.design.start[mt][0 if nonsensitive else 1]
-            if nonsensitive and not mm.design.mapped[z.pbtype[b]]:
-                z.pbtype[b] = mm.design.start[0][0]     # designs with one mapped type
+            z.pbtype[b] = mm.design.start[mt][0 if mapped_side else 1]
+            if by_block and mm.design.mapped[z.pbtype[b]] != mapped_side:
+                # the side has this one type only
+                z.pbtype[b] = mm.design.start[0][0 if mapped_side else 1]
             z.pbbase[b] = z.pbtype[b]
-            if by_block and mm.design.mapped[z.pbtype[b]]:
-                mapped += 1
-                blocks_map(z, b, 1, CTX_POPULATE)
+            if by_block:
+                mapped += mapped_side
+                if mapped_side and not z.pbmapped[b]:
+                    blocks_map(z, b, 1, CTX_POPULATE)
+                elif z.pbmapped[b] and not mapped_side:
+                    blocks_unmap(z, b, 1, CTX_POPULATE, False)
         if z.dirty != NULL:
             # whatever was free on a running machine may hold what a sensitive owner left
-            memset(z.dirty, 0xFF, (z.nframes + 7) >> 3)
+            memset(z.dirty, 0xFF if mm.design.tree == RESTRICTED or by_block else 0, (z.nframes + 7) >> 3)
             for b in range(z.first_block, z.nblocks):
                 if z.pbmapped[b]:
                     at = b << z.pageblock_order
@@ -260,11 +300,11 @@ cdef class Replay:
                 continue
             z.state[frame] = <uint8_t>(ALLOC | order)
             z.links[frame].next = self.requests[cls].info
-            z.links[frame].prev = NIL
+            z.links[frame].prev = held_slot[i]
             self.slots[held_slot[i]] = held[i]
-            if mm.wrapper != WRAP_NONE and not self.requests[cls].sensitive:
-                for at in range(1u << order):
-                    physmap_map(mm.physmap, RESTRICTED, held[i] + at, 1, CAUSE_POPULATE)
+            if mm.wrapper != WRAP_NONE and is_odd(mm, self.requests[cls].info):
+                set_pages(mm, held[i], 1u << order, odd_present(mm), CAUSE_POPULATE)
+                set_dirty(z, frame, 1u << order, not odd_present(mm))
         if left:
             # their frames are free; what they held is allocated where the design would put it
             moved = np.flatnonzero(misplaced_array[:held.shape[0]])
@@ -402,6 +442,12 @@ cdef class Replay:
                                 blocks += 1
                 frame += step
         return blocks, pages
+
+
+cdef inline void own(mm_t *mm, uint32_t pfn, uint32_t slot) noexcept nogil:
+    # compaction tells the owner where its pages went
+    cdef zone_t *z = zone_of(mm, pfn)
+    z.links[pfn - <uint32_t>z.base_pfn].prev = slot
 
 
 cdef void tick(mm_t *mm) noexcept nogil:

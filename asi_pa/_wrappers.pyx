@@ -1,33 +1,43 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Designs that wrap the allocator: per-page mapping, and the separate pool of 2023.
+"""Designs that wrap the allocator: per-page mapping, RFCv2's free queue, the separate pool of 2023.
+
+Each has *odd* pages, whose mapping differs from all other memory's: in the restricted tree the nonsensitive
+ones (present there), in the unrestricted tree the sensitive unmovable ones (absent there).
 
 per-page: set_direct_map_invalid_noflush() and a flush for every page, as secretmem does today
 (mm/secretmem.c, 7.2).
-pool: "Prototype for direct map awareness in page allocator", msgid 20230308094106.227365-1-rppt@kernel.org,
-turned to the ASI question: the pool holds nonsensitive (mapped) pages, the allocator beside it only
-sensitive memory.
-A page belongs to the pool when it is mapped; the posting asks its pageblock's mark instead, which would put
-sensitive neighbours of a small chunk into the pool.
+queue: free pages are unmapped; a freed nonsensitive page waits in a per-CPU list for a worker that unmaps
+and flushes it, then frees it past the pcp lists; msgid
+20250110-asi-rfc-v2-v2-0-8419288bc805@google.com, patch 14.
+pool: "Prototype for direct map awareness in page allocator", msgid 20230308094106.227365-1-rppt@kernel.org;
+the odd pages have free lists of their own, refilled a pageblock at a time.  A page belongs to the pool when its
+mapping is odd; the posting asks its pageblock's mark instead, which would put the neighbours of a small chunk
+into the pool.
 """
+
+from libc.stdint cimport uint8_t
 
 from asi_pa._core cimport (
     ALLOC,
+    INFO_SENSITIVE,
     MAX_ORDERS,
     NIL,
     POOL,
+    QUEUED,
     TAIL,
+    ZERO_NONE,
+    free_to_buddy,
     freelist_t,
-    uint8_t,
 )
-from asi_pa._page_alloc cimport prep_new_page, zone_of
+from asi_pa._page_alloc cimport count_dirty, prep_new_page, set_dirty, zone_of
 from asi_pa._physmap cimport (
     CAUSE_PAGE_ALLOC,
     CAUSE_PAGE_FREE,
     CAUSE_POOL_REFILL,
+    CAUSE_QUEUE_WORKER,
     CAUSE_SHRINKER,
     FLUSH_NONE,
     FLUSH_RANGE,
-    RESTRICTED,
     physmap_flush,
     physmap_map,
     physmap_present,
@@ -35,53 +45,127 @@ from asi_pa._physmap cimport (
 )
 
 
-# ---------------------------------------------------------------- what both share
+# ---------------------------------------------------------------- what all share
 
-cdef void map_pages(mm_t *mm, uint64_t pfn, uint64_t n, int cause) noexcept nogil:
+cdef void set_pages(mm_t *mm, uint64_t pfn, uint64_t n, bint present, int cause) noexcept nogil:
+    # Page by page, as set_direct_map_*_noflush() is called; whoever unmaps flushes.
     cdef uint64_t i
     for i in range(n):
-        physmap_map(mm.physmap, RESTRICTED, pfn + i, 1, cause)
+        if present:
+            physmap_map(mm.physmap, mm.design.tree, pfn + i, 1, cause)
+        else:
+            physmap_unmap(mm.physmap, mm.design.tree, pfn + i, 1, cause, FLUSH_NONE)
 
 
-cdef bint any_present(mm_t *mm, uint64_t pfn, uint64_t n, bint present) noexcept nogil:
-    cdef uint64_t i
+cdef void clear_pages(mm_t *mm, zone_t *z, uint32_t frame, int order) noexcept nogil:
+    mm.stats.pages_zeroed += 1u << order
+    set_dirty(z, frame, 1u << order, False)
+
+
+cdef int64_t handed_out(mm_t *mm, zone_t *z, int64_t pfn, int order, const request_t *rq) noexcept nogil:
+    # The audit of every allocation: mapped as it should be, and no old secrets in what is mapped.
+    cdef uint32_t frame = <uint32_t>(<uint64_t>pfn - z.base_pfn), i, n = 1u << order
+    cdef bint odd = is_odd(mm, rq.info), present = odd == odd_present(mm)
     for i in range(n):
-        if physmap_present(mm.physmap, RESTRICTED, pfn + i) == present:
-            return True
-    return False
-
-
-cdef int64_t handed_out(mm_t *mm, int64_t pfn, int order, const request_t *rq) noexcept nogil:
-    # The audit of every allocation: sensitive pages absent, nonsensitive ones present.
-    if any_present(mm, <uint64_t>pfn, 1u << order, rq.sensitive):
-        mm.stats.exposures += 1
+        if physmap_present(mm.physmap, mm.design.tree, <uint64_t>pfn + i) != present:
+            mm.stats.exposures += 1
+            break
+    if not present:
+        set_dirty(z, frame, n, True)
+    elif rq.sensitive and mm.design.tree == RESTRICTED:
+        set_dirty(z, frame, n, True)
+    else:
+        mm.stats.stale_exposed += count_dirty(z, frame, n)
     return pfn
 
 
 cdef int64_t wrapped_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil:
     cdef int64_t pfn
+    cdef zone_t *z
+    cdef bint odd = is_odd(mm, rq.info)
+    mm.now += 1
     if mm.wrapper == WRAP_POOL:
-        pfn = pool_or_buddy(mm, cpu, order, rq)
-    else:
+        pfn = pool_or_buddy(mm, cpu, order, rq, odd)
+        if pfn < 0:
+            return -1
+        z = zone_of(mm, <uint64_t>pfn)
+        return handed_out(mm, z, pfn, order, rq)
+    if mm.wrapper == WRAP_QUEUE and mm.queue_due and mm.now >= mm.queue_due:
+        queue_run(mm, cpu)
+    pfn = mm_alloc(mm, cpu, order, rq)
+    if pfn < 0 and mm.wrapper == WRAP_QUEUE and mm.design.queue_batched and rq.block and mm.queue_due:
+        # sound: direct reclaim waits for the worker; as posted the pages are stuck
+        queue_run(mm, cpu)
+        mm.stats.flush_allocs += 1
         pfn = mm_alloc(mm, cpu, order, rq)
-        if pfn >= 0 and not rq.sensitive:
-            # the page may hold what a sensitive owner left
-            mm.stats.pages_zeroed += 1u << order
-            map_pages(mm, <uint64_t>pfn, 1u << order, CAUSE_PAGE_ALLOC)
-    return pfn if pfn < 0 else handed_out(mm, pfn, order, rq)
+    if pfn < 0:
+        return -1
+    z = zone_of(mm, <uint64_t>pfn)
+    if odd:
+        if mm.design.zeroing != ZERO_NONE:
+            clear_pages(mm, z, <uint32_t>(<uint64_t>pfn - z.base_pfn), order)
+        set_pages(mm, <uint64_t>pfn, 1u << order, odd_present(mm), CAUSE_PAGE_ALLOC)
+    return handed_out(mm, z, pfn, order, rq)
 
 
 cdef void wrapped_free(mm_t *mm, zone_t *z, int cpu, uint32_t frame, int order) noexcept nogil:
     cdef uint64_t pfn = z.base_pfn + frame
+    mm.now += 1
     if mm.wrapper == WRAP_POOL:
-        if physmap_present(mm.physmap, RESTRICTED, pfn):
+        if physmap_present(mm.physmap, mm.design.tree, pfn) == odd_present(mm):
             pool_free(z, frame, order)
             return
-    elif not z.links[frame].next & INFO_SENSITIVE:
+    elif is_odd(mm, z.links[frame].next):
+        if mm.wrapper == WRAP_QUEUE:
+            queue_add(mm, z, frame, order)
+            return
         # the caller frees and so waits for the flush itself
-        physmap_unmap(mm.physmap, RESTRICTED, pfn, 1u << order, CAUSE_PAGE_FREE, FLUSH_RANGE)
+        physmap_unmap(mm.physmap, mm.design.tree, pfn, 1u << order, CAUSE_PAGE_FREE, FLUSH_RANGE)
         mm.stats.flush_frees += 1
     zone_free(z, cpu, frame, order)
+
+
+# ---------------------------------------------------------------- RFCv2's free queue
+
+cdef void queue_add(mm_t *mm, zone_t *z, uint32_t frame, int order) noexcept nogil:
+    # links: next in the queue; one queue a zone stands for the per-CPU lists, which one worker empties
+    z.state[frame] = <uint8_t>(QUEUED | order)
+    z.links[frame].next = z.queue
+    z.links[frame].prev = NIL
+    z.queue = frame
+    if not mm.queue_due:
+        mm.queue_due = mm.now + mm.design.queue_delay
+
+
+cdef void queue_run(mm_t *mm, int cpu) noexcept nogil:
+    # The worker: as posted a flush for each chunk, else one for all, before the pages are free.
+    cdef int i, order
+    cdef zone_t *z
+    cdef uint32_t frame
+    cdef bint any_pages = False
+    mm.queue_due = 0
+    if mm.design.queue_batched:
+        for i in range(mm.nzones):
+            z = mm.zones[i]
+            frame = z.queue
+            while frame != NIL:
+                set_pages(mm, z.base_pfn + frame, 1u << (z.state[frame] & 0x0F), False, CAUSE_QUEUE_WORKER)
+                any_pages = True
+                frame = z.links[frame].next
+        if any_pages:
+            z = mm.zones[0]
+            physmap_flush(mm.physmap, z.base_pfn + z.first, z.nframes - z.first)
+    for i in range(mm.nzones):
+        z = mm.zones[i]
+        z.diff = &z.diffs[cpu]
+        while z.queue != NIL:
+            frame = z.queue
+            order = z.state[frame] & 0x0F
+            z.queue = z.links[frame].next
+            if not mm.design.queue_batched:
+                physmap_unmap(mm.physmap, mm.design.tree, z.base_pfn + frame, 1u << order, CAUSE_QUEUE_WORKER,
+                              FLUSH_RANGE)
+            free_to_buddy(z, frame, order)
 
 
 # ---------------------------------------------------------------- the pool
@@ -115,17 +199,24 @@ cdef void pool_del(zone_t *z, uint32_t frame, int order) noexcept nogil:
 
 
 cdef void pool_free(zone_t *z, uint32_t frame, int order) noexcept nogil:
-    # Buddies merge inside the pool, up to a pageblock.
-    cdef uint32_t buddy
-    z.state[frame] = TAIL
-    while order < z.pageblock_order:
-        buddy = frame ^ (1u << order)
-        if z.state[buddy] != <uint8_t>(POOL | order):
-            break
-        pool_del(z, buddy, order)
-        frame &= buddy
-        order += 1
-    pool_add(z, frame, order)
+    # Buddies merge inside the pool, up to a pageblock; a larger page comes back in pieces.
+    cdef uint32_t buddy, end = frame + (1u << order), at = frame
+    cdef int o = order
+    if o > z.pageblock_order:
+        o = z.pageblock_order
+    while at < end:
+        z.state[at] = TAIL
+        frame = at
+        order = o
+        while order < z.pageblock_order:
+            buddy = frame ^ (1u << order)
+            if z.state[buddy] != <uint8_t>(POOL | order):
+                break
+            pool_del(z, buddy, order)
+            frame &= buddy
+            order += 1
+        pool_add(z, frame, order)
+        at += 1u << o
 
 
 cdef int64_t pool_take(mm_t *mm, int order, const request_t *rq) noexcept nogil:
@@ -154,32 +245,32 @@ cdef bint pool_refill(mm_t *mm, int cpu, int order, const request_t *rq) noexcep
     cdef int o = mm.zones[0].pageblock_order
     cdef int64_t pfn
     cdef zone_t *z
-    cdef request_t chunk = rq[0]
-    chunk.info &= 0x03
-    chunk.info |= INFO_SENSITIVE
     while o >= order:
-        pfn = mm_alloc(mm, cpu, o, &chunk)
+        pfn = mm_alloc(mm, cpu, o, rq)
         if pfn >= 0:
+            z = zone_of(mm, <uint64_t>pfn)
             mm.stats.pool_refills += 1
             mm.stats.pool_refill_pages += 1u << o
-            mm.stats.pages_zeroed += 1u << o
-            map_pages(mm, <uint64_t>pfn, 1u << o, CAUSE_POOL_REFILL)
-            z = zone_of(mm, <uint64_t>pfn)
+            clear_pages(mm, z, <uint32_t>(<uint64_t>pfn - z.base_pfn), o)
+            set_pages(mm, <uint64_t>pfn, 1u << o, odd_present(mm), CAUSE_POOL_REFILL)
+            if not odd_present(mm):
+                physmap_flush(mm.physmap, <uint64_t>pfn, 1u << o)
+                mm.stats.flush_allocs += 1
             pool_free(z, <uint32_t>(<uint64_t>pfn - z.base_pfn), o)
             return True
         o -= 1
     return False
 
 
-cdef int64_t pool_or_buddy(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil:
+cdef int64_t pool_or_buddy(mm_t *mm, int cpu, int order, const request_t *rq, bint odd) noexcept nogil:
     cdef int64_t pfn
-    if rq.sensitive:
+    if not odd:
         pfn = mm_alloc(mm, cpu, order, rq)
         if pfn < 0 and rq.block:
             # direct reclaim calls the shrinker, a batch at a time
-            while pfn < 0 and pool_shrink(mm, cpu, mm.pool_shrink_batch):
+            while pfn < 0 and pool_shrink(mm, cpu, mm.design.shrink_batch):
                 pfn = mm_alloc(mm, cpu, order, rq)
-            if pfn >= 0:
+            if pfn >= 0 and odd_present(mm):
                 mm.stats.flush_allocs += 1
         return pfn
     pfn = pool_take(mm, order, rq)
@@ -191,9 +282,9 @@ cdef int64_t pool_or_buddy(mm_t *mm, int cpu, int order, const request_t *rq) no
 
 
 cdef int64_t pool_shrink(mm_t *mm, int cpu, int64_t pages) noexcept nogil:
-    # The shrinker: lowest order first; pages leave the restricted tree one by one, then one flush.
+    # The shrinker: lowest order first, page by page; what it unmaps is flushed before it is free.
     cdef int64_t gone = 0
-    cdef uint64_t i, pfn
+    cdef uint64_t pfn
     cdef int o, k
     cdef zone_t *z
     cdef uint32_t frame
@@ -206,10 +297,11 @@ cdef int64_t pool_shrink(mm_t *mm, int cpu, int64_t pages) noexcept nogil:
                 frame = z.pool[o].head
                 pool_del(z, frame, o)
                 pfn = z.base_pfn + frame
-                for i in range(<uint64_t>1 << o):
-                    physmap_unmap(mm.physmap, RESTRICTED, pfn + i, 1, CAUSE_SHRINKER, FLUSH_NONE)
-                # flushed before the page can be handed out again
-                physmap_flush(mm.physmap, pfn, 1u << o)
+                if not odd_present(mm):
+                    clear_pages(mm, z, frame, o)
+                set_pages(mm, pfn, 1u << o, not odd_present(mm), CAUSE_SHRINKER)
+                if odd_present(mm):
+                    physmap_flush(mm.physmap, pfn, 1u << o)
                 z.state[frame] = <uint8_t>(ALLOC | o)
                 z.links[frame].next = INFO_SENSITIVE
                 zone_free(z, cpu, frame, o)

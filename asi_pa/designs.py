@@ -6,7 +6,11 @@ tables and never asks which design it runs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import sys
+from dataclasses import dataclass, fields, replace
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any, Self
 
 from asi_pa.gfp import Migratetype
 
@@ -62,24 +66,68 @@ class Design:
     """Free blocks of order >= pageblock_order merge across mapped and unmapped labels."""
     protects: str = ""
     """What must be absent from which tree; empty: nothing."""
+    tree: str = "restricted"
+    """The tree it changes: "restricted" (ASI) or "unrestricted" (absent from the direct map itself)."""
     flips: str = "none"
     """"none", "march" (claim maps, one unmap step) or "september" (both ways after all else failed)."""
     label_maps: bool = False
     """Setting a block's type maps it as a side effect, and nothing unmaps (as posted in March)."""
     explicit_maps: bool = False
     """Every change of label across mappings maps or unmaps, both explicitly."""
-    zero_blocks: bool = False
-    """A flip S -> N clears the block."""
+    zeroing: str = "none"
+    """Where what a sensitive owner left is cleared on the way S -> N: "none", "locked" (whole block, under
+    the zone lock), "flip" (whole block, outside it), "dirty" (only pages that held sensitive data, outside
+    it) or "alloc" (every nonsensitive allocation; until then the block's old contents stay readable)."""
+    owner_zeroes: bool = False
+    """A sensitive owner clears its pages before it frees them (secretmem)."""
+    flip_before_steal: bool = False
+    """A request that may flip does so rather than take single pages from another migratetype."""
+    contig_flips: bool = False
+    """alloc_contig_range flips wholly free pageblocks of its range to the requester's side, or fails."""
+    unmap_low: int = 0
+    """Unmapping ahead of need: below this many free sensitive pages (0: never) ..."""
+    unmap_high: int = 0
+    """... whole free nonsensitive pageblocks are unmapped until there are this many."""
     flip_cma: bool = False
     """A flip may take blocks out of CMA (September as posted)."""
     keeps_noblock: bool = True
     """Whether a request may block is its gfp's word, whatever the slow path makes of its flags."""
     slow_keeps_fast: bool = False
     """The slow path keeps the fast path's LOW watermark and NOFRAGMENT (September, patch 16 as posted)."""
+    compaction: str = "order"
+    """What direct compaction is asked for: "order" (the request's), "unmapped" (a pageblock for unmapped
+    requests), "both" (a pageblock for every request that could flip)."""
     wrapper: str = ""
-    """What wraps the engine: "", "pool" or "per-page"."""
+    """What wraps the engine: "", "pool", "per-page" or "queue"."""
+    queue_delay: int = 64
+    """"queue": operations between the first page's arrival in the free queue and the worker's run."""
+    queue_batched: bool = False
+    """"queue": the worker flushes once a run, not once a chunk."""
     shrink_batch: int = 128
     """Pages that one call of the pool's shrinker gives back (SHRINK_BATCH of mm/shrinker.c, 7.2)."""
+
+    # ------------------------------------------------ slow-path decisions a subclass may override
+
+    def unmap_ahead(self, view: Any) -> int:
+        """How many whole free blocks to flip now, before anybody asks; called after refills of free lists.
+
+        ``view`` is an `asi_pa._machine.ZoneView`.  n > 0 unmaps n blocks, n < 0 maps -n.  The engine's own
+        rule (``unmap_low``, ``unmap_high``) costs no call; override this for another.
+        """
+        raise NotImplementedError
+
+    def choose_block(self, view: Any, order: int, freetype: str) -> int | None:
+        """The pfn of the free block of at least ``order`` that a request of ``freetype`` shall flip.
+
+        None leaves it to the engine; so does a pfn that heads no such block of the other side.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def based_on(cls, design: str | Design, **changes: Any) -> Self:
+        """An instance of this class with another design's tables, and ``changes`` to them."""
+        base = as_design(design)
+        return cls(**{f.name: getattr(base, f.name) for f in fields(base)} | changes)
 
     def freetype(self, name: str) -> int:
         """The index of a freetype by name; KeyError if there is none."""
@@ -88,31 +136,28 @@ class Design:
                 return i
         raise KeyError(name)
 
-    def index_of(self, mt: MT, like: int) -> int:
-        """The freetype of migratetype ``mt`` on the same side (sensitive, mapped) as freetype ``like``.
+    def index_of(self, mt: Migratetype, like: int) -> int | None:
+        """The freetype of migratetype ``mt`` on the same side as freetype ``like``; None where there is none.
 
-        A design that has only one of that migratetype has it for both sides.
+        As posted in March, one HIGHATOMIC, CMA and ISOLATE serve both sides.
         """
         same = [i for i, ft in enumerate(self.freetypes) if ft.mt == mt]
-        if not same:
-            raise KeyError(mt)
         for i in same:
-            if self.freetypes[i].sensitive == self.freetypes[like].sensitive:
+            if self.freetypes[i].mapped == self.freetypes[like].mapped:
                 return i
-        return same[0]
+        return same[0] if same and (self.label_maps or mt == MT.ISOLATE) else None
 
     def other_side(self, index: int) -> int:
-        """The freetype of the other sensitivity that a flip takes from; itself where there is none."""
+        """The freetype of the other mapping that a flip takes from; itself where there is none."""
         here = self.freetypes[index]
-        fallback = index
-        for i, ft in enumerate(self.freetypes):
-            if ft.mapped == here.mapped:
-                continue
-            if ft.mt == here.mt:
+        other = [i for i, ft in enumerate(self.freetypes) if ft.mapped != here.mapped]
+        for i in other:
+            if self.freetypes[i].mt == here.mt:
                 return i
-            if ft.mt == MT.UNMOVABLE and ft.mapped:
-                fallback = i
-        return fallback
+        for i in other:
+            if self.freetypes[i].mt == MT.UNMOVABLE and here.mt <= MT.RECLAIMABLE:
+                return i
+        return index
 
     def mergeable(self, a: int, b: int) -> bool:
         """May free pageblocks of unlike types merge (migratetype_is_mergeable, mm/internal.h 7.2)?"""
@@ -148,8 +193,10 @@ class Design:
         if here.mt <= MT.RECLAIMABLE:
             return index
         movable = self.index_of(MT.MOVABLE, index)
-        if not self.explicit_maps or self.freetypes[movable].mapped == here.mapped:
+        if movable is not None:
             return movable
+        if self.label_maps:
+            return self.freetype("Movable")
         for bank in self.pcp_banks:
             for name in bank.types:
                 if self.freetypes[self.freetype(name)].mapped == here.mapped:
@@ -249,6 +296,7 @@ MIGRATETYPE_SOUND = replace(
     freetypes=(
         *_MARCH_FREETYPES,
         Freetype(name="HighAtomicNons", mt=MT.HIGHATOMIC, sensitive=False, mapped=True),
+        Freetype(name="CMANons", mt=MT.CMA, sensitive=False, mapped=True),
         Freetype(name="IsolateNons", mt=MT.ISOLATE, sensitive=False, mapped=True),
     ),
     pcp_banks=(
@@ -260,7 +308,16 @@ MIGRATETYPE_SOUND = replace(
     merge_across=False,
     label_maps=False,
     explicit_maps=True,
-    zero_blocks=True,
+    zeroing="flip",
+    contig_flips=True,
+)
+
+MIGRATETYPE_EAGER = replace(
+    MIGRATETYPE_SOUND,
+    name="migratetype/eager",
+    title="migratetype/sound, and blocks unmapped ahead of need",
+    unmap_low=2048,
+    unmap_high=8192,
 )
 
 # September 2025: every migratetype exists in both kinds; nonsensitive first, as the series numbers them.
@@ -282,7 +339,7 @@ FREETYPE_AS_POSTED = Design(
     merge_across=False,
     protects="sensitive pages absent from the restricted physmap",
     flips="september",
-    zero_blocks=True,
+    zeroing="flip",
     flip_cma=True,
     keeps_noblock=False,
 )
@@ -294,6 +351,7 @@ PER_PAGE = replace(
     source=("mm/secretmem.c and arch/x86/mm/pat/set_memory.c, Linux 7.2",),
     protects="sensitive pages absent from the restricted physmap",
     wrapper="per-page",
+    zeroing="alloc",
 )
 
 POOL = replace(
@@ -312,18 +370,108 @@ FREETYPE_AS_POSTED_FLAGS = replace(
     slow_keeps_fast=True,
 )
 
+# September's two defects repaired: may-block is decided by gfp (Sx-g1), a flip leaves CMA alone (Sx-g2); and
+# alloc_contig_range gives its caller the mapping it asked for.
+FREETYPE_SOUND = replace(
+    FREETYPE_AS_POSTED,
+    name="freetype/sound",
+    title="freetypes of September 2025 made sound",
+    keeps_noblock=True,
+    flip_cma=False,
+    explicit_maps=True,
+    contig_flips=True,
+)
+
+# 2026: one more list, of unmovable memory absent from the direct map itself.  Read in excerpts only;
+# inferred: requests of any migratetype may flip an unmapped block back, and the flip's place is September's.
+UNMAPPED_V2 = Design(
+    name="unmapped/v2",
+    title="__GFP_UNMAPPED v2 (March 2026): absent from the direct map",
+    source=("msgid 20260320-page_alloc-unmapped-v2-0-28bf1bd54f41@google.com, read in excerpts",),
+    freetypes=(
+        *_side("", sensitive=False, mapped=True),
+        Freetype(name="UnmovableUnmapped", mt=MT.UNMOVABLE),
+        Freetype(name="IsolateUnmapped", mt=MT.ISOLATE),
+    ),
+    start=(("Unmovable", "UnmovableUnmapped"), ("Movable", "Movable"), ("Reclaimable", "Reclaimable")),
+    pcp_banks=(_bank(), PcpBank(types=("UnmovableUnmapped",), thp=(("UnmovableUnmapped",),))),
+    boot="Movable",
+    merge_across=False,
+    protects="sensitive unmovable pages absent from the direct map",
+    tree="unrestricted",
+    flips="september",
+    explicit_maps=True,
+    zeroing="flip",
+)
+
+UNMAPPED_V4 = replace(
+    UNMAPPED_V2,
+    name="unmapped/v4",
+    title="__GFP_UNMAPPED v4 (2026): owners clear their pages, unmapped requests compact for a pageblock",
+    source=("msgid 20260726-page_alloc-unmapped-v3-0-6f5729aa9832@google.com and v4, read second-hand",),
+    zeroing="none",
+    owner_zeroes=True,
+    compaction="unmapped",
+)
+
+UNMAPPED_SYMMETRIC = replace(
+    UNMAPPED_V4,
+    name="unmapped/symmetric",
+    title="__GFP_UNMAPPED v4, compaction for a pageblock for mapped requests too",
+    compaction="both",
+)
+
+POOL_UNMAPPED = replace(
+    POOL,
+    name="pool/unmapped",
+    title="separate pool of pages absent from the direct map, prototype of 2023",
+    protects="sensitive unmovable pages absent from the direct map",
+    tree="unrestricted",
+)
+
+QUEUE_AS_POSTED = replace(
+    PER_PAGE,
+    name="rfcv2-queue/as-posted",
+    title="free pages unmapped, per-CPU free queue and worker (RFCv2, January 2025)",
+    source=("msgid 20250110-asi-rfc-v2-v2-0-8419288bc805@google.com, patch 14",),
+    wrapper="queue",
+    zeroing="none",
+)
+
+QUEUE_SOUND = replace(
+    QUEUE_AS_POSTED,
+    name="rfcv2-queue/sound",
+    title="RFCv2's free queue, flushes batched, nonsensitive allocations zeroed",
+    queue_batched=True,
+    zeroing="alloc",
+)
+
 _ALL = (
     LINUX,
     PER_PAGE,
-    POOL,
+    QUEUE_AS_POSTED,
+    QUEUE_SOUND,
     MIGRATETYPE_AS_POSTED,
     MIGRATETYPE_SOUND,
+    MIGRATETYPE_EAGER,
     FREETYPE_AS_POSTED,
     FREETYPE_AS_POSTED_FLAGS,
+    FREETYPE_SOUND,
+    UNMAPPED_V2,
+    UNMAPPED_V4,
+    UNMAPPED_SYMMETRIC,
+    POOL_UNMAPPED,
+    POOL,
 )
 
 #: Every built-in design by its full name, and by the bare names that mean the sound variants.
-DESIGNS: dict[str, Design] = {d.name: d for d in _ALL} | {"migratetype": MIGRATETYPE_SOUND, "pool": POOL}
+DESIGNS: dict[str, Design] = {d.name: d for d in _ALL} | {
+    "rfcv2-queue": QUEUE_SOUND,
+    "migratetype": MIGRATETYPE_SOUND,
+    "freetype": FREETYPE_SOUND,
+    "unmapped": UNMAPPED_V4,
+    "pool": POOL,
+}
 
 
 def design_names() -> list[str]:
@@ -332,10 +480,71 @@ def design_names() -> list[str]:
 
 
 def as_design(design: str | Design) -> Design:
-    """The design of a name; a Design is passed through.  ValueError for an unknown name."""
+    """The design that a word means; a Design is passed through.
+
+    ``migratetype/sound`` is built in, ``migratetype/sound:zeroing=dirty,unmap_low=512`` changes its fields,
+    ``path.py:NAME`` is a Design, or a function that makes one, in a file of the user's.  Raises ValueError
+    for anything else.
+    """
     if isinstance(design, Design):
         return design
+    name, colon, rest = design.partition(":")
+    if colon and name.endswith(".py"):
+        return _from_file(name, rest)
+    if name not in DESIGNS:
+        raise ValueError(f"unknown design {name!r}: designs are {', '.join(DESIGNS)}, or FILE.py:NAME")
+    return _changed(DESIGNS[name], rest) if colon else DESIGNS[name]
+
+
+def _changed(design: Design, changes: str) -> Design:
+    """The design with ``field=value,...`` applied; only plain fields (words, numbers, yes/no) can be."""
+    values: dict[str, object] = {}
+    for item in changes.split(","):
+        key, equals, text = item.partition("=")
+        old = getattr(design, key, None)
+        if not equals or key not in {f.name for f in fields(design)} or not isinstance(old, (bool, int, str)):
+            plain = [f.name for f in fields(design) if isinstance(getattr(design, f.name), (bool, int, str))]
+            raise ValueError(
+                f"{item!r} changes nothing of {design.name}: FIELD=VALUE, fields {', '.join(plain)}"
+            )
+        if isinstance(old, bool):
+            if text not in ("yes", "no"):
+                raise ValueError(f"{item!r}: {key} is yes or no")
+            values[key] = text == "yes"
+        elif isinstance(old, int):
+            if not text.isdecimal():
+                raise ValueError(f"{item!r}: {key} is a number")
+            values[key] = int(text)
+        else:
+            choices = _CHOICES.get(key)
+            if choices and text not in choices:
+                raise ValueError(f"{item!r}: {key} is one of {', '.join(choices)}")
+            values[key] = text
+    return replace(design, **{"name": f"{design.name}:{changes}", **values})  # type: ignore[arg-type]
+
+
+_CHOICES = {
+    "tree": ("restricted", "unrestricted"),
+    "flips": ("none", "march", "september"),
+    "zeroing": ("none", "locked", "flip", "dirty", "alloc"),
+    "compaction": ("order", "unmapped", "both"),
+    "wrapper": ("", "pool", "per-page", "queue"),
+}
+
+
+def _from_file(path: str, name: str) -> Design:
+    """The Design (or a function's result) called ``name`` in a Python file."""
+    spec = spec_from_file_location("asi_pa_user_design", path)
+    if spec is None or spec.loader is None or not Path(path).is_file():
+        raise ValueError(f"{path}: no such file")
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module
     try:
-        return DESIGNS[design]
-    except KeyError:
-        raise ValueError(f"unknown design {design!r}: designs are {', '.join(DESIGNS)}") from None
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ValueError(f"{path}: {type(error).__name__}: {error}") from error
+    found = getattr(module, name, None)
+    made = found() if callable(found) else found
+    if not isinstance(made, Design):
+        raise ValueError(f"{path}: {name or 'nothing'} is not a Design, nor a function that makes one")
+    return made
