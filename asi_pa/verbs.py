@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["VERBS", "Verbs"]
 
-TRACE_HELP = "a trace file, a recorded .npz, the text of perf, trace-cmd or ftrace, or a bundled trace's name"
+TRACE_HELP = (
+    "a trace file, a recorded .npz, the text of perf, trace-cmd or ftrace, or the name of a bundled trace or "
+    "workload (asi-pa info lists them; NAME:MEMORY:SEED sizes a workload)"
+)
 
 #: What a parser offers to add verbs to.
 Verbs = argparse._SubParsersAction
@@ -241,6 +245,7 @@ Examples:
   asi-pa compare workload.trace --memory 2G,768M --designs linux,migratetype
   asi-pa compare net --classifier share=0.3 --seed 7 --quiet
   asi-pa compare redis --costs my-machine.toml
+  asi-pa compare stress:2G:1 --memory ample
 """,
     )
     parser.add_argument("traces", metavar="TRACE", nargs="*", help=TRACE_HELP)
@@ -283,6 +288,10 @@ def _info(args: argparse.Namespace) -> int:
     from asi_pa.trace import Classifier, load_trace
     from asi_pa.trace.info import describe, describe_text
 
+    if not args.traces:
+        for name, what in _known_traces():
+            print(f"{name:<16}  {what}")
+        return GOOD
     classifier = Classifier.parse(args.classifier)
     found = []
     for index, path in enumerate(args.traces):
@@ -294,6 +303,17 @@ def _info(args: argparse.Namespace) -> int:
     return GOOD
 
 
+def _known_traces() -> Iterator[tuple[str, str]]:
+    """Names that need no file, with a line about each."""
+    from asi_pa.trace import WORKLOADS, bundled_traces, load_trace
+
+    for name in bundled_traces():
+        yield name, f"bundled: {load_trace(name).description}"
+    for name, write in WORKLOADS.items():
+        first = re.split(r"\.(?:\s|$)", write.__doc__ or "", maxsplit=1)[0]
+        yield name, f"workload: {' '.join(first.split())}"
+
+
 def _add_info(verbs: Verbs[Any]) -> None:
     parser = _add(
         verbs,
@@ -303,15 +323,16 @@ def _add_info(verbs: Verbs[Any]) -> None:
         """
 What a trace holds: the machine and its zones, events and losses, who asked for what, which share of it
 the classifier calls nonsensitive, what was alive when, what the compiler had to repair, and whether the
-events lead to the recorded end state.
+events lead to the recorded end state. Without a trace: the names that need no file.
 
 Examples:
+  asi-pa info
   asi-pa info redis
   asi-pa info workload.trace --classifier "comm=nginx*:nonsensitive;rfc"
   asi-pa info recorded/*.npz --json about.json
 """,
     )
-    parser.add_argument("traces", metavar="TRACE", nargs="+", help=TRACE_HELP)
+    parser.add_argument("traces", metavar="TRACE", nargs="*", help=TRACE_HELP)
     _add_classifier(parser)
     parser.add_argument("--json", metavar="FILE", help="write a list of descriptions there instead of text")
 

@@ -12,7 +12,7 @@ import pytest
 from asi_pa import __version__, cli, verbs
 from asi_pa.designs import DESIGNS
 from asi_pa.report import read_json
-from asi_pa.trace import load_trace, write_trace
+from asi_pa.trace import WORKLOADS, bundled_traces, load_trace, write_trace
 
 
 def run(capsys, *words):
@@ -240,6 +240,13 @@ def test_info(capsys, tmp_path):
     (redis,) = json.loads(about.read_text())
     assert redis["name"] == "redis"
     assert redis["nonsensitive"]["pages"] == 1.0
+
+
+def test_info_lists_what_needs_no_file(capsys):
+    status, out, err = run(capsys, "info")
+    assert (status, err) == (0, "")
+    known = {line.split()[0]: line.split()[1] for line in out.splitlines()}
+    assert known == dict.fromkeys(bundled_traces(), "bundled:") | dict.fromkeys(WORKLOADS, "workload:")
 
 
 def test_info_refuses(capsys, tmp_path):
