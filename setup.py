@@ -65,6 +65,8 @@ class BuildExt(build_ext):
                 "cdivision": not DEBUG,
                 "initializedcheck": DEBUG,
                 "embedsignature": True,
+                # Without it stubs would have to list methods that only raise.
+                "auto_pickle": False,
             },
             shared_utility_qualified_name=SHARED,
         )
