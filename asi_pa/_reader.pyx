@@ -41,6 +41,10 @@ cdef enum:
     EXTFRAG = 5
 
 cdef uint32_t NO_PFN = 0xFFFFFFFF
+cdef uint8_t HEX[256]
+for _code in range(256):
+    HEX[_code] = int(chr(_code), 16) if chr(_code) in "0123456789abcdefABCDEF" else 255
+
 EXT_ROW = np.dtype(
     [("event", "<u8"), ("alloc_order", "u1"), ("fallback_order", "u1"), ("alloc_mt", "i1"),
      ("fallback_mt", "i1"), ("change_ownership", "u1"), ("pad", "u1", 3)]
@@ -72,6 +76,7 @@ cdef struct intern_t:
 
 cdef enum:
     TABLE = 1 << 17
+    HEAD = 64
 
 cdef struct fields_t:
     uint64_t pfn, order, mt, alloc_order, fallback_order, alloc_mt, fallback_mt, ownership
@@ -135,34 +140,61 @@ cdef list intern_texts(intern_t *table):
         texts.append((text.decode("utf-8", "backslashreplace"), int(table.texts[i].line)))
     return texts
 
-cdef inline const char *number(const char *at, const char *end, uint64_t *value) noexcept nogil:
-    """Decimal or 0x hex digits at ``at``; returns what follows them, NULL if there are none or too many."""
+# Every line ends in a newline that belongs to the data, so loops over digits and spaces need no other end.
+
+cdef inline const char *spaces(const char *at) noexcept nogil:
+    while at[0] == c" ":
+        at += 1
+    return at
+
+cdef inline const char *hexadecimal(const char *at, uint64_t *value) noexcept nogil:
+    """Hex digits at ``at``; returns what follows them, NULL if there are none or more than 16."""
+    cdef const char *start = at
     cdef uint64_t result = 0
-    cdef const char *start
-    cdef uint8_t digit
-    if at + 2 < end and at[0] == c"0" and (at[1] == c"x" or at[1] == c"X"):
-        at += 2
-        start = at
-        while at < end:
-            digit = <uint8_t>at[0]
-            if c"0" <= digit <= c"9":
-                digit -= c"0"
-            elif c"a" <= (digit | 32) <= c"f":
-                digit = (digit | 32) - c"a" + 10
-            else:
-                break
-            result = result << 4 | digit
-            at += 1
-        if at == start or at - start > 16:
-            return NULL
-    else:
-        start = at
-        while at < end and c"0" <= at[0] <= c"9":
-            result = result * 10 + <uint8_t>(at[0] - c"0")
-            at += 1
-        if at == start or at - start > 19:
-            return NULL
+    cdef uint8_t digit = HEX[<uint8_t>at[0]]
+    while digit < 16:
+        result = result << 4 | digit
+        at += 1
+        digit = HEX[<uint8_t>at[0]]
     value[0] = result
+    if at == start or at - start > 16:
+        return NULL
+    return at
+
+cdef inline const char *number(const char *at, uint64_t *value) noexcept nogil:
+    """Decimal or 0x hex digits at ``at``; returns what follows them, NULL if there are none or too many."""
+    cdef const char *start = at
+    cdef uint64_t result = 0
+    cdef uint8_t digit = <uint8_t>at[0] - <uint8_t>c"0"
+    if at[0] == c"0" and at[1] == c"x":
+        return hexadecimal(at + 2, value)
+    while digit < 10:
+        result = result * 10 + digit
+        at += 1
+        digit = <uint8_t>at[0] - <uint8_t>c"0"
+    value[0] = result
+    if at == start or at - start > 19:
+        return NULL
+    return at
+
+cdef inline const char *fraction(const char *at, uint64_t *nanoseconds) noexcept nogil:
+    """The digits after the point of a time in seconds; those beyond the ninth are passed over."""
+    cdef const char *start = at
+    cdef uint64_t result = 0
+    cdef uint8_t digit = <uint8_t>at[0] - <uint8_t>c"0"
+    while digit < 10:
+        if at - start < 9:
+            result = result * 10 + digit
+        at += 1
+        digit = <uint8_t>at[0] - <uint8_t>c"0"
+    if at - start == 6:
+        result *= 1000
+    elif at - start < 9:
+        for _i in range(9 - (at - start)):
+            result *= 10
+    nanoseconds[0] = result
+    if at == start:
+        return NULL
     return at
 
 cdef inline const char *event_name(const char *at, const char *end, uint8_t *kind) noexcept nogil:
@@ -192,6 +224,25 @@ cdef inline const char *event_name(const char *at, const char *end, uint8_t *kin
         return at + 14
     return NULL
 
+cdef inline const char *usual_start(const char *at, const char *end, fields_t *f) noexcept nogil:
+    """`` page=0x... pfn=0x...``, as perf and trace-cmd write it: most lines by far; returns what follows it.
+
+    Returns ``at`` for anything else, page=0x0 included.
+    """
+    cdef const char *here = at
+    if end - here < 20 or memcmp(here, b" page=0x", 8) != 0 or here[8] == c"0":
+        return at
+    here += 8
+    while <uint8_t>here[0] > c" ":
+        here += 1
+    if end - here < 7 or memcmp(here, b" pfn=0x", 7) != 0:
+        return at
+    here = hexadecimal(here + 7, &f.pfn)
+    if here == NULL:
+        return at
+    f.has_pfn = True
+    return here
+
 
 @cython.final
 @cython.auto_pickle(False)
@@ -203,6 +254,9 @@ cdef class Reader:
     cdef bint started
     cdef readonly uint64_t line
     """Lines seen so far, this one included."""
+    cdef char head[HEAD]
+    cdef int64_t head_length
+    cdef uint16_t head_comm
     cdef int64_t capacity
     cdef uint64_t *c_time
     cdef uint8_t *c_cpu
@@ -217,6 +271,7 @@ cdef class Reader:
     cdef int64_t ext_count, ext_capacity
 
     def __cinit__(self):
+        self.head_length = -1
         self.comm_names.texts = <text_t *>calloc(0x10000, sizeof(text_t))
         self.comm_names.table = <uint32_t *>calloc(TABLE, sizeof(uint32_t))
         self.gfp_texts.texts = <text_t *>calloc(0x10000, sizeof(text_t))
@@ -239,20 +294,22 @@ cdef class Reader:
         free(self.gfp_texts.table)
         free(self.ext)
 
-    def feed(self, const uint8_t[::1] data, Py_ssize_t start):
-        """Scan whole lines of ``data`` from ``start`` on.
+    def feed(self, const uint8_t[::1] data, Py_ssize_t start, Py_ssize_t end):
+        """Scan whole lines of ``data[start:end]``.
 
         Stops after the last complete line or at one it does not know.  Returns (columns as a dict of arrays
         that the next call overwrites, `EXT_ROW`[k], where it stopped, reason): reason 0 at the end, 1 for a
         line that is no kmem:mm_page event, otherwise a key of `REASONS`.  The line itself is ``data[stop:]``
         up to its end, its number ``line + 1``; `skip` goes past it.
         """
-        cdef int64_t size = data.shape[0] - start
+        if not 0 <= start <= end <= data.shape[0]:
+            raise ValueError(f"no bytes {start}:{end} in {data.shape[0]}")
+        cdef int64_t size = end - start
         cdef int64_t rows = 0
         cdef int code = LINE_EVENT
         cdef const char *begin
         cdef const char *at
-        cdef const char *end
+        cdef const char *limit
         cdef const char *stop
         # The shortest line that can be an event has more than 32 characters.
         self._columns(size // 32 + 1)
@@ -260,10 +317,10 @@ cdef class Reader:
         if size > 0:
             begin = <const char *>&data[0]
             at = begin + start
-            end = begin + data.shape[0]
+            limit = begin + end
             with nogil:
-                while at < end:
-                    stop = <const char *>memchr(at, c"\n", end - at)
+                while at < limit:
+                    stop = <const char *>memchr(at, c"\n", limit - at)
                     if stop == NULL:
                         break
                     code = self._line(at, stop, rows)
@@ -320,8 +377,7 @@ cdef class Reader:
         cdef const char *at = begin
         cdef const char *bracket
         cdef const char *after
-        cdef uint64_t cpu = 0, seconds = 0, fraction = 0
-        cdef int digits
+        cdef uint64_t cpu = 0, seconds = 0, nanoseconds = 0
         cdef uint8_t kind = ALLOC
         while True:
             # A command's name may hold brackets too: the first ones that are followed by a time and an event.
@@ -329,47 +385,32 @@ cdef class Reader:
             if bracket == NULL:
                 return LINE_OTHER
             at = bracket + 1
-            after = number(at, end, &cpu)
-            if after == NULL or after == end or after[0] != c"]":
+            after = number(at, &cpu)
+            if after == NULL or after[0] != c"]":
                 continue
-            after += 1
-            while after < end and after[0] == c" ":
-                after += 1
-            if after < end and not c"0" <= after[0] <= c"9":
+            after = spaces(after + 1)
+            if not c"0" <= after[0] <= c"9":
                 # ftrace: irqs-off, need-resched, ...
-                while after < end and after[0] != c" ":
+                while <uint8_t>after[0] > c" ":
                     after += 1
-                while after < end and after[0] == c" ":
-                    after += 1
-            after = number(after, end, &seconds)
-            if after == NULL or after == end or after[0] != c".":
+                after = spaces(after)
+            after = number(after, &seconds)
+            if after == NULL or after[0] != c".":
                 continue
-            after += 1
-            fraction = 0
-            digits = 0
-            while after < end and c"0" <= after[0] <= c"9":
-                if digits < 9:
-                    fraction = fraction * 10 + <uint8_t>(after[0] - c"0")
-                    digits += 1
-                after += 1
-            if digits == 0 or after == end or after[0] != c":":
+            after = fraction(after + 1, &nanoseconds)
+            if after == NULL or after[0] != c":":
                 continue
-            after += 1
-            while after < end and after[0] == c" ":
-                after += 1
+            after = spaces(after + 1)
             if end - after > 5 and memcmp(after, b"kmem:", 5) == 0:
                 after += 5
             after = event_name(after, end, &kind)
             if after != NULL:
                 break
-        while digits < 9:
-            fraction *= 10
-            digits += 1
         if cpu > 255:
             return BAD_CPU
         self.c_cpu[row] = <uint8_t>cpu
         self.c_kind[row] = kind
-        seconds = seconds * 1000000000 + fraction
+        seconds = seconds * 1000000000 + nanoseconds
         if not self.started:
             self.started = True
             self.first_ns = seconds
@@ -382,6 +423,13 @@ cdef class Reader:
     cdef int _command(self, const char *begin, const char *end, int64_t row) noexcept nogil:
         """``COMM-PID``, ``COMM PID``, ``COMM PID/TID``, each perhaps with ``( TGID)``, from the right."""
         cdef const char *digits
+        cdef int64_t length = end - begin
+        cdef const char *head = begin
+        cdef int code
+        # The same command goes on for many lines.
+        if length == self.head_length and memcmp(begin, self.head, length) == 0:
+            self.c_comm[row] = self.head_comm
+            return LINE_EVENT
         while end > begin and (end - 1)[0] == c" ":
             end -= 1
         if end > begin and (end - 1)[0] == c")":
@@ -405,7 +453,12 @@ cdef class Reader:
             end -= 1
         while begin < end and begin[0] == c" ":
             begin += 1
-        return intern_find(&self.comm_names, begin, <uint32_t>(end - begin), self.line + 1, &self.c_comm[row])
+        code = intern_find(&self.comm_names, begin, <uint32_t>(end - begin), self.line + 1, &self.c_comm[row])
+        if code == LINE_EVENT and length <= HEAD:
+            memcpy(self.head, head, length)
+            self.head_length = length
+            self.head_comm = self.c_comm[row]
+        return code
 
     cdef int _payload(self, const char *at, const char *end, uint8_t kind, int64_t row) noexcept nogil:
         cdef fields_t f
@@ -415,8 +468,9 @@ cdef class Reader:
         f.alloc_order = f.fallback_order = f.alloc_mt = f.fallback_mt = 0
         f.gfp = NULL
         f.gfp_length = 0
+        at = usual_start(at, end, &f)
         while True:
-            while at < end and (at[0] == c" " or at[0] == c"\r"):
+            while at[0] == c" " or at[0] == c"\r":
                 at += 1
             if at >= end:
                 break
@@ -481,16 +535,25 @@ cdef class Reader:
         if left > 4 and memcmp(at, b"pfn=", 4) == 0:
             f.has_pfn = True
             if at[4] == c"-":
-                stop = number(at + 5, end, &f.pfn)
+                stop = number(at + 5, &f.pfn)
                 f.pfn = -f.pfn
                 return stop
-            return number(at + 4, end, &f.pfn)
+            return number(at + 4, &f.pfn)
         if left > 6 and memcmp(at, b"order=", 6) == 0:
             f.has_order = True
-            return number(at + 6, end, &f.order)
+            return number(at + 6, &f.order)
+        if left > 12 and memcmp(at, b"migratetype=", 12) == 0:
+            f.has_mt = at[12] != c"-"
+            return number(at + 12 + (not f.has_mt), &f.mt)
         stop = <const char *>memchr(at, c" ", left)
         if stop == NULL:
             stop = end
+        if left > 10 and memcmp(at, b"gfp_flags=", 10) == 0:
+            f.gfp = at + 10
+            f.gfp_length = <uint32_t>(stop - at - 10)
+            if f.gfp_length and f.gfp[f.gfp_length - 1] == c"\r":
+                f.gfp_length -= 1
+            return stop
         if left > 5 and memcmp(at, b"page=", 5) == 0:
             # (nil), (null) or a pointer of zeros only.
             at += 5
@@ -504,31 +567,19 @@ cdef class Reader:
                         break
                     at += 1
             return stop
-        if left > 10 and memcmp(at, b"gfp_flags=", 10) == 0:
-            f.gfp = at + 10
-            f.gfp_length = <uint32_t>(stop - at - 10)
-            if f.gfp_length and f.gfp[f.gfp_length - 1] == c"\r":
-                f.gfp_length -= 1
-            return stop
-        if left > 12 and memcmp(at, b"migratetype=", 12) == 0:
-            f.has_mt = True
-            if at[12] == c"-":
-                f.has_mt = False
-                return stop
-            return number(at + 12, end, &f.mt)
         if at[0] == c"(":  # ftrace -o fields: the value again, in decimal
             return stop
         if left > 12 and memcmp(at, b"alloc_order=", 12) == 0:
-            return number(at + 12, end, &f.alloc_order)
+            return number(at + 12, &f.alloc_order)
         if left > 15 and memcmp(at, b"fallback_order=", 15) == 0:
             f.has_fallback = True
-            return number(at + 15, end, &f.fallback_order)
+            return number(at + 15, &f.fallback_order)
         if left > 18 and memcmp(at, b"alloc_migratetype=", 18) == 0:
-            return number(at + 18, end, &f.alloc_mt)
+            return number(at + 18, &f.alloc_mt)
         if left > 21 and memcmp(at, b"fallback_migratetype=", 21) == 0:
-            return number(at + 21, end, &f.fallback_mt)
+            return number(at + 21, &f.fallback_mt)
         if left > 17 and memcmp(at, b"change_ownership=", 17) == 0:
-            return number(at + 17, end, &f.ownership)
+            return number(at + 17, &f.ownership)
         # Another field: percpu_refill=, pageblock_order=, fragmenting=, nid= ...
         if memchr(at, c"=", stop - at) == NULL:
             return NULL

@@ -156,6 +156,8 @@ def test_bad_lines_are_named(tmp_path: Path, line: str, named: str) -> None:
         read(tmp_path, PERF + line + "\n" + PERF)
     with pytest.raises(ValueError, match=rf"t\.txt: line 7: .*{named}"):
         read(tmp_path, PERF + line)
+    with pytest.raises(ValueError, match=rf"t\.txt: line 1: .*{named}"):
+        read(tmp_path, line)
 
 
 def test_without_events(tmp_path: Path) -> None:

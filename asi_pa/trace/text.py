@@ -31,7 +31,7 @@ from .format import EVENT_COLUMNS, EXT, Trace
 
 __all__ = ["read_stream", "read_text"]
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 21
 _LONGEST_LINE = 1 << 16
 #: CONFIG_CMA off, CONFIG_MEMORY_ISOLATION on: text has numbers only, and those up to 2 are the same
 #: everywhere.
@@ -164,30 +164,39 @@ def _read(
     ext: list[npt.NDArray[np.void]],
     notes: dict[str, int],
 ) -> None:
-    rest = b""
+    # One buffer for all: what is left of the last line moves to its front.
+    buffer = bytearray(_CHUNK + _LONGEST_LINE)
+    view = memoryview(buffer)
+    left = 0
     while True:
-        block = file.read(_CHUNK)
-        data = rest + (block or (b"\n" if rest else b""))
+        got = file.readinto(view[left : left + _CHUNK])  # type: ignore[attr-defined]
+        end = left + got
+        if not got and left:
+            buffer[left : left + 1] = b"\n"
+            end += 1
         at = 0
         while True:
-            columns, rows, at, reason = reader.feed(data, at)
+            columns, rows, at, reason = reader.feed(buffer, at, end)
             spool.append(columns)
             if len(rows):
                 ext.append(rows)
             if reason == 0:
                 break
-            end = data.find(b"\n", at)
-            line = data[at:end]
+            stop = buffer.index(b"\n", at)
+            line = bytes(view[at:stop])
             if reason != 1:
                 raise _bad(name, reader.line + 1, REASONS[reason], line)
             _other_line(name, reader.line + 1, line, notes)
             reader.skip()
-            at = end + 1
-        if not block:
+            at = stop + 1
+        if not got:
             return
-        rest = data[at:]
-        if len(rest) > _LONGEST_LINE:
-            raise _bad(name, reader.line + 1, f"longer than {_LONGEST_LINE} bytes", rest)
+        left = end - at
+        if left >= _LONGEST_LINE:
+            raise _bad(
+                name, reader.line + 1, f"longer than {_LONGEST_LINE} bytes", bytes(view[at : at + 120])
+            )
+        buffer[:left] = bytes(view[at:end])
 
 
 def _bad(name: str, number: int, reason: str, line: bytes) -> ValueError:
