@@ -1,0 +1,1 @@
+"""Benchmarks: streams, yardsticks, and one file per question."""

@@ -1,0 +1,34 @@
+"""What does a whole recorded trace cost with each design, against the limit?"""
+
+from __future__ import annotations
+
+import pytest
+
+from .harness import BIG, compiled_trace, measure, trace_engine, trace_limit
+
+DESIGNS = ("limit", "linux", "migratetype", "freetype/as-posted", "pool", "per-page")
+COUNT = None if BIG else 1 << 14
+
+
+@pytest.mark.parametrize("trace", ["redis", "net"])
+@pytest.mark.parametrize("design", DESIGNS)
+def test_replay(benchmark, trace, design):
+    compiled = compiled_trace(trace)
+    count = len(compiled.ops) if COUNT is None else COUNT
+
+    def make():
+        return trace_limit(compiled) if design == "limit" else trace_engine(compiled, design)
+
+    state = measure(
+        benchmark,
+        f"trace {trace}",
+        make,
+        lambda state: state.run(compiled.ops, 0, count) or state,
+        count,
+        kernel=compiled.kernel,
+    )
+    if design == "limit":
+        assert state.free_pages() > 0
+    else:
+        assert state.allocations == int((compiled.ops["op"][:count] == 1).sum())
+        assert state.machine.verify() is None
