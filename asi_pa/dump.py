@@ -22,6 +22,7 @@ __all__ = [
     "CpuState",
     "DumpShape",
     "ZoneState",
+    "check_state",
     "pcp_field_words",
     "pcp_list_name",
     "take_apart",
@@ -97,6 +98,7 @@ class ZoneState:
     """A dump taken apart.  ``lists[order][freetype]`` and ``CpuState.lists`` hold frames, head to tail."""
 
     counters: dict[str, int]
+    nr_free: list[int]
     lists: list[list[Words]]
     blocks: Words
     cpus: list[CpuState]
@@ -167,12 +169,10 @@ def _sections(words: list[int], shape: DumpShape) -> Iterator[Section]:
 def take_apart(words: Words, shape: DumpShape) -> ZoneState:
     """The state that a dump's words describe.
 
-    Raises ValueError, as the end of a sentence that begins with the dump's name, for words that contradict
-    the shape or each other: lists of frames outside the zone, misaligned, or on two lists at once; counts
-    that are not the sum of their lists.
+    Raises ValueError, as the end of a sentence that begins with the dump's name, for words that do not fit
+    the shape; whether the state makes sense is another question (``check_state``).
     """
     plain = words.tolist()
-    types = len(shape.design.freetypes)
     counters: dict[str, int] = {}
     lists: list[list[Words]] = []
     blocks = words[:0]
@@ -201,17 +201,27 @@ def take_apart(words: Words, shape: DumpShape) -> ZoneState:
             pcp_lists.append([])
         elif what == "mapped flags":
             mapped = words[start:stop]
-    for order, total in enumerate(nr_free):
-        if total != sum(map(len, lists[order])):
-            raise ValueError(f"says nr_free {total} at order {order}, its lists hold another number")
-    if blocks.min() < 0 or blocks.max() >= types:
-        raise ValueError(f"has a pageblock whose type is not one of the {types}")
-    if mapped is not None and (mapped.min() < 0 or mapped.max() > 1):
-        raise ValueError("has a mapped flag that is neither 0 nor 1")
     cpus = [CpuState(*parts) for parts in zip(diffs, fields, pcp_lists, strict=True)]
-    _check_frames(lists, cpus, shape)
-    _check_counts(counters, lists, blocks, cpus, shape)
-    return ZoneState(counters, lists, blocks, cpus, mapped)
+    return ZoneState(counters, nr_free, lists, blocks, cpus, mapped)
+
+
+def check_state(state: ZoneState, shape: DumpShape) -> None:
+    """Raises ValueError, as the end of a sentence that begins with the dump's name, for what cannot be.
+
+    That is lists of frames outside the zone, misaligned, or on two lists at once, and counts that are not the
+    sum of what they count.
+    """
+    types = len(shape.design.freetypes)
+    for order, total in enumerate(state.nr_free):
+        listed = sum(map(len, state.lists[order]))
+        if total != listed:
+            raise ValueError(f"says nr_free {total} at order {order}, its lists hold {listed}")
+    if state.blocks.min() < 0 or state.blocks.max() >= types:
+        raise ValueError(f"has a pageblock whose type is not one of the {types}")
+    if state.mapped is not None and (state.mapped.min() < 0 or state.mapped.max() > 1):
+        raise ValueError("has a mapped flag that is neither 0 nor 1")
+    _check_frames(state.lists, state.cpus, shape)
+    _check_counts(state, shape)
 
 
 def _check_frames(lists: list[list[Words]], cpus: list[CpuState], shape: DumpShape) -> None:
@@ -240,13 +250,12 @@ def _check_frames(lists: list[list[Words]], cpus: list[CpuState], shape: DumpSha
         raise ValueError(f"lists frame {frame[1:][twice][0]} twice")
 
 
-def _check_counts(
-    counters: dict[str, int], lists: list[list[Words]], blocks: Words, cpus: list[CpuState], shape: DumpShape
-) -> None:
+def _check_counts(state: ZoneState, shape: DumpShape) -> None:
     """Counters are the sums that they should be."""
+    counters, cpus = state.counters, state.cpus
     mts = [freetype.mt for freetype in shape.design.freetypes]
     pages = dict.fromkeys(Migratetype, 0)
-    for order, row in enumerate(lists):
+    for order, row in enumerate(state.lists):
         for mt, frames in zip(mts, row, strict=True):
             pages[mt] += len(frames) << order
     free = sum(pages.values()) - pages[Migratetype.ISOLATE]
@@ -255,7 +264,7 @@ def _check_counts(
         ("NR_FREE_PAGES", max(0, free - sum(cpu.diff[0] for cpu in cpus))),
         ("NR_FREE_CMA_PAGES", max(0, pages[Migratetype.CMA] - sum(cpu.diff[1] for cpu in cpus))),
         ("nr_free_highatomic", pages[Migratetype.HIGHATOMIC]),
-        ("nr_isolate_pageblock", int(np.isin(blocks, isolated).sum())),
+        ("nr_isolate_pageblock", int(np.isin(state.blocks, isolated).sum())),
     ):
         if counters[name] != is_:
             raise ValueError(f"says {name} {counters[name]}, what it lists makes {is_}")
@@ -271,9 +280,9 @@ def _check_counts(
     ):
         if counters[name] < 0:
             raise ValueError(f"has {name} {counters[name]}")
-    for cpu, state in enumerate(cpus):
-        pcp = state.fields
-        on_lists = sum(len(f) << order for order, f in zip(shape.pcp_orders, state.lists, strict=True))
+    for cpu, its in enumerate(cpus):
+        pcp = its.fields
+        on_lists = sum(len(f) << order for order, f in zip(shape.pcp_orders, its.lists, strict=True))
         if pcp["count"] != on_lists:
             raise ValueError(f"says {pcp['count']} pages on the pcp lists of CPU {cpu}, they hold {on_lists}")
         if not (

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asi_pa.designs import DESIGNS, Design
-from asi_pa.dump import PCP_FIELDS, DumpShape, ZoneState, take_apart
+from asi_pa.dump import PCP_FIELDS, DumpShape, ZoneState, check_state, take_apart
 from asi_pa.gfp import Migratetype
 from asi_pa.kernel import Kernel, kernel_profile
 from asi_pa.machine import MachineSpec, PcpSpec, ZoneSpec
@@ -331,6 +331,7 @@ def _check_dumps(
         _need(0 <= zone < len(shapes), f"{where} is of zone {zone}, the header has {len(shapes)}")
         try:
             state = take_apart(dump[3:], shapes[zone])
+            check_state(state, shapes[zone])
             _check_limits(state, start[zone] if zone < len(start) else None, meta, zone)
         except ValueError as error:
             raise ValueError(f"{where} {error}") from None
