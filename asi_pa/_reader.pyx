@@ -51,7 +51,7 @@ EXT_ROW = np.dtype(
 )
 
 _COLUMNS = (("time_ns", "u8"), ("cpu", "u1"), ("kind", "u1"), ("pfn", "u4"), ("order", "u1"),
-           ("migratetype", "i1"), ("gfp", "u2"), ("comm", "u2"))
+            ("migratetype", "i1"), ("gfp", "u2"), ("comm", "u2"))
 
 cdef struct ext_t:
     uint64_t event
