@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -183,6 +183,8 @@ TestLockstep.settings = settings(
     max_examples=100,
     stateful_step_count=40,
     deadline=None,
+    # With a failure in hand add Phase.shrink: minutes of work, and a few steps left to look at.
+    phases=[Phase.generate],
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )

@@ -450,23 +450,16 @@ def test_first_difference_speaks_words() -> None:
 # Recorded runs, in part
 
 
-def recorded_folder() -> Path | None:
-    """Where recorded runs are: those in the project, or the whole collection."""
+def recorded(group: str, name: str) -> Path:
+    """A recorded run: one of the project's own, or of the whole collection where that is at hand."""
     here = Path(__file__).parent
-    candidates = [here / "data" / "oracle"]
     shared = os.environ.get("ASI_PA_SHARED")
-    candidates.append((Path(shared) if shared else here.parents[1] / "shared") / "oracle")
-    return next((folder for folder in candidates if folder.is_dir()), None)
-
-
-def recorded(kernel: str, name: str) -> Path:
-    folder = recorded_folder()
-    if folder is None:
-        pytest.skip("no recorded runs here")
-    for path in (folder / f"linux-{kernel}" / f"{name}.npz", folder / f"{name}.npz"):
+    folders = (here / "data", Path(shared) if shared else here.parents[1] / "shared")
+    for folder in folders:
+        path = folder / "oracle" / group / f"{name}.npz"
         if path.is_file():
             return path
-    pytest.skip(f"{name} of {kernel} is not among the recorded runs here")
+    pytest.skip(f"no recorded run {name} of {group} here")
 
 
 @pytest.mark.parametrize(
@@ -490,7 +483,35 @@ def recorded(kernel: str, name: str) -> Path:
     ],
 )
 def test_the_twin_repeats_a_recorded_kernel(kernel: str, name: str, operations: int) -> None:
-    outcome = replay(Recording(recorded(kernel, name)), operations=operations, verify=True)
+    outcome = replay(Recording(recorded(f"linux-{kernel}", name)), operations=operations, verify=True)
     assert outcome.difference is None
     assert outcome.exact_operations == operations
     assert outcome.exact_dumps >= 2
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("rfc-2025-03", "R4n-1"),
+        ("rfc-2025-03", "R5p-1"),
+        ("rfc-2025-03", "R6h-1"),
+        ("rfc-2025-03", "R4r-1"),
+        ("freetype-2025-09", "S4-1"),
+        ("freetype-2025-09", "S4w-1"),
+        ("freetype-2025-09", "S6m-1"),
+        ("freetype-2025-09", "S9-1"),
+    ],
+)
+def test_the_twin_repeats_a_recorded_design(folder: str, name: str) -> None:
+    outcome = replay(Recording(recorded(folder, name)), operations=3000, verify=True)
+    assert outcome.difference is None
+    assert outcome.exact_dumps >= 2
+
+
+def test_the_auditor_finds_the_cma_pages_that_a_flip_misplaces() -> None:
+    """September 2025 as posted: a flipped CMA block's tail goes to the requester's lists."""
+    recording = Recording(recorded("freetype-2025-09", "Sx-g2"))
+    assert replay(recording).exact
+    broken = replay(recording, verify=True).difference
+    assert broken is not None
+    assert "on list MovableNons lies in a pageblock of type CMANons" in broken

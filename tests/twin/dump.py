@@ -79,6 +79,9 @@ def dump_zone(zone: Zone, position: int) -> npt.NDArray[np.int32]:
     for cpu in range(1, len(zone.pcp)):
         words += [zone.nr_free_pages.diff[cpu], zone.nr_free_cma.diff[cpu]]
         words.extend(_pcp_words(zone.pcp[cpu], relative))
+    if zone.tables.design.protects:
+        words.append(len(zone.block_mapped))
+        words.extend(zone.block_mapped)
     return np.array(words, dtype=np.int32)
 
 
@@ -93,8 +96,11 @@ def _pcp_words(pcp: PerCpuPages, relative: int) -> Iterator[int]:
         yield from (pfn + relative for pfn in pages)
 
 
-def labelled(words: Sequence[int]) -> Iterator[tuple[str, int]]:
-    """Every word of a dump with what it says; ValueError where the dump contradicts itself."""
+def labelled(words: Sequence[int], *, mapped: bool = False) -> Iterator[tuple[str, int]]:
+    """Every word of a dump with what it says; ValueError where the dump contradicts itself.
+
+    ``mapped``: the dump ends with the pageblocks' mapped flags.
+    """
     source = enumerate(words)
 
     def take() -> int:
@@ -134,6 +140,9 @@ def labelled(words: Sequence[int]) -> Iterator[tuple[str, int]]:
             yield from pages(f"free list of order {order}, type {freetype}")
     yield from pages("pageblock types")
     yield from pcp("pcp")
+    if mapped:
+        yield from pages("mapped flags")
+        return
     further = next(source, None)
     if further is not None:
         yield "further cpus", int(further[1])
@@ -143,9 +152,9 @@ def labelled(words: Sequence[int]) -> Iterator[tuple[str, int]]:
             yield from pcp(f"cpu {cpu} pcp")
 
 
-def first_difference(expected: Sequence[int], got: Sequence[int]) -> str | None:
+def first_difference(expected: Sequence[int], got: Sequence[int], *, mapped: bool = False) -> str | None:
     """The first word in which two dumps differ, or None."""
-    for (what, want), have in zip(labelled(expected), got, strict=False):
+    for (what, want), have in zip(labelled(expected, mapped=mapped), got, strict=False):
         if want != int(have):
             return f"{what}: expected {want}, got {int(have)}"
     if len(expected) != len(got):

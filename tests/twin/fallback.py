@@ -7,7 +7,15 @@ from enum import IntEnum
 from asi_pa.gfp import Migratetype
 
 from . import buddy
-from .tables import ALLOC_CMA, ALLOC_HIGHATOMIC, ALLOC_NOFRAGMENT, ALLOC_NON_BLOCK, ALLOC_OOM, WMARK_HIGH
+from .tables import (
+    ALLOC_CMA,
+    ALLOC_FLIP,
+    ALLOC_HIGHATOMIC,
+    ALLOC_NOFRAGMENT,
+    ALLOC_NON_BLOCK,
+    ALLOC_OOM,
+    WMARK_HIGH,
+)
 from .zone import Zone
 
 __all__ = ["Mode", "RmqueueMode", "reserve_highatomic", "rmqueue", "rmqueue_buddy", "unreserve_highatomic"]
@@ -70,7 +78,7 @@ def find_fallback(zone: Zone, order: int, freetype: int) -> int | None:
 def claim(zone: Zone, order: int, freetype: int, alloc_flags: int) -> int | None:
     """Turn a fallback's pageblock into one of ours, the largest block first (__rmqueue_claim, 7.2)."""
     min_order = order
-    if alloc_flags & ALLOC_NOFRAGMENT:
+    if alloc_flags & ALLOC_NOFRAGMENT or zone.tables.whole_blocks_only[freetype]:
         min_order = max(order, zone.pageblock_order)
     for current in range(zone.max_page_order, min_order - 1, -1):
         if not _worth_claiming(zone, current, freetype):
@@ -128,6 +136,8 @@ def _claim_partial(zone: Zone, pfn: int, freetype: int, fallback: int) -> bool:
 
 def steal(zone: Zone, order: int, freetype: int) -> int | None:
     """The smallest block of a fallback; the rest stays the fallback's (__rmqueue_steal, 7.2)."""
+    if zone.tables.whole_blocks_only[freetype]:
+        return None
     for current in range(order, zone.max_page_order + 1):
         fallback = find_fallback(zone, current, freetype)
         if fallback is not None:
@@ -159,6 +169,35 @@ def rmqueue_buddy(zone: Zone, order: int, freetype: int, alloc_flags: int) -> in
         pfn = rmqueue(zone, order, freetype, alloc_flags, Mode())
         if pfn is None and alloc_flags & (ALLOC_OOM | ALLOC_NON_BLOCK):
             pfn = buddy.smallest(zone, order, highatomic)
+    if pfn is None and alloc_flags & ALLOC_FLIP:
+        pfn = flip(zone, order, freetype, alloc_flags)
+    return pfn
+
+
+def flip(zone: Zone, order: int, freetype: int, alloc_flags: int) -> int | None:
+    """Whole pageblocks of the other kind change sides, the last resort of a request that may block.
+
+    March 2025 (patch 11): sensitive requests unmap a free nonsensitive block.  September 2025 (patch
+    16): either kind takes one of the other through all its fallbacks; a CMA block stays CMA, though
+    its unused tail goes to the requester's lists.
+    """
+    tables = zone.tables
+    other = tables.other_side[freetype]
+    if other == freetype:
+        return None
+    large = max(order, zone.pageblock_order)
+    if tables.design.flips == "march":
+        pfn = buddy.smallest(zone, large, other)
+    else:
+        pfn = rmqueue(zone, large, other, alloc_flags, Mode())
+    if pfn is None:
+        return None
+    zone.set_mapped(pfn, large, tables.mapped[freetype])
+    for block in zone.blocks(pfn, large):
+        cma = zone.migratetype(zone.base_type(block)) is Migratetype.CMA
+        zone.set_type(block, 0, tables.sibling(Migratetype.CMA, freetype) if cma else freetype)
+    for current in range(order, large):
+        buddy.free_one(zone, pfn + (1 << current), current, freetype)
     return pfn
 
 

@@ -11,6 +11,7 @@ from .fallback import reserve_highatomic, rmqueue_buddy
 from .tables import (
     ALLOC_CMA,
     ALLOC_CPUSET,
+    ALLOC_FLIP,
     ALLOC_HIGHATOMIC,
     ALLOC_KSWAPD,
     ALLOC_MIN_RESERVE,
@@ -180,22 +181,29 @@ def alloc_pages(
     zones: list[Zone], order: int, gfp: int, highest: int, spec: MachineSpec, kernel: Kernel
 ) -> tuple[Zone, int] | None:
     """The fast path and what the slow path tries before it would reclaim (__alloc_frozen_pages, 7.2)."""
-    freetype = zones[0].tables.start(gfp)
+    tables = zones[0].tables
+    freetype = tables.start(gfp)
+    flip = ALLOC_FLIP if tables.may_flip(gfp) else 0
 
     def attempt(alloc_flags: int) -> tuple[Zone, int] | None:
         return _get_page_from_freelist(zones, order, freetype, highest, alloc_flags, spec)
 
-    found = attempt(_fast_flags(zones, gfp, spec))
+    fast_flags = _fast_flags(zones, gfp, spec) | flip
+    found = attempt(fast_flags)
     if found:
         return found
     # __alloc_pages_slowpath from here on
-    flags = _slow_flags(order, gfp, spec)
+    flags = _slow_flags(order, gfp, spec) | flip
+    if tables.design.slow_keeps_fast:  # September 2025, patch 16, as posted
+        flags |= fast_flags & (ALLOC_WMARK_MASK | ALLOC_NOFRAGMENT)
     found = attempt(flags)
     if found:
         return found
     reserves = bool(gfp & MEMALLOC and not gfp & NOMEMALLOC)  # __gfp_pfmemalloc_flags
     if reserves:
-        flags = ALLOC_NO_WATERMARKS | _cma_flag(gfp) | flags & ALLOC_KSWAPD
+        flags = ALLOC_NO_WATERMARKS | _cma_flag(gfp) | flags & ALLOC_KSWAPD | flip
+        if tables.design.flips == "september" and not tables.design.keeps_noblock:
+            flags |= ALLOC_FLIP  # as posted, ALLOC_NOBLOCK is lost here (Sx-g1)
     if reserves or not flags & ALLOC_CPUSET or kernel.slowpath_always_retries:
         found = attempt(flags)
         if found:

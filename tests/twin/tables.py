@@ -12,6 +12,7 @@ from asi_pa.gfp import GFP_NAMES, Migratetype, gfp_migratetype
 __all__ = [
     "ALLOC_CMA",
     "ALLOC_CPUSET",
+    "ALLOC_FLIP",
     "ALLOC_HIGHATOMIC",
     "ALLOC_KSWAPD",
     "ALLOC_MIN_RESERVE",
@@ -41,6 +42,9 @@ ALLOC_CMA = 0x80
 ALLOC_NOFRAGMENT = 0x100
 ALLOC_HIGHATOMIC = 0x200
 ALLOC_KSWAPD = 0x800
+#: The request may change a whole free pageblock's mapping: ALLOC_ASI_UNMAP of March 2025; in September
+#: 2025 the absence of ALLOC_NOBLOCK.  The number is ours.
+ALLOC_FLIP = 0x10000
 #: Any of these lets a request use what the watermark holds back for HIGHATOMIC (mm/internal.h, 7.2).
 ALLOC_RESERVES = ALLOC_NON_BLOCK | ALLOC_MIN_RESERVE | ALLOC_HIGHATOMIC | ALLOC_OOM
 
@@ -72,8 +76,16 @@ class Tables:
             for index, (order, freetypes) in enumerate(self.pcp_lists)
             for freetype in freetypes
         }
-        present = sorted(set(self.migratetype))
-        self._sibling = [{mt: design.index_of(mt, freetype) for mt in present} for freetype in everyone]
+        self._sibling: list[dict[Migratetype, int]] = []
+        for freetype in everyone:
+            found = {mt: design.index_of(mt, freetype) for mt in Migratetype}
+            self._sibling.append({mt: index for mt, index in found.items() if index is not None})
+        #: The label promises that the pageblock is present in the restricted physmap.
+        self.mapped = tuple(kind.mapped for kind in kinds)
+        #: Claims wholly free pageblocks only, and never steals (March 2025, patch 10).
+        self.whole_blocks_only = tuple(kind.whole_blocks_only for kind in kinds)
+        #: The freetype of the other kind whose blocks a flip takes; itself where there is none.
+        self.other_side = tuple(design.other_side(freetype) for freetype in everyone)
 
     @property
     def count(self) -> int:
@@ -91,6 +103,13 @@ class Tables:
     def ordinary(self, freetype: int) -> bool:
         """UNMOVABLE, MOVABLE or RECLAIMABLE of either kind (migratetype_is_mergeable, 7.2)."""
         return self.migratetype[freetype] <= Migratetype.RECLAIMABLE
+
+    def may_flip(self, gfp: int) -> bool:
+        """Does the request carry ALLOC_FLIP?  Only those that may block (both postings)."""
+        if not gfp & GFP_NAMES["__GFP_DIRECT_RECLAIM"]:
+            return False
+        sensitive = bool(gfp & GFP_NAMES["__GFP_SENSITIVE"])
+        return self.design.flips == "september" or (self.design.flips == "march" and sensitive)
 
     def pcp_index(self, order: int, freetype: int) -> int | None:
         """The per-CPU list for blocks of this order and type, if there is one (order_to_pindex, 7.2)."""

@@ -72,6 +72,8 @@ class Zone:
         self.block_type = [tables.boot] * (last_block - self.first_block + 1)
         #: The ISOLATE bit of each pageblock (kernels with Kernel.isolate_is_bit).
         self.block_isolated = [False] * len(self.block_type)
+        #: Is the pageblock present in the restricted physmap (designs that protect one)?
+        self.block_mapped = [False] * len(self.block_type)
         #: First pfn -> what is in use there.
         self.allocated: dict[int, Allocation] = {}
         #: PG_lru per frame.
@@ -133,9 +135,19 @@ class Zone:
         return base
 
     def set_type(self, pfn: int, order: int, freetype: int) -> None:
-        """change_pageblock_range: every pageblock of the block gets the type."""
+        """change_pageblock_range: every pageblock of the block gets the type.
+
+        In the RFC of March 2025 (patch 10) a mapped label maps the pageblock; no label unmaps it.
+        """
         for start in self.blocks(pfn, order):
             self.block_type[(start >> self.pageblock_order) - self.first_block] = freetype
+        if self.tables.design.label_maps and self.tables.mapped[freetype]:
+            self.set_mapped(pfn, order, True)
+
+    def set_mapped(self, pfn: int, order: int, mapped: bool) -> None:
+        """asi_map or asi_unmap of every pageblock of the block."""
+        for start in self.blocks(pfn, order):
+            self.block_mapped[(start >> self.pageblock_order) - self.first_block] = mapped
 
     def is_isolated(self, pfn: int) -> bool:
         return self.migratetype(self.type_of(pfn)) is Migratetype.ISOLATE
