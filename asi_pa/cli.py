@@ -1,4 +1,4 @@
-"""The command ``asi-pa``: the parser, and what becomes of errors.  The verbs are in ``verbs``."""
+"""The command ``asi-pa``: the parser, and what becomes of errors.  The verbs are in ``commands``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from asi_pa import __version__
+from asi_pa.commands import VERBS
 from asi_pa.errors import GOOD, INTERRUPTED, UNUSABLE, in_words, say_error
-from asi_pa.verbs import VERBS
 
 __all__ = ["main"]
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asi_pa import __version__, cli, verbs
+from asi_pa import __version__, cli
+from asi_pa.commands import compare as compare_verb
+from asi_pa.commands import designs as designs_verb
 from asi_pa.designs import DESIGNS
 from asi_pa.report import read_json
 from asi_pa.trace import WORKLOADS, bundled_traces, load_trace, write_trace
@@ -100,12 +102,43 @@ def test_designs_refuses(capsys):
     assert "got 3" in refused(capsys, "designs", "linux", "linux", "linux")
 
 
+def test_designs_describes_a_variant(capsys, tmp_path):
+    status, out, _ = run(capsys, "designs", "migratetype", "migratetype:zeroing=dirty")
+    assert status == 0
+    assert "+zeroing: dirty" in out
+    own = tmp_path / "own.py"
+    own.write_text(
+        "import dataclasses, asi_pa\nMINE = dataclasses.replace(asi_pa.DESIGNS['linux'], name='mine')\n"
+    )
+    status, out, _ = run(capsys, "designs", f"{own}:MINE")
+    assert (status, out.splitlines()[0]) == (0, "name: mine")
+    assert "no_such_field" in refused(capsys, "designs", "linux:no_such_field=1")
+
+
+def test_starvation(capsys):
+    words = (
+        "--memory",
+        "64M",
+        "--designs",
+        "linux,pool",
+        "--design",
+        "migratetype:zeroing=dirty,unmap_low=512",
+    )
+    status, out, err = run(capsys, "starvation", *words)
+    assert (status, err) == (0, "")
+    names = [line.split()[0] for line in out.splitlines()[1:4]]
+    assert names[:2] == ["linux", "pool/nonsensitive"]
+    assert names[2].startswith("migratetype")
+    assert "'1M'" in refused(capsys, "starvation", "--memory", "1M")
+    assert "'windows'" in refused(capsys, "starvation", "--design", "windows")
+
+
 def test_errors_become_one_line(capsys, monkeypatch):
     def fail_with(error):
         def run_it(_args):
             raise error
 
-        monkeypatch.setattr(verbs, "_designs", run_it)
+        monkeypatch.setattr(designs_verb, "_designs", run_it)
 
     fail_with(KeyboardInterrupt())
     assert run(capsys, "designs") == (130, "", "")
@@ -170,6 +203,17 @@ def test_verify_finds_a_wrong_number_and_goes_on_after_a_bad_file(capsys, tmp_pa
     assert [record["exact"] for record in json.loads(verdicts.read_text())] == [False, True]
 
 
+@needs_recordings
+def test_verify_explains(capsys):
+    status, out, err = run(capsys, "verify", "--explain", "1204", str(RUN))
+    assert (status, err) == (0, "")
+    assert "1204" in out
+    assert f"{RUN}: operation 10000 is not in 0..9999" in refused(
+        capsys, "verify", "--explain", "10000", str(RUN)
+    )
+    assert "not of 2" in refused(capsys, "verify", "--explain", "0", str(RUN), str(RUN))
+
+
 def test_verify_refuses(capsys, tmp_path):
     assert "FILE" in refused(capsys, "verify")
     assert "'0'" in refused(capsys, "verify", "--jobs", "0", "x.npz")
@@ -201,9 +245,9 @@ def test_compare_reports_a_broken_replay(capsys, monkeypatch):
     monkeypatch.setattr(
         experiment, "replay", lambda *a, **k: run_design(*a, **k) | {"verify": "zone 0: broken"}
     )
-    status, _, err = run(capsys, "compare", "redis", "--memory", "tight", "--design", "linux", "--quiet")
+    status, _, err = run(capsys, "compare", "fresh:64M", "--memory", "ample", "--design", "linux", "--quiet")
     assert status == 1
-    assert err == "asi-pa: error: redis, tight, linux: zone 0: broken\n"
+    assert err == "asi-pa: error: fresh, ample, linux: zone 0: broken\n"
 
 
 def test_compare_refuses(capsys, tmp_path, monkeypatch):
@@ -215,7 +259,7 @@ def test_compare_refuses(capsys, tmp_path, monkeypatch):
     assert "no/such" in refused(capsys, "compare", "redis", "--json", str(tmp_path / "no" / "such" / "file"))
     assert "is a directory" in refused(capsys, "compare", "redis", "--html", str(tmp_path))
     assert "costs.toml" in refused(capsys, "compare", "redis", "--costs", str(tmp_path / "costs.toml"))
-    monkeypatch.setattr(verbs, "find_spec", lambda _: None)
+    monkeypatch.setattr(compare_verb, "find_spec", lambda _: None)
     assert "needs plotly" in refused(capsys, "compare", "redis", "--html", str(tmp_path / "x.html"))
     assert list(tmp_path.iterdir()) == []
 
@@ -225,7 +269,7 @@ def test_ctrl_c_leaves_no_file(capsys, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "replace", interrupted)
-    words = ("redis", "--memory", "tight", "--design", "linux", "--json", str(tmp_path / "out.json"))
+    words = ("fresh:64M", "--memory", "ample", "--design", "linux", "--json", str(tmp_path / "out.json"))
     assert run(capsys, "compare", *words)[0] == 130
     assert list(tmp_path.iterdir()) == []
 

@@ -1,0 +1,25 @@
+"""The verbs of ``asi-pa``: options, a help that teaches, and the call of the module that does the work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from asi_pa.commands.compare import add_compare
+from asi_pa.commands.designs import add_designs, add_starvation
+from asi_pa.commands.options import Verbs
+from asi_pa.commands.traces import add_convert, add_info, add_record
+from asi_pa.commands.verify import add_verify
+
+__all__ = ["VERBS"]
+
+#: Each adds a verb, in the order of the overview.
+VERBS: tuple[Callable[[Verbs[Any]], None], ...] = (
+    add_compare,
+    add_starvation,
+    add_verify,
+    add_info,
+    add_convert,
+    add_record,
+    add_designs,
+)

@@ -1,0 +1,119 @@
+"""What the verbs share: how one is added, options that several have, checks and files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+__all__ = [
+    "TRACE_HELP",
+    "Verbs",
+    "add_classifier",
+    "add_designs_options",
+    "add_verb",
+    "check_writable",
+    "count",
+    "listed",
+    "whole",
+    "write_json",
+]
+
+TRACE_HELP = (
+    "a trace file, a recorded .npz, the text of perf, trace-cmd or ftrace, or the name of a bundled trace or "
+    "workload (asi-pa info lists them; NAME:MEMORY:SEED sizes a workload)"
+)
+
+#: What a parser offers to add verbs to.
+Verbs = argparse._SubParsersAction
+
+
+def add_verb(
+    verbs: Verbs[Any],
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    summary: str,
+    text: str,
+) -> argparse.ArgumentParser:
+    """A verb: ``summary`` for the overview, ``text`` (paragraphs, then examples) for its own --help."""
+    description, _, examples = text.partition("\nExamples:\n")
+    parser = verbs.add_parser(
+        name,
+        help=summary,
+        description=description.strip("\n"),
+        epilog=f"examples:\n{examples.rstrip()}" if examples else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return cast(argparse.ArgumentParser, parser)
+
+
+def add_classifier(parser: argparse.ArgumentParser) -> None:
+    """The option --classifier."""
+    parser.add_argument(
+        "--classifier",
+        metavar="RULES",
+        default="rfc",
+        help="which requests are nonsensitive: rfc (default: unmovable ones without __GFP_HARDWALL), "
+        "sensitive, nonsensitive, share=P, or rules such as "
+        "'comm=redis*:nonsensitive;order>=3:share=0.5;seed=7'",
+    )
+
+
+def add_designs_options(parser: argparse.ArgumentParser) -> None:
+    """The options --designs and --design, both into ``designs``; None where neither was given."""
+    parser.add_argument(
+        "--designs",
+        metavar="NAME,...",
+        type=listed,
+        action="extend",
+        help="which ones (asi-pa designs lists them); repeatable",
+    )
+    parser.add_argument(
+        "--design",
+        metavar="DESIGN",
+        dest="designs",
+        action="append",
+        help="one more: a name, NAME:FIELD=VALUE,... for a variant, or FILE.py:NAME for your own; repeatable",
+    )
+
+
+def listed(text: str) -> list[str]:
+    """Type of an option: words with commas between them."""
+    return [word for word in text.split(",") if word]
+
+
+def count(text: str) -> int:
+    """Type of an option: how many of something there are to be."""
+    if not text.isdecimal() or not 0 < int(text) <= 1024:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1024")
+    return int(text)
+
+
+def whole(text: str) -> int:
+    """Type of an option: any whole number that 64 bits hold, a seed for one."""
+    if not text.isdecimal() or int(text) >= 1 << 64:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2^64 - 1")
+    return int(text)
+
+
+def check_writable(path: str) -> None:
+    """Refuse before hours of work what would be refused after it."""
+    target = Path(path)
+    if target.is_dir():
+        raise ValueError(f"{path}: is a directory")
+    place = target if target.exists() else target.resolve().parent
+    if not place.exists():
+        raise ValueError(f"{path}: no such directory: {place}")
+    if not os.access(place, os.W_OK):
+        raise ValueError(f"{path}: cannot be written")
+
+
+def write_json(path: str, value: object) -> None:
+    """Write a file that is there whole or not at all."""
+    from asi_pa.report.results import write_atomic
+
+    write_atomic(path, json.dumps(value, indent=1) + "\n")

@@ -1,0 +1,143 @@
+"""``asi-pa info``, ``convert`` and ``record``: traces."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from asi_pa.commands.options import TRACE_HELP, Verbs, add_classifier, add_verb, check_writable, write_json
+from asi_pa.errors import GOOD
+
+__all__ = ["add_convert", "add_info", "add_record"]
+
+
+def add_info(verbs: Verbs[Any]) -> None:
+    parser = add_verb(
+        verbs,
+        "info",
+        _info,
+        "describe a trace",
+        """
+What a trace holds: the machine and its zones, events and losses, who asked for what, which share of it
+the classifier calls nonsensitive, what was alive when, what the compiler had to repair, and whether the
+events lead to the recorded end state. Without a trace: the names that need no file.
+
+Examples:
+  asi-pa info
+  asi-pa info redis
+  asi-pa info workload.trace --classifier "comm=nginx*:nonsensitive;rfc"
+  asi-pa info recorded/*.npz --json about.json
+""",
+    )
+    parser.add_argument("traces", metavar="TRACE", nargs="*", help=TRACE_HELP)
+    add_classifier(parser)
+    parser.add_argument("--json", metavar="FILE", help="write a list of descriptions there instead of text")
+
+
+def _info(args: argparse.Namespace) -> int:
+    from asi_pa.trace import Classifier, load_trace
+    from asi_pa.trace.info import describe, describe_text
+
+    if not args.traces:
+        for name, what in _known_traces():
+            print(f"{name:<16}  {what}")
+        return GOOD
+    classifier = Classifier.parse(args.classifier)
+    found = []
+    for index, path in enumerate(args.traces):
+        found.append(describe(load_trace(path), classifier))
+        if not args.json:
+            print(("\n" if index else "") + describe_text(found[-1]), flush=True)
+    if args.json:
+        write_json(args.json, found)
+    return GOOD
+
+
+def _known_traces() -> Iterator[tuple[str, str]]:
+    """Names that need no file, with a line about each."""
+    from asi_pa.trace import WORKLOADS, bundled_traces, load_trace
+
+    for name in bundled_traces():
+        yield name, f"bundled: {load_trace(name).description}"
+    for name, write in WORKLOADS.items():
+        first = re.split(r"\.(?:\s|$)", write.__doc__ or "", maxsplit=1)[0]
+        yield name, f"workload: {' '.join(first.split())}"
+
+
+def add_convert(verbs: Verbs[Any]) -> None:
+    parser = add_verb(
+        verbs,
+        "convert",
+        _convert,
+        "turn a recording into a trace file",
+        """
+Reads a trace from what recorded it - the text of `perf script`, `trace-cmd report` or ftrace, plain or
+compressed, or a recorded .npz file - and writes the column format that NumPy maps without copying.
+Every command that takes a trace takes those inputs too; a converted one opens at once.
+
+Examples:
+  asi-pa convert recorded.npz workload.trace
+  perf script --ns -F comm,tid,cpu,time,event,trace > perf.txt && asi-pa convert perf.txt workload.trace
+  asi-pa convert --pack workload.trace small.trace
+""",
+    )
+    parser.add_argument("input", metavar="INPUT", help="the recording, or a bundled trace by name")
+    parser.add_argument("output", metavar="OUTPUT", help="the trace file to write")
+    parser.add_argument("--pack", action="store_true", help="compress: far smaller, opens more slowly")
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from asi_pa.trace import load_trace, write_trace
+
+    trace = load_trace(args.input)
+    size = write_trace(trace, args.output, pack=args.pack)
+    print(f"{args.output}: {len(trace)} events, {size} bytes")
+    return GOOD
+
+
+def add_record(verbs: Verbs[Any]) -> None:
+    parser = add_verb(
+        verbs,
+        "record",
+        _record,
+        "record the page allocator of this machine",
+        """
+Records the page allocator's trace events with perf while a command runs, for a number of seconds, or
+until Ctrl-C, and the state of all memory before and after, without which a trace cannot be replayed
+faithfully. The whole machine is recorded. Needs root and the perf program.
+
+Examples:
+  asi-pa record build.trace -- make -j8
+  asi-pa record idle.trace --seconds 30
+""",
+    )
+    parser.add_argument("output", metavar="OUTPUT", help="the trace file to write")
+    parser.add_argument("command", metavar="COMMAND", nargs="*", help="what to run, after --")
+    parser.add_argument("--seconds", metavar="N", type=_seconds, help="stop after so long")
+    parser.add_argument("--description", metavar="TEXT", default="", help="kept with the trace")
+
+
+def _record(args: argparse.Namespace) -> int:
+    from asi_pa.trace import write_trace
+    from asi_pa.trace.record import record
+
+    check_writable(args.output)
+    command = args.command or None
+    name = Path(args.output).stem
+    trace = record(name, command, seconds=args.seconds, description=args.description)
+    size = write_trace(trace, args.output)
+    print(f"{args.output}: {len(trace)} events, {size} bytes, lost: {trace.lost}")
+    return GOOD
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return value
