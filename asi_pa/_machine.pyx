@@ -58,6 +58,7 @@ from asi_pa._wrappers cimport WRAP_NONE, WRAP_PER_PAGE, WRAP_POOL, WRAP_QUEUE, d
 
 from asi_pa.designs import Design, as_design
 from asi_pa.kernel import kernel_profile
+from asi_pa.numa import cpu_nodes, fallback_order
 
 
 # ---------------------------------------------------------------- building
@@ -312,7 +313,7 @@ cdef class Machine:
     def __init__(self, spec, design="linux", kernel="7.2", bint boot=True):
         cdef Zone zone
         cdef mm_t *mm = &self.mm
-        cdef int i, n, node
+        cdef int i
         self.spec = spec
         self.design = as_design(design)
         self.kernel = kernel_profile(kernel)
@@ -328,7 +329,6 @@ cdef class Machine:
         mm.kernel.isolate_is_bit = self.kernel.isolate_is_bit
         mm.kernel.defrag_mode_retry = self.kernel.defrag_mode_retry
         mm.ncpus = spec.cpus
-        mm.nofragment = spec.nofragment
         mm.defrag_mode = spec.defrag_mode
         freetype = self.design.freetype(self.design.boot)
         zones = []
@@ -336,26 +336,39 @@ cdef class Machine:
             zone = Zone()
             build_zone(zone, mm, zone_spec, spec, freetype, boot, bool(self.design.protects))
             mm.zones[mm.nzones] = &zone.z
-            mm.has_movable |= zone.z.zone_idx == 3
             mm.nzones += 1
             zones.append(zone)
         self.zones = tuple(zones)
         self.views = []
-        mm.nnodes = 1 + max(z.nid for z in spec.zones)
-        for node in range(mm.nnodes):
-            # the node's own zones first, then the others in turn (build_zonelists, node order)
-            n = 0
-            for i in sorted(range(mm.nzones), key=lambda i: (spec.zones[i].nid - node) % mm.nnodes):
-                mm.zonelist[node][n] = mm.zones[i]
-                n += 1
-            mm.nzonelist[node] = n
-        for i in range(mm.ncpus):
-            mm.cpu_node[i] = i * mm.nnodes // mm.ncpus
+        for i, node in enumerate(cpu_nodes(spec)):
+            mm.cpu_node[i] = node
+        self._build_zonelists()
         mm.wrapper = {"": WRAP_NONE, "per-page": WRAP_PER_PAGE, "pool": WRAP_POOL,
                       "queue": WRAP_QUEUE}[self.design.wrapper]
         if self.design.protects:
             self._attach_physmap()
         self._attach_hooks()
+
+    def _build_zonelists(self):
+        """build_zonelists(): every node's populated zones, its own first, then the other nodes' by distance."""
+        cdef mm_t *mm = &self.mm
+        cdef int i, n, node
+        zones = self.spec.zones
+        populated = [i for i in range(mm.nzones) if mm.zones[i].present > 0]
+        fallback = fallback_order(self.spec)
+        mm.nnodes = len(fallback)
+        for node, order in fallback.items():
+            own = [i for i in populated if zones[i].nid == node]
+            # where nothing is left of a node, an empty zone of its own stands first
+            own = own or [i for i in range(mm.nzones) if zones[i].nid == node][:1]
+            mm.nlocal[node] = len(own)
+            others = [i for nid in order[1:] for i in populated if zones[i].nid == nid]
+            for n, i in enumerate((*own, *others)):
+                mm.zonelist[node][n] = mm.zones[i]
+            mm.nzonelist[node] = n + 1
+            # alloc_flags_nofragment(): one of several nodes needs a DMA32 zone, too
+            mm.nofragment[node] = (self.spec.nofragment if mm.nnodes == 1
+                                   else any(zones[i].zone_idx == 1 for i in own))
 
     def _attach_hooks(self):
         """Slow-path decisions that a subclass of Design overrides are asked of it."""

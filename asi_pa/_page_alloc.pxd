@@ -45,9 +45,9 @@ cdef struct mm_t:
     int nzones
     int ncpus
     int nnodes
-    int nofragment              # the fast path carries ALLOC_NOFRAGMENT
+    int nofragment[MAX_NODES]   # the fast path carries ALLOC_NOFRAGMENT where the node's Normal is preferred
     int defrag_mode
-    int has_movable             # some zone is ZONE_MOVABLE
+    int nlocal[MAX_NODES]       # zones of the node itself, first in its list: ZONELIST_NOFALLBACK
     int nzonelist[MAX_NODES]
     zone_t *zonelist[MAX_NODES][MAX_ZONES]
     zone_t *zones[MAX_ZONES]
@@ -177,3 +177,4 @@ cdef void count_failure(mm_t *mm, int cpu, int order, const request_t *rq) noexc
 cdef void set_dirty(zone_t *z, uint32_t frame, uint32_t n, bint dirty) noexcept nogil
 cdef uint32_t count_dirty(zone_t *z, uint32_t frame, uint32_t n) noexcept nogil
 cdef void decode_request(mm_t *mm, uint32_t gfp, request_t *rq) noexcept nogil
+cdef void decode_request_on(mm_t *mm, int node, uint32_t gfp, request_t *rq) noexcept nogil

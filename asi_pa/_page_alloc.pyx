@@ -36,15 +36,30 @@ cdef enum:                  # include/linux/gfp_types.h, 7.2; __GFP_SENSITIVE an
     GFP_MEMALLOC = 0x20000
     GFP_COMP = 0x40000
     GFP_NOMEMALLOC = 0x80000
+    GFP_THISNODE = 0x200000
     GFP_MODEL_LRU = 0x40000000
     GFP_SENSITIVE = 0x80000000
 
 
 # ---------------------------------------------------------------- requests
 
+cdef zone_t *preferred_zone(mm_t *mm, int node, int zone_idx) noexcept nogil:
+    # ac->preferred_zoneref: the first zone of the node's list that a request may use at all.
+    cdef int i
+    for i in range(mm.nzonelist[node]):
+        if mm.zonelist[node][i].zone_idx <= zone_idx:
+            return mm.zonelist[node][i]
+    return mm.zonelist[node][0]
+
+
 cdef void decode_request(mm_t *mm, uint32_t gfp, request_t *rq) noexcept nogil:
+    decode_request_on(mm, mm.cpu_node[0], gfp, rq)
+
+
+cdef void decode_request_on(mm_t *mm, int node, uint32_t gfp, request_t *rq) noexcept nogil:
     # prepare_alloc_pages(), alloc_flags_nofragment(), gfp_to_alloc_flags(), gfp_zone()
     cdef design_t *d = &mm.design
+    cdef zone_t *z
     cdef uint32_t fast = WMARK_LOW, slow = WMARK_MIN | ALLOC_CPUSET
     rq.gfp = gfp
     rq.mt = (gfp >> 3) & 3
@@ -83,7 +98,8 @@ cdef void decode_request(mm_t *mm, uint32_t gfp, request_t *rq) noexcept nogil:
         fast |= ALLOC_CMA
         slow |= ALLOC_CMA
     # alloc_flags_nofragment(): only where the preferred zone is ZONE_NORMAL
-    if (mm.nofragment and (rq.zone_idx == 2 or (rq.zone_idx == 3 and not mm.has_movable))) or mm.defrag_mode:
+    z = preferred_zone(mm, node, rq.zone_idx)
+    if (z.zone_idx == 2 and mm.nofragment[z.nid]) or mm.defrag_mode:
         fast |= ALLOC_NOFRAGMENT
     if mm.defrag_mode:
         slow |= ALLOC_NOFRAGMENT
@@ -109,17 +125,19 @@ cdef void decode_request(mm_t *mm, uint32_t gfp, request_t *rq) noexcept nogil:
 cdef int64_t get_page_from_freelist(mm_t *mm, int cpu, int order, const request_t *rq, uint32_t flags,
                                     int at) noexcept nogil:
     # get_page_from_freelist(); `at` is the zone to go on from in the first round.
-    cdef int node = mm.cpu_node[cpu]
+    cdef int node = mm.cpu_node[cpu], last
     cdef zone_t *z
     cdef uint32_t frame
     cdef bint take
+    last = mm.nlocal[node] if rq.gfp & GFP_THISNODE else mm.nzonelist[node]
     while True:
-        while at < mm.nzonelist[node]:
+        while at < last:
             z = mm.zonelist[node][at]
             at += 1
             if z.zone_idx > rq.zone_idx:
                 continue
-            if flags & ALLOC_NOFRAGMENT and not mm.defrag_mode and z.nid != node:
+            if (mm.nnodes > 1 and flags & ALLOC_NOFRAGMENT and not mm.defrag_mode
+                    and z.nid != preferred_zone(mm, node, rq.zone_idx).nid):
                 break       # rather mix types here than leave the node
             take = False
             if not z.below_high:
@@ -182,13 +200,14 @@ cdef int64_t mm_alloc_rest(mm_t *mm, int cpu, int order, const request_t *rq, in
 
 cdef void count_failure(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil:
     # Why a request failed, and how many free pages of the other kind stood by.
-    cdef int node = mm.cpu_node[cpu], at, ft, o, big
+    cdef int node = mm.cpu_node[cpu], at, ft, o, big, last
     cdef zone_t *z
     cdef design_t *d = &mm.design
     cdef int64_t own = 0, other = 0, pages
     cdef bint passed = False, whole = False
     cdef uint32_t flags = rq.slow_flags
-    for at in range(mm.nzonelist[node]):
+    last = mm.nlocal[node] if rq.gfp & GFP_THISNODE else mm.nzonelist[node]
+    for at in range(last):
         z = mm.zonelist[node][at]
         if z.zone_idx > rq.zone_idx:
             continue

@@ -76,3 +76,7 @@ class MachineSpec:
     """The fast path carries ALLOC_NOFRAGMENT (alloc_flags_nofragment); machine-dependent."""
     pcp_batch_scale_max: int = 5
     """CONFIG_PCP_BATCH_SCALE_MAX."""
+    cpu_nodes: tuple[int, ...] = ()
+    """The node of each CPU; empty: evenly spread (asi_pa.numa)."""
+    distances: tuple[tuple[int, ...], ...] = ()
+    """Between nodes, a row and a column each in ascending order; empty: 10 to itself, 20 to others."""
