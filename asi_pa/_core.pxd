@@ -138,7 +138,7 @@ cdef struct design_t:
     int flip_before_steal
     int contig_flips
     int tree                            # of the physmap: RESTRICTED or UNRESTRICTED
-    int compaction                      # direct compaction asks for: 0 the order, 1 a block if unmapped, 2 a block
+    int compaction                      # asked for: 0 the order, 1 a block if unmapped, 2 a block
     int64_t shrink_batch
     int64_t queue_delay
     int queue_batched
@@ -319,6 +319,10 @@ cdef struct zone_t:
     int64_t (*choose)(zone_t *z, int order, int ft) noexcept nogil
     void *hooks
     int in_ahead
+    # compaction_deferred() of mm/compaction.c
+    uint32_t compact_considered
+    int compact_defer_shift
+    int compact_order_failed
     # event log (recorded runs, audits); off when events is NULL
     event_t *events
     size_t nevents

@@ -2,13 +2,12 @@
 """What relieves a shortage: kswapd, direct reclaim, compaction.  A model, not exact.
 
 Reclaim is a stub: a declared supply of page-cache allocations (slots of a replay, in an order drawn from the
-seed) that can be freed at any time.  Compaction moves movable allocations from the zone's start to free memory
-at its end, as mm/compaction.c's two scanners do (7.2); what it costs is the pages it moves.  The order of
-attempts is that of __alloc_pages_slowpath (mm/page_alloc.c, 7.2).  Only replays have it: an allocation that
-moves must have a slot that can be told.
+seed) that can be freed at any time.  Compaction moves movable allocations from the zone's start to free
+memory at its end, as mm/compaction.c's two scanners do (7.2); what it costs is the pages it moves.  The order
+of attempts is that of __alloc_pages_slowpath (mm/page_alloc.c, 7.2).  Only replays have it: an allocation
+that moves must have a slot that can be told.
 """
 
-from libc.stdint cimport uint8_t
 from libc.string cimport memset
 
 from asi_pa._core cimport (
@@ -26,7 +25,6 @@ from asi_pa._core cimport (
     TAIL,
     WMARK_HIGH,
     account_freepages,
-    block_of,
     expand,
     free_to_buddy,
     list_del,
@@ -40,6 +38,7 @@ from asi_pa._wrappers cimport design_free
 cdef enum:
     SWAP_CLUSTER_MAX = 32       # include/linux/swap.h
     MAX_RECLAIM_RETRIES = 16    # mm/internal.h
+    COMPACT_MAX_DEFER_SHIFT = 6     # mm/compaction.c
 
 
 # ---------------------------------------------------------------- reclaim
@@ -98,9 +97,9 @@ cdef void kswapd(mm_t *mm, int cpu) noexcept nogil:
 cdef int64_t direct_relief(mm_t *mm, int cpu, int order, const request_t *rq, uint32_t flags) noexcept nogil:
     # The rest of __alloc_pages_slowpath() for requests that may block: compaction, reclaim, the last drops.
     cdef int64_t pfn = -1, progress
-    cdef int tries, wanted = compaction_order(mm, order, rq), i
+    cdef int _tries, wanted = compaction_order(mm, order, rq), i
     cdef bint drained = False
-    for tries in range(MAX_RECLAIM_RETRIES):
+    for _tries in range(MAX_RECLAIM_RETRIES):
         progress = 0
         if wanted > 0 and mm.compacts:
             progress = compact_zones(mm, cpu, wanted, rq)
@@ -155,6 +154,34 @@ cdef int64_t compact_zones(mm_t *mm, int cpu, int order, const request_t *rq) no
     return moved
 
 
+cdef bint compaction_deferred(zone_t *z, int order) noexcept nogil:
+    # after failures, 2^shift requests are turned away before the next run
+    cdef uint32_t limit = 1u << z.compact_defer_shift
+    if order < z.compact_order_failed:
+        return False
+    z.compact_considered += 1
+    if z.compact_considered >= limit:
+        z.compact_considered = limit
+        return False
+    return True
+
+
+cdef void compaction_ended(zone_t *z, int order, bint success) noexcept nogil:
+    # compaction_defer_reset(), defer_compaction()
+    if success:
+        z.compact_considered = 0
+        z.compact_defer_shift = 0
+        if order >= z.compact_order_failed:
+            z.compact_order_failed = order + 1
+        return
+    z.compact_considered = 0
+    z.compact_defer_shift += 1
+    if order < z.compact_order_failed:
+        z.compact_order_failed = order
+    if z.compact_defer_shift > COMPACT_MAX_DEFER_SHIFT:
+        z.compact_defer_shift = COMPACT_MAX_DEFER_SHIFT
+
+
 cdef bint compact_finished(zone_t *z, int order, int ft) noexcept nogil:
     # __compact_finished(): a block of the order that the request, or a flip for it, can have.
     cdef int other
@@ -173,7 +200,7 @@ cdef int64_t compact_zone(mm_t *mm, zone_t *z, int order, int ft, bint sync) noe
     cdef uint32_t frame, end, to
     cdef int64_t moved = 0
     cdef int o
-    if order == 0 or compact_finished(z, order, ft):
+    if order == 0 or compact_finished(z, order, ft) or compaction_deferred(z, order):
         return 0
     mm.stats.compactions += 1
     while source < target:
@@ -190,6 +217,7 @@ cdef int64_t compact_zone(mm_t *mm, zone_t *z, int order, int ft, bint sync) noe
             to = free_scanner(z, &target, source, o, z.pbmapped[source])
             if to == NIL:
                 mm.stats.compact_moved += moved
+                compaction_ended(z, order, compact_finished(z, order, ft))
                 return moved
             move_page(mm, z, frame, to, o)
             moved += <int64_t>1 << o
@@ -198,6 +226,7 @@ cdef int64_t compact_zone(mm_t *mm, zone_t *z, int order, int ft, bint sync) noe
             mm.stats.compact_success += 1
             break
         source += 1
+    compaction_ended(z, order, source < target)
     mm.stats.compact_moved += moved
     return moved
 
@@ -219,7 +248,8 @@ cdef uint32_t free_scanner(zone_t *z, uint32_t *target, uint32_t source, int ord
         if z.design.mt[ft] == MIGRATE_MOVABLE and z.pbmapped[block] == mapped:
             frame = block << z.pageblock_order
             end = frame + z.pageblock_pages
-            if not (z.state[frame] & KIND_MASK == FREE and (z.state[frame] & ORDER_MASK) >= z.pageblock_order):
+            high = z.state[frame]
+            if high & KIND_MASK != FREE or high & ORDER_MASK < z.pageblock_order:
                 while frame < end:
                     high = z.state[frame] & ORDER_MASK
                     if z.state[frame] & KIND_MASK == FREE:

@@ -202,11 +202,15 @@ cdef class Replay:
         return -1 if i >= end else i
 
     def relieve(self, supply, bint compacts=True):
-        """Lets requests that may block reclaim and compact (``asi_pa._relief``), and kswapd run at every TICK.
+        """Lets requests that may block reclaim and compact (``asi_pa._relief``); kswapd runs at every TICK.
+
+        To be called before anything runs: an allocation that compaction moves must have a slot to tell.
 
         supply : uint32 slots whose allocations reclaim may free (page cache), in that order
         """
         cdef mm_t *mm = &self.machine.mm
+        if self.done:
+            raise ValueError(f"relief cannot begin after {self.done} operations")
         self.supply = np.ascontiguousarray(supply, np.uint32)
         if len(self.supply) and self.supply.max() >= self.nslots:
             raise ValueError(f"slot {self.supply.max()} of the supply is not below {self.nslots}")
@@ -225,8 +229,8 @@ cdef class Replay:
 
         For a design that maps by pageblock, a block is on the side that most of its held pages want (a tie or
         an empty block: as at boot); pages of the other are left out here and allocated anew by
-        ``place_displaced``.  Returns counts of blocks: ``blocks``, ``mapped_blocks``, ``mixed_blocks``, and of
-        allocations ``displaced``.
+        ``place_displaced``.  Returns counts of blocks, ``blocks``, ``mapped_blocks`` and ``mixed_blocks``, and
+        of allocations, ``displaced``.
         """
         cdef zone_t *z = self.machine._zone(zone)
         cdef mm_t *mm = &self.machine.mm
@@ -344,7 +348,7 @@ cdef class Replay:
         # counting starts with the trace
         memset(&self.machine.mm.stats, 0, sizeof(self.machine.mm.stats))
         memset(self.failed_by_class, 0, sizeof(self.failed_by_class))
-        self.allocations = self.failures = self.skipped = 0
+        self.allocations = self.failures = self.skipped = self.done = 0
         if self.machine.mm.physmap != NULL:
             physmap_reset_counters(self.machine.mm.physmap)
 

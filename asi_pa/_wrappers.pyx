@@ -10,9 +10,9 @@ queue: free pages are unmapped; a freed nonsensitive page waits in a per-CPU lis
 and flushes it, then frees it past the pcp lists; msgid
 20250110-asi-rfc-v2-v2-0-8419288bc805@google.com, patch 14.
 pool: "Prototype for direct map awareness in page allocator", msgid 20230308094106.227365-1-rppt@kernel.org;
-the odd pages have free lists of their own, refilled a pageblock at a time.  A page belongs to the pool when its
-mapping is odd; the posting asks its pageblock's mark instead, which would put the neighbours of a small chunk
-into the pool.
+the odd pages have free lists of their own, refilled a pageblock at a time.  A page belongs to the pool when
+its mapping is odd; the posting asks its pageblock's mark instead, which would put the neighbours of a small
+chunk into the pool.
 """
 
 from libc.stdint cimport uint8_t

@@ -18,7 +18,7 @@ from asi_pa import __version__, metrics
 from asi_pa._machine import Machine
 from asi_pa._replay import Replay
 from asi_pa.designs import Design, as_design
-from asi_pa.gfp import GFP_NAMES
+from asi_pa.gfp import GFP_NAMES, MODEL_LRU
 from asi_pa.kernel import kernel_profile
 from asi_pa.sizing import parse_size
 from asi_pa.trace import CompiledTrace, Trace, compile_trace, load_trace, tight_memory
@@ -117,8 +117,22 @@ def _columns(kinds: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return most
 
 
+def _supply(compiled: CompiledTrace, size: int, seed: int) -> npt.NDArray[np.uint32]:
+    """Slots of page-cache allocations of the initial state that reclaim may free, drawn from the seed."""
+    lru = (compiled.classes & np.uint32(MODEL_LRU)) != 0
+    slots = [p.held_slot[lru[p.held_cls] & (p.held_order == 0)] for p in compiled.population]
+    drawn = np.random.default_rng(seed).permutation(np.concatenate(slots))
+    return drawn[: size // 4096].astype(np.uint32)
+
+
 def build(
-    compiled: CompiledTrace, design: Design, kernel: str | None = None
+    compiled: CompiledTrace,
+    design: Design,
+    kernel: str | None = None,
+    *,
+    reclaim: int = 0,
+    compaction: bool = False,
+    seed: int = 0,
 ) -> tuple[Machine, Replay, dict[str, Any]]:
     """A machine in the trace's initial state: (machine, replay ready to run, notes on the state)."""
     machine = Machine(compiled.machine, design, kernel or compiled.kernel, boot=False)
@@ -127,6 +141,8 @@ def build(
     for zone, population in enumerate(compiled.population):
         for key, value in run.populate(zone, population).items():
             notes[key] += value
+    if reclaim or compaction:
+        run.relieve(_supply(compiled, reclaim, seed), compaction)
     notes["lost"] = run.place_displaced()
     return machine, run, notes
 
@@ -137,16 +153,22 @@ def replay(
     *,
     kernel: str | None = None,
     samples: int = SAMPLES,
+    reclaim: str | int = 0,
+    compaction: bool = False,
+    seed: int = 0,
     progress: Callable[[int, int], None] = _no_progress,
 ) -> dict[str, Any]:
     """Runs a compiled trace through one design.
 
     Returns the design's entry of a result: ``design``, ``title``, ``protects``, ``source``, ``metrics``,
-    ``series`` and ``blockmap`` (``samples`` points), ``population`` and ``verify`` ("ok", or the first broken
-    invariant).  ``progress`` is called with (operations done, of).
+    ``series`` and ``blockmap`` (``samples`` points), ``population`` and ``verify`` ("ok", or the first
+    broken invariant).  ``reclaim`` is the supply of page cache that may be freed (a size), ``compaction``
+    lets requests that may block compact; with neither, a request fails where the kernel would begin to
+    reclaim.  ``seed`` draws the supply.  ``progress`` is called with (operations done, of).
     """
     design = as_design(design)
-    machine, run, population = build(compiled, design, kernel)
+    size = parse_size(reclaim) if isinstance(reclaim, str) else reclaim
+    machine, run, population = build(compiled, design, kernel, reclaim=size, compaction=compaction, seed=seed)
     series = _Series(machine, run, compiled)
     n = len(compiled.ops)
     stops = np.unique(np.linspace(0, n, max(samples, 2)).astype(int)).tolist()
@@ -214,6 +236,12 @@ def _metrics(
         "pool_shrinks": s["pool_shrinks"],
         "exposure_violations": s["exposures"] + s["stale_exposed"],
         "watermark_boosts": s["boosts"],
+        "kswapd_wakeups": s["kswapd_wakeups"],
+        "pages_reclaimed": s["reclaimed"],
+        "compactions": s["compactions"],
+        "compaction_pages_moved": s["compact_moved"],
+        "blocks_unmapped_ahead": s["unmapped_ahead"],
+        "bytes_zeroed_locked": s["pages_zeroed_locked"] * 4096,
         "replay_seconds": seconds,
         "replay_ops_per_second": len(ops) / seconds if seconds else 0.0,
     }
@@ -326,6 +354,8 @@ def compare(
     seed: int = 0,
     kernel: str | None = None,
     samples: int = SAMPLES,
+    reclaim: str | int = 0,
+    compaction: bool = False,
     command: Sequence[str] = (),
     progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, Any]:
@@ -340,6 +370,7 @@ def compare(
     classifier : rules for sensitivity (docs/traces.md)
     seed : of everything that is drawn
     kernel : profile; None takes the trace's own
+    reclaim, compaction : what relieves a shortage, as in ``replay``
     progress : called with (what, operations done, of)
 
     Returns the result as a dict of schema ``asi_pa.compare/1``.  Raises ValueError for what cannot be.
@@ -366,7 +397,8 @@ def compare(
             else:
                 wanted = parse_size(size) if isinstance(size, str) else size
                 compiled = compile_trace(trace, classifier, memory=wanted, seed=seed)
-            runs.append(_run(compiled, str(size), chosen, kernel, samples, progress))
+            relief = {"reclaim": reclaim, "compaction": compaction, "seed": seed}
+            runs.append(_run(compiled, str(size), chosen, kernel, samples, relief, progress))
     if not runs:
         raise ValueError("no traces to compare on")
     result: dict[str, Any] = {
@@ -389,6 +421,7 @@ def _run(
     designs: Sequence[Design],
     kernel: str | None,
     samples: int,
+    relief: dict[str, Any],
     progress: Callable[[str, int, int], None] | None,
 ) -> dict[str, Any]:
     entries = []
@@ -396,7 +429,7 @@ def _run(
     for design in designs:
         what = f"{compiled.name}, {memory}, {design.name}"
         report = (lambda done, of, what=what: progress(what, done, of)) if progress else _no_progress
-        entry = replay(compiled, design, kernel=kernel, samples=samples, progress=report)
+        entry = replay(compiled, design, kernel=kernel, samples=samples, progress=report, **relief)
         population[design.name] = entry.pop("population")
         entries.append(entry)
     first = population[designs[0].name]
