@@ -246,7 +246,8 @@ cdef struct stats_t:
     uint64_t hidden_now         # live nonsensitive pages that are not mapped
     uint64_t stale_exposed      # pages mapped while they still held sensitive data
     uint64_t flush_allocs       # allocations that had to wait for a flush
-    uint64_t flush_frees        # frees that had to
+    uint64_t map_allocs         # allocations that had to map first, no flush
+    uint64_t flush_frees        # frees that had to wait for a flush
     uint64_t slowpath
     uint64_t kswapd_wakeups
     uint64_t reclaimed              # pages of the supply

@@ -313,6 +313,8 @@ cdef uint32_t claim_block(zone_t *z, uint32_t frame, int cur, int order, int ft,
         expand(z, frame, order, cur, ft)
         account_freepages(z, ft, (<int64_t>1 << cur) - (<int64_t>1 << order))
         z.stats.claims_whole += 1
+        if d.mapped[ft] and not d.mapped[old_ft]:
+            z.stats.map_allocs += 1
         return frame
     boost_watermark(z)
     block = block_of(z, frame)
@@ -470,6 +472,7 @@ cdef uint32_t rmqueue_flip(zone_t *z, int order, int ft, uint32_t flags) noexcep
         for block in range(first, last):
             block_zero(z, block, d.zeroing == ZERO_LOCKED)
         blocks_map(z, first, last - first, CTX_FLIP)
+        z.stats.map_allocs += 1
     lock_dropped(z, WINDOW_FLUSHED, frame, big)
     for block in range(first, last):
         new = ft

@@ -350,7 +350,7 @@ cdef class Machine:
         self._attach_hooks()
 
     def _build_zonelists(self):
-        """build_zonelists(): every node's populated zones, its own first, then the other nodes' by distance."""
+        """build_zonelists(): each node's populated zones, its own first, then other nodes' by distance."""
         cdef mm_t *mm = &self.mm
         cdef int i, n, node
         zones = self.spec.zones
@@ -494,6 +494,7 @@ cdef class Machine:
         self._check_order(min_order)
         if not 0 <= freetype < self.mm.design.nft:
             raise ValueError(f"freetype {freetype} is not one of the design's {self.mm.design.nft}")
+        z.diff = z.diffs
         frame = take_and_putback(z, freetype, min_order)
         return frame if frame < 0 else frame + <int64_t>z.base_pfn
 
@@ -653,6 +654,7 @@ cdef class Machine:
         cdef zone_t *z = self._zone(zone)
         if not z.base_pfn + z.first <= start < end <= z.base_pfn + z.nframes:
             raise ValueError(f"pfns [{start}, {end}) are not a range of zone {z.zone_idx}")
+        z.diff = z.diffs
         return z
 
     cdef int _check_order(self, int order) except -1:

@@ -105,6 +105,11 @@ cdef int64_t wrapped_alloc(mm_t *mm, int cpu, int order, const request_t *rq) no
         if mm.design.zeroing != ZERO_NONE:
             clear_pages(mm, z, <uint32_t>(<uint64_t>pfn - z.base_pfn), order)
         set_pages(mm, <uint64_t>pfn, 1u << order, odd_present(mm), CAUSE_PAGE_ALLOC)
+        if odd_present(mm):
+            mm.stats.map_allocs += 1
+        else:
+            physmap_flush(mm.physmap, <uint64_t>pfn, 1u << order)
+            mm.stats.flush_allocs += 1
     return handed_out(mm, z, pfn, order, rq)
 
 
@@ -256,6 +261,8 @@ cdef bint pool_refill(mm_t *mm, int cpu, int order, const request_t *rq) noexcep
             if not odd_present(mm):
                 physmap_flush(mm.physmap, <uint64_t>pfn, 1u << o)
                 mm.stats.flush_allocs += 1
+            else:
+                mm.stats.map_allocs += 1
             pool_free(z, <uint32_t>(<uint64_t>pfn - z.base_pfn), o)
             return True
         o -= 1

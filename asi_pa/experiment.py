@@ -224,7 +224,9 @@ def _metrics(
         "pcp_allocations_by_kind": _pcp_allocations(compiled, machine, run, alloc, sensitive, s),
         "flips_s2n": s["flips_s2n"],
         "flips_n2s": s["flips_n2s"],
-        "flush_free_hit_ratio": 1 - s["flush_allocs"] / allocations if allocations else None,
+        "flush_free_hit_ratio": 1 - (s["flush_allocs"] + s["map_allocs"]) / allocations
+        if allocations
+        else None,
         "no_block_refusals": s["fail_noblock"],
         "stranded_pages_max": s["stranded_max"],
         "stranded_pages_end": _stranded(machine, run),
@@ -345,6 +347,18 @@ def _memory_name(memory: int) -> str:
     return f"{memory >> 10}K"
 
 
+def _compile(trace: Trace, memory: str | int, classifier: str, seed: int) -> CompiledTrace:
+    """The trace on a machine of a size; "ample" is the recorded one, with its zones, where they are known."""
+    if memory == "ample":
+        known = bool(trace.snapshots.get("zones_start")) and "start" in trace.kpageflags
+        return compile_trace(trace, classifier, seed=seed, recorded=known)
+    if memory == "tight":
+        whole = compile_trace(trace, classifier, seed=seed)
+        return compile_trace(trace, classifier, memory=tight_memory(whole), seed=seed)
+    size = parse_size(memory) if isinstance(memory, str) else memory
+    return compile_trace(trace, classifier, memory=size, seed=seed)
+
+
 def compare(
     traces: Iterable[str | Trace],
     designs: Sequence[str | Design] = DEFAULT_DESIGNS,
@@ -365,8 +379,9 @@ def compare(
     ----------
     traces : names of bundled traces, files, or Trace objects
     designs : design names or Design objects
-    memory : sizes such as ``"2G"`` or bytes; ``"ample"`` is the recorded machine's, ``"tight"`` the size at
-        which the trace's peak nearly fills a machine that shrank in proportion
+    memory : sizes such as ``"2G"`` or bytes; ``"ample"`` is the recorded machine with its zones, per-CPU
+        limits and CPUs, ``"tight"`` one zone of the size at which the trace's peak nearly fills a
+        machine that shrank in proportion
     classifier : rules for sensitivity (docs/traces.md)
     seed : of everything that is drawn
     kernel : profile; None takes the trace's own
@@ -386,17 +401,10 @@ def compare(
     kernels, texts = [], []
     for item in traces:
         trace = item if isinstance(item, Trace) else load_trace(item)
-        ample = compile_trace(trace, classifier, seed=seed)
-        kernels.append(kernel or ample.kernel)
-        texts.append(ample.classifier)
         for size in memory:
-            if size == "ample":
-                compiled = ample
-            elif size == "tight":
-                compiled = compile_trace(trace, classifier, memory=tight_memory(ample), seed=seed)
-            else:
-                wanted = parse_size(size) if isinstance(size, str) else size
-                compiled = compile_trace(trace, classifier, memory=wanted, seed=seed)
+            compiled = _compile(trace, size, classifier, seed)
+            kernels.append(kernel or compiled.kernel)
+            texts.append(compiled.classifier)
             relief = {"reclaim": reclaim, "compaction": compaction, "seed": seed}
             runs.append(_run(compiled, str(size), chosen, kernel, samples, relief, progress))
     if not runs:
