@@ -9,12 +9,14 @@ a kernel profile is asked).
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from math import isqrt
 
 from asi_pa.kernel import DEFAULT_KERNEL, Kernel, kernel_profile
 from asi_pa.machine import ZONE_INDEX, MachineSpec, PcpSpec, ZoneSpec
+from asi_pa.numa import cpu_nodes as nodes_of_cpus
 
 __all__ = [
     "PAGE_SIZE",
@@ -184,7 +186,6 @@ def derive(
     min_free: int | None = None,
     khugepaged: bool = True,
     scale_factor: int = 10,
-    cpus_of_node: Sequence[int] | None = None,
     pcptypes: int = PCPTYPES,
     pcp: bool = True,
     exact_counters: bool = False,
@@ -192,18 +193,12 @@ def derive(
     """The same machine with everything computed that a kernel computes from its zones' sizes.
 
     ``min_free`` is vm.min_free_kbytes; None computes it, with khugepaged's raise unless
-    ``khugepaged`` is false.  ``cpus_of_node`` spreads ``spec.cpus`` over the nodes (None: evenly, the
-    first nodes get what is left over).  ``exact_counters`` sets the vmstat threshold to 0, so that no
-    counter lags.  ``pcp`` false leaves the per-CPU lists out.
+    ``khugepaged`` is false.  ``exact_counters`` sets the vmstat threshold to 0, so that no counter lags.
+    ``pcp`` false leaves the per-CPU lists out.
     """
     profile = kernel_profile(kernel)
     nids = sorted({zone.nid for zone in spec.zones})
-    if cpus_of_node is None:
-        each, rest = divmod(spec.cpus, len(nids))
-        cpus_of_node = [each + (k < rest) for k in range(len(nids))]
-    if len(cpus_of_node) != len(nids) or sum(cpus_of_node) != spec.cpus:
-        raise ValueError(f"cpus_of_node {list(cpus_of_node)}: {spec.cpus} CPUs over {len(nids)} nodes")
-    cpus = dict(zip(nids, cpus_of_node, strict=True))
+    cpus = Counter(nodes_of_cpus(spec))
 
     normal = ZONE_INDEX["Normal"]
     low = [_managed(zone) for zone in spec.zones if zone.zone_idx <= normal]
@@ -296,6 +291,8 @@ def machine(
     *,
     cpus: int = 1,
     nodes: int = 1,
+    cpu_nodes: Sequence[int] = (),
+    distances: Sequence[Sequence[int]] = (),
     kernel: Kernel | str = DEFAULT_KERNEL,
     pci_hole: str | int = "1G",
     memory_map: bool = True,
@@ -307,9 +304,10 @@ def machine(
 
     RAM lies below 4 GiB up to the PCI hole (``pci_hole`` bytes wide) and goes on at 4 GiB.  As on a
     PC, frame 0 is no zone's and the first MiB is reserved (reserve_real_mode), in part absent.
-    Nodes get equal shares in address order.  ``memory_map``: 64 bytes per frame are taken from the
-    top of each node for struct pages and are not managed.  Zones come in the order in which a
-    request on node 0 tries them.  Further keywords go to ``derive``.
+    Nodes get equal shares in address order; ``cpu_nodes`` says which node each CPU belongs to (empty:
+    evenly) and ``distances`` how far nodes are from each other.  ``memory_map``: 64 bytes per frame are
+    taken from the top of each node for struct pages and are not managed.  Zones come in the order in
+    which a request on node 0 tries them.  Further keywords go to ``derive``.
     Raises ValueError for fewer than 64 MiB a node and for sizes, orders or counts out of range.
     """
     _check_orders(pageblock_order, max_page_order)
@@ -334,6 +332,8 @@ def machine(
         cpus=_check_cpus(cpus),
         pageblock_order=pageblock_order,
         max_page_order=max_page_order,
+        cpu_nodes=tuple(cpu_nodes),
+        distances=tuple(tuple(row) for row in distances),
     )
     return derive(spec, kernel=kernel, **derived)  # type: ignore[arg-type]
 

@@ -84,8 +84,8 @@ def test_readme_commands_are_understood():
     lines = [line.strip() for line in README.splitlines() if line.startswith("    asi-pa ")]
     assert len(lines) > 5
     for line in lines:
-        # What follows three spaces is the comment.
-        parser.parse_args(line.partition("   ")[0].split()[1:])
+        # What follows two spaces is the comment.
+        parser.parse_args(line.partition("  ")[0].split()[1:])
 
 
 def test_readme_python_runs(capsys):

@@ -289,6 +289,10 @@ def test_nodes_share_the_memory():
         assert zone.pcp is not None
         assert zone.managed is not None
         assert zone.pcp.high_max == zone.managed // 8 // cpus
+    # A node without CPUs divides by all that are online.
+    memory_only = sizing.machine("8G", nodes=2, cpus=3, cpu_nodes=[0, 0, 0]).zones[-1]
+    assert memory_only.pcp is not None
+    assert memory_only.pcp.high_max == (memory_only.managed or 0) // 8 // 3
 
 
 def test_single_zone():
@@ -313,7 +317,8 @@ def test_single_zone():
         (lambda: sizing.machine("32M"), "at least 64M"),
         (lambda: sizing.machine("4G", nodes=0), "nodes 0"),
         (lambda: sizing.machine("4G", pci_hole="4G"), "PCI hole"),
-        (lambda: sizing.machine("4G", cpus_of_node=[2]), "cpus_of_node"),
+        (lambda: sizing.machine("4G", cpu_nodes=[0, 0]), "cpu_nodes"),
+        (lambda: sizing.machine("4G", cpu_nodes=[1]), "node 1 has no zone"),
         (lambda: sizing.machine("4G", kernel="2.6"), "unknown kernel '2.6'"),
     ],
 )
