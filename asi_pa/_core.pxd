@@ -531,6 +531,7 @@ cdef inline bint zone_watermark_fast(zone_t *z, int order, int64_t mark, int zon
 cdef bint zone_watermark_ok(zone_t *z, int order, int64_t mark, int zone_idx,
                             uint32_t flags) noexcept nogil
 
+cdef bint block_in_zone(zone_t *z, uint32_t block) noexcept nogil
 cdef uint32_t block_live(zone_t *z, uint32_t block) noexcept nogil
 cdef void block_retyped(zone_t *z, uint32_t block, int ft, int ctx) noexcept nogil
 cdef void blocks_map(zone_t *z, uint32_t block, uint32_t n, int ctx) noexcept nogil

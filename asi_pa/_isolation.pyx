@@ -32,6 +32,7 @@ from asi_pa._core cimport (
     WINDOW_REPORTED,
     WMARK_MIN,
     account_freepages,
+    block_in_zone,
     block_of,
     block_zero,
     blocks_map,
@@ -353,7 +354,7 @@ cdef int64_t take_and_putback(zone_t *z, int ft, int least_order) noexcept nogil
     if order >= z.pageblock_order - 1:
         for b in range(block, block_of(z, frame + (1u << order) - 1) + 1):
             ft = z.pbtype[b]
-            if z.design.mt[ft] <= MIGRATE_RECLAIMABLE:
+            if z.design.mt[ft] <= MIGRATE_RECLAIMABLE and block_in_zone(z, b):
                 if z.design.explicit_maps:
                     ft = side_of(z, z.design.start[MIGRATE_MOVABLE][1], z.pbmapped[b])
                 else:
