@@ -1,0 +1,9 @@
+"""The zone: frames, free lists, fallbacks, reserves; for other compiled modules only, but for ``Zone``."""
+
+from asi_pa.machine import ZoneSpec
+
+class Zone:
+    """One zone of the engine; built by ``Machine``.  Holds the arrays."""
+
+    @property
+    def spec(self) -> ZoneSpec: ...

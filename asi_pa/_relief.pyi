@@ -1,0 +1,4 @@
+"""What relieves a shortage: kswapd, direct reclaim, compaction.  A model, not exact.
+
+For other compiled modules only.
+"""
