@@ -452,8 +452,8 @@ def _run(
             "pages free": sum(p.free_pages for p in compiled.population),
             "pages held": sum(p.held_pages for p in compiled.population),
             "mixed blocks": first["mixed_blocks"],
-            "displaced": {name: p["displaced"] for name, p in population.items()},
-            "lost": {name: p["lost"] for name, p in population.items()},
+            **{f"displaced, {k}": p["displaced"] for k, p in population.items() if p["displaced"]},
+            **{f"lost, {k}": p["lost"] for k, p in population.items() if p["lost"]},
         },
         "designs": entries,
     }
