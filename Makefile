@@ -11,7 +11,7 @@ HTML ?= compare.html
 BENCH_JSON ?= .benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help compare test pytest lint format sdist bench bench-compare build mutants scale clean
+.PHONY: help compare test pytest lint lint-style lint-cython lint-types lint-stubs format sdist bench bench-compare build mutants scale clean
 
 help:
 	@echo "make compare        what each design does with the bundled kernel traces: a table and $(HTML)"
@@ -52,11 +52,20 @@ build: $(VENV)/.installed
 compare: build
 	$(VENV)/bin/asi-pa compare --html $(HTML)
 
-lint: build $(VENV)/.test-ready
+lint: lint-style lint-cython lint-types lint-stubs
+
+lint-style: $(VENV)/.test-ready
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+# cython-lint calls pycodestyle, which it finds beside itself.
+lint-cython: $(VENV)/.test-ready
 	find asi_pa benchmarks -name '*.pyx' -o -name '*.pxd' | PATH="$(CURDIR)/$(VENV)/bin:$$PATH" xargs -r cython-lint
+
+lint-types: $(VENV)/.test-ready
 	$(VENV)/bin/mypy
+
+lint-stubs: build $(VENV)/.test-ready
 	find asi_pa -name '*.pyx' | sed 's/\.pyx$$//; s|/|.|g' | xargs -r $(PY) -m mypy.stubtest
 
 format: $(VENV)/.test-ready
