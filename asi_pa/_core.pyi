@@ -1,7 +1,10 @@
 """The zone: frames, free lists, fallbacks, reserves; for other compiled modules only, but for ``Zone``."""
 
+from typing_extensions import disjoint_base
+
 from asi_pa.machine import ZoneSpec
 
+@disjoint_base
 class Zone:
     """One zone of the engine; built by ``Machine``.  Holds the arrays."""
 
