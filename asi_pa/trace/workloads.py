@@ -219,6 +219,36 @@ def _network(s: _Script) -> None:
         user[chosen] = s.alloc(burst, 0, ANON)
 
 
+def _bursts(s: _Script) -> None:
+    """Kernel memory comes and goes in bulk, user memory grows into what it left; network bursts in atomic
+    context all along.
+
+    User memory swings between 35 % and 80 % of memory, kernel memory between nothing and 35 %.  A burst asks
+    for single pages and order-3 buffers without the right to block, and frees them at once.
+    """
+    parts, burst = 64, max(s.pages // 2000, 16)
+
+    def interrupt(cpu: int) -> None:
+        small, large = (
+            s.alloc(burst, 0, ATOMIC, comm=1, cpu=cpu),
+            s.alloc(burst // 8, 3, ATOMIC, comm=1, cpu=cpu),
+        )
+        s.free(small, 0, comm=1, cpu=cpu)
+        s.free(large, 3, comm=1, cpu=cpu)
+
+    def grow(share: float, gfp: int) -> _Frames:
+        grown = []
+        for part in range(parts):
+            grown.append(s.alloc(int(s.pages * share) // parts, 0, gfp))
+            interrupt(part % _CPUS)
+        return np.concatenate(grown)
+
+    s.alloc(s.pages * 35 // 100, 0, ANON)
+    for _ in range(4):
+        s.free(grow(0.35, KERNEL), 0)
+        s.free(grow(0.45, ANON), 0)
+
+
 def _ask(s: _Script) -> None:
     """The scarce kind, page by page in steps of 128 MiB, until all of memory has been asked for."""
     for start in range(0, s.pages, 128 * _MIB):
@@ -260,6 +290,7 @@ WORKLOADS: dict[str, Callable[[_Script], None]] = {
     "forks": _forks,
     "pagecache": _pagecache,
     "network": _network,
+    "bursts": _bursts,
     "stress": _stress,
     "stress-unmovable": _stress_unmovable,
     "fresh": _fresh,
@@ -268,6 +299,7 @@ _COMMS = {
     "forks": ("server", "worker", "kswapd0"),
     "pagecache": ("fileserver", "kernel", "kswapd0"),
     "network": ("application", "ksoftirqd"),
+    "bursts": ("application", "ksoftirqd"),
     "stress": ("stress", "asker"),
     "stress-unmovable": ("stress", "asker"),
     "fresh": ("stress", "asker"),
