@@ -395,7 +395,8 @@ cdef class Machine:
         start = min(zone.start_pfn for zone in self.spec.zones) // size * size
         end = -(-max(zone.end_pfn for zone in self.spec.zones) // size) * size
         physmap = Physmap(start, end - start, cpus=self.spec.cpus, pageblock_order=self.spec.pageblock_order,
-                          max_leaf="1G" if self.design.tree == "unrestricted" else "2M", log_limit=1 << 22)
+                          max_leaf="1G" if self.design.tree == "unrestricted" else "2M",
+                          mirror=self.design.mirror, log_limit=1 << 22)
         self.physmap = physmap
         self.mm.physmap = &physmap.pm
         for i in range(self.mm.nzones):

@@ -74,6 +74,8 @@ class Design:
     """Setting a block's type maps it as a side effect, and nothing unmaps (as posted in March)."""
     explicit_maps: bool = False
     """Every change of label across mappings maps or unmaps, both explicitly."""
+    mirror: bool = True
+    """Changes of the unrestricted physmap (page protection, hotplug) reach the restricted one as well."""
     zeroing: str = "none"
     """Where what a sensitive owner left is cleared on the way S -> N: "none", "locked" (whole block, under
     the zone lock), "flip" (whole block, outside it), "dirty" (only pages that held sensitive data, outside
@@ -285,6 +287,7 @@ MIGRATETYPE_AS_POSTED = Design(
     protects="sensitive pages absent from the restricted physmap",
     flips="march",
     label_maps=True,
+    mirror=False,
 )
 
 # The seed with its TODOs solved: reserves and isolation exist for either mapping, blocks never merge or
@@ -308,6 +311,7 @@ MIGRATETYPE_SOUND = replace(
     merge_across=False,
     label_maps=False,
     explicit_maps=True,
+    mirror=True,
     zeroing="flip",
     contig_flips=True,
 )
@@ -342,6 +346,7 @@ FREETYPE_AS_POSTED = Design(
     zeroing="flip",
     flip_cma=True,
     keeps_noblock=False,
+    mirror=False,
 )
 
 PER_PAGE = replace(
@@ -379,6 +384,7 @@ FREETYPE_SOUND = replace(
     keeps_noblock=True,
     flip_cma=False,
     explicit_maps=True,
+    mirror=True,
     contig_flips=True,
 )
 
