@@ -122,8 +122,14 @@ cdef int set_migratetype_isolate(zone_t *z, uint32_t block, int mode, uint32_t s
     if not z.kernel.isolate_is_bit:
         # until 6.17 ISOLATE replaced the type, and the caller's word decided what came back
         ft = z.pbbase[block]
-        z.pbbase[block] = (z.design.cma[ft] if mode == ISOLATE_MODE_CMA_ALLOC
-                           else z.design.start[MIGRATE_MOVABLE][z.design.sensitive[ft]])
+        if mode == ISOLATE_MODE_CMA_ALLOC:
+            ft = z.design.cma[ft]
+        elif z.design.explicit_maps:
+            ft = side_of(z, z.design.start[MIGRATE_MOVABLE][0 if z.pbmapped[block] else 1], z.pbmapped[block])
+        else:
+            ft = z.design.start[MIGRATE_MOVABLE][z.design.sensitive[ft]]
+        if ft != NO_FREETYPE:
+            z.pbbase[block] = <uint8_t>ft
     z.nr_isolate_blocks += 1
     return 0
 
