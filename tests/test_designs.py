@@ -1,0 +1,631 @@
+"""The designs: what each switch of the seed's open TODOs does, and that the sound ones expose nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from asi_pa._machine import Machine
+from asi_pa._physmap import Physmap
+from asi_pa.describe import describe_design, diff_designs
+from asi_pa.designs import DESIGNS, Design, as_design
+from asi_pa.experiment import replay
+from asi_pa.gfp import GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NAMES, MODEL_LRU, Migratetype
+from asi_pa.machine import MachineSpec, ZoneSpec
+from asi_pa.sizing import single_zone
+from asi_pa.trace import compile_trace, workload
+
+BASE = 4096
+#: Of the small machines: eight pages a block, two blocks the largest buddy.
+ORDER, BLOCK = 3, 8
+CTX_RESERVE, CTX_UNRESERVE, CTX_CONTIG = 4, 5, 9
+MAP, UNMAP, LEFT_MAPPED = 1, 2, 3
+
+SENSITIVE = GFP_NAMES["__GFP_SENSITIVE"]
+KERNEL = GFP_KERNEL
+SECRET = GFP_KERNEL | SENSITIVE
+USER = GFP_HIGHUSER_MOVABLE | SENSITIVE | MODEL_LRU
+ATOMIC = GFP_ATOMIC
+SECRET_ATOMIC = GFP_ATOMIC | SENSITIVE
+
+FULL = [name for name, design in DESIGNS.items() if name == design.name]
+POSTED = [name for name in FULL if "as-posted" in name]
+SOUND = [name for name in FULL if name not in POSTED and name != "linux"]
+
+
+def small(
+    design: str | Design, blocks: int = 16, *, log: bool = True, kernel: str = "7.2", **zone: Any
+) -> Machine:
+    """A zone of a few pageblocks without per-CPU lists, so that every request reaches the buddy lists."""
+    spec = MachineSpec(
+        zones=(ZoneSpec(start_pfn=BASE, spanned=blocks * BLOCK, **zone),),
+        pageblock_order=ORDER,
+        max_page_order=ORDER + 1,
+        nofragment=False,
+        watermark_boost_factor=0,
+    )
+    machine = Machine(spec, design, kernel)
+    if log:
+        machine.log_events()
+    return machine
+
+
+def events(machine: Machine) -> list[dict[str, Any]]:
+    """The event log, its numbers in words."""
+    names = [ft.name for ft in machine.design.freetypes]
+    return [
+        {
+            "kind": int(word) & 0xFF,
+            "ctx": int(word) >> 8 & 0xFF,
+            "old": names[int(word) >> 16 & 0xFF],
+            "new": names[int(word) >> 24 & 0xFF],
+            "pfn": BASE + int(frame),
+            "pages": int(pages),
+        }
+        for _, word, frame, pages, _ in machine.events()
+    ]
+
+
+def leaks(machine: Machine) -> int:
+    stats = machine.stats()
+    return int(stats["exposures"] + stats["stale_exposed"])
+
+
+def sides_agree(machine: Machine, pages: dict[int, bool], order: int = 0) -> None:
+    """Every allocated page is present in the tree iff its owner may be seen."""
+    for pfn, sensitive in pages.items():
+        for page in range(pfn, pfn + (1 << order)):
+            assert machine.physmap.present(page) == (not sensitive), f"pfn {page}"
+
+
+def healthy(machine: Machine) -> None:
+    assert machine.verify() is None
+    assert machine.physmap is None or machine.physmap.check() is None
+
+
+def take_all(machine: Machine, gfp: int, order: int = 0) -> list[int]:
+    got = []
+    while (pfn := machine.alloc(order, gfp)) >= 0:
+        got.append(pfn)
+    return got
+
+
+# ---------------------------------------------------------------- TODO 1: HIGHATOMIC
+
+
+def pressed(design: str | Design) -> Machine:
+    """A machine of 128 blocks on which only requests with reserves still get anything."""
+    return small(design, 128, wmark=(512, 1012, 1016, 1020))
+
+
+def reserved(machine: Machine) -> list[dict[str, Any]]:
+    return [event for event in events(machine) if event["ctx"] == CTX_RESERVE]
+
+
+@pytest.mark.parametrize("design", ["migratetype/sound", "migratetype/eager", "freetype/sound"])
+def test_highatomic_reserves_serve_both_sides(design: str) -> None:
+    machine = pressed(design)
+    open_page, hidden = machine.alloc(0, KERNEL), machine.alloc(0, SECRET)
+    take_all(machine, USER)
+    nonsensitive, sensitive = machine.alloc(1, ATOMIC), machine.alloc(1, SECRET_ATOMIC)
+    assert min(open_page, hidden, nonsensitive, sensitive) >= 0
+    sides_agree(machine, {nonsensitive: False, sensitive: True}, 1)
+    sides_agree(machine, {open_page: False, hidden: True})
+    kinds = {event["new"] for event in reserved(machine)}
+    nons = [machine.design.freetypes[machine.design.freetype(name)] for name in kinds if "Nons" in name]
+    if design != "freetype/sound":  # September's log has one number for both sides
+        assert [(ft.mt, ft.mapped) for ft in nons] == [(Migratetype.HIGHATOMIC, True)]
+    assert machine.stats()["reserves"] >= 1
+    assert not [event for event in events(machine) if event["kind"] == LEFT_MAPPED]
+    assert leaks(machine) == 0
+    healthy(machine)
+
+
+def test_a_nonsensitive_reserve_is_used_by_nonsensitive_requests_only() -> None:
+    machine = pressed("migratetype/sound")
+    machine.alloc(0, KERNEL)
+    take_all(machine, USER)
+    first = machine.alloc(1, ATOMIC)
+    (event,) = reserved(machine)
+    assert event["new"] == "HighAtomicNons"
+    block = range(event["pfn"], event["pfn"] + BLOCK)
+    rest = take_all(machine, ATOMIC, 1)
+    assert first in block
+    assert any(pfn in block for pfn in rest)
+    assert not any(pfn in block for pfn in take_all(machine, SECRET_ATOMIC, 1))
+    assert leaks(machine) == 0
+    healthy(machine)
+
+
+def test_without_a_reserve_of_its_own_the_nonsensitive_side_has_none() -> None:
+    """The table's entry is what serves them: taken out, no block is reserved out of a mapped one."""
+    sound = as_design("migratetype/sound")
+    without = replace(sound, freetypes=tuple(ft for ft in sound.freetypes if ft.name != "HighAtomicNons"))
+    machine = pressed(without)
+    machine.alloc(0, KERNEL)
+    take_all(machine, USER)
+    machine.alloc(1, ATOMIC)
+    assert reserved(machine) == []
+    assert leaks(machine) == 0
+
+
+def test_as_posted_relabels_a_mapped_block() -> None:
+    machine = pressed("migratetype/as-posted")
+    machine.alloc(0, KERNEL)
+    take_all(machine, USER)
+    machine.alloc(1, ATOMIC)
+    (event,) = reserved(machine)
+    assert (event["kind"], event["old"], event["new"]) == (LEFT_MAPPED, "UnmovableNons", "HighAtomic")
+    # what is reserved there serves a sensitive request with a page that is mapped
+    secrets = take_all(machine, SECRET_ATOMIC, 1)
+    assert any(machine.physmap.present(pfn) for pfn in secrets)
+    assert leaks(machine) > 0
+
+
+# ---------------------------------------------------------------- TODO 2: zeroing
+
+
+def used_then_flipped(zeroing: str) -> Machine:
+    """Three sensitive pages are freed; then one nonsensitive page has their block flipped."""
+    machine = small(f"migratetype/sound:zeroing={zeroing}", 1)
+    for pfn in [machine.alloc(0, SECRET) for _ in range(3)]:
+        machine.free(pfn, 0)
+    assert machine.alloc(0, KERNEL) >= 0
+    assert machine.stats()["flips_s2n"] == 1
+    healthy(machine)
+    return machine
+
+
+@pytest.mark.parametrize(
+    ("zeroing", "zeroed", "locked", "readable"),
+    [
+        ("locked", BLOCK, BLOCK, 0),
+        ("flip", BLOCK, 0, 0),
+        ("dirty", 3, 0, 0),
+        ("alloc", 1, 0, 3),
+        ("none", 0, 0, 3),
+    ],
+)
+def test_zeroing(zeroing: str, zeroed: int, locked: int, readable: int) -> None:
+    stats = used_then_flipped(zeroing).stats()
+    assert stats["pages_zeroed"] == zeroed
+    assert stats["pages_zeroed_locked"] == locked
+    assert stats["stale_exposed"] == readable
+    assert stats["exposures"] == 0
+
+
+def test_zeroing_at_allocation_leaves_the_window_open_that_zeroing_at_the_flip_closes() -> None:
+    compiled = compile_trace(workload("random", "64M"))
+    rows = {
+        z: replay(compiled, f"migratetype:zeroing={z}")["metrics"]
+        for z in ("locked", "flip", "dirty", "alloc")
+    }
+    assert [rows[z]["exposure_violations"] == 0 for z in rows] == [True, True, True, False]
+    assert rows["locked"]["bytes_zeroed"] == rows["flip"]["bytes_zeroed"] == rows["flip"]["flips_s2n"] << 21
+    assert rows["locked"]["bytes_zeroed_locked"] == rows["locked"]["bytes_zeroed"]
+    assert rows["flip"]["bytes_zeroed_locked"] == rows["dirty"]["bytes_zeroed_locked"] == 0
+    assert 0 < rows["dirty"]["bytes_zeroed"] <= rows["flip"]["bytes_zeroed"]
+    assert rows["alloc"]["bytes_zeroed"] > rows["dirty"]["bytes_zeroed"]
+
+
+# ---------------------------------------------------------------- TODO 3: map and unmap
+
+
+def back_and_forth(design: str | Design) -> Machine:
+    machine = small(design, 8)
+    for _ in range(3):
+        for gfp in (KERNEL, SECRET, USER):
+            for pfn in take_all(machine, gfp):
+                machine.free(pfn, 0)
+    return machine
+
+
+@pytest.mark.parametrize("design", ["migratetype/sound", "migratetype/eager", "freetype/sound"])
+def test_map_and_unmap_are_a_pair(design: str) -> None:
+    machine = back_and_forth(design)
+    log = [event for event in events(machine) if event["kind"] in (MAP, UNMAP, LEFT_MAPPED)]
+    mapped: set[int] = set()
+    for event in log:
+        blocks = set(range(event["pfn"], event["pfn"] + event["pages"], BLOCK))
+        if event["kind"] == MAP:
+            assert not blocks & mapped, "mapped twice"
+            mapped |= blocks
+        else:
+            assert event["kind"] == UNMAP, "a mapped block was only relabelled"
+            assert blocks <= mapped, "unmapped though it was not mapped"
+            mapped -= blocks
+    stats = machine.stats()
+    assert min(stats["flips_s2n"], stats["flips_n2s"]) > 8
+    assert stats["flips_s2n"] - stats["flips_n2s"] == len(mapped)
+    present = {pfn for pfn in range(BASE, BASE + 8 * BLOCK, BLOCK) if machine.physmap.present(pfn)}
+    assert present == mapped
+    assert machine.physmap.counters().redundant == 0
+    assert leaks(machine) == 0
+    healthy(machine)
+
+
+def test_a_label_alone_maps_nothing_in_the_sound_design() -> None:
+    """Without the operation the claim is a label: the pages it hands out are not there."""
+    machine = small("migratetype/sound:explicit_maps=no")
+    assert not machine.physmap.present(machine.alloc(0, KERNEL))
+    assert leaks(machine) > 0
+
+
+@pytest.mark.parametrize(("first", "kind"), [("secret", MAP), ("kernel", LEFT_MAPPED)])
+def test_as_posted_a_merge_maps_or_leaves_mapped(first: str, kind: int) -> None:
+    """Two free buddies of unlike kinds merge: the last one freed relabels the other, in either direction."""
+    machines = {name: small(name, 2) for name in ("migratetype/as-posted", "migratetype/sound")}
+    logs = {}
+    for name, machine in machines.items():
+        held = {"kernel": machine.alloc(ORDER, KERNEL), "secret": machine.alloc(ORDER, SECRET)}
+        before = len(events(machine))
+        machine.free(held.pop(first), ORDER)
+        machine.free(held.popitem()[1], ORDER)
+        logs[name] = [event["kind"] for event in events(machine)[before:] if event["kind"] <= LEFT_MAPPED]
+    assert logs == {"migratetype/as-posted": [kind], "migratetype/sound": []}
+
+
+# ---------------------------------------------------------------- TODO 4: the mirrored physmap
+
+
+def protected(design: str) -> tuple[Machine, int]:
+    machine = Machine(single_zone("64M"), design)
+    pfn = machine.alloc(0, KERNEL)
+    machine.physmap.set_memory_ro(pfn, 1)
+    return machine, pfn
+
+
+@pytest.mark.parametrize("design", ["migratetype/sound", "freetype/sound", "pool", "per-page"])
+def test_page_protection_is_mirrored(design: str) -> None:
+    machine, pfn = protected(design)
+    assert machine.physmap.check() is None
+    restricted, unrestricted = (machine.physmap.lookup(pfn, tree=t) for t in ("restricted", "unrestricted"))
+    assert restricted == unrestricted
+    assert restricted is not None
+    assert restricted.level == "4K"
+    tables = machine.physmap.counters().tables_allocated
+    user = take_all(machine, USER)
+    for page in user:
+        machine.free(page, 0)
+    machine.free(pfn, 0)
+    machine.drain()
+    take_all(machine, SECRET, 9)
+    if not machine.design.wrapper:
+        assert machine.physmap.counters().tables_allocated == tables, "a flip allocated a page table"
+    assert leaks(machine) == 0
+    healthy(machine)
+
+
+@pytest.mark.parametrize(
+    "design", ["migratetype/as-posted", "freetype/as-posted", "migratetype/sound:mirror=no"]
+)
+def test_page_protection_as_posted_differs_between_the_trees(design: str) -> None:
+    machine, pfn = protected(design)
+    assert "protection differs" in (machine.physmap.check() or "")
+    assert machine.physmap.lookup(pfn).level == "2M"
+
+
+def test_hotplugged_memory_is_hidden_until_somebody_maps_it() -> None:
+    for mirror in (True, False):
+        physmap = Physmap(0, 1 << 15, mirror=mirror)
+        physmap.asi_map(0, 512)
+        physmap.hot_remove(0, 1 << 15)
+        physmap.hot_add(0, 1 << 15)
+        assert physmap.present(0, tree="unrestricted")
+        assert physmap.present(0) is not mirror
+        assert (physmap.check() is None) or not mirror
+
+
+# ---------------------------------------------------------------- TODO 5: contiguous ranges
+
+
+def state(machine: Machine) -> tuple[Any, ...]:
+    """What a failure must leave as it was: free pages by list and order, types, mappings."""
+    lists = machine.dump()
+    blocks = (machine.spec.zones[0].spanned + BLOCK - 1) // BLOCK
+    mapped = tuple(machine.physmap.present(BASE + i * BLOCK) for i in range(blocks))
+    stats = machine.stats()
+    return (
+        len(lists),
+        sorted(lists.tolist()),
+        mapped,
+        stats["flips_s2n"],
+        stats["flips_n2s"],
+        leaks(machine),
+    )
+
+
+@pytest.mark.parametrize("design", ["migratetype/sound", "freetype/sound"])
+@pytest.mark.parametrize("kernel", ["7.2", "6.12"])
+@pytest.mark.parametrize("cma", [False, True])
+@pytest.mark.parametrize("gfp", [KERNEL, SECRET], ids=["nonsensitive", "sensitive"])
+def test_contiguous_ranges_of_either_kind(design: str, kernel: str, cma: bool, gfp: int) -> None:
+    zone = {"cma": ((BASE + 4 * BLOCK, BASE + 8 * BLOCK),)} if cma else {}
+    machine = small(design, kernel=kernel, **zone)
+    first = BASE + 4 * BLOCK
+    for held in (machine.alloc(0, KERNEL), machine.alloc(0, SECRET)):
+        assert held >= 0
+    for other in (gfp, gfp, KERNEL, KERNEL, SECRET, SECRET, gfp):  # from either side to either side
+        start, end = first + 3, first + 3 * BLOCK + 2
+        assert machine.alloc_contig_range(start, end, cma=cma, gfp=other) == 0
+        sides_agree(machine, dict.fromkeys(range(start, end), other == SECRET))
+        healthy(machine)
+        machine.free_contig_range(start, end - start)
+        healthy(machine)
+        # whoever comes next gets pages of its own side
+        for probe in (KERNEL, SECRET, USER):
+            got = take_all(machine, probe)
+            sides_agree(machine, dict.fromkeys(got, probe != KERNEL))
+            for pfn in got:
+                machine.free(pfn, 0)
+    assert leaks(machine) == 0
+    assert any(event["ctx"] == CTX_CONTIG for event in events(machine))
+
+
+NONS_MOVABLE = GFP_HIGHUSER_MOVABLE | MODEL_LRU
+
+
+@pytest.mark.parametrize(
+    ("design", "holder", "gfp"),
+    [
+        ("migratetype/sound", USER, KERNEL),
+        ("migratetype/sound", SECRET, KERNEL),
+        ("migratetype/sound", KERNEL, SECRET),
+        ("freetype/sound", USER, KERNEL),
+        ("freetype/sound", NONS_MOVABLE, SECRET),
+    ],
+)
+def test_a_range_that_cannot_change_sides_leaves_everything_as_it_was(
+    design: str, holder: int, gfp: int
+) -> None:
+    """The neighbour is free and could flip; the first block holds a page of the other side and cannot."""
+    machine = small(design)
+    held = machine.alloc(0, holder)
+    block = BASE + (held - BASE) // (2 * BLOCK) * 2 * BLOCK
+    start, end = (block, block + 4) if held > block + 4 else (block + 4, block + 2 * BLOCK)
+    before = state(machine)
+    flips = machine.stats()["flips_s2n"] + machine.stats()["flips_n2s"]
+    assert machine.alloc_contig_range(start, end, gfp=gfp) == -16
+    assert state(machine) == before
+    assert machine.stats()["flips_s2n"] + machine.stats()["flips_n2s"] == flips
+    if holder & MODEL_LRU:
+        # out of the same mixed block, for a request of its side
+        assert machine.alloc_contig_range(start, end, gfp=holder) == 0
+        sides_agree(machine, dict.fromkeys(range(start, end), bool(holder & SENSITIVE)))
+    assert leaks(machine) == 0
+    healthy(machine)
+
+
+@pytest.mark.parametrize("kernel", ["7.2", "6.12"])
+@pytest.mark.parametrize("what", ["isolation", "page reporting"])
+@pytest.mark.parametrize("design", ["migratetype/sound", "freetype/sound", "unmapped/v4"])
+def test_a_block_stays_on_its_side(design: str, what: str, kernel: str) -> None:
+    machine = small(design, 8, kernel=kernel)
+    nons = machine.alloc(ORDER, KERNEL)
+    assert machine.alloc(ORDER, SECRET) >= 0
+    machine.free(nons, ORDER)
+    if what == "isolation":
+        for block in range(BASE, BASE + 8 * BLOCK, BLOCK):
+            if machine.isolate(block, block + BLOCK) == 0:
+                machine.unisolate(block, block + BLOCK)
+            healthy(machine)
+    else:
+        for number in range(len(machine.design.freetypes)):
+            machine.take_and_putback(number, ORDER)
+            healthy(machine)
+    pages = {pfn: gfp != KERNEL for gfp in (USER, SECRET, KERNEL) for pfn in take_all(machine, gfp)}
+    if machine.design.tree == "restricted":
+        sides_agree(machine, pages)
+    assert leaks(machine) == 0
+    healthy(machine)
+
+
+@pytest.mark.parametrize("design", ["freetype/as-posted", "migratetype/sound:contig_flips=no"])
+def test_contiguous_ranges_as_posted_ignore_the_kind(design: str) -> None:
+    machine = small(design)
+    assert machine.alloc_contig_range(BASE, BASE + BLOCK, gfp=KERNEL) == 0
+    assert not machine.physmap.present(BASE)
+    assert leaks(machine) > 0
+
+
+# ---------------------------------------------------------------- every design
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_is_data_that_prints(name: str) -> None:
+    text = describe_design(name)
+    assert f"name: {name}\n" in text
+    design = as_design(name)
+    assert design.title
+    assert design.source
+    for ft in design.freetypes:
+        assert f"freetypes[{ft.name}]: " in text
+    if name != "linux":
+        assert diff_designs(name, "linux")
+        assert design.protects
+    assert all(source.startswith(("msgid 20", "mm/")) for source in design.source)
+
+
+def test_bare_names_mean_sound_variants() -> None:
+    bare = {name: design.name for name, design in DESIGNS.items() if name != design.name}
+    assert bare == {
+        "rfcv2-queue": "rfcv2-queue/sound",
+        "migratetype": "migratetype/sound",
+        "freetype": "freetype/sound",
+        "unmapped": "unmapped/v4",
+        "pool": "pool/nonsensitive",
+    }
+
+
+@pytest.mark.parametrize("name", FULL)
+@pytest.mark.parametrize("trace", ["fragment", "bursts", "stress-unmovable"])
+def test_replays_soundly(name: str, trace: str) -> None:
+    """With a third of the kernel's requests sensitive, so that the unmapped designs have work, too."""
+    compiled = compile_trace(workload(trace, "32M", 3), "type=unmovable:share=0.6", memory="28M")
+    entry = replay(compiled, name, samples=2)
+    assert entry["verify"] == "ok"
+    if name not in POSTED:
+        assert entry["metrics"]["exposure_violations"] == 0
+    assert entry["metrics"]["failures"] < entry["metrics"]["allocations"]
+
+
+@pytest.mark.parametrize("name", ["migratetype/as-posted", "rfcv2-queue/as-posted"])
+def test_as_posted_shows_its_exposures(name: str) -> None:
+    compiled = compile_trace(workload("random", "64M"))
+    assert replay(compiled, name, samples=2)["metrics"]["exposure_violations"] > 0
+    assert replay(compiled, DESIGNS[name.split("/")[0]], samples=2)["metrics"]["exposure_violations"] == 0
+
+
+def test_september_as_posted_flushes_for_a_request_that_may_not_block() -> None:
+    """Sx-g1: __GFP_MEMALLOC without __GFP_DIRECT_RECLAIM loses the no-block flag in patch 16."""
+    gfp = GFP_NAMES["__GFP_MEMALLOC"] | SENSITIVE
+    flushes = {}
+    for name in ("freetype/as-posted", "freetype/sound"):
+        machine = small(name, 2)
+        for pfn in take_all(machine, KERNEL, ORDER):
+            machine.free(pfn, ORDER)
+        machine.alloc(0, gfp)
+        flushes[name] = machine.stats()["flush_allocs"]
+    assert flushes == {"freetype/as-posted": 1, "freetype/sound": 0}
+
+
+# ---------------------------------------------------------------- design words
+
+
+def test_a_design_word_changes_fields() -> None:
+    design = as_design("migratetype:zeroing=dirty,unmap_low=512,flip_before_steal=yes")
+    assert (design.zeroing, design.unmap_low, design.flip_before_steal) == ("dirty", 512, True)
+    assert design.name == "migratetype/sound:zeroing=dirty,unmap_low=512,flip_before_steal=yes"
+    assert replace(design, name="", zeroing="flip", unmap_low=0, flip_before_steal=False) == replace(
+        as_design("migratetype"), name=""
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "named"),
+    [
+        ("migratetypo", "unknown design 'migratetypo'"),
+        ("linux:", "'' changes nothing"),
+        ("migratetype:zeroing", "'zeroing' changes nothing"),
+        ("migratetype:colour=red", "'colour=red' changes nothing"),
+        ("migratetype:freetypes=none", "'freetypes=none' changes nothing"),
+        ("migratetype:zeroing=later", "zeroing is one of none, locked, flip, dirty, alloc"),
+        ("migratetype:unmap_low=-1", "unmap_low is a number"),
+        ("migratetype:unmap_low=many", "unmap_low is a number"),
+        ("migratetype:contig_flips=1", "contig_flips is yes or no"),
+        ("nowhere.py:MINE", "nowhere.py: no such file"),
+    ],
+)
+def test_words_that_are_no_design(word: str, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        as_design(word)
+
+
+def test_a_design_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from asi_pa.designs import Design\n"
+        "MINE = Design.based_on('migratetype', name='mine')\n"
+        "def make():\n    return MINE\n"
+        "THING = 3\n"
+    )
+    assert as_design(f"{path}:MINE").name == as_design(f"{path}:make").name == "mine"
+    for name in ("THING", "ABSENT", ""):
+        with pytest.raises(ValueError, match="is not a Design"):
+            as_design(f"{path}:{name}")
+    path.write_text("1 / 0\n")
+    with pytest.raises(ValueError, match=r"mine\.py: ZeroDivisionError"):
+        as_design(f"{path}:MINE")
+
+
+# ---------------------------------------------------------------- slow-path decisions in Python
+
+
+class Eager(Design):
+    """Unmaps one block whenever two are whole and fewer than a block is free on the sensitive side."""
+
+    def unmap_ahead(self, view: Any) -> int:
+        short = view.free_pages(mapped=False) < view.pageblock_pages
+        return int(short and view.whole_blocks(mapped=True) >= 2)
+
+
+class Highest(Design):
+    """Flips the last of the free blocks it is offered."""
+
+    def choose_block(self, view: Any, order: int, freetype: str) -> int | None:
+        side = not self.freetypes[self.freetype(freetype)].mapped
+        heads = [
+            pfn
+            for ft in self.freetypes
+            if ft.mapped == side and ft.mt <= Migratetype.RECLAIMABLE
+            for pfn in view.free_list(ft.name, order)
+        ]
+        return max(heads, default=None)
+
+
+class Failing(Design):
+    def unmap_ahead(self, view: Any) -> int:
+        raise RuntimeError("no idea")
+
+
+def mapped_and_free(design: Design) -> Machine:
+    """Everything was nonsensitive and is free again."""
+    machine = small(design, 8)
+    for pfn in take_all(machine, KERNEL):
+        machine.free(pfn, 0)
+    return machine
+
+
+def test_unmap_ahead_of_need() -> None:
+    machine = mapped_and_free(Eager.based_on("migratetype", name="eager"))
+    assert machine.alloc(0, KERNEL) >= 0
+    before = machine.stats()
+    assert before["unmapped_ahead"] > 0
+    pfn = machine.alloc(0, SECRET_ATOMIC)
+    sides_agree(machine, {pfn: True})
+    after = machine.stats()
+    assert after["flush_allocs"] == before["flush_allocs"], "the request itself flushed"
+    assert mapped_and_free(as_design("migratetype")).alloc(0, SECRET_ATOMIC) < 0
+    assert leaks(machine) == 0
+    healthy(machine)
+
+
+def test_the_built_in_rule_does_the_same_without_python() -> None:
+    machine = mapped_and_free(as_design(f"migratetype/sound:unmap_low={BLOCK},unmap_high={2 * BLOCK}"))
+    before = machine.stats()["unmapped_ahead"]
+    machine.alloc(0, KERNEL)
+    assert machine.stats()["unmapped_ahead"] == before + 2
+    assert machine.alloc(0, SECRET_ATOMIC) >= 0
+    assert leaks(machine) == 0
+    healthy(machine)
+
+
+def test_choose_block() -> None:
+    machine = mapped_and_free(Highest.based_on("freetype", name="highest"))
+    heads = [BASE + 2 * BLOCK * i for i in range(4)]
+    pfn = machine.alloc(ORDER + 1, SECRET)
+    assert pfn == heads[-1]
+    assert machine.alloc(ORDER + 1, SECRET) == heads[-2]
+    sides_agree(machine, {pfn: True}, ORDER + 1)
+    assert leaks(machine) == 0
+    healthy(machine)
+
+
+def test_an_exception_in_a_hook_reaches_the_caller() -> None:
+    compiled = compile_trace(workload("random", "32M"))
+    with pytest.raises(RuntimeError, match="no idea"):
+        replay(compiled, Failing.based_on("migratetype", name="failing"), samples=2)
+
+
+def test_hooks_that_are_not_overridden_cost_nothing() -> None:
+    compiled = compile_trace(workload("random", "32M"))
+    plain, subclass = (
+        replay(compiled, d, samples=2)["metrics"] for d in ("migratetype", Design.based_on("migratetype"))
+    )
+    same = [key for key in plain if not key.startswith("replay_")]
+    assert {key: plain[key] for key in same} == {key: subclass[key] for key in same}
+    assert np.isfinite(plain["replay_seconds"])
