@@ -280,6 +280,8 @@ cdef struct zone_t:
     uint8_t *pbtype             # effective freetype
     uint8_t *pbbase             # freetype under ISOLATE
     uint8_t *pbmapped           # 1: the pageblock is present in the protected tree
+    uint8_t *listed             # the list a free block is on, where that may differ from its pageblock's
+                                # type (a CMA block flipped as posted in September); else NULL
     uint8_t *dirty              # bit per frame: holds sensitive data; NULL when not tracked
     size_t arrays_bytes
     # free lists
@@ -319,7 +321,7 @@ cdef struct zone_t:
     void (*ahead)(zone_t *z) noexcept nogil
     int64_t (*choose)(zone_t *z, int order, int ft) noexcept nogil
     void *hooks
-    int in_ahead
+    int ahead_due               # balance_ahead() is to run when no request is under way
     # compaction_deferred() of mm/compaction.c
     uint32_t compact_considered
     int compact_defer_shift
@@ -381,6 +383,8 @@ cdef inline void list_add(zone_t *z, uint32_t frame, int order, int ft) noexcept
         z.nonempty[ft] |= 1u << order
     fl.head = frame
     fl.count += 1
+    if z.listed != NULL:
+        z.listed[frame] = <uint8_t>ft
 
 
 cdef inline void list_add_tail(zone_t *z, uint32_t frame, int order, int ft) noexcept nogil:
@@ -396,9 +400,13 @@ cdef inline void list_add_tail(zone_t *z, uint32_t frame, int order, int ft) noe
         z.nonempty[ft] |= 1u << order
     fl.tail = frame
     fl.count += 1
+    if z.listed != NULL:
+        z.listed[frame] = <uint8_t>ft
 
 
 cdef inline void list_del(zone_t *z, uint32_t frame, int order, int ft) noexcept nogil:
+    if z.listed != NULL:
+        ft = z.listed[frame]
     cdef freelist_t *fl = &z.lists[order][ft]
     cdef uint32_t nxt = z.links[frame].next
     cdef uint32_t prv = z.links[frame].prev

@@ -521,19 +521,19 @@ cdef int64_t flip_free_blocks(zone_t *z, int64_t n, bint to_mapped) noexcept nog
                 for block in range(first, last):
                     set_block_type(z, block, target, CTX_FLIP)
                 z.state[frame] = TAIL
-                free_one(z, frame, big, z.pbtype[first], True)
+                for block in range(first, last):
+                    # one at a time: another CPU may have isolated part of it
+                    free_one(z, block << z.pageblock_order, z.pageblock_order, z.pbtype[block], True)
                 done += last - first
     return done
 
 
 cdef void balance_ahead(zone_t *z) noexcept nogil:
-    # After a refill or a request beside the pcp lists: does the design unmap ahead of need?
+    # The worker that a refill or a request beside the pcp lists woke; it may wait for flushes, they may not.
     cdef design_t *d = z.design
     cdef int ft, order
     cdef int64_t unmapped = 0
-    if z.in_ahead:
-        return
-    z.in_ahead = 1
+    z.ahead_due = 0
     if z.ahead != NULL:
         z.ahead(z)
     elif d.unmap_low:
@@ -545,7 +545,6 @@ cdef void balance_ahead(zone_t *z) noexcept nogil:
         if unmapped < d.unmap_low:
             z.stats.unmapped_ahead += flip_free_blocks(
                 z, (d.unmap_high - unmapped + z.pageblock_pages - 1) >> z.pageblock_order, False)
-    z.in_ahead = 0
 
 
 # ---------------------------------------------------------------- HIGHATOMIC
@@ -798,6 +797,7 @@ cdef void zone_destroy(zone_t *z) noexcept nogil:
     free(z.pbbase)
     free(z.pbmapped)
     free(z.dirty)
+    free(z.listed)
     free(z.pcps)
     free(z.diffs)
     free(z.events)

@@ -26,6 +26,8 @@ from asi_pa._core cimport (
     NIL,
     NO_FREETYPE,
     ORDER_MASK,
+    POOL,
+    QUEUED,
     TAIL,
     TAKEN,
     WINDOW_CONTIG,
@@ -72,7 +74,7 @@ cdef bint has_unmovable_pages(zone_t *z, uint32_t frame, uint32_t end, int mode)
     while frame < end:
         head = head_of(z, frame)
         kind = z.state[head] & KIND_MASK
-        if kind == HOLE:
+        if kind == HOLE or kind == POOL or kind == QUEUED:
             return True
         pages = 1u << (z.state[head] & ORDER_MASK)
         if kind == ALLOC and not z.links[head].next & INFO_LRU:
@@ -311,8 +313,11 @@ cdef int alloc_contig_range(zone_t *z, uint32_t start, uint32_t end, int mode, u
         z.state[at] = ALLOC
         z.links[at].next = info
         z.links[at].prev = NIL
+        if at < start or at >= end:
+            # goes straight back, nobody had it
+            z.links[at].next = 0 if z.pbmapped[block_of(z, at)] else INFO_SENSITIVE
     if z.design.tracks:
-        for at in range(outer, outer_end):
+        for at in range(start, end):
             page_handed_out(z, at, 0, (info & INFO_SENSITIVE) != 0)
     if outer < start:
         free_contig_range(z, 0, outer, start - outer)
@@ -370,5 +375,10 @@ cdef int64_t take_and_putback(zone_t *z, int ft, int least_order) noexcept nogil
     if z.window != NULL:
         z.window(z, WINDOW_REPORTED, frame, order)
     z.state[frame] = TAIL
-    free_one(z, frame, order, z.pbtype[block], True)
+    if z.design.explicit_maps and order > z.pageblock_order:
+        # sound: another CPU may have isolated part of it meanwhile
+        for b in range(block, block_of(z, frame + (1u << order))):
+            free_one(z, b << z.pageblock_order, z.pageblock_order, z.pbtype[b], True)
+    else:
+        free_one(z, frame, order, z.pbtype[block], True)
     return frame

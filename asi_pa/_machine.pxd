@@ -13,6 +13,7 @@ cdef class Machine:
     cdef readonly tuple zones
     cdef readonly object physmap
     cdef list views
+    cdef object on_window
     cdef zone_t *_zone(self, int zone) except NULL
     cdef zone_t *_range(self, int zone, uint64_t start, uint64_t end) except NULL
     cdef int _check_order(self, int order) except -1

@@ -39,6 +39,7 @@ from asi_pa._core cimport (
     pcp_t,
     request_t,
     unreserve_highatomic,
+    vmdiff_t,
     zone_init,
     zone_release_range,
     zone_t,
@@ -54,7 +55,19 @@ from asi_pa._isolation cimport (
 from asi_pa._page_alloc cimport MAX_NODES, MAX_ZONES, count_failure, decode_request, mm_t, zone_of
 from asi_pa._pcp cimport NO_PCP_LIST, pcp_decay, pcp_drain
 from asi_pa._physmap cimport RESTRICTED, UNRESTRICTED, Physmap
-from asi_pa._wrappers cimport WRAP_NONE, WRAP_PER_PAGE, WRAP_POOL, WRAP_QUEUE, design_alloc, design_free
+from asi_pa._wrappers cimport (
+    WRAP_NONE,
+    WRAP_PER_PAGE,
+    WRAP_POOL,
+    WRAP_QUEUE,
+    design_alloc,
+    design_free,
+    pool_shrink,
+    queue_run,
+    run_ahead,
+    wrapped_contig,
+    wrapped_free,
+)
 
 from asi_pa.designs import Design, as_design
 from asi_pa.kernel import kernel_profile
@@ -155,6 +168,10 @@ cdef int build_zone(Zone zone, mm_t *mm, object spec, object machine, int boot, 
         z.lowmem_reserve[i] = spec.lowmem_reserve[i]
     memset(z.pbmapped, mm.design.tracks and mm.design.mapped[boot], z.nblocks)
     if protects:
+        if mm.design.flip_cma:
+            z.listed = <uint8_t *>calloc(z.nframes + (1u << z.max_order), 1)
+            if z.listed == NULL:
+                raise MemoryError("no memory for the zone's map of lists")
         z.dirty = <uint8_t *>calloc((z.nframes + (1u << z.max_order)) >> 3, 1)
         if z.dirty == NULL:
             raise MemoryError("no memory for the zone's map of sensitive data")
@@ -293,6 +310,16 @@ cdef int64_t choose_hook(zone_t *z, int order, int ft) noexcept with gil:
         return -1
 
 
+cdef void window_hook(zone_t *z, int at, uint32_t frame, int order) noexcept with gil:
+    cdef Machine machine = <Machine>z.window_arg
+    cdef vmdiff_t *cpu = z.diff
+    try:
+        machine.on_window(at, z.base_pfn + frame, order)
+    except BaseException as error:
+        (<ZoneView>machine.views[0]).error = error
+    z.diff = cpu
+
+
 cdef class Machine:
     """A machine: zones, CPUs, one design, one kernel profile.
 
@@ -416,6 +443,9 @@ cdef class Machine:
         pfn = design_alloc(&self.mm, cpu, order, &rq)
         if pfn < 0:
             count_failure(&self.mm, cpu, order, &rq)
+        if self.mm.design.looks_ahead:
+            run_ahead(&self.mm)
+            self.raise_hook_error()
         return pfn
 
     def free(self, uint64_t pfn, int order, int cpu=0):
@@ -473,9 +503,13 @@ cdef class Machine:
         """
         cdef zone_t *z = self._range(zone, start, end)
         cdef request_t rq
+        cdef int result
         decode_request(&self.mm, gfp, &rq)
-        return alloc_contig_range(z, <uint32_t>(start - z.base_pfn), <uint32_t>(end - z.base_pfn),
-                                  1 if cma else 2, rq.info)
+        result = alloc_contig_range(z, <uint32_t>(start - z.base_pfn), <uint32_t>(end - z.base_pfn),
+                                    1 if cma else 2, rq.info)
+        if result == 0 and self.mm.wrapper != WRAP_NONE:
+            wrapped_contig(&self.mm, z, <uint32_t>(start - z.base_pfn), <uint32_t>(end - start), rq.info)
+        return result
 
     def free_contig_range(self, uint64_t start, uint64_t n, int cpu=0, int zone=0):
         """free_contig_range(); ValueError, and nothing changed, unless all n frames are such allocations."""
@@ -486,7 +520,43 @@ cdef class Machine:
             if z.state[i] != ALLOC:
                 raise ValueError(f"free_contig_range of pfn {z.base_pfn + i}: {describe_state(z, i)}")
         z.diff = &z.diffs[cpu]
-        free_contig_range(z, cpu, frame, <uint32_t>n)
+        if self.mm.wrapper == WRAP_NONE:
+            free_contig_range(z, cpu, frame, <uint32_t>n)
+        else:
+            for i in range(frame, frame + <uint32_t>n):
+                wrapped_free(&self.mm, z, cpu, i, 0)
+
+    def shrink_pool(self, int64_t pages, int cpu=0):
+        """One call of the pool's shrinker (design "pool"); pages given back to the allocator."""
+        self._check_cpu(cpu)
+        return pool_shrink(&self.mm, cpu, pages) if self.mm.wrapper == WRAP_POOL else 0
+
+    def run_queue(self, int cpu=0):
+        """The free queue's worker (design "rfcv2-queue") runs now."""
+        self._check_cpu(cpu)
+        if self.mm.wrapper == WRAP_QUEUE:
+            queue_run(&self.mm, cpu)
+
+    def blocks(self, int zone=0):
+        """(freetype of every pageblock, present in the protected tree), uint8 and bool arrays."""
+        cdef zone_t *z = self._zone(zone)
+        types = np.asarray(<uint8_t[:z.nblocks]>z.pbtype)[z.first_block:].copy()
+        mapped = np.asarray(<uint8_t[:z.nblocks]>z.pbmapped)[z.first_block:].astype(bool)
+        return types, mapped
+
+    def at_window(self, callback):
+        """Calls back where a step drops the zone lock, as another CPU would act: callback(at, pfn, order).
+
+        at: 1 the block is off its list, 2 entries cleared, flush under way, 3 mapping changed and flushed,
+        label not yet, 4 page reporting holds the block, 5 a contiguous range is isolated.  None ends it.
+        """
+        cdef int i
+        self.on_window = callback
+        for i in range(self.mm.nzones):
+            self.mm.zones[i].window = NULL
+            if callback is not None:
+                self.mm.zones[i].window = window_hook
+            self.mm.zones[i].window_arg = <void *>self
 
     def take_and_putback(self, int freetype, int min_order, int zone=0):
         """What page reporting does to a list's first block of at least min_order; its pfn, or -1."""

@@ -20,7 +20,6 @@ from asi_pa._core cimport (
     TAIL,
     WMARK_HIGH,
     WMARK_MASK,
-    balance_ahead,
     block_of,
     design_t,
     free_to_buddy,
@@ -134,7 +133,7 @@ cdef inline uint32_t zone_take(zone_t *z, int cpu, int order, const request_t *r
             z.stats.pcp_missed_sensitive += rq.sensitive
             z.stats.pcp_missed_nonsensitive += not rq.sensitive
         if z.design.looks_ahead:
-            balance_ahead(z)
+            z.ahead_due = 1
     if flags & ALLOC_HIGHATOMIC and z.kernel.reserve_highatomic_from_pcp:
         reserve_highatomic(z, frame, order, rq.ft)
     prep_new_page(z, frame, order, rq)

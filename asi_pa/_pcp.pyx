@@ -9,7 +9,6 @@ from asi_pa._core cimport (
     RMQUEUE_NORMAL,
     TAIL,
     WMARK_HIGH,
-    balance_ahead,
     block_of,
     free_one,
     rmqueue,
@@ -69,7 +68,7 @@ cdef void pcp_refill(zone_t *z, pcp_t *pcp, int order, int ft, int index,
         pcp.count += <int64_t>1 << order
         n -= 1
     if z.design.looks_ahead:
-        balance_ahead(z)
+        z.ahead_due = 1
 
 
 cdef void free_pcppages_bulk(zone_t *z, pcp_t *pcp, int64_t count, int index) noexcept nogil:

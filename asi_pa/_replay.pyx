@@ -45,6 +45,7 @@ from asi_pa._wrappers cimport (
     is_odd,
     odd_present,
     pool_pages,
+    run_ahead,
     set_pages,
 )
 
@@ -129,7 +130,7 @@ cdef class Replay:
         cdef mm_t *mm = &self.machine.mm
         cdef uint32_t *slots = self.slots
         cdef zone_t *z = mm.zones[0]
-        cdef bint one_zone = mm.nzones == 1, relieved = mm.relief != NULL
+        cdef bint one_zone = mm.nzones == 1, relieved = mm.relief != NULL, looks_ahead = mm.design.looks_ahead
         cdef uint64_t allocations = 0, skipped = 0
         cdef int64_t pfn
         cdef uint32_t slot, frame, ahead, k
@@ -195,6 +196,8 @@ cdef class Replay:
                     kswapd(mm, cpu if cpu < mm.ncpus else 0)
             else:
                 break
+            if looks_ahead:
+                run_ahead(mm)
             i += 1
         self.allocations += allocations
         self.skipped += skipped

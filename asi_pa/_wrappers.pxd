@@ -1,7 +1,7 @@
 # Designs that are no table: they wrap the allocator and change mappings page by page.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from asi_pa._core cimport INFO_MT, INFO_SENSITIVE, MIGRATE_UNMOVABLE, request_t, zone_t
+from asi_pa._core cimport INFO_MT, INFO_SENSITIVE, MIGRATE_UNMOVABLE, balance_ahead, request_t, zone_t
 from asi_pa._page_alloc cimport mm_alloc, mm_t, zone_free
 from asi_pa._physmap cimport RESTRICTED
 
@@ -36,6 +36,15 @@ cdef inline void design_free(mm_t *mm, zone_t *z, int cpu, uint32_t frame, int o
         wrapped_free(mm, z, cpu, frame, order)
 
 
+cdef inline void run_ahead(mm_t *mm) noexcept nogil:
+    # the workers that requests woke (balance_ahead); called when no request is under way
+    cdef int i
+    for i in range(mm.nzones):
+        if mm.zones[i].ahead_due:
+            balance_ahead(mm.zones[i])
+
+
+cdef void wrapped_contig(mm_t *mm, zone_t *z, uint32_t frame, uint32_t n, uint32_t info) noexcept nogil
 cdef int64_t wrapped_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil
 cdef void wrapped_free(mm_t *mm, zone_t *z, int cpu, uint32_t frame, int order) noexcept nogil
 cdef void set_pages(mm_t *mm, uint64_t pfn, uint64_t n, bint present, int cause) noexcept nogil

@@ -130,6 +130,20 @@ cdef void wrapped_free(mm_t *mm, zone_t *z, int cpu, uint32_t frame, int order) 
     zone_free(z, cpu, frame, order)
 
 
+cdef void wrapped_contig(mm_t *mm, zone_t *z, uint32_t frame, uint32_t n, uint32_t info) noexcept nogil:
+    # A contiguous range that was just allocated gets the mapping of its kind.
+    cdef uint64_t pfn = z.base_pfn + frame
+    if is_odd(mm, info):
+        if odd_present(mm):
+            mm.stats.pages_zeroed += n
+            set_dirty(z, frame, n, False)
+        set_pages(mm, pfn, n, odd_present(mm), CAUSE_PAGE_ALLOC)
+        if not odd_present(mm):
+            physmap_flush(mm.physmap, pfn, n)
+    if info & INFO_SENSITIVE:
+        set_dirty(z, frame, n, True)
+
+
 # ---------------------------------------------------------------- RFCv2's free queue
 
 cdef void queue_add(mm_t *mm, zone_t *z, uint32_t frame, int order) noexcept nogil:

@@ -417,6 +417,7 @@ UNMAPPED_V4 = replace(
     source=("msgid 20260726-page_alloc-unmapped-v3-0-6f5729aa9832@google.com and v4, read second-hand",),
     zeroing="none",
     owner_zeroes=True,
+    contig_flips=True,
     compaction="unmapped",
 )
 
