@@ -101,5 +101,4 @@ scale: build $(VENV)/.test-ready
 clean:
 	rm -rf $(VENV) build dist asi_pa.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find asi_pa benchmarks tests examples -name '__pycache__' -prune -exec rm -rf {} +
-	find asi_pa -name '*.so' -delete
-	find asi_pa -name '*.pyx' | sed 's/\.pyx$$//' | while read -r p; do rm -f "$$p.c" "$$p.html"; done
+	find asi_pa '(' -name '*.so' -o -name '_*.c' -o -name '_*.html' ')' -delete
