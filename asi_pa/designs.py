@@ -84,6 +84,8 @@ class Design:
     """A sensitive owner clears its pages before it frees them (secretmem)."""
     flip_before_steal: bool = False
     """A request that may flip does so rather than take single pages from another migratetype."""
+    reserves_nonsensitive: bool = True
+    """Nonsensitive requests have HIGHATOMIC reserves, too."""
     contig_flips: bool = False
     """alloc_contig_range flips wholly free pageblocks of its range to the requester's side, or fails."""
     unmap_low: int = 0
@@ -144,6 +146,8 @@ class Design:
         As posted in March, one HIGHATOMIC, CMA and ISOLATE serve both sides.
         """
         same = [i for i, ft in enumerate(self.freetypes) if ft.mt == mt]
+        if mt == MT.HIGHATOMIC and self.freetypes[like].mapped and not self.reserves_nonsensitive:
+            return None
         for i in same:
             if self.freetypes[i].mapped == self.freetypes[like].mapped:
                 return i

@@ -142,10 +142,7 @@ def test_a_nonsensitive_reserve_is_used_by_nonsensitive_requests_only() -> None:
 
 
 def test_without_a_reserve_of_its_own_the_nonsensitive_side_has_none() -> None:
-    """The table's entry is what serves them: taken out, no block is reserved out of a mapped one."""
-    sound = as_design("migratetype/sound")
-    without = replace(sound, freetypes=tuple(ft for ft in sound.freetypes if ft.name != "HighAtomicNons"))
-    machine = pressed(without)
+    machine = pressed("migratetype/sound:reserves_nonsensitive=no")
     machine.alloc(0, KERNEL)
     take_all(machine, USER)
     machine.alloc(1, ATOMIC)
