@@ -53,6 +53,8 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> npt.ND
         raise ValueError(f"array {name!r} holds Python objects")
     there = len(packed) - text.tell()
     size = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0:
+        raise ValueError(f"array {name!r} has the negative shape {shape}")
     if size != there:
         raise ValueError(f"array {name!r} of shape {shape} has {there} bytes, not {size}")
     flat = np.frombuffer(packed, dtype, offset=text.tell())

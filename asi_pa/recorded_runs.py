@@ -76,6 +76,7 @@ _INTS: dict[str, tuple[int, int, int | None]] = {
     "zone2_spanned": (0, SECOND_ZONE - 1, 0),
     "zone2_managed": (0, SECOND_ZONE - 1, 0),
     "n_ops": (1, (1 << 31) - 1, -1),
+    "zeroed_pages": (0, 1 << 40, -1),
 }
 
 

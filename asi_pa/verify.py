@@ -155,9 +155,12 @@ def verify_recording(recorded: Recorded) -> Verdict:
     replayed.run(len(recorded.ops))
     found += _compare_rows(recorded, replayed.replay, verdict)
     found += _compare_events(recorded, replayed.machine, verdict)
+    cleared, said = replayed.machine.stats()["pages_zeroed"], recorded.meta["zeroed_pages"]
+    if said not in (-1, cleared):
+        found.append(Difference(len(recorded.ops), 3, f"pages cleared: expected {said}, got {cleared}"))
     broken = replayed.machine.verify()
     if broken is not None:
-        found.append(Difference(len(recorded.ops), 3, f"verify() after the last operation: {broken}"))
+        found.append(Difference(len(recorded.ops), 4, f"verify() after the last operation: {broken}"))
     if found:
         first = min(found)
         verdict.difference, verdict.at = first.words, max(0, first.after - 1)
