@@ -54,6 +54,11 @@ def small(
     return machine
 
 
+def trees(machine: Machine) -> Physmap:
+    assert machine.physmap is not None
+    return machine.physmap
+
+
 def events(machine: Machine) -> list[dict[str, Any]]:
     """The event log, its numbers in words."""
     names = [ft.name for ft in machine.design.freetypes]
@@ -79,7 +84,7 @@ def sides_agree(machine: Machine, pages: dict[int, bool], order: int = 0) -> Non
     """Every allocated page is present in the tree iff its owner may be seen."""
     for pfn, sensitive in pages.items():
         for page in range(pfn, pfn + (1 << order)):
-            assert machine.physmap.present(page) == (not sensitive), f"pfn {page}"
+            assert trees(machine).present(page) == (not sensitive), f"pfn {page}"
 
 
 def healthy(machine: Machine) -> None:
@@ -159,7 +164,7 @@ def test_as_posted_relabels_a_mapped_block() -> None:
     assert (event["kind"], event["old"], event["new"]) == (LEFT_MAPPED, "UnmovableNons", "HighAtomic")
     # what is reserved there serves a sensitive request with a page that is mapped
     secrets = take_all(machine, SECRET_ATOMIC, 1)
-    assert any(machine.physmap.present(pfn) for pfn in secrets)
+    assert any(trees(machine).present(pfn) for pfn in secrets)
     assert leaks(machine) > 0
 
 
@@ -238,9 +243,9 @@ def test_map_and_unmap_are_a_pair(design: str) -> None:
     stats = machine.stats()
     assert min(stats["flips_s2n"], stats["flips_n2s"]) > 8
     assert stats["flips_s2n"] - stats["flips_n2s"] == len(mapped)
-    present = {pfn for pfn in range(BASE, BASE + 8 * BLOCK, BLOCK) if machine.physmap.present(pfn)}
+    present = {pfn for pfn in range(BASE, BASE + 8 * BLOCK, BLOCK) if trees(machine).present(pfn)}
     assert present == mapped
-    assert machine.physmap.counters().redundant == 0
+    assert trees(machine).counters().redundant == 0
     assert leaks(machine) == 0
     healthy(machine)
 
@@ -248,7 +253,7 @@ def test_map_and_unmap_are_a_pair(design: str) -> None:
 def test_a_label_alone_maps_nothing_in_the_sound_design() -> None:
     """Without the operation the claim is a label: the pages it hands out are not there."""
     machine = small("migratetype/sound:explicit_maps=no")
-    assert not machine.physmap.present(machine.alloc(0, KERNEL))
+    assert not trees(machine).present(machine.alloc(0, KERNEL))
     assert leaks(machine) > 0
 
 
@@ -272,19 +277,19 @@ def test_as_posted_a_merge_maps_or_leaves_mapped(first: str, kind: int) -> None:
 def protected(design: str) -> tuple[Machine, int]:
     machine = Machine(single_zone("64M"), design)
     pfn = machine.alloc(0, KERNEL)
-    machine.physmap.set_memory_ro(pfn, 1)
+    trees(machine).set_memory_ro(pfn, 1)
     return machine, pfn
 
 
 @pytest.mark.parametrize("design", ["migratetype/sound", "freetype/sound", "pool", "per-page"])
 def test_page_protection_is_mirrored(design: str) -> None:
     machine, pfn = protected(design)
-    assert machine.physmap.check() is None
-    restricted, unrestricted = (machine.physmap.lookup(pfn, tree=t) for t in ("restricted", "unrestricted"))
+    assert trees(machine).check() is None
+    restricted, unrestricted = (trees(machine).lookup(pfn, tree=t) for t in ("restricted", "unrestricted"))
     assert restricted == unrestricted
     assert restricted is not None
     assert restricted.level == "4K"
-    tables = machine.physmap.counters().tables_allocated
+    tables = trees(machine).counters().tables_allocated
     user = take_all(machine, USER)
     for page in user:
         machine.free(page, 0)
@@ -292,7 +297,7 @@ def test_page_protection_is_mirrored(design: str) -> None:
     machine.drain()
     take_all(machine, SECRET, 9)
     if not machine.design.wrapper:
-        assert machine.physmap.counters().tables_allocated == tables, "a flip allocated a page table"
+        assert trees(machine).counters().tables_allocated == tables, "a flip allocated a page table"
     assert leaks(machine) == 0
     healthy(machine)
 
@@ -302,8 +307,10 @@ def test_page_protection_is_mirrored(design: str) -> None:
 )
 def test_page_protection_as_posted_differs_between_the_trees(design: str) -> None:
     machine, pfn = protected(design)
-    assert "protection differs" in (machine.physmap.check() or "")
-    assert machine.physmap.lookup(pfn).level == "2M"
+    assert "protection differs" in (trees(machine).check() or "")
+    leaf = trees(machine).lookup(pfn)
+    assert leaf is not None
+    assert leaf.level == "2M"
 
 
 def test_hotplugged_memory_is_hidden_until_somebody_maps_it() -> None:
@@ -324,7 +331,7 @@ def state(machine: Machine) -> tuple[Any, ...]:
     """What a failure must leave as it was: free pages by list and order, types, mappings."""
     lists = machine.dump()
     blocks = (machine.spec.zones[0].spanned + BLOCK - 1) // BLOCK
-    mapped = tuple(machine.physmap.present(BASE + i * BLOCK) for i in range(blocks))
+    mapped = tuple(trees(machine).present(BASE + i * BLOCK) for i in range(blocks))
     stats = machine.stats()
     return (
         len(lists),
@@ -341,8 +348,8 @@ def state(machine: Machine) -> tuple[Any, ...]:
 @pytest.mark.parametrize("cma", [False, True])
 @pytest.mark.parametrize("gfp", [KERNEL, SECRET], ids=["nonsensitive", "sensitive"])
 def test_contiguous_ranges_of_either_kind(design: str, kernel: str, cma: bool, gfp: int) -> None:
-    zone = {"cma": ((BASE + 4 * BLOCK, BASE + 8 * BLOCK),)} if cma else {}
-    machine = small(design, kernel=kernel, **zone)
+    blocks = (BASE + 4 * BLOCK, BASE + 8 * BLOCK)
+    machine = small(design, kernel=kernel, cma=(blocks,) if cma else ())
     first = BASE + 4 * BLOCK
     for held in (machine.alloc(0, KERNEL), machine.alloc(0, SECRET)):
         assert held >= 0
@@ -425,7 +432,7 @@ def test_a_block_stays_on_its_side(design: str, what: str, kernel: str) -> None:
 def test_contiguous_ranges_as_posted_ignore_the_kind(design: str) -> None:
     machine = small(design)
     assert machine.alloc_contig_range(BASE, BASE + BLOCK, gfp=KERNEL) == 0
-    assert not machine.physmap.present(BASE)
+    assert not trees(machine).present(BASE)
     assert leaks(machine) > 0
 
 
