@@ -25,7 +25,12 @@ WANTED = (
 )
 
 #: Commands of the installed package that must succeed, with numpy alone.
-SMOKE = (("designs",), ("info", "redis"), ("compare", "redis", "--memory", "tight", "--quiet"))
+SMOKE = (
+    ("designs",),
+    ("info", "redis"),
+    ("compare", "redis", "--memory", "tight", "--quiet"),
+    ("verify", str(ROOT / "tests" / "data" / "oracle" / "linux-7.2" / "D3z-1.npz")),
+)
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> str:
