@@ -1,0 +1,55 @@
+"""The list of faults applies to the sources as they are; running it is ``make mutants``."""
+
+import re
+
+import pytest
+
+from tests.mutants import ROOT, Mutant, Sources, chosen, read_mutants
+
+MUTANTS = read_mutants()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_every_fault_applies_once(mutant):
+    text = (ROOT / mutant.file).read_text()
+    assert mutant.apply(text) != text
+    assert mutant.rule
+    assert re.fullmatch(r"[a-z0-9.-]+", mutant.name)
+
+
+def test_there_are_enough():
+    assert len([mutant for mutant in MUTANTS if not mutant.unseen]) >= 100
+
+
+def test_the_docs_name_every_fault():
+    text = (ROOT / "docs" / "model.md").read_text()
+    assert [mutant.name for mutant in MUTANTS if f"`{mutant.name}`" not in text] == []
+
+
+def test_a_fault_that_does_not_apply_is_refused():
+    mutant = Mutant("twice", "a rule", "a file", "ab", "c")
+    for text in ("", "ab ab"):
+        with pytest.raises(ValueError, match=f"{text.count('ab')} times, not once"):
+            mutant.apply(text)
+    with pytest.raises(ValueError, match="the same"):
+        Mutant("same", "a rule", "a file", "ab", "ab").apply("ab")
+
+
+def test_choosing_by_name():
+    assert {mutant.name for mutant in chosen(MUTANTS, ["kernel-7.2-*"])} < {m.name for m in MUTANTS}
+    with pytest.raises(ValueError, match="no mutant is named nothing"):
+        chosen(MUTANTS, ["nothing"])
+
+
+def test_what_a_change_rebuilds():
+    sound = Sources()
+    modules = sound.modules()
+    assert {"_core", "_pcp", "_page_alloc", "_isolation", "_machine", "_oracle"} <= set(modules)
+
+    def rebuilt(name):
+        changed = Sources({f"asi_pa/{name}": (ROOT / "asi_pa" / name).read_text() + "\n"})
+        return {module for module in modules if changed.key(module) != sound.key(module)}
+
+    assert rebuilt("_core.pyx") == {"_core"}
+    assert {"_core", "_pcp", "_oracle"} <= rebuilt("_core.pxd")
+    assert "_physmap" not in rebuilt("_core.pxd")
