@@ -280,8 +280,7 @@ cdef struct zone_t:
     uint8_t *pbtype             # effective freetype
     uint8_t *pbbase             # freetype under ISOLATE
     uint8_t *pbmapped           # 1: the pageblock is present in the protected tree
-    uint8_t *listed             # the list a free block is on, where that may differ from its pageblock's
-                                # type (a CMA block flipped as posted in September); else NULL
+    uint8_t *listed             # a free block's list, where its pageblock's type may say another; else NULL
     uint8_t *dirty              # bit per frame: holds sensitive data; NULL when not tracked
     size_t arrays_bytes
     # free lists
