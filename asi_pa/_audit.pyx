@@ -1,0 +1,519 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""The auditor's search: breadth first over all states of a small zone, then seeded random walks from its end.
+
+States are kept packed for the level being expanded and the next one only; of older ones their hash (128 bits,
+up to the engine's symmetries) and the step that led to them.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcpy, memset
+
+import numpy as np
+
+from asi_pa._audit_check cimport check_step, check_whole
+from asi_pa._audit_state cimport (
+    MAX_BLOCKS,
+    MAX_FRAMES,
+    MAX_SEARCH_CPUS,
+    canonical_hash,
+    hash_t,
+    load_state,
+    pack,
+    packed_size,
+    save_state,
+    saved_destroy,
+    saved_init,
+    unpack,
+)
+from asi_pa._audit_step cimport (
+    DO_ALLOC,
+    MAX_OPS,
+    MAX_REQUESTS,
+    found_t,
+    list_operations,
+    masks_t,
+    node_t,
+    op_t,
+    remember,
+    run_step,
+    search_t,
+    settle,
+    step_t,
+)
+from asi_pa._core cimport MIGRATE_CMA, zone_t
+from asi_pa._machine cimport Machine
+from asi_pa._page_alloc cimport decode_request
+from asi_pa._physmap cimport physmap_t
+
+cdef extern from "<time.h>" nogil:
+    ctypedef long time_t
+    cdef struct timespec:
+        time_t tv_sec
+        long tv_nsec
+    int clock_gettime(int clock, timespec *when)
+    int CLOCK_MONOTONIC
+
+#: One step as NumPy sees it: the operation, and the other CPU's in a window of it.
+STEP_DTYPE = np.dtype([(part + name, "u1") for part in ("", "inner_")
+                       for name in ("code", "cpu", "order", "which", "frame", "n", "at", "pad")])
+
+
+cdef double seconds_now() noexcept nogil:
+    cdef timespec when
+    clock_gettime(CLOCK_MONOTONIC, &when)
+    return <double>when.tv_sec + when.tv_nsec * 1e-9
+
+
+# ---------------------------------------------------------------- the set of states met
+
+cdef bint table_grow(search_t *s) noexcept nogil:
+    cdef uint64_t slots = s.slots * 2 if s.slots else 1 << 12, i, at
+    cdef hash_t *table = <hash_t *>calloc(slots, sizeof(hash_t))
+    if table == NULL:
+        return False
+    for i in range(s.slots):
+        if s.table[i].a:
+            at = s.table[i].a & (slots - 1)
+            while table[at].a:
+                at = (at + 1) & (slots - 1)
+            table[at] = s.table[i]
+    free(s.table)
+    s.table = table
+    s.slots = slots
+    return True
+
+
+cdef bint table_add(search_t *s, hash_t h) noexcept nogil:
+    # False: it was there.
+    cdef uint64_t at
+    h.a |= 1        # zero marks an empty slot
+    at = h.a & (s.slots - 1)
+    while s.table[at].a:
+        if s.table[at].a == h.a and s.table[at].b == h.b:
+            return False
+        at = (at + 1) & (s.slots - 1)
+    s.table[at] = h
+    return True
+
+
+cdef bint keep_state(search_t *s, uint64_t parent, const step_t *step) noexcept nogil:
+    # The zone's present state becomes one of the next level, when it is new.  False: no memory.
+    cdef void *more
+    cdef uint64_t room
+    if not table_add(s, canonical_hash(s.z, &s.x)):
+        return True
+    if not check_whole(s, step):
+        return True
+    if s.nnodes == s.room:
+        room = s.room * 2 if s.room else 1 << 12
+        more = realloc(s.nodes, room * sizeof(node_t))
+        if more == NULL:
+            return False
+        s.nodes = <node_t *>more
+        s.room = room
+    if s.next_n == s.next_room:
+        room = s.next_room * 2 if s.next_room else 1 << 12
+        more = realloc(s.next, room * s.size)
+        if more == NULL:
+            return False
+        s.next = <uint8_t *>more
+        s.next_room = room
+    s.nodes[s.nnodes].parent = <uint32_t>parent
+    s.nodes[s.nnodes].step = step[0]
+    s.nnodes += 1
+    pack(s.z, &s.x, s.next + s.next_n * s.size)
+    s.next_n += 1
+    if s.nnodes * 2 > s.slots:
+        return table_grow(s)
+    return True
+
+
+# ---------------------------------------------------------------- breadth first
+
+cdef bint try_step(search_t *s, const step_t *step) noexcept nogil:
+    # One transition out of s.parent; the windows it had are in s.seen.  False: no memory.
+    cdef masks_t after
+    load_state(&s.parent, s.z, &s.x)
+    if s.windows:
+        settle(s)
+    run_step(s, step)
+    check_step(s, step, &after)
+    s.transitions += 1
+    return keep_state(s, s.level_first + s.level_at, step)
+
+
+cdef bint expand_state(search_t *s) noexcept nogil:
+    cdef op_t ops[MAX_OPS]
+    cdef int n, i, k, w, windows
+    cdef step_t step
+    unpack(s.z, &s.x, s.level + s.level_at * s.size)
+    settle(s)
+    save_state(&s.parent, s.z, &s.x)
+    remember(s)
+    n = list_operations(s, ops)
+    memset(&step, 0, sizeof(step_t))
+    for i in range(n):
+        step.op = ops[i]
+        if not try_step(s, &step):
+            return False
+        windows = s.seen
+        for w in range(1, windows + 1):
+            for k in range(n):
+                step.inner = ops[k]
+                step.inner.at = <uint8_t>w
+                if s.mm.ncpus > 1:
+                    if s.z.pcps != NULL and step.inner.cpu == step.op.cpu:
+                        continue
+                    step.inner.cpu = 1 - step.op.cpu
+                if not try_step(s, &step):
+                    return False
+        memset(&step.inner, 0, sizeof(op_t))
+    return True
+
+
+cdef int expand_level(search_t *s, uint64_t max_states, double until) noexcept nogil:
+    # 0: the level is done; 1: the number of states; 2: the time; 3: memory.
+    while s.level_at < s.level_n:
+        if s.nnodes >= max_states:
+            return 1
+        if not s.level_at & 63 and seconds_now() > until:
+            return 2
+        if not expand_state(s):
+            return 3
+        s.level_at += 1
+    return 0
+
+
+# ---------------------------------------------------------------- random walks
+
+cdef inline uint64_t next_random(uint64_t *state) noexcept nogil:
+    # splitmix64
+    cdef uint64_t x
+    state[0] += <uint64_t>0x9E3779B97F4A7C15
+    x = state[0]
+    x = (x ^ (x >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
+    x = (x ^ (x >> 27)) * <uint64_t>0x94D049BB133111EB
+    return x ^ (x >> 31)
+
+
+cdef void pick_operation(const op_t *ops, int n, uint64_t *random, op_t *out) noexcept nogil:
+    # First the kind, then one of it: frees and rare operations have their turn.  Allocations count thrice.
+    cdef int kinds[64]
+    cdef int nkinds = 0, i, code, count = 0, pick
+    cdef uint64_t seen = 0
+    for i in range(n):
+        code = ops[i].code
+        if not seen >> code & 1:
+            seen |= <uint64_t>1 << code
+            kinds[nkinds] = code
+            nkinds += 1
+            if code == DO_ALLOC:
+                kinds[nkinds] = code
+                kinds[nkinds + 1] = code
+                nkinds += 2
+    code = kinds[next_random(random) % <uint64_t>nkinds]
+    for i in range(n):
+        count += ops[i].code == code
+    pick = <int>(next_random(random) % <uint64_t>count)
+    for i in range(n):
+        if ops[i].code == code:
+            if pick == 0:
+                out[0] = ops[i]
+                return
+            pick -= 1
+
+
+cdef int walk_once(search_t *s, const uint8_t *start, int length, uint64_t *random,
+                   step_t *steps) noexcept nogil:
+    # Returns the number of steps when the last one broke something new, else 0.
+    cdef op_t ops[MAX_OPS]
+    cdef int n, i, had
+    cdef masks_t after
+    unpack(s.z, &s.x, start)
+    settle(s)
+    for i in range(length):
+        remember(s)
+        n = list_operations(s, ops)
+        memset(&steps[i], 0, sizeof(step_t))
+        pick_operation(ops, n, random, &steps[i].op)
+        if s.windows and next_random(random) & 1:
+            pick_operation(ops, n, random, &steps[i].inner)
+            steps[i].inner.at = <uint8_t>(1 + next_random(random) % 3)
+            if s.mm.ncpus > 1:
+                steps[i].inner.cpu = 1 - steps[i].op.cpu
+        had = s.nfound
+        s.walked = i
+        run_step(s, &steps[i])
+        check_step(s, &steps[i], &after)
+        s.transitions += 1
+        if not check_whole(s, &steps[i]):
+            return i + 1 if s.nfound > had else 0
+        if s.nfound > had:
+            return i + 1
+    return 0
+
+
+# ---------------------------------------------------------------- Python's side
+
+cdef class Search:
+    """A search of one small machine.
+
+    Parameters
+    ----------
+    machine : Machine
+        One zone of at most 64 frames from pfn 0, exact counters (stat_threshold 0), at most two CPUs, a
+        design that protects something.  The search takes it over: its state is undefined afterwards.
+    requests : list of (gfp, lowest order, highest order)
+        The allocations to try.
+    contig : (gfp or None, gfp or None)
+        Requesters of contiguous ranges.
+    isolation, report, ticks, windows, liveness : bool
+        Isolation of pageblocks; page reporting; decay of the pcp lists; another CPU in the windows where the
+        zone lock is dropped; requests that fail beside usable memory.
+
+    Raises ValueError for a machine that cannot be searched, MemoryError.
+    """
+
+    cdef search_t s
+    cdef Machine machine
+    cdef step_t *steps
+    cdef uint8_t *root
+    cdef physmap_t *physmap
+    cdef readonly bint closed
+    """Every reachable state was met."""
+    cdef readonly double seconds
+    cdef readonly str stopped
+    """Why the search ended: "closed", "depth", "states", "seconds", "memory"."""
+
+    MAX_WALK = 4096
+
+    def __cinit__(self):
+        memset(&self.s, 0, sizeof(search_t))
+
+    def __init__(self, Machine machine not None, requests, contig=(None, None), *, bint isolation=True,
+                 bint report=True, bint ticks=False, bint windows=False, bint liveness=True):
+        cdef search_t *s = &self.s
+        cdef zone_t *z
+        cdef int i
+        cdef uint32_t block
+        if machine.mm.nzones != 1 or machine.mm.zones[0].base_pfn != 0 or machine.mm.zones[0].first != 0:
+            raise ValueError("a searched machine has one zone, from pfn 0")
+        z = machine.mm.zones[0]
+        if z.nframes > MAX_FRAMES or z.nblocks > MAX_BLOCKS or z.max_order > 5:
+            raise ValueError(f"a searched zone has at most {MAX_FRAMES} frames, {MAX_BLOCKS} blocks, order 5")
+        if z.nframes & ((1u << z.max_order) - 1):
+            raise ValueError("a searched zone is made of whole blocks of the largest order")
+        if z.ncpus > MAX_SEARCH_CPUS:
+            raise ValueError(f"a searched machine has at most {MAX_SEARCH_CPUS} CPUs")
+        if z.stat_threshold:
+            raise ValueError("a searched machine counts exactly: stat_threshold 0")
+        if z.dirty == NULL or z.physmap == NULL:
+            raise ValueError(f"design {machine.design.name!r} protects nothing, there is nothing to audit")
+        if not 0 < len(requests) <= MAX_REQUESTS - 2:
+            raise ValueError(f"{len(requests)} requests, 1..{MAX_REQUESTS - 2} are possible")
+        self.machine = machine
+        machine.log_events()
+        z.physmap.log.enabled = False
+        s.mm = &machine.mm
+        s.z = z
+        for i, (gfp, low, high) in enumerate(requests):
+            decode_request(s.mm, gfp, &s.requests[i])
+            s.min_alloc_order[i] = low
+            s.max_alloc_order[i] = min(high, z.max_order)
+        s.nrequests = len(requests)
+        for i in range(2):
+            s.contig_requests[i] = -1
+            if contig[i] is not None:
+                s.contig_requests[i] = s.nrequests + i
+                decode_request(s.mm, contig[i], &s.requests[s.nrequests + i])
+        s.isolation = isolation
+        s.contig = contig != (None, None)
+        s.report = report
+        s.ticks = ticks
+        s.windows = windows
+        s.liveness = liveness
+        s.walked = -1
+        self.physmap = z.physmap
+        if z.design.tracks and not windows:
+            # the block marks say it all, and faster; walks have the page tables beside them
+            z.physmap = NULL
+        for block in range(z.nblocks):
+            if z.design.mt[z.pbbase[block]] == MIGRATE_CMA:
+                s.cma_blocks |= 1u << block
+        for order, types in machine.design.pcp_lists(z.pageblock_order):
+            if z.pcps != NULL and len({machine.design.freetypes[t].mapped for t in types}) > 1:
+                s.shared_orders |= 1u << <int>order
+        s.size = packed_size(z)
+        self.steps = <step_t *>malloc(self.MAX_WALK * sizeof(step_t))
+        self.root = <uint8_t *>malloc(s.size)
+        if self.steps == NULL or self.root == NULL or saved_init(&s.parent, z) or not table_grow(s):
+            raise MemoryError("no memory for a search")
+        self._plant()
+
+    cdef int _plant(self) except -1:
+        # The first state.
+        cdef search_t *s = &self.s
+        cdef step_t none
+        memset(&none, 0, sizeof(step_t))
+        settle(s)
+        pack(s.z, &s.x, self.root)
+        if not keep_state(s, 0, &none):
+            raise MemoryError("no memory for a search")
+        s.depth = -1
+        self._next_level()
+        return 0
+
+    cdef void _next_level(self):
+        cdef search_t *s = &self.s
+        cdef uint8_t *old = s.level
+        s.level_first = s.nnodes - s.next_n
+        s.level = s.next
+        s.level_n = s.next_n
+        s.level_at = 0
+        s.next = old
+        s.next_n = 0
+        s.next_room = 0
+        free(old)
+        s.next = NULL
+        s.depth += 1
+
+    def __dealloc__(self):
+        saved_destroy(&self.s.parent)
+        free(self.s.table)
+        free(self.s.nodes)
+        free(self.s.level)
+        free(self.s.next)
+        free(self.steps)
+        free(self.root)
+
+    @property
+    def depth(self):
+        """Every sequence of this many operations was tried."""
+        return self.s.depth
+
+    @property
+    def states(self):
+        """Distinct states met, up to symmetry."""
+        return self.s.nnodes
+
+    @property
+    def transitions(self):
+        """Operations carried out and checked."""
+        return self.s.transitions
+
+    @property
+    def state_bytes(self):
+        """Bytes of a packed state."""
+        return self.s.size
+
+    def explore(self, int max_depth, uint64_t max_states, double seconds):
+        """Expands levels until a limit; may be called again.  False when there is nothing left to expand."""
+        cdef search_t *s = &self.s
+        cdef double start = seconds_now(), until = start + seconds
+        cdef int why = 0
+        while s.level_n and s.depth < max_depth:
+            with nogil:
+                why = expand_level(s, max_states, until)
+            if why:
+                break
+            self._next_level()
+        self.seconds += seconds_now() - start
+        self.closed = s.level_n == 0
+        self.stopped = ("closed" if self.closed else
+                        ("depth", "states", "seconds", "memory")[why])
+        return not self.closed
+
+    def walk(self, uint64_t seed, int length, double seconds, uint64_t walks=1 << 62):
+        """Random walks of ``length`` steps, each from a random state of the last level, or the first state.
+
+        Returns (number of finding, steps before the walk, the walk's steps) when one breaks something new,
+        with steps as arrays of STEP_DTYPE; None when the time or the number of walks is over.
+        """
+        cdef search_t *s = &self.s
+        cdef double start = seconds_now(), until = start + seconds
+        cdef uint64_t random = seed, at = 0
+        cdef int n = 0, had = s.nfound
+        cdef bint rooted = False
+        if not 0 < length <= self.MAX_WALK:
+            raise ValueError(f"a walk of {length} steps is not in 1..{self.MAX_WALK}")
+        s.z.physmap = self.physmap
+        with nogil:
+            while walks > 0 and seconds_now() < until:
+                walks -= 1
+                rooted = s.level_n == 0 or next_random(&random) & 3 == 0
+                if rooted:
+                    n = walk_once(s, self.root, length, &random, self.steps)
+                else:
+                    at = next_random(&random) % s.level_n
+                    n = walk_once(s, s.level + at * s.size, length, &random, self.steps)
+                if n:
+                    break
+        s.walked = -1
+        if s.z.design.tracks and not s.windows:
+            s.z.physmap = NULL
+        self.seconds += seconds_now() - start
+        if not n:
+            return None
+        return had, self._path(0 if rooted else s.level_first + at), self._steps(self.steps, n)
+
+    def replay(self, steps):
+        """Carries out steps (STEP_DTYPE) from the first state.
+
+        Returns what they break, [(invariant, mechanism, step)], and their results, int64.  The findings of
+        the search stay as they are.
+        """
+        cdef search_t *s = &self.s
+        flat = np.ascontiguousarray(steps).view(np.uint8)
+        cdef const uint8_t[:, ::1] rows = flat.reshape(-1, sizeof(step_t))
+        cdef int i, had = s.nfound
+        cdef masks_t after
+        cdef step_t step
+        results = np.zeros(rows.shape[0], np.int64)
+        cdef int64_t[::1] out = results
+        pairs = []
+        s.nfound = 0
+        kept = [(<char *>&s.found[i])[:sizeof(found_t)] for i in range(had)]
+        unpack(s.z, &s.x, self.root)
+        settle(s)
+        for i in range(rows.shape[0]):
+            memcpy(&step, &rows[i, 0], sizeof(step_t))
+            remember(s)
+            run_step(s, &step)
+            check_step(s, &step, &after)
+            whole = check_whole(s, &step)
+            out[i] = s.result
+            while len(pairs) < s.nfound:
+                pairs.append((s.found[len(pairs)].invariant, s.found[len(pairs)].mechanism, i))
+            if not whole:
+                break
+        for i in range(had):
+            memcpy(&s.found[i], <const char *>kept[i], sizeof(found_t))
+        s.nfound = had
+        return pairs, results
+
+    def findings(self):
+        """[(invariant, mechanism, frame, steps)], steps of STEP_DTYPE or None where a walk found it."""
+        cdef search_t *s = &self.s
+        cdef int i
+        out = []
+        for i in range(s.nfound):
+            steps = None
+            if s.found[i].walked < 0:
+                steps = np.concatenate([self._path(s.found[i].parent), self._steps(&s.found[i].step, 1)])
+            out.append((s.found[i].invariant, s.found[i].mechanism, s.found[i].frame, steps))
+        return out
+
+    cdef object _steps(self, const step_t *steps, int n):
+        out = np.zeros(n, STEP_DTYPE)
+        cdef uint8_t[::1] view = out.view(np.uint8)
+        if n:
+            memcpy(&view[0], steps, n * sizeof(step_t))
+        return out
+
+    cdef object _path(self, uint64_t node):
+        parts = []
+        while node:
+            parts.append(self._steps(&self.s.nodes[node].step, 1))
+            node = self.s.nodes[node].parent
+        return np.concatenate(parts[::-1]) if parts else np.zeros(0, STEP_DTYPE)

@@ -1,0 +1,516 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""States of a small zone for the auditor's search: copies, a packed form, a hash up to symmetry.
+
+Symmetries, all exact, so that two states with one hash have the same future up to renaming: the order of the
+largest blocks in memory (the engine never compares addresses across them), the two frames of an order-1 pair,
+the CPUs.
+"""
+
+from libc.stdint cimport int16_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcmp, memcpy, memset
+
+from asi_pa._core cimport (
+    ALLOC,
+    FREE,
+    HOLE,
+    KIND_MASK,
+    NIL,
+    ORDER_MASK,
+    PCP,
+    POOL,
+    QUEUED,
+    TAIL,
+    ZERO_ALLOC,
+    freelist_t,
+    link_t,
+    pcp_t,
+    zone_t,
+)
+from asi_pa._physmap cimport (
+    CAUSE_OTHER,
+    FLUSH_NONE,
+    physmap_map,
+    physmap_present,
+    physmap_unmap,
+)
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #include <string.h>
+    /* Eight bytes a step through two multiply-and-fold chains. */
+    static inline uint64_t asi_pa_fold(uint64_t x, uint64_t y)
+    {
+        unsigned __int128 p = (unsigned __int128)x * y;
+        return (uint64_t)p ^ (uint64_t)(p >> 64);
+    }
+    static void asi_pa_hash128(const uint8_t *data, int n, uint64_t *a, uint64_t *b)
+    {
+        uint64_t x = 0x9E3779B97F4A7C15ull ^ (uint64_t)n, y = 0xC2B2AE3D27D4EB4Full, w;
+        while (n > 0) {
+            w = 0;
+            memcpy(&w, data, n < 8 ? n : 8);
+            x = asi_pa_fold(x ^ w, 0xA0761D6478BD642Full) + 0x8EBC6AF09C88C6E3ull;
+            y = asi_pa_fold(y + w, 0xE7037ED1A0B428DBull) ^ 0x589965CC75374CC3ull;
+            y += x >> 31;
+            data += 8;
+            n -= 8;
+        }
+        *a = asi_pa_fold(x, y ^ 0x1D8E4E27C47D124Full);
+        *b = asi_pa_fold(y, x + 0xEB44ACCAB455D165ull);
+    }
+    """
+    void asi_pa_hash128(const uint8_t *data, int n, uint64_t *a, uint64_t *b) noexcept nogil
+
+
+# ---------------------------------------------------------------- mapping, where it is kept per frame
+
+cdef uint64_t dirty_frames(const zone_t *z) noexcept nogil:
+    # The frames that hold what a sensitive owner wrote.
+    cdef uint64_t mask = 0
+    memcpy(&mask, z.dirty, (z.nframes + 7) >> 3)
+    return mask
+
+
+cdef uint64_t present_frames(const zone_t *z) noexcept nogil:
+    # The frames present in the protected tree, for designs that map page by page.
+    cdef uint64_t mask = 0
+    cdef uint32_t i
+    for i in range(z.first, z.nframes):
+        if physmap_present(z.physmap, z.design.tree, z.base_pfn + i):
+            mask |= <uint64_t>1 << i
+    return mask
+
+
+cdef void set_present_frames(zone_t *z, uint64_t wanted) noexcept nogil:
+    cdef uint64_t differ = present_frames(z) ^ wanted
+    cdef uint32_t i
+    for i in range(z.first, z.nframes):
+        if not differ >> i & 1:
+            continue
+        if wanted >> i & 1:
+            physmap_map(z.physmap, z.design.tree, z.base_pfn + i, 1, CAUSE_OTHER)
+        else:
+            physmap_unmap(z.physmap, z.design.tree, z.base_pfn + i, 1, CAUSE_OTHER, FLUSH_NONE)
+
+
+# ---------------------------------------------------------------- copies
+
+cdef void relist(zone_t *z) noexcept nogil:
+    # Designs whose flips may leave a block on another type's list; in a state that verifies none is.
+    cdef uint32_t i
+    if z.listed != NULL:
+        for i in range(z.nframes):
+            z.listed[i] = z.pbtype[i >> z.pageblock_order]
+
+
+cdef size_t head_bytes(const zone_t *z) noexcept nogil:
+    # From the start of zone_t to the last list that this zone's orders use.
+    return <size_t>(<const char *>&z.lists[z.max_order + 1][0] - <const char *>z)
+
+
+cdef size_t tail_offset(const zone_t *z) noexcept nogil:
+    return <size_t>(<const char *>&z.pool[0] - <const char *>z)
+
+
+cdef int saved_init(saved_t *s, const zone_t *z) noexcept nogil:
+    memset(s, 0, sizeof(saved_t))
+    s.arrays = malloc(z.nframes * (sizeof(link_t) + 1) + 3 * z.nblocks + sizeof(uint64_t))
+    return 0 if s.arrays != NULL else -1
+
+
+cdef void saved_destroy(saved_t *s) noexcept nogil:
+    free(s.arrays)
+    s.arrays = NULL
+
+
+cdef void save_state(saved_t *s, const zone_t *z, const extra_t *x) noexcept nogil:
+    cdef char *p = <char *>s.arrays
+    memcpy(&s.z, z, head_bytes(z))
+    memcpy(<char *>&s.z + tail_offset(z), <const char *>z + tail_offset(z), sizeof(zone_t) - tail_offset(z))
+    memcpy(p, z.links, z.nframes * sizeof(link_t))
+    p += z.nframes * sizeof(link_t)
+    memcpy(p, z.state, z.nframes)
+    p += z.nframes
+    memcpy(p, z.pbtype, z.nblocks)
+    memcpy(p + z.nblocks, z.pbbase, z.nblocks)
+    memcpy(p + 2 * z.nblocks, z.pbmapped, z.nblocks)
+    memcpy(p + 3 * z.nblocks, z.dirty, (z.nframes + 7) >> 3)
+    if not z.design.tracks:
+        s.present = present_frames(z)
+    if z.pcps != NULL:
+        memcpy(s.pcps, z.pcps, z.ncpus * sizeof(pcp_t))
+    s.extra = x[0]
+
+
+cdef void load_state(const saved_t *s, zone_t *z, extra_t *x) noexcept nogil:
+    cdef const char *p = <const char *>s.arrays
+    memcpy(z, &s.z, head_bytes(z))
+    memcpy(<char *>z + tail_offset(z), <const char *>&s.z + tail_offset(z), sizeof(zone_t) - tail_offset(z))
+    memcpy(z.links, p, z.nframes * sizeof(link_t))
+    p += z.nframes * sizeof(link_t)
+    memcpy(z.state, p, z.nframes)
+    p += z.nframes
+    memcpy(z.pbtype, p, z.nblocks)
+    memcpy(z.pbbase, p + z.nblocks, z.nblocks)
+    memcpy(z.pbmapped, p + 2 * z.nblocks, z.nblocks)
+    memcpy(z.dirty, p + 3 * z.nblocks, (z.nframes + 7) >> 3)
+    if not z.design.tracks:
+        set_present_frames(z, s.present)
+    if z.pcps != NULL:
+        memcpy(z.pcps, s.pcps, z.ncpus * sizeof(pcp_t))
+    relist(z)
+    x[0] = s.extra
+
+
+# ---------------------------------------------------------------- the packed form
+
+cdef inline bint listed(uint8_t state) noexcept nogil:
+    cdef int kind = state & KIND_MASK
+    return kind == FREE or kind == PCP or kind == POOL or kind == QUEUED
+
+
+cdef inline uint8_t short_frame(uint32_t frame) noexcept nogil:
+    return <uint8_t>(255 if frame == NIL else frame)
+
+
+cdef inline uint32_t long_frame(uint8_t frame) noexcept nogil:
+    return <uint32_t>NIL if frame == 255 else frame
+
+
+cdef int packed_size(const zone_t *z) noexcept nogil:
+    cdef int n = 2 * z.nframes + 4 * z.nblocks + 34 + (z.max_order + 1) * (z.design.nft + 1) + 14
+    if z.pcps != NULL:
+        n += z.ncpus * (z.design.npcp + 10)
+    return n
+
+
+cdef inline uint8_t *put(uint8_t *p, int64_t value) noexcept nogil:
+    cdef int16_t v = <int16_t>value
+    memcpy(p, &v, 2)
+    return p + 2
+
+
+cdef inline const uint8_t *get(const uint8_t *p, int64_t *value) noexcept nogil:
+    cdef int16_t v
+    memcpy(&v, p, 2)
+    value[0] = v
+    return p + 2
+
+
+cdef void pack(const zone_t *z, const extra_t *x, uint8_t *p) noexcept nogil:
+    cdef uint32_t i
+    cdef int order, ft, cpu, k
+    cdef uint64_t mask
+    cdef const pcp_t *pcp
+    for i in range(z.nframes):
+        p[0] = z.state[i]
+        p[1] = 0
+        if listed(z.state[i]):
+            p[1] = short_frame(z.links[i].next)
+        elif z.state[i] & KIND_MASK == ALLOC:
+            p[1] = <uint8_t>z.links[i].next
+        p += 2
+    memcpy(p, z.pbtype, z.nblocks)
+    memcpy(p + z.nblocks, z.pbbase, z.nblocks)
+    memcpy(p + 2 * z.nblocks, z.pbmapped, z.nblocks)
+    memcpy(p + 3 * z.nblocks, x.why, z.nblocks)
+    p += 4 * z.nblocks
+    mask = dirty_frames(z)
+    memcpy(p, &mask, 8)
+    mask = 0 if z.design.tracks else present_frames(z)
+    memcpy(p + 8, &mask, 8)
+    memcpy(p + 16, &x.freed, 8)
+    memcpy(p + 24, &x.unflushed, 8)
+    p[32] = x.due
+    p[33] = short_frame(z.queue)
+    p += 34
+    for order in range(z.max_order + 1):
+        for ft in range(z.design.nft):
+            p[0] = short_frame(z.lists[order][ft].head)
+            p += 1
+        p[0] = short_frame(z.pool[order].head)
+        p += 1
+    p = put(p, z.nr_free)
+    p = put(p, z.nr_free_cma)
+    p = put(p, z.nr_free_highatomic)
+    p = put(p, z.nr_reserved_highatomic)
+    p = put(p, z.nr_isolate_blocks)
+    p = put(p, z.boost)
+    p = put(p, z.below_high)
+    if z.pcps == NULL:
+        return
+    for cpu in range(z.ncpus):
+        pcp = &z.pcps[cpu]
+        for k in range(z.design.npcp):
+            p[0] = short_frame(pcp.lists[k].head)
+            p += 1
+        p = put(p, pcp.count)
+        p = put(p, pcp.high)
+        p = put(p, pcp.alloc_factor)
+        p = put(p, pcp.free_count)
+        p = put(p, pcp.flags)
+
+
+cdef uint32_t walk_back_links(zone_t *z, uint32_t head, uint32_t *count) noexcept nogil:
+    # Sets the back links of a list whose forward links stand; returns its tail.
+    cdef uint32_t prev = NIL
+    count[0] = 0
+    while head != NIL:
+        z.links[head].prev = prev
+        prev = head
+        head = z.links[head].next
+        count[0] += 1
+    return prev
+
+
+cdef inline void unpack_list(zone_t *z, freelist_t *fl, uint8_t head) noexcept nogil:
+    fl.head = long_frame(head)
+    fl.count = 0
+    fl.tail = NIL
+    if fl.head != NIL:
+        fl.tail = walk_back_links(z, fl.head, &fl.count)
+
+
+cdef void unpack(zone_t *z, extra_t *x, const uint8_t *p) noexcept nogil:
+    cdef uint32_t i, count
+    cdef int order, ft, cpu, k
+    cdef int64_t value
+    cdef uint64_t mask
+    cdef pcp_t *pcp
+    for i in range(z.nframes):
+        z.state[i] = p[0]
+        z.links[i].next = long_frame(p[1]) if listed(p[0]) else p[1]
+        z.links[i].prev = NIL
+        p += 2
+    memcpy(z.pbtype, p, z.nblocks)
+    memcpy(z.pbbase, p + z.nblocks, z.nblocks)
+    memcpy(z.pbmapped, p + 2 * z.nblocks, z.nblocks)
+    memcpy(x.why, p + 3 * z.nblocks, z.nblocks)
+    p += 4 * z.nblocks
+    memcpy(z.dirty, p, (z.nframes + 7) >> 3)
+    if not z.design.tracks:
+        memcpy(&mask, p + 8, 8)
+        set_present_frames(z, mask)
+    memcpy(&x.freed, p + 16, 8)
+    memcpy(&x.unflushed, p + 24, 8)
+    x.due = p[32]
+    z.queue = long_frame(p[33])
+    p += 34
+    memset(z.nonempty, 0, sizeof(z.nonempty))
+    for order in range(z.max_order + 1):
+        for ft in range(z.design.nft):
+            unpack_list(z, &z.lists[order][ft], p[0])
+            if p[0] != 255:
+                z.nonempty[ft] |= 1u << order
+            p += 1
+        unpack_list(z, &z.pool[order], p[0])
+        p += 1
+    p = get(p, &z.nr_free)
+    p = get(p, &z.nr_free_cma)
+    p = get(p, &z.nr_free_highatomic)
+    p = get(p, &z.nr_reserved_highatomic)
+    p = get(p, &z.nr_isolate_blocks)
+    p = get(p, &z.boost)
+    p = get(p, &value)
+    z.below_high = <int>value
+    relist(z)
+    if z.pcps == NULL:
+        return
+    for cpu in range(z.ncpus):
+        pcp = &z.pcps[cpu]
+        for k in range(z.design.npcp):
+            pcp.lists[k].head = long_frame(p[0])
+            pcp.lists[k].tail = NIL
+            if p[0] != 255:
+                pcp.lists[k].tail = walk_back_links(z, pcp.lists[k].head, &count)
+            p += 1
+        p = get(p, &pcp.count)
+        p = get(p, &pcp.high)
+        p = get(p, &pcp.alloc_factor)
+        p = get(p, &pcp.free_count)
+        p = get(p, &pcp.flags)
+
+
+# ---------------------------------------------------------------- the hash
+
+cdef struct naming_t:
+    uint8_t seq[MAX_FRAMES]         # when a frame was met on the way through all lists
+    uint8_t met[MAX_FRAMES]         # the frames in that order
+    int nmet
+    uint8_t name[MAX_FRAMES]        # a frame's canonical number
+    bint by_page                    # the design maps page by page
+    bint page_dirt                  # ... or clears page by page: dirt counts a page, not a block
+    uint64_t dirty
+    uint64_t present                # where the design maps page by page; else 0
+
+
+cdef void meet(naming_t *c, const zone_t *z, uint32_t head) noexcept nogil:
+    while head != NIL and c.nmet < <int>z.nframes:     # a broken list may run in a circle
+        c.seq[head] = <uint8_t>c.nmet
+        c.met[c.nmet] = <uint8_t>head
+        c.nmet += 1
+        head = z.links[head].next
+
+
+cdef void meet_all(naming_t *c, const zone_t *z, bint swap_cpus) noexcept nogil:
+    cdef uint32_t orders
+    cdef int ft, order, i, k, cpu
+    c.nmet = 0
+    for ft in range(z.design.nft):
+        orders = z.nonempty[ft]
+        for order in range(z.max_order + 1):
+            if orders >> order & 1:
+                meet(c, z, z.lists[order][ft].head)
+    for order in range(z.max_order + 1):
+        meet(c, z, z.pool[order].head)
+    meet(c, z, z.queue)
+    if z.pcps == NULL:
+        return
+    for i in range(z.ncpus):
+        cpu = z.ncpus - 1 - i if swap_cpus else i
+        if z.pcps[cpu].count:
+            for k in range(z.design.npcp):
+                meet(c, z, z.pcps[cpu].lists[k].head)
+
+
+cdef inline uint32_t frame_key(const naming_t *c, const zone_t *z, uint32_t frame) noexcept nogil:
+    # Orders the two frames of a pair independently of which comes first in memory.
+    if listed(z.state[frame]):
+        return 0x20000 | c.seq[frame]
+    if z.state[frame] & KIND_MASK == ALLOC:
+        return (0x10000 | z.links[frame].next << 2 | <uint32_t>(c.present >> frame & 1) << 1
+                | (<uint32_t>(c.dirty >> frame & 1) if c.page_dirt else 0))
+    return z.state[frame]
+
+
+cdef inline bint pair_swapped(const naming_t *c, const zone_t *z, uint32_t even) noexcept nogil:
+    cdef uint8_t a = z.state[even], b = z.state[even + 1]
+    if a & ORDER_MASK or b & ORDER_MASK or a == TAIL or b == TAIL or a >= HOLE or b >= HOLE:
+        return False
+    return frame_key(c, z, even) > frame_key(c, z, even + 1)
+
+
+cdef uint8_t *emit_unit(naming_t *c, const zone_t *z, const extra_t *x, uint32_t start,
+                        uint8_t *p) noexcept nogil:
+    # One largest block, its frames in canonical order; c.name gets their numbers within the block.
+    cdef uint32_t size = 1u << z.max_order, i, frame, block
+    cdef uint64_t dirty = 0, whole = (<uint64_t>1 << z.pageblock_pages) - 1
+    cdef bint swapped = False
+    for i in range(size):
+        frame = start + i
+        if not i & 1:
+            swapped = pair_swapped(c, z, frame)
+        if swapped:
+            frame ^= 1
+        c.name[frame] = <uint8_t>i
+        p[0] = z.state[frame]
+        p[1] = 0
+        if z.state[frame] & KIND_MASK == ALLOC:
+            p[1] = <uint8_t>z.links[frame].next
+        elif z.state[frame] & KIND_MASK == PCP:
+            p[1] = x.freed >> frame & 1
+        if c.page_dirt:
+            p[1] |= <uint8_t>((c.dirty >> frame & 1) << 7)
+        if c.by_page:
+            p[0] |= <uint8_t>((c.present >> frame & 1) << 3)
+        p += 2
+    for block in range(start >> z.pageblock_order, (start + size) >> z.pageblock_order):
+        dirty = 0 if c.page_dirt else c.dirty >> (block << z.pageblock_order) & whole
+        p[0] = z.pbtype[block]
+        p[1] = z.pbbase[block]
+        p[2] = <uint8_t>(z.pbmapped[block] | (dirty != 0) << 1)
+        p[3] = x.why[block]
+        p += 4
+    return p
+
+
+cdef void hash_once(const zone_t *z, const extra_t *x, bint swap_cpus, hash_t *h) noexcept nogil:
+    cdef naming_t c
+    cdef uint8_t text[1024]
+    cdef uint8_t unit[MAX_FRAMES][4 * MAX_FRAMES + 16]
+    cdef int rank[MAX_FRAMES]       # of a largest block
+    cdef int order_of[MAX_FRAMES]
+    cdef int units = <int>(z.nframes >> z.max_order), length = 0, i, j, k, cpu, ranked = 0
+    cdef uint8_t *p = text
+    cdef uint32_t frame
+    cdef uint64_t mask
+    cdef const pcp_t *pcp
+    c.by_page = not z.design.tracks
+    c.page_dirt = c.by_page or z.design.zeroing == ZERO_ALLOC or z.design.owner_zeroes
+    c.dirty = dirty_frames(z)
+    c.present = present_frames(z) if c.by_page else 0
+    meet_all(&c, z, swap_cpus)
+    for i in range(units):
+        rank[i] = -1
+        length = <int>(emit_unit(&c, z, x, <uint32_t>i << z.max_order, unit[i]) - unit[i])
+    for i in range(c.nmet):
+        j = c.met[i] >> z.max_order
+        if rank[j] < 0:
+            rank[j] = ranked
+            order_of[ranked] = j
+            ranked += 1
+    # blocks on no list have no name from outside: their content orders them, equal ones are equal
+    j = ranked
+    for i in range(units):
+        if rank[i] >= 0:
+            continue
+        k = ranked
+        while k > j and memcmp(unit[i], unit[order_of[k - 1]], length) < 0:
+            order_of[k] = order_of[k - 1]
+            k -= 1
+        order_of[k] = i
+        ranked += 1
+    for i in range(units):
+        rank[order_of[i]] = i
+        memcpy(p, unit[order_of[i]], length)
+        p += length
+    for i in range(c.nmet):
+        frame = c.met[i]
+        p[0] = <uint8_t>(rank[frame >> z.max_order] << z.max_order | c.name[frame])
+        p += 1
+    p = put(p, z.nr_reserved_highatomic)
+    p = put(p, z.boost)
+    p[0] = <uint8_t>z.below_high
+    p[1] = x.due
+    p += 2
+    if x.unflushed:
+        mask = 0
+        for i in range(<int>z.nframes):
+            if x.unflushed >> i & 1:
+                mask |= <uint64_t>1 << (rank[i >> z.max_order] << z.max_order | c.name[i])
+        memcpy(p, &mask, 8)
+        p += 8
+    if z.pcps != NULL:
+        for i in range(z.ncpus):
+            cpu = z.ncpus - 1 - i if swap_cpus else i
+            pcp = &z.pcps[cpu]
+            p = put(p, pcp.count)
+            p = put(p, pcp.high)
+            p = put(p, pcp.alloc_factor)
+            p = put(p, pcp.free_count)
+            p = put(p, pcp.flags)
+            if pcp.count:
+                # which list holds how many of the pages met above
+                for k in range(z.design.npcp):
+                    frame = pcp.lists[k].head
+                    if frame == NIL:
+                        continue
+                    p[0] = <uint8_t>k
+                    p[1] = 0
+                    while frame != NIL and p[1] < z.nframes:
+                        p[1] += 1
+                        frame = z.links[frame].next
+                    p += 2
+    asi_pa_hash128(text, <int>(p - text), &h.a, &h.b)
+
+
+cdef hash_t canonical_hash(const zone_t *z, const extra_t *x) noexcept nogil:
+    cdef hash_t h, other
+    hash_once(z, x, False, &h)
+    if z.pcps != NULL and z.ncpus == 2:
+        hash_once(z, x, True, &other)
+        if other.a < h.a or (other.a == h.a and other.b < h.b):
+            return other
+    return h
