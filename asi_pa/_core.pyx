@@ -494,7 +494,12 @@ cdef int64_t flip_free_blocks(zone_t *z, int64_t n, bint to_mapped) noexcept nog
     cdef int ft, order, target, big
     cdef int64_t done = 0
     cdef uint32_t frame, block, first, last
-    target = d.start[0][0] if to_mapped else d.start[1][1]
+    if to_mapped:
+        target = d.start[MIGRATE_UNMOVABLE][0]
+    else:
+        target = d.start[MIGRATE_MOVABLE][1]
+        if d.mapped[target]:
+            target = d.start[MIGRATE_UNMOVABLE][1]      # only UNMOVABLE can be unmapped
     for order in range(z.max_order, z.pageblock_order - 1, -1):
         for ft in range(d.nft):
             if d.mt[ft] > MIGRATE_RECLAIMABLE or d.mapped[ft] == to_mapped:

@@ -20,6 +20,7 @@ from asi_pa._core cimport (
     INFO_SENSITIVE,
     KIND_MASK,
     MIGRATE_CMA,
+    MIGRATE_HIGHATOMIC,
     MIGRATE_ISOLATE,
     MIGRATE_MOVABLE,
     MIGRATE_RECLAIMABLE,
@@ -237,6 +238,9 @@ cdef bint flip_range(zone_t *z, uint32_t start, uint32_t end, uint32_t info) noe
             blocks_map(z, b, 1, CTX_CONTIG)
         else:
             blocks_unmap(z, b, 1, CTX_CONTIG, True)
+        if d.mt[z.pbbase[b]] == MIGRATE_HIGHATOMIC:
+            # the other side has no such reserve of this block: it is an ordinary one from here on
+            z.nr_reserved_highatomic -= min(z.nr_reserved_highatomic, <int64_t>z.pageblock_pages)
         z.pbbase[b] = <uint8_t>ft
         if d.isolate[ft] != z.pbtype[b]:
             isolate_list(z, b, d.isolate[ft])

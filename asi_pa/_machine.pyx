@@ -52,7 +52,15 @@ from asi_pa._isolation cimport (
     take_and_putback,
     undo_isolate_page_range,
 )
-from asi_pa._page_alloc cimport MAX_NODES, MAX_ZONES, count_failure, decode_request, mm_t, zone_of
+from asi_pa._page_alloc cimport (
+    MAX_NODES,
+    MAX_ZONES,
+    count_failure,
+    decode_request,
+    decode_request_on,
+    mm_t,
+    zone_of,
+)
 from asi_pa._pcp cimport NO_PCP_LIST, pcp_decay, pcp_drain
 from asi_pa._physmap cimport RESTRICTED, UNRESTRICTED, Physmap
 from asi_pa._wrappers cimport (
@@ -439,7 +447,7 @@ cdef class Machine:
         self._check_cpu(cpu)
         if (gfp >> 3) & 3 == 3:
             raise ValueError(f"gfp 0x{gfp:x}: __GFP_MOVABLE and __GFP_RECLAIMABLE exclude each other")
-        decode_request(&self.mm, gfp, &rq)
+        decode_request_on(&self.mm, self.mm.cpu_node[cpu], gfp, &rq)
         pfn = design_alloc(&self.mm, cpu, order, &rq)
         if pfn < 0:
             count_failure(&self.mm, cpu, order, &rq)

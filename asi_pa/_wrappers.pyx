@@ -124,9 +124,14 @@ cdef void wrapped_free(mm_t *mm, zone_t *z, int cpu, uint32_t frame, int order) 
         if mm.wrapper == WRAP_QUEUE:
             queue_add(mm, z, frame, order)
             return
-        # the caller frees and so waits for the flush itself
-        physmap_unmap(mm.physmap, mm.design.tree, pfn, 1u << order, CAUSE_PAGE_FREE, FLUSH_RANGE)
-        mm.stats.flush_frees += 1
+        if odd_present(mm):
+            # the caller frees and so waits for the flush itself
+            physmap_unmap(mm.physmap, mm.design.tree, pfn, 1u << order, CAUSE_PAGE_FREE, FLUSH_RANGE)
+            mm.stats.flush_frees += 1
+        else:
+            # secretmem_free_folio(): mapped again, then cleared by its owner
+            set_pages(mm, pfn, 1u << order, True, CAUSE_PAGE_FREE)
+            clear_pages(mm, z, frame, order)
     zone_free(z, cpu, frame, order)
 
 
@@ -140,7 +145,7 @@ cdef void wrapped_contig(mm_t *mm, zone_t *z, uint32_t frame, uint32_t n, uint32
         set_pages(mm, pfn, n, odd_present(mm), CAUSE_PAGE_ALLOC)
         if not odd_present(mm):
             physmap_flush(mm.physmap, pfn, n)
-    if info & INFO_SENSITIVE:
+    if info & INFO_SENSITIVE and (odd_present(mm) or is_odd(mm, info)):
         set_dirty(z, frame, n, True)
 
 
