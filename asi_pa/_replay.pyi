@@ -6,6 +6,9 @@ import numpy.typing as npt
 from asi_pa._machine import Machine
 from asi_pa.trace.initial import Population
 
+OP: np.dtype[np.void]
+"""An operation (asi_pa._compile)."""
+
 @final
 class Replay:
     machine: Machine

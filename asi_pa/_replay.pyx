@@ -232,8 +232,8 @@ cdef class Replay:
 
         For a design that maps by pageblock, a block is on the side that most of its held pages want (a tie or
         an empty block: as at boot); pages of the other are left out here and allocated anew by
-        ``place_displaced``.  Returns counts of blocks (``blocks``, ``mapped_blocks``, ``mixed_blocks``) and of
-        allocations (``displaced``).
+        ``place_displaced``.  Returns counts of blocks (``blocks``, ``mapped_blocks``, ``mixed_blocks``) and
+        of allocations (``displaced``).
         """
         cdef zone_t *z = self.machine._zone(zone)
         cdef mm_t *mm = &self.machine.mm
