@@ -17,8 +17,9 @@ from asi_pa._core cimport (
 
 
 cdef inline int64_t clamp(int64_t x, int64_t low, int64_t high) noexcept nogil:
+    # the kernel's: min(max(x, low), high), also where low > high
     if x < low:
-        return low
+        x = low
     return high if x > high else x
 
 
