@@ -78,6 +78,7 @@ cdef enum:                  # why a block's type or mapping changed; 0-8 as reco
     CTX_FLIP = 8            # September's flip, either way
     CTX_CONTIG = 9
     CTX_POPULATE = 10
+    CTX_HOTPLUG = 11
 
 cdef enum:                  # request info of an allocation, kept in links[head].next
     INFO_MT = 0x03

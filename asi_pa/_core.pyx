@@ -13,6 +13,7 @@ from asi_pa._physmap cimport (
     CAUSE_CONTIG,
     CAUSE_FLIP,
     CAUSE_HIGHATOMIC,
+    CAUSE_HOTPLUG,
     CAUSE_MERGE,
     CAUSE_OTHER,
     CAUSE_POPULATE,
@@ -126,6 +127,8 @@ cdef int physmap_cause(int ctx) noexcept nogil:
         return CAUSE_CONTIG
     if ctx == CTX_POPULATE:
         return CAUSE_POPULATE
+    if ctx == CTX_HOTPLUG:
+        return CAUSE_HOTPLUG
     return CAUSE_OTHER
 
 

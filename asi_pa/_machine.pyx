@@ -400,7 +400,7 @@ cdef class Machine:
             others = [i for nid in order[1:] for i in populated if zones[i].nid == nid]
             for n, i in enumerate((*own, *others)):
                 mm.zonelist[node][n] = mm.zones[i]
-            mm.nzonelist[node] = n + 1
+            mm.nzonelist[node] = len(own) + len(others)
             # alloc_flags_nofragment(): one of several nodes needs a DMA32 zone, too
             mm.nofragment[node] = (self.spec.nofragment if mm.nnodes == 1
                                    else any(zones[i].zone_idx == 1 for i in own))

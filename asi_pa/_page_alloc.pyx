@@ -215,7 +215,8 @@ cdef void count_failure(mm_t *mm, int cpu, int order, const request_t *rq) noexc
             big = order
         else:
             big = z.pageblock_order
-        if zone_watermark_fast(z, 0, z.wmark[WMARK_MIN] + z.boost, rq.zone_idx, flags):
+        # the pages alone, whatever blocks they form
+        if zone_watermark_fast(z, 0, z.wmark[WMARK_MIN] + z.boost + (1 << order) - 1, rq.zone_idx, flags):
             passed = True
         for ft in range(d.nft):
             for o in range(z.max_order + 1):
@@ -228,16 +229,16 @@ cdef void count_failure(mm_t *mm, int cpu, int order, const request_t *rq) noexc
                     other += pages
                     if o >= big and pages:
                         whole = True
-    if not passed:
+    if own + other < <int64_t>1 << order:
+        mm.stats.fail_no_memory += 1
+    elif not passed:
         mm.stats.fail_watermark += 1
     elif d.flips != FLIPS_NONE and whole and not flags & ALLOC_FLIP:
         mm.stats.fail_noblock += 1
     elif d.flips != FLIPS_NONE and other >= <int64_t>1 << order and own < <int64_t>1 << order:
         mm.stats.fail_starvation += 1
-    elif own >= <int64_t>1 << order:
-        mm.stats.fail_fragmentation += 1
     else:
-        mm.stats.fail_no_memory += 1
+        mm.stats.fail_fragmentation += 1
     if d.tracks and <uint64_t>other > mm.stats.stranded_max:
         mm.stats.stranded_max = other
 
