@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .mapping import Context
 from .zone import Zone
 
 __all__ = [
@@ -65,7 +66,7 @@ def free_one(zone: Zone, pfn: int, order: int, freetype: int, *, to_tail: bool =
                 break
         zone.unlink(buddy, order, buddy_type)
         if buddy_type != freetype:
-            zone.set_type(buddy, order, freetype)
+            zone.set_type(buddy, order, freetype, Context.MERGE)
         pfn &= buddy
         order += 1
     zone.link(pfn, order, freetype, tail=to_tail or _merge_likely(zone, pfn, order))
@@ -115,12 +116,12 @@ def move_free_pages(zone: Zone, pfn: int, old: int, new: int) -> int:
     return moved
 
 
-def move_block(zone: Zone, pfn: int, old: int, new: int) -> int:
+def move_block(zone: Zone, pfn: int, old: int, new: int, ctx: Context) -> int:
     """Retype a pageblock and its free pages; how many, -1 if it straddles (move_freepages_block, 7.2)."""
     if not whole_block_in_zone(zone, pfn):
         return -1
     moved = move_free_pages(zone, pfn, old, new)
-    zone.set_type(pfn, 0, new)
+    zone.set_type(pfn, 0, new, ctx)
     return moved
 
 

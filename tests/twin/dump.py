@@ -79,7 +79,7 @@ def dump_zone(zone: Zone, position: int) -> npt.NDArray[np.int32]:
     for cpu in range(1, len(zone.pcp)):
         words += [zone.nr_free_pages.diff[cpu], zone.nr_free_cma.diff[cpu]]
         words.extend(_pcp_words(zone.pcp[cpu], relative))
-    if zone.tables.design.protects:
+    if zone.tables.tracks:
         words.append(len(zone.block_mapped))
         words.extend(zone.block_mapped)
     return np.array(words, dtype=np.int32)

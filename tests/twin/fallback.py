@@ -7,18 +7,17 @@ from enum import IntEnum
 from asi_pa.gfp import Migratetype
 
 from . import buddy
+from .mapping import Context
 from .tables import (
     ALLOC_CMA,
-    ALLOC_FLIP,
-    ALLOC_HIGHATOMIC,
     ALLOC_NOFRAGMENT,
-    ALLOC_NON_BLOCK,
-    ALLOC_OOM,
+    ALLOC_NOSTEAL,
+    PAGE_ALLOC_COSTLY_ORDER,
     WMARK_HIGH,
 )
 from .zone import Zone
 
-__all__ = ["Mode", "RmqueueMode", "reserve_highatomic", "rmqueue", "rmqueue_buddy", "unreserve_highatomic"]
+__all__ = ["Mode", "RmqueueMode", "reserve_highatomic", "rmqueue", "unreserve_highatomic"]
 
 
 class RmqueueMode(IntEnum):
@@ -41,16 +40,17 @@ def rmqueue(zone: Zone, order: int, freetype: int, alloc_flags: int, mode: Mode)
     """One block of ``freetype``, by the cheapest means that works (__rmqueue, 7.2)."""
     cma = zone.tables.sibling(Migratetype.CMA, freetype)
     # Balance: movable requests drain CMA while it holds more than half of the free pages.
-    if alloc_flags & ALLOC_CMA and zone.nr_free_cma.read() > zone.nr_free_pages.read() // 2:
-        pfn = buddy.smallest(zone, order, cma)
+    use_cma = alloc_flags & ALLOC_CMA and cma is not None
+    if use_cma and zone.nr_free_cma.read() > zone.nr_free_pages.read() // 2:
+        pfn = smallest_of(zone, order, cma)
         if pfn is not None:
             return pfn
     if mode.value <= RmqueueMode.NORMAL:
         pfn = buddy.smallest(zone, order, freetype)
         if pfn is not None:
             return pfn
-    if mode.value <= RmqueueMode.CMA and alloc_flags & ALLOC_CMA:
-        pfn = buddy.smallest(zone, order, cma)
+    if mode.value <= RmqueueMode.CMA and use_cma:
+        pfn = smallest_of(zone, order, cma)
         if pfn is not None:
             mode.value = RmqueueMode.CMA
             return pfn
@@ -59,12 +59,17 @@ def rmqueue(zone: Zone, order: int, freetype: int, alloc_flags: int, mode: Mode)
         if pfn is not None:
             mode.value = RmqueueMode.NORMAL  # the claimed block feeds the type's own lists
             return pfn
-    if not alloc_flags & ALLOC_NOFRAGMENT:
+    if not alloc_flags & (ALLOC_NOFRAGMENT | ALLOC_NOSTEAL):
         pfn = steal(zone, order, freetype)
         if pfn is not None:
             mode.value = RmqueueMode.STEAL
             return pfn
     return None
+
+
+def smallest_of(zone: Zone, order: int, freetype: int | None) -> int | None:
+    """buddy.smallest, of a freetype that a design may not have."""
+    return None if freetype is None else buddy.smallest(zone, order, freetype)
 
 
 def find_fallback(zone: Zone, order: int, freetype: int) -> int | None:
@@ -89,11 +94,20 @@ def claim(zone: Zone, order: int, freetype: int, alloc_flags: int) -> int | None
         pfn = zone.head(current, fallback)
         assert pfn is not None
         if current >= zone.pageblock_order:
+            _count_extfrag(zone, current)
             return _claim_whole(zone, pfn, order, current, freetype, fallback)
         boost_watermark(zone)
         if _claim_partial(zone, pfn, freetype, fallback):
+            _count_extfrag(zone, current)
             return buddy.smallest(zone, order, freetype)
     return None
+
+
+def _count_extfrag(zone: Zone, order: int) -> None:
+    """What the tracepoint mm_page_alloc_extfrag reports (include/trace/events/kmem.h, 7.2)."""
+    zone.stats.extfrag_events += 1
+    zone.stats.extfrag_fragmenting += order < zone.pageblock_order
+    zone.stats.extfrag_severe += order <= PAGE_ALLOC_COSTLY_ORDER
 
 
 def _worth_claiming(zone: Zone, order: int, freetype: int) -> bool:
@@ -107,7 +121,9 @@ def _worth_claiming(zone: Zone, order: int, freetype: int) -> bool:
 def _claim_whole(zone: Zone, pfn: int, order: int, current: int, freetype: int, fallback: int) -> int:
     """A block of whole pageblocks: no scan, no boost (try_to_claim_block, 7.2)."""
     zone.delete(pfn, current, fallback)
-    zone.set_type(pfn, current, freetype)
+    zone.set_type(pfn, current, freetype, Context.CLAIM)
+    zone.stats.claims_whole += 1
+    zone.stats.map_allocs += zone.tables.mapped[freetype] and not zone.tables.mapped[fallback]
     zone.account(freetype, buddy.expand(zone, pfn, order, current, freetype))
     return pfn
 
@@ -128,9 +144,11 @@ def _claim_partial(zone: Zone, pfn: int, freetype: int, fallback: int) -> bool:
     else:
         alike = 0
     if free + alike < zone.pageblock_nr_pages // 2:
+        zone.stats.claims_refused += 1
         return False
     buddy.move_free_pages(zone, start, fallback, freetype)
-    zone.set_type(start, 0, freetype)
+    zone.set_type(start, 0, freetype, Context.PARTIAL)
+    zone.stats.claims_partial += 1
     return True
 
 
@@ -143,6 +161,8 @@ def steal(zone: Zone, order: int, freetype: int) -> int | None:
         if fallback is not None:
             pfn = zone.head(current, fallback)
             assert pfn is not None
+            zone.stats.steals += 1
+            _count_extfrag(zone, current)
             return buddy.take(zone, pfn, order, current, fallback)
     return None
 
@@ -156,77 +176,42 @@ def boost_watermark(zone: Zone) -> None:
     limit = zone.spec.wmark[WMARK_HIGH] * factor // 10000
     if not limit:
         return
+    zone.stats.boosts += 1
     zone.watermark_boost = min(zone.watermark_boost + step, max(step, limit))
 
 
-def rmqueue_buddy(zone: Zone, order: int, freetype: int, alloc_flags: int) -> int | None:
-    """One block without the per-CPU lists (rmqueue_buddy, 7.2)."""
-    highatomic = zone.tables.sibling(Migratetype.HIGHATOMIC, freetype)
-    pfn = None
-    if alloc_flags & ALLOC_HIGHATOMIC:
-        pfn = buddy.smallest(zone, order, highatomic)
-    if pfn is None:
-        pfn = rmqueue(zone, order, freetype, alloc_flags, Mode())
-        if pfn is None and alloc_flags & (ALLOC_OOM | ALLOC_NON_BLOCK):
-            pfn = buddy.smallest(zone, order, highatomic)
-    if pfn is None and alloc_flags & ALLOC_FLIP:
-        pfn = flip(zone, order, freetype, alloc_flags)
-    return pfn
+def reserve_highatomic(zone: Zone, pfn: int, order: int, freetype: int) -> None:
+    """Keep the pageblock of a HIGHATOMIC success for more of the kind (reserve_highatomic_pageblock, 7.2).
 
-
-def flip(zone: Zone, order: int, freetype: int, alloc_flags: int) -> int | None:
-    """Whole pageblocks of the other kind change sides, the last resort of a request that may block.
-
-    March 2025 (patch 11): sensitive requests unmap a free nonsensitive block.  September 2025 (patch
-    16): either kind takes one of the other through all its fallbacks; a CMA block stays CMA, though
-    its unused tail goes to the requester's lists.
+    Sound designs reserve only where the pageblock is on the requester's side of the mapping.
     """
-    tables = zone.tables
-    other = tables.other_side[freetype]
-    if other == freetype:
-        return None
-    large = max(order, zone.pageblock_order)
-    if tables.design.flips == "march":
-        pfn = buddy.smallest(zone, large, other)
-    else:
-        pfn = rmqueue(zone, large, other, alloc_flags, Mode())
-    if pfn is None:
-        return None
-    zone.set_mapped(pfn, large, tables.mapped[freetype])
-    for block in zone.blocks(pfn, large):
-        cma = zone.migratetype(zone.base_type(block)) is Migratetype.CMA
-        zone.set_type(block, 0, tables.sibling(Migratetype.CMA, freetype) if cma else freetype)
-    for current in range(order, large):
-        buddy.free_one(zone, pfn + (1 << current), current, freetype)
-    return pfn
-
-
-def reserve_highatomic(zone: Zone, pfn: int, order: int) -> None:
-    """Keep the pageblock of a HIGHATOMIC success for more of the kind (reserve_highatomic_pageblock, 7.2)."""
     block = zone.pageblock_nr_pages
+    highatomic = zone.tables.sibling(Migratetype.HIGHATOMIC, freetype)
     one_percent = zone.managed // 100
-    if one_percent < block:
+    if one_percent < block or highatomic is None:
         return
     if zone.nr_reserved_highatomic >= -(-one_percent // block) * block:
         return
-    freetype = zone.type_of(pfn)
-    if not zone.tables.ordinary(freetype):
+    old = zone.type_of(pfn)
+    if not zone.tables.ordinary(old):
         return
-    highatomic = zone.tables.sibling(Migratetype.HIGHATOMIC, freetype)
+    if zone.tables.design.explicit_maps and zone.tables.mapped[old] != zone.tables.mapped[highatomic]:
+        return
     if order < zone.pageblock_order:
-        if buddy.move_block(zone, pfn, freetype, highatomic) == -1:
+        if buddy.move_block(zone, pfn, old, highatomic, Context.RESERVE) == -1:
             return
         zone.nr_reserved_highatomic += block
     else:
-        zone.set_type(pfn, order, highatomic)
+        zone.set_type(pfn, order, highatomic, Context.RESERVE)
         zone.nr_reserved_highatomic += 1 << order
+    zone.stats.reserves += 1
 
 
 def unreserve_highatomic(zone: Zone, freetype: int, force: bool) -> bool:
     """Turn one reserved pageblock back; True if pages moved (unreserve_highatomic_pageblock, 7.2)."""
     block = zone.pageblock_nr_pages
     highatomic = zone.tables.sibling(Migratetype.HIGHATOMIC, freetype)
-    if not force and zone.nr_reserved_highatomic <= block:
+    if highatomic is None or (not force and zone.nr_reserved_highatomic <= block):
         return False
     for order in range(zone.max_page_order + 1):
         pfn = zone.head(order, highatomic)
@@ -234,11 +219,12 @@ def unreserve_highatomic(zone: Zone, freetype: int, force: bool) -> bool:
             continue
         zone.nr_reserved_highatomic -= min(max(block, 1 << order), zone.nr_reserved_highatomic)
         if order < zone.pageblock_order:
-            moved = buddy.move_block(zone, pfn, highatomic, freetype)
+            moved = buddy.move_block(zone, pfn, highatomic, freetype, Context.UNRESERVE)
         else:
             zone.move(pfn, order, highatomic, freetype)
-            zone.set_type(pfn, order, freetype)
+            zone.set_type(pfn, order, freetype, Context.UNRESERVE)
             moved = 1
         if moved > 0:
+            zone.stats.unreserves += 1
             return True
     return False

@@ -6,7 +6,9 @@ from enum import IntEnum
 
 from asi_pa.gfp import Migratetype
 
-from . import buddy
+from . import buddy, mapping
+from .mapping import Context
+from .request import Request
 from .tables import EBUSY
 from .zone import Allocation, Zone
 
@@ -25,7 +27,7 @@ class IsolateMode(IntEnum):
 
 def _is_movable(zone: Zone, pfn: int) -> tuple[bool, int]:
     """(may the page be isolated, how many pages this answer covers) (page_is_unmovable, 7.2)."""
-    if zone.is_reserved(pfn):
+    if zone.is_reserved(pfn) or zone.is_set_aside(pfn):
         return False, 1
     owner = zone.owner_of(pfn)
     if owner is not None and zone.allocated[owner].compound and zone.allocated[owner].order:
@@ -81,11 +83,26 @@ def _isolate_block(zone: Zone, block: int, start: int, end: int, mode: IsolateMo
     if not _move_free_pages(zone, block, isolated=True):
         return False
     if not zone.kernel.isolate_is_bit:
-        # Before 6.17 ISOLATE replaced the type, and the caller names the one that takes its place.
-        after = Migratetype.CMA if mode is IsolateMode.CMA_ALLOC else Migratetype.MOVABLE
-        zone.set_type(block, 0, zone.tables.sibling(after, zone.base_type(block)))
+        zone.set_base_type(block, _type_after(zone, block, mode))
     zone.nr_isolate_pageblock += 1
     return True
+
+
+def _type_after(zone: Zone, block: int, mode: IsolateMode) -> int:
+    """Before 6.17 ISOLATE replaced the type, and the caller named the one that takes its place.
+
+    Sound designs keep the pageblock on its side of the mapping.
+    """
+    tables = zone.tables
+    base = zone.base_type(block)
+    if mode is IsolateMode.CMA_ALLOC:
+        cma = tables.sibling(Migratetype.CMA, base)
+        return base if cma is None else cma
+    if not tables.design.explicit_maps:
+        return tables.start(Migratetype.MOVABLE, tables.design.freetypes[base].sensitive)
+    mapped = zone.is_mapped(block)
+    after = tables.on_side(tables.start(Migratetype.MOVABLE, not mapped), mapped)
+    return base if after is None else after
 
 
 def _unisolate_block(zone: Zone, block: int) -> None:
@@ -167,36 +184,93 @@ def undo_isolate_page_range(zone: Zone, start: int, end: int) -> None:
 # Contiguous ranges
 
 
-def isolated_and_free(zone: Zone, start: int, end: int) -> bool:
-    """test_pages_isolated (7.2)."""
+def _isolated_reach(zone: Zone, start: int, end: int) -> int | None:
+    """Where the free isolated blocks from ``start`` on end that cover all up to ``end``; None: they do
+    not (test_pages_isolated, 7.2)."""
     pfn = start
     while pfn < end:
         if pfn not in zone.buddy or not zone.is_isolated(pfn):
-            return False
+            return None
         pfn += 1 << zone.buddy[pfn]
-    return True
+    return pfn
 
 
-def take_isolated(zone: Zone, start: int, end: int) -> int:
-    """Unlink the free blocks from ``start`` on; where the last one ends (isolate_freepages_range, 7.2)."""
+def _take_isolated(zone: Zone, start: int, end: int) -> None:
+    """Unlink the free blocks of a range (isolate_freepages_range, 7.2)."""
     pfn = start
     while pfn < end:
         order = zone.buddy[pfn]
         zone.delete(pfn, order, zone.type_of(pfn))
         pfn += 1 << order
-    return pfn
 
 
-def alloc_contig_range(zone: Zone, start: int, end: int) -> tuple[int, int] | None:
+def _flip_range(zone: Zone, start: int, end: int, sensitive: bool) -> bool:
+    """Sound designs: bring the pageblocks of an isolated, free range to the requester's side.
+
+    A pageblock that has to change must be free as a whole; nothing changes unless all can.
+    """
+    tables = zone.tables
+    wrong = [
+        block
+        for block in range(zone.block_start(start), end, zone.pageblock_nr_pages)
+        if zone.is_mapped(block) == sensitive
+    ]
+    for block in wrong:
+        pfn = block
+        while pfn < block + zone.pageblock_nr_pages:
+            free = zone.free_block_of(pfn)
+            if free is None:
+                return False
+            pfn = free + (1 << zone.buddy[free])
+        if tables.on_side(zone.base_type(block), not sensitive) is None:
+            return False
+    for block in wrong:
+        new = tables.on_side(zone.base_type(block), not sensitive)
+        assert new is not None
+        if sensitive:
+            mapping.unmap_blocks(zone, block, 1, Context.CONTIG)
+        else:
+            mapping.zero(zone, block, locked=False)
+            mapping.map_blocks(zone, block, 1, Context.CONTIG)
+        if zone.migratetype(zone.base_type(block)) is Migratetype.HIGHATOMIC:
+            # On the other side it is an ordinary pageblock.
+            zone.nr_reserved_highatomic -= min(zone.nr_reserved_highatomic, zone.pageblock_nr_pages)
+        _rebase(zone, block, new)
+    return True
+
+
+def _rebase(zone: Zone, block: int, new: int) -> None:
+    """Another type beneath ISOLATE; the free pages follow to its ISOLATE list."""
+    old = zone.type_of(block)
+    zone.set_base_type(block, new)
+    if zone.type_of(block) == old:
+        return
+    large = zone.free_block_of(block)
+    if large is not None and zone.buddy[large] > zone.pageblock_order:
+        order = zone.buddy[large]
+        zone.delete(large, order, old)
+        buddy.free_split(zone, large, order)
+    else:
+        buddy.move_free_pages(zone, block, old, zone.type_of(block))
+
+
+def alloc_contig_range(zone: Zone, start: int, end: int, request: Request) -> tuple[int, int] | None:
     """Take [start, end) out of an already isolated zone (alloc_contig_range, 7.2, without migration).
 
     Returns the range that the free blocks really covered, which the caller gives back in part, or
     None if a page is in use.  Every page becomes a single-page allocation.
     """
     outer_start = zone.free_block_of(start)
-    if outer_start is None or not isolated_and_free(zone, outer_start, end):
+    outer_end = None if outer_start is None else _isolated_reach(zone, outer_start, end)
+    if outer_start is None or outer_end is None:
         return None
-    outer_end = take_isolated(zone, outer_start, end)
+    if zone.tables.design.contig_flips and not _flip_range(zone, start, end, request.sensitive):
+        return None
+    _take_isolated(zone, outer_start, outer_end)
     for pfn in range(outer_start, outer_end):
-        zone.allocated[pfn] = Allocation(order=0, compound=False, lru=False)
+        if start <= pfn < end:
+            zone.hand_out(pfn, 0, request)
+        else:  # goes straight back, nobody had it
+            sensitive = not zone.is_mapped(pfn)
+            zone.allocated[pfn] = Allocation(order=0, compound=False, lru=False, sensitive=sensitive)
     return outer_start, outer_end

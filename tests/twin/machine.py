@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from asi_pa.designs import Design, as_design
-from asi_pa.gfp import GFP_NAMES, MODEL_LRU, Migratetype, gfp_migratetype, gfp_zone_index
+from asi_pa.gfp import Migratetype
 from asi_pa.kernel import DEFAULT_KERNEL, Kernel, kernel_profile
 from asi_pa.machine import MachineSpec
+from asi_pa.numa import cpu_nodes, fallback_order
 
 from . import buddy, isolation, page_alloc, pcp
 from .dump import dump_zone
 from .fallback import unreserve_highatomic
+from .flip import balance_ahead
 from .isolation import IsolateMode
+from .mapping import Context
+from .page_alloc import Zonelist
+from .request import Request, decode
+from .stats import Stats
 from .tables import ALLOC_CMA, EBUSY, WMARK_MIN, Tables
 from .verify import verify_zone
-from .zone import Allocation, Zone
+from .wrappers import Pool, Queue, wrap
+from .zone import Zone
 
 __all__ = ["Machine"]
-
-#: Plain Linux, and the postings of which recorded runs exist.
-_DESIGNS = ("linux", "migratetype/as-posted", "freetype/as-posted", "freetype/as-posted-flags")
-_COMP = GFP_NAMES["__GFP_COMP"]
 
 
 class Machine:
@@ -39,33 +43,34 @@ class Machine:
     ) -> None:
         self.spec = spec
         self.tables = Tables(as_design(design), spec.pageblock_order)
-        if self.tables.design.name not in _DESIGNS:
-            raise ValueError(f"the twin does not know design {self.tables.design.name!r}")
         self.kernel = kernel_profile(kernel)
-        self.zones = [Zone(zone, spec, self.kernel, self.tables) for zone in spec.zones]
+        self.counts = Stats()
+        self.zones = [Zone(zone, spec, self.kernel, self.tables, self.counts) for zone in spec.zones]
         for zone in self.zones:
             _boot(zone)
+        self.zonelists = _zonelists(spec, self.zones)
+        self.nodes = cpu_nodes(spec)
+        self.cpu = 0
+        self.wrapper = wrap(self.tables, self.counts, self.zones, self._alloc, self._give_back)
 
     # Requests
 
     def alloc(self, order: int, gfp: int, cpu: int = 0) -> int:
         """The first pfn of 2^order pages, or -1."""
         self._check_order(order)
-        gfp_migratetype(gfp)
+        request = decode(self.tables, gfp)
         self._on(cpu)
-        highest = gfp_zone_index(gfp)
-        zones = [zone for zone in self.zones if zone.spec.zone_idx <= highest]
-        if not zones:
-            return -1
-        found = page_alloc.alloc_pages(zones, order, gfp, highest, self.spec, self.kernel)
+        found = self.wrapper.alloc(order, request) if self.wrapper else self._alloc(order, request)
         if found is None:
-            return -1
-        zone, pfn = found
-        lru = bool(gfp & MODEL_LRU)
-        compound = bool(gfp & _COMP)
-        zone.allocated[pfn] = Allocation(order, compound, lru)
-        zone.set_lru(pfn, order if compound else 0, lru)
-        return pfn
+            page_alloc.count_failure(self.zonelists[self.nodes[cpu]], order, request, self.spec)
+        for zone in self.zones:
+            if zone.ahead_due and self.tables.looks_ahead:
+                balance_ahead(zone)
+        return found[1] if found else -1
+
+    def _alloc(self, order: int, request: Request) -> tuple[Zone, int] | None:
+        """The allocator itself, without a wrapper."""
+        return page_alloc.alloc_pages(self.zonelists[self.nodes[self.cpu]], order, request, self.spec)
 
     def free(self, pfn: int, order: int, cpu: int = 0) -> None:
         """Give back what alloc() returned."""
@@ -77,12 +82,14 @@ class Machine:
         if used.order != order:
             raise ValueError(f"pfn {pfn} was allocated with order {used.order}, not {order}")
         self._on(cpu)
-        self._give_back(zone, pfn, order)
+        if self.wrapper:
+            self.wrapper.free(zone, pfn, order)
+        else:
+            self._give_back(zone, pfn, order)
 
     def _give_back(self, zone: Zone, pfn: int, order: int) -> None:
         """__free_frozen_pages (mm/page_alloc.c, 7.2)."""
-        del zone.allocated[pfn]
-        zone.set_lru(pfn, order, False)
+        zone.give_back(pfn, order)
         if not pcp.free(zone, pfn, order):
             buddy.free_split(zone, pfn, order)
 
@@ -117,8 +124,9 @@ class Machine:
         isolation.undo_isolate_page_range(zone, start, end)
 
     def alloc_contig_range(self, start: int, end: int, cma: bool, gfp: int = 0) -> int:
-        """Take [start, end) as single pages; 0 or -errno.  ``gfp`` would be for migration targets."""
+        """Take [start, end) as single pages; 0 or -errno.  ``gfp`` says on which side they must be."""
         zone = self._range(start, end)
+        request = decode(self.tables, gfp)
         self._on(0)
         mode = IsolateMode.CMA_ALLOC if cma else IsolateMode.OTHER
         result = isolation.start_isolate_page_range(zone, start, end, mode)
@@ -126,11 +134,13 @@ class Machine:
             return result
         for cpu in range(self.spec.cpus):
             pcp.drain(zone, cpu)  # drain_all_pages: by the caller, whose counters lag
-        outer = isolation.alloc_contig_range(zone, start, end)
+        outer = isolation.alloc_contig_range(zone, start, end, request)
         if outer is not None:
             self._free_contig(zone, outer[0], start - outer[0])
             self._free_contig(zone, end, outer[1] - end)
         isolation.undo_isolate_page_range(zone, start, end)
+        if outer and self.wrapper:
+            self.wrapper.contiguous(zone, start, end, request)
         return 0 if outer else -EBUSY
 
     def free_contig_range(self, start: int, n: int, cpu: int = 0) -> None:
@@ -141,16 +151,32 @@ class Machine:
             if used is None or used.order:
                 raise ValueError(f"pfn {pfn} is not a page of a contiguous range")
         self._on(cpu)
-        self._free_contig(zone, start, n)
+        if self.wrapper:
+            for pfn in range(start, start + n):
+                self.wrapper.free(zone, pfn, 0)
+        else:
+            self._free_contig(zone, start, n)
 
     def _free_contig(self, zone: Zone, start: int, n: int) -> None:
         """free_contig_range (mm/page_alloc.c): 6.12 page by page, 7.2 in aligned chunks."""
         largest = 0 if self.kernel.free_contig_by_page else zone.max_page_order
         for pfn, order in buddy.chunks(start, start + n, largest):
+            head = zone.allocated[pfn]
             for page in range(pfn, pfn + (1 << order)):
                 del zone.allocated[page]
-            zone.allocated[pfn] = Allocation(order, compound=False, lru=False)
+            zone.allocated[pfn] = replace(head, order=order)
             self._give_back(zone, pfn, order)
+
+    def shrink_pool(self, pages: int, cpu: int = 0) -> int:
+        """One call of the pool's shrinker; pages given back."""
+        self._on(cpu)
+        return self.wrapper.shrink(pages) if isinstance(self.wrapper, Pool) else 0
+
+    def run_queue(self, cpu: int = 0) -> None:
+        """The free queue's worker runs now."""
+        self._on(cpu)
+        if isinstance(self.wrapper, Queue):
+            self.wrapper.work()
 
     def unreserve_highatomic(self, freetype: int, force: bool, zone: int = 0, cpu: int = 0) -> int:
         """unreserve_highatomic_pageblock in one zone: 1 if a block was turned to ``freetype``."""
@@ -183,9 +209,21 @@ class Machine:
             for block in zone.blocks(pfn, order):
                 old = zone.type_of(block)
                 if self.tables.ordinary(old):
-                    buddy.move_block(zone, block, old, self.tables.sibling(Migratetype.MOVABLE, freetype))
-        buddy.free_one(zone, pfn, order, zone.type_of(pfn), to_tail=True)
+                    buddy.move_block(zone, block, old, self._movable(zone, block), Context.ISOLATE_FREE)
+        # Sound designs put back pageblock by pageblock: another CPU may have isolated one meanwhile.
+        piece = min(order, zone.pageblock_order) if self.tables.design.explicit_maps else order
+        for start in range(pfn, pfn + (1 << order), 1 << piece):
+            buddy.free_one(zone, start, piece, zone.type_of(start), to_tail=True)
         return pfn
+
+    def _movable(self, zone: Zone, block: int) -> int:
+        """MOVABLE of the pageblock's kind; sound designs look at its mapping, not at its label."""
+        if not self.tables.design.explicit_maps:
+            sensitive = self.tables.design.freetypes[zone.type_of(block)].sensitive
+            return self.tables.start(Migratetype.MOVABLE, sensitive)
+        movable = self.tables.on_side(self.tables.start(Migratetype.MOVABLE, True), zone.is_mapped(block))
+        assert movable is not None
+        return movable
 
     # State
 
@@ -222,6 +260,24 @@ class Machine:
                 return f"zone {zone.spec.name}: {broken}"
         return None
 
+    def stats(self) -> dict[str, int]:
+        """The counts that the twin keeps, by the engine's names."""
+        return asdict(self.counts)
+
+    def log_events(self) -> None:
+        """Start the log that events() shows."""
+        for zone in self.zones:
+            zone.events = zone.events or []
+
+    def events(self, zone: int = 0) -> npt.NDArray[np.int32]:
+        """Changes of pageblocks' types and mapping, in the recorded rows' shape; int32 (n, 5)."""
+        rows = [[value & 0xFFFFFFFF for value in row] for row in self._zone(zone).events or []]
+        return np.array(rows, dtype=np.uint32).reshape(-1, 5).view(np.int32)
+
+    def is_present(self, pfn: int) -> bool:
+        """Is the page in the tree that the design protects?"""
+        return self.wrapper.is_present(pfn) if self.wrapper else self._zone_of(pfn).is_mapped(pfn)
+
     def counters(self, cpu: int = 0) -> tuple[int, int, int]:
         """(pcp count, pcp high, NR_FREE_PAGES) of the first zone."""
         zone = self.zones[0]
@@ -232,6 +288,7 @@ class Machine:
     def _on(self, cpu: int) -> None:
         if not 0 <= cpu < self.spec.cpus:
             raise ValueError(f"cpu {cpu} is not one of {self.spec.cpus}")
+        self.cpu = cpu
         for zone in self.zones:
             zone.this_cpu = cpu
 
@@ -275,6 +332,25 @@ def _boot(zone: Zone) -> None:
         at = end
     for start, end in sorted(zone.spec.cma):
         for block in range(start, end, zone.pageblock_nr_pages):
-            zone.set_type(block, 0, zone.tables.sibling(Migratetype.CMA, zone.tables.boot))
+            cma = zone.tables.sibling(Migratetype.CMA, zone.tables.boot)
+            assert cma is not None
+            zone.set_base_type(block, cma)
             buddy.free_one(zone, block, zone.pageblock_order, zone.type_of(block))
     zone.nr_free_pages.threshold = threshold
+
+
+def _zonelists(spec: MachineSpec, zones: list[Zone]) -> dict[int, Zonelist]:
+    """build_zonelists (mm/page_alloc.c, 7.2): a node's populated zones, then other nodes' by distance."""
+    fallback = fallback_order(spec)
+    found = {}
+    for node, order in fallback.items():
+        local = [zone for zone in zones if zone.spec.nid == node]
+        own = [zone for zone in local if zone.present] or local[:1]
+        others = [
+            zone for nid in order if nid != node for zone in zones if zone.spec.nid == nid and zone.present
+        ]
+        # alloc_flags_nofragment: one of several nodes needs a DMA32 zone, too.
+        dma32 = any(zone.spec.name == "DMA32" for zone in own)
+        nofragment = spec.nofragment if len(fallback) == 1 else dma32
+        found[node] = Zonelist((*own, *others), len(own), nofragment)
+    return found

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from asi_pa.gfp import GFP_NAMES, Migratetype, gfp_migratetype
-from asi_pa.kernel import Kernel
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from asi_pa.gfp import GFP_NAMES, Migratetype
 from asi_pa.machine import MachineSpec
 
 from . import pcp
-from .fallback import reserve_highatomic, rmqueue_buddy
+from .fallback import reserve_highatomic
+from .flip import rmqueue_buddy
+from .request import Request
 from .tables import (
     ALLOC_CMA,
     ALLOC_CPUSET,
@@ -27,15 +31,34 @@ from .tables import (
 )
 from .zone import Zone
 
-__all__ = ["alloc_pages", "watermark_ok"]
+__all__ = ["Zonelist", "alloc_pages", "count_failure", "watermark_ok"]
 
 HIGH = GFP_NAMES["__GFP_HIGH"]
-KSWAPD_RECLAIM = GFP_NAMES["__GFP_KSWAPD_RECLAIM"]
-DIRECT_RECLAIM = GFP_NAMES["__GFP_DIRECT_RECLAIM"]
 MEMALLOC = GFP_NAMES["__GFP_MEMALLOC"]
 NOMEMALLOC = GFP_NAMES["__GFP_NOMEMALLOC"]
 
 ZONE_NORMAL = 2
+
+
+@dataclass(frozen=True)
+class Zonelist:
+    """Where the CPUs of one node look for memory (struct zonelist)."""
+
+    zones: Sequence[Zone]
+    #: How many of them are the node's own: all that __GFP_THISNODE may use.
+    own: int
+    #: Does the machine want ALLOC_NOFRAGMENT where this node's Normal zone is preferred?
+    nofragment: bool
+
+    def usable(self, request: Request) -> list[Zone]:
+        """The zones a request may use, the preferred one first."""
+        zones = self.zones[: self.own] if request.this_node else self.zones
+        return [zone for zone in zones if zone.spec.zone_idx <= request.highest]
+
+    def preferred(self, request: Request) -> Zone:
+        """ac->preferred_zoneref, whatever __GFP_THISNODE says."""
+        usable = (zone for zone in self.zones if zone.spec.zone_idx <= request.highest)
+        return next(usable, self.zones[0])
 
 
 # Watermarks
@@ -110,106 +133,148 @@ def _may_take(zone: Zone, order: int, highest: int, alloc_flags: int) -> bool:
     return _watermark_fast(zone, order, mark, highest, alloc_flags)
 
 
-def _take(zone: Zone, order: int, freetype: int, alloc_flags: int) -> int | None:
+def _take(zone: Zone, order: int, request: Request, alloc_flags: int) -> int | None:
     """From the per-CPU lists, else from the buddy (rmqueue, 7.2), reserving for HIGHATOMIC."""
-    pfn = pcp.alloc(zone, order, freetype, alloc_flags)
-    from_pcp = pfn is not None
+    pfn = pcp.alloc(zone, order, request.freetype, alloc_flags)
     if pfn is None:
-        pfn = rmqueue_buddy(zone, order, freetype, alloc_flags)
-    reserves = not from_pcp or zone.kernel.reserve_highatomic_from_pcp
-    if pfn is not None and alloc_flags & ALLOC_HIGHATOMIC and reserves:
-        reserve_highatomic(zone, pfn, order)
+        pfn = rmqueue_buddy(zone, order, request, alloc_flags)
+        if pfn is None:
+            return None
+        if zone.tables.pcp_index(order, request.freetype) is not None:
+            zone.stats.pcp_missed_sensitive += request.sensitive
+            zone.stats.pcp_missed_nonsensitive += not request.sensitive
+        zone.ahead_due = True
+    if alloc_flags & ALLOC_HIGHATOMIC and zone.kernel.reserve_highatomic_from_pcp:
+        reserve_highatomic(zone, pfn, order, request.freetype)
+    zone.hand_out(pfn, order, request)
     return pfn
 
 
 def _get_page_from_freelist(
-    zones: list[Zone], order: int, freetype: int, highest: int, alloc_flags: int, spec: MachineSpec
+    zonelist: Zonelist, order: int, request: Request, alloc_flags: int, spec: MachineSpec
 ) -> tuple[Zone, int] | None:
     """One walk over the zonelist, and a second without NOFRAGMENT (get_page_from_freelist, 7.2)."""
     no_fallback = alloc_flags & ALLOC_NOFRAGMENT and not spec.defrag_mode
-    for zone in zones:
-        if no_fallback and zone.spec.nid != zones[0].spec.nid:
+    node = zonelist.preferred(request).spec.nid
+    for zone in zonelist.usable(request):
+        if no_fallback and zone.spec.nid != node:
             break  # locality matters more than fragmentation: start over, fallbacks allowed
-        if not _may_take(zone, order, highest, alloc_flags):
+        if not _may_take(zone, order, request.highest, alloc_flags):
             continue
-        pfn = _take(zone, order, freetype, alloc_flags)
+        pfn = _take(zone, order, request, alloc_flags)
         if pfn is not None:
             return zone, pfn
     if no_fallback:
-        return _get_page_from_freelist(zones, order, freetype, highest, alloc_flags & ~ALLOC_NOFRAGMENT, spec)
+        return _get_page_from_freelist(zonelist, order, request, alloc_flags & ~ALLOC_NOFRAGMENT, spec)
     return None
 
 
 # The whole request
 
 
-def _fast_flags(zones: list[Zone], gfp: int, spec: MachineSpec) -> int:
+def _fast_flags(zonelist: Zonelist, request: Request, spec: MachineSpec) -> int:
     """prepare_alloc_pages and alloc_flags_nofragment (7.2)."""
-    flags = WMARK_LOW | _kswapd_flag(gfp) | _cma_flag(gfp)
-    if spec.defrag_mode or (spec.nofragment and zones[0].spec.zone_idx == ZONE_NORMAL):
+    flags = WMARK_LOW | _common_flags(request)
+    normal = zonelist.preferred(request).spec.zone_idx == ZONE_NORMAL
+    if spec.defrag_mode or (zonelist.nofragment and normal):
         flags |= ALLOC_NOFRAGMENT
     return flags
 
 
-def _slow_flags(order: int, gfp: int, spec: MachineSpec) -> int:
+def _slow_flags(zonelist: Zonelist, order: int, request: Request, spec: MachineSpec) -> int:
     """gfp_to_alloc_flags (7.2)."""
-    flags = WMARK_MIN | ALLOC_CPUSET | _kswapd_flag(gfp) | _cma_flag(gfp)
-    if gfp & HIGH:
+    flags = WMARK_MIN | ALLOC_CPUSET | _common_flags(request)
+    if request.gfp & HIGH:
         flags |= ALLOC_MIN_RESERVE
-    if not gfp & DIRECT_RECLAIM:
-        if not gfp & NOMEMALLOC:
+    if not request.blocks:
+        if not request.gfp & NOMEMALLOC:
             flags |= ALLOC_NON_BLOCK
-            if order > 0 and gfp & HIGH:
+            if order > 0 and request.gfp & HIGH:
                 flags |= ALLOC_HIGHATOMIC
-        if gfp & HIGH:
+        if request.gfp & HIGH:
             flags &= ~ALLOC_CPUSET
     if spec.defrag_mode:
         flags |= ALLOC_NOFRAGMENT
+    if zonelist.zones[0].tables.design.slow_keeps_fast:  # September 2025, patch 16, as posted
+        flags |= _fast_flags(zonelist, request, spec) & (ALLOC_WMARK_MASK | ALLOC_NOFRAGMENT)
     return flags
 
 
-def _kswapd_flag(gfp: int) -> int:
-    return ALLOC_KSWAPD if gfp & KSWAPD_RECLAIM else 0
-
-
-def _cma_flag(gfp: int) -> int:
-    """gfp_to_alloc_flags_cma (7.2)."""
-    return ALLOC_CMA if gfp_migratetype(gfp) is Migratetype.MOVABLE else 0
+def _common_flags(request: Request) -> int:
+    """Of both paths: kswapd, CMA for movable requests (gfp_to_alloc_flags_cma, 7.2), flips."""
+    flags = ALLOC_KSWAPD if request.kswapd else 0
+    if request.migratetype is Migratetype.MOVABLE:
+        flags |= ALLOC_CMA
+    if request.flips:
+        flags |= ALLOC_FLIP
+    return flags
 
 
 def alloc_pages(
-    zones: list[Zone], order: int, gfp: int, highest: int, spec: MachineSpec, kernel: Kernel
+    zonelist: Zonelist, order: int, request: Request, spec: MachineSpec
 ) -> tuple[Zone, int] | None:
     """The fast path and what the slow path tries before it would reclaim (__alloc_frozen_pages, 7.2)."""
-    tables = zones[0].tables
-    freetype = tables.start(gfp)
-    flip = ALLOC_FLIP if tables.may_flip(gfp) else 0
+    first = zonelist.zones[0]
+    design, kernel = first.tables.design, first.kernel
 
     def attempt(alloc_flags: int) -> tuple[Zone, int] | None:
-        return _get_page_from_freelist(zones, order, freetype, highest, alloc_flags, spec)
+        return _get_page_from_freelist(zonelist, order, request, alloc_flags, spec)
 
-    fast_flags = _fast_flags(zones, gfp, spec) | flip
-    found = attempt(fast_flags)
+    found = attempt(_fast_flags(zonelist, request, spec))
     if found:
         return found
     # __alloc_pages_slowpath from here on
-    flags = _slow_flags(order, gfp, spec) | flip
-    if tables.design.slow_keeps_fast:  # September 2025, patch 16, as posted
-        flags |= fast_flags & (ALLOC_WMARK_MASK | ALLOC_NOFRAGMENT)
+    first.stats.slowpath += 1
+    if request.kswapd:
+        first.stats.kswapd_wakeups = 1  # nothing here lets kswapd sleep again
+    flags = _slow_flags(zonelist, order, request, spec)
     found = attempt(flags)
     if found:
         return found
-    reserves = bool(gfp & MEMALLOC and not gfp & NOMEMALLOC)  # __gfp_pfmemalloc_flags
+    reserves = bool(request.gfp & MEMALLOC and not request.gfp & NOMEMALLOC)  # __gfp_pfmemalloc_flags
     if reserves:
-        flags = ALLOC_NO_WATERMARKS | _cma_flag(gfp) | flags & ALLOC_KSWAPD | flip
-        if tables.design.flips == "september" and not tables.design.keeps_noblock:
+        flags = ALLOC_NO_WATERMARKS | _common_flags(request)
+        if design.flips == "september" and not design.keeps_noblock:
             flags |= ALLOC_FLIP  # as posted, ALLOC_NOBLOCK is lost here (Sx-g1)
     if reserves or not flags & ALLOC_CPUSET or kernel.slowpath_always_retries:
         found = attempt(flags)
         if found:
             return found
-    if gfp & DIRECT_RECLAIM:
+    if request.blocks:
         return None  # reclaim and compaction would come here
-    if kernel.defrag_mode_retry and spec.defrag_mode and flags & ALLOC_NOFRAGMENT and gfp & KSWAPD_RECLAIM:
+    if kernel.defrag_mode_retry and spec.defrag_mode and flags & ALLOC_NOFRAGMENT and request.kswapd:
         return attempt(flags & ~ALLOC_NOFRAGMENT)
     return None
+
+
+def count_failure(zonelist: Zonelist, order: int, request: Request, spec: MachineSpec) -> None:
+    """Why a request failed (docs/metrics.md), and how many free pages of the other side stood by."""
+    tables = zonelist.zones[0].tables
+    stats = zonelist.zones[0].stats
+    design = tables.design
+    flags = _slow_flags(zonelist, 0, request, spec)
+    passed = whole = False
+    own = other = 0
+    for zone in zonelist.usable(request):
+        passed |= _watermark_fast(zone, 0, zone.wmark(WMARK_MIN), request.highest, flags)
+        for current, lists in enumerate(zone.free_list):
+            for freetype, blocks in enumerate(lists):
+                if tables.migratetype[freetype] > Migratetype.HIGHATOMIC:
+                    continue
+                if tables.mapped[freetype] == tables.mapped[request.freetype]:
+                    own += len(blocks) << current
+                else:
+                    other += len(blocks) << current
+                    whole |= bool(blocks) and current >= max(order, zone.pageblock_order)
+    if not passed:
+        stats.fail_watermark += 1
+    elif design.flips != "none" and whole and not flags & ALLOC_FLIP:
+        stats.fail_noblock += 1
+    elif design.flips != "none" and own < 1 << order <= other:
+        stats.fail_starvation += 1
+    elif own >= 1 << order:
+        stats.fail_fragmentation += 1
+    else:
+        stats.fail_no_memory += 1
+    if tables.tracks:
+        stats.stranded_max = max(stats.stranded_max, other)

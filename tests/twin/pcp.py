@@ -64,6 +64,7 @@ def alloc(zone: Zone, order: int, freetype: int, alloc_flags: int) -> int | None
         # Since between 6.12 and 7.2: no refill, though the tuning has been moved already.
         if alloc_flags & ALLOC_HIGHATOMIC and not zone.kernel.pcp_refill_highatomic:
             return None
+        zone.stats.pcp_refills += 1
         mode = Mode()  # kept from page to page: rmqueue_bulk, 7.2
         for _ in range(wanted):
             pfn = rmqueue(zone, order, freetype, alloc_flags, mode)
@@ -71,6 +72,7 @@ def alloc(zone: Zone, order: int, freetype: int, alloc_flags: int) -> int | None
                 break
             pages.append(pfn)
             pcp.count += 1 << order
+        zone.ahead_due = True
         if not pages:
             return None
     pcp.count -= 1 << order
@@ -184,6 +186,7 @@ def _bulk(zone: Zone, pcp: PerCpuPages, pages: int, index: int) -> None:
     """Free about ``pages`` pages from the tails, beginning with list ``index`` (free_pcppages_bulk, 7.2)."""
     from .buddy import free_one
 
+    zone.stats.pcp_bulk_frees += 1
     left = min(pcp.count, pages)
     while left > 0:
         while not pcp.lists[index]:

@@ -16,15 +16,27 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa.gfp import GFP_NAMES, MODEL_LRU
+from asi_pa.gfp import GFP_NAMES, MODEL_LRU, Migratetype
 from asi_pa.kernel import kernel_profile
 from asi_pa.machine import MachineSpec, PcpSpec, ZoneSpec
 
 from .dump import first_difference, labelled
 from .machine import Machine
+from .request import decode
 
 __all__ = ["Engine", "Outcome", "Recording", "replay", "request_word"]
 
+#: The columns of ``resx``; the last two mean something for failed allocations only.
+_WATCHED = (
+    "events so far",
+    "live sensitive pages that are mapped",
+    "live nonsensitive pages that are not",
+    "mapped blocks of an unmapped type",
+    "unmapped blocks of a mapped type",
+    "mapped blocks",
+    "whole free blocks of the other side",
+    "free pages of the other side",
+)
 _MAGIC = 0x504D5544
 #: Added to the frame numbers in results that lie in the second zone.
 SECOND_ZONE = 0x40000000
@@ -87,6 +99,9 @@ class Recording:
             self.dump_at: list[int] = data["dump_at"].tolist()
             starts = data["dump_off"].tolist()
             dumps = data["dumps"]
+            #: What it recorded beside, where the kernel ran a design: the event log, eight more columns.
+            self.events: list[list[int]] = data["events"].tolist() if "events" in data else []
+            self.watched: list[list[int]] = data["resx"].tolist() if "resx" in data else []
         self.dumps: list[npt.NDArray[np.int32]] = []
         for at, start, end in zip(self.dump_at, starts, [*starts[1:], len(dumps)], strict=True):
             words = dumps[start:end]
@@ -230,7 +245,8 @@ def replay(
             return Outcome(
                 total, done, len(recording.dumps), exact_dumps, f"operation {done} {row}: {difference}"
             )
-    return Outcome(total, total, next_dump, exact_dumps, None)
+    difference = run.compare_zeroed() if total == len(recording.ops) else None
+    return Outcome(total, total, next_dump, exact_dumps, difference)
 
 
 class _Run:
@@ -241,6 +257,10 @@ class _Run:
         self.end = [zone.end_pfn for zone in recording.spec().zones]
         for zone in range(len(self.start)):
             engine.restore(zone, *recording.initial(zone))
+        #: The twin itself, where there are events and more columns to compare: it lets us look inside.
+        self.inside = engine if isinstance(engine, Machine) and recording.watched else None
+        if self.inside:
+            self.inside.log_events()
 
     def absolute(self, pfn: int) -> int:
         return pfn - SECOND_ZONE + self.start[1] if pfn >= SECOND_ZONE else pfn + self.start[0]
@@ -255,6 +275,8 @@ class _Run:
     def step(self, row: int) -> str | None:
         cpu = self.recording.ops[row][5] if len(self.recording.ops[row]) > 5 else 0
         result, *counters = self.recording.results[row]
+        if self.inside:
+            self.inside.zones[0].now = row
         got = self._perform(row, cpu)
         if got is not None and got != result:
             return f"expected {result}, got {got}"
@@ -264,7 +286,52 @@ class _Run:
         for name, want, value in list(zip(names, counters, have, strict=True))[skip:]:
             if want != value:
                 return f"{name}: expected {want}, got {value}"
+        return self._watch(self.inside, row) if self.inside else None
+
+    def compare_zeroed(self) -> str | None:
+        """The pages that September's flips would have cleared, where a recording counted them."""
+        want = self.recording.meta.get("zeroed_pages")
+        got = self.inside.counts.pages_zeroed if self.inside else want
+        return None if got == want else f"pages cleared: expected {want}, got {got}"
+
+    def _watch(self, twin: Machine, row: int) -> str | None:
+        """Compare what a recorded design says beside: events and the eight columns."""
+        wanted = self.recording.watched[row]
+        seen = self.recording.watched[row - 1][0] if row else 0
+        zone, tables = twin.zones[0], twin.tables
+        for number, event in enumerate((zone.events or [])[seen:], seen):
+            if [list(event)] != self.recording.events[number : number + 1]:
+                return f"event {number}: expected {self.recording.events[number : number + 1]}, got {event}"
+        types = [zone.type_of(block) for block in zone.all_blocks()]
+        pairs = list(zip(zone.block_mapped, (tables.mapped[freetype] for freetype in types), strict=True))
+        got = [
+            len(zone.events or ()),
+            twin.counts.exposed_now,
+            twin.counts.hidden_now,
+            pairs.count((True, False)),
+            pairs.count((False, True)),
+            sum(zone.block_mapped),
+        ]
+        code, _, flags = self.recording.ops[row][:3]
+        if code == _ALLOC and self.recording.results[row][0] < 0:
+            got += self._other_side(twin, request_word(flags, design=True))
+        for name, want, value in zip(_WATCHED, wanted, got, strict=False):
+            if want != value:
+                return f"{name}: expected {want}, got {value}"
         return None
+
+    def _other_side(self, twin: Machine, gfp: int) -> list[int]:
+        """Whole free blocks, and free pages, that a failed request could not have."""
+        zone, tables = twin.zones[0], twin.tables
+        mine = tables.mapped[decode(tables, gfp).freetype]
+        blocks = pages = 0
+        for order, lists in enumerate(zone.free_list):
+            for freetype, listed in enumerate(lists):
+                if tables.mapped[freetype] != mine and zone.migratetype(freetype) != Migratetype.ISOLATE:
+                    pages += len(listed) << order
+                    if order >= zone.pageblock_order:
+                        blocks += len(listed) << (order - zone.pageblock_order)
+        return [blocks, pages]
 
     def _perform(self, row: int, cpu: int) -> int | None:
         """Do one operation; its result, or None where the recorded one says nothing."""

@@ -7,7 +7,7 @@ property (sensitivity), and then several freetypes share a migratetype.
 from __future__ import annotations
 
 from asi_pa.designs import Design
-from asi_pa.gfp import GFP_NAMES, Migratetype, gfp_migratetype
+from asi_pa.gfp import Migratetype
 
 __all__ = [
     "ALLOC_CMA",
@@ -18,6 +18,7 @@ __all__ = [
     "ALLOC_MIN_RESERVE",
     "ALLOC_NOFRAGMENT",
     "ALLOC_NON_BLOCK",
+    "ALLOC_NOSTEAL",
     "ALLOC_NO_WATERMARKS",
     "ALLOC_OOM",
     "ALLOC_RESERVES",
@@ -45,6 +46,8 @@ ALLOC_KSWAPD = 0x800
 #: The request may change a whole free pageblock's mapping: ALLOC_ASI_UNMAP of March 2025; in September
 #: 2025 the absence of ALLOC_NOBLOCK.  The number is ours.
 ALLOC_FLIP = 0x10000
+#: Ours: stop before single-page steals, for designs that rather flip (Design.flip_before_steal).
+ALLOC_NOSTEAL = 0x20000
 #: Any of these lets a request use what the watermark holds back for HIGHATOMIC (mm/internal.h, 7.2).
 ALLOC_RESERVES = ALLOC_NON_BLOCK | ALLOC_MIN_RESERVE | ALLOC_HIGHATOMIC | ALLOC_OOM
 
@@ -76,40 +79,64 @@ class Tables:
             for index, (order, freetypes) in enumerate(self.pcp_lists)
             for freetype in freetypes
         }
-        self._sibling: list[dict[Migratetype, int]] = []
-        for freetype in everyone:
-            found = {mt: design.index_of(mt, freetype) for mt in Migratetype}
-            self._sibling.append({mt: index for mt, index in found.items() if index is not None})
-        #: The label promises that the pageblock is present in the restricted physmap.
+        self._sibling = [{mt: design.index_of(mt, freetype) for mt in Migratetype} for freetype in everyone]
+        #: Has the design a tree of its own whose mapping follows the pageblocks' labels?  Wrappers change
+        #: mappings page by page and leave the labels alone.
+        self.tracks = bool(design.protects) and not design.wrapper
+        #: The label promises that the pageblock is present in the tree that the design protects.
         self.mapped = tuple(kind.mapped for kind in kinds)
         #: Claims wholly free pageblocks only, and never steals (March 2025, patch 10).
         self.whole_blocks_only = tuple(kind.whole_blocks_only for kind in kinds)
         #: The freetype of the other kind whose blocks a flip takes; itself where there is none.
         self.other_side = tuple(design.other_side(freetype) for freetype in everyone)
+        #: A freetype's number in the event log: September's recorder wrote plain migratetypes.
+        self.event_type = tuple(
+            int(kind.mt) if design.flips == "september" else freetype for freetype, kind in enumerate(kinds)
+        )
+        #: Does the design unmap ahead of need, by its own rule or by one written in Python?
+        self.asks_ahead = type(design).unmap_ahead is not Design.unmap_ahead
+        self.looks_ahead = self.asks_ahead or design.unmap_low > 0
+        self.chooses = type(design).choose_block is not Design.choose_block
 
     @property
     def count(self) -> int:
         return len(self.names)
 
-    def start(self, gfp: int) -> int:
+    def start(self, migratetype: Migratetype, sensitive: bool) -> int:
         """The freetype where a request looks first."""
-        sensitive = bool(gfp & GFP_NAMES["__GFP_SENSITIVE"])
-        return self.design.freetype(self.design.start[gfp_migratetype(gfp)][sensitive])
+        return self.design.freetype(self.design.start[migratetype][sensitive])
 
-    def sibling(self, migratetype: Migratetype, freetype: int) -> int:
-        """The freetype of another migratetype on the same side of the design as ``freetype``."""
+    def sibling(self, migratetype: Migratetype, freetype: int) -> int | None:
+        """The freetype of another migratetype on the same side as ``freetype``, where there is one."""
         return self._sibling[freetype][migratetype]
+
+    def isolate(self, freetype: int) -> int:
+        """What an isolated pageblock of ``freetype`` is."""
+        isolate = self.sibling(Migratetype.ISOLATE, freetype)
+        assert isolate is not None, f"{self.names[freetype]} cannot be isolated"
+        return isolate
+
+    def on_side(self, freetype: int, mapped: bool) -> int | None:
+        """What a pageblock of ``freetype`` becomes on a side of the mapping.
+
+        CMA stays CMA, or cannot be there; anything else becomes what requests of that side look for
+        first: MOVABLE, or UNMOVABLE where the side has nothing movable.
+        """
+        if self.mapped[freetype] == mapped:
+            return freetype
+        if self.migratetype[freetype] is Migratetype.CMA:
+            there = [
+                other
+                for other, migratetype in enumerate(self.migratetype)
+                if migratetype is Migratetype.CMA and self.mapped[other] == mapped
+            ]
+            return there[0] if there else None
+        movable = self.start(Migratetype.MOVABLE, not mapped)
+        return movable if self.mapped[movable] == mapped else self.start(Migratetype.UNMOVABLE, not mapped)
 
     def ordinary(self, freetype: int) -> bool:
         """UNMOVABLE, MOVABLE or RECLAIMABLE of either kind (migratetype_is_mergeable, 7.2)."""
         return self.migratetype[freetype] <= Migratetype.RECLAIMABLE
-
-    def may_flip(self, gfp: int) -> bool:
-        """Does the request carry ALLOC_FLIP?  Only those that may block (both postings)."""
-        if not gfp & GFP_NAMES["__GFP_DIRECT_RECLAIM"]:
-            return False
-        sensitive = bool(gfp & GFP_NAMES["__GFP_SENSITIVE"])
-        return self.design.flips == "september" or (self.design.flips == "march" and sensitive)
 
     def pcp_index(self, order: int, freetype: int) -> int | None:
         """The per-CPU list for blocks of this order and type, if there is one (order_to_pindex, 7.2)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from asi_pa.gfp import Migratetype
 
+from .mapping import promises_kept
 from .zone import Zone
 
 __all__ = ["verify_zone"]
@@ -11,7 +12,10 @@ __all__ = ["verify_zone"]
 
 def verify_zone(zone: Zone) -> str | None:
     """The first broken invariant in words, or None."""
-    return _free_lists(zone) or _frames(zone) or _counters(zone) or _pcp_counts(zone)
+    broken = _free_lists(zone) or _frames(zone) or _counters(zone) or _pcp_counts(zone)
+    if not broken and zone.tables.design.explicit_maps and not promises_kept(zone):
+        return "a pageblock is not mapped as its label says"
+    return broken
 
 
 def _free_lists(zone: Zone) -> str | None:
@@ -45,6 +49,9 @@ def _frames(zone: Zone) -> str | None:
         for index, pages in enumerate(pcp.lists):
             order, _ = zone.tables.pcp_lists[index]
             blocks += [("per-CPU page", pfn, order) for pfn in pages]
+    blocks += [("waiting page", pfn, order) for pfn, order in zone.queue.items()]
+    for order, pooled in enumerate(zone.pool):
+        blocks += [("pool block", pfn, order) for pfn in pooled]
     for what, pfn, order in blocks:
         start = pfn - zone.spec.start_pfn
         end = start + (1 << order)

@@ -10,7 +10,11 @@ from asi_pa.gfp import Migratetype
 from asi_pa.kernel import Kernel
 from asi_pa.machine import MachineSpec, ZoneSpec
 
+from . import mapping
+from .mapping import Context
 from .pcp import PerCpuPages
+from .request import Request
+from .stats import Stats
 from .tables import Tables
 
 __all__ = ["Allocation", "Vmstat", "Zone"]
@@ -23,6 +27,8 @@ class Allocation:
     order: int
     compound: bool
     lru: bool
+    sensitive: bool = False
+    migratetype: Migratetype = Migratetype.UNMOVABLE
 
 
 class Vmstat:
@@ -51,15 +57,19 @@ class Vmstat:
 class Zone:
     """The state of one zone, and the elementary steps on its free lists."""
 
-    def __init__(self, spec: ZoneSpec, machine: MachineSpec, kernel: Kernel, tables: Tables) -> None:
+    def __init__(
+        self, spec: ZoneSpec, machine: MachineSpec, kernel: Kernel, tables: Tables, stats: Stats
+    ) -> None:
         self.spec = spec
         self.machine = machine
         self.kernel = kernel
         self.tables = tables
+        self.stats = stats
         self.pageblock_order = machine.pageblock_order
         self.pageblock_nr_pages = 1 << machine.pageblock_order
         self.max_page_order = machine.max_page_order
         self.managed = spec.managed if spec.managed is not None else _without_holes(spec)
+        self.present = spec.present if spec.present is not None else self.managed
 
         #: [order][freetype]: pfns of free blocks, head first.
         self.free_list: list[list[OrderedDict[int, None]]] = [
@@ -72,8 +82,10 @@ class Zone:
         self.block_type = [tables.boot] * (last_block - self.first_block + 1)
         #: The ISOLATE bit of each pageblock (kernels with Kernel.isolate_is_bit).
         self.block_isolated = [False] * len(self.block_type)
-        #: Is the pageblock present in the restricted physmap (designs that protect one)?
-        self.block_mapped = [False] * len(self.block_type)
+        #: Is the pageblock present in the protected tree (Tables.tracks)?
+        self.block_mapped = [tables.tracks and tables.mapped[tables.boot]] * len(self.block_type)
+        #: Per frame from the first pageblock on: does it hold what a sensitive owner wrote?
+        self.dirty = bytearray(len(self.block_type) << self.pageblock_order)
         #: First pfn -> what is in use there.
         self.allocated: dict[int, Allocation] = {}
         #: PG_lru per frame.
@@ -94,6 +106,15 @@ class Zone:
         #: ZONE_BELOW_HIGH: the high watermark failed, the per-CPU lists shrink.
         self.below_high = False
         self.pcp = [PerCpuPages(spec.pcp, tables) for _ in range(machine.cpus)]
+        #: Did a request wake the worker that unmaps ahead of need?
+        self.ahead_due = False
+        #: Design "pool": its free lists by order, head first, and the order of each block on them.
+        self.pool: list[OrderedDict[int, None]] = [OrderedDict() for _ in range(self.pageblock_order + 1)]
+        #: Design "queue": pfn -> order of the freed pages that wait for the worker, who starts at the end.
+        self.queue: dict[int, int] = {}
+        #: The event log, in the recorded rows' shape, and the number of the operation under way.
+        self.events: list[tuple[int, int, int, int, int]] | None = None
+        self.now = 0
 
     # Frames and pageblocks
 
@@ -131,23 +152,57 @@ class Zone:
         """get_pfnblock_migratetype (mm/page_alloc.c, 7.2)."""
         base = self.base_type(pfn)
         if self.block_isolated[(pfn >> self.pageblock_order) - self.first_block]:
-            return self.tables.sibling(Migratetype.ISOLATE, base)
+            return self.tables.isolate(base)
         return base
 
-    def set_type(self, pfn: int, order: int, freetype: int) -> None:
-        """change_pageblock_range: every pageblock of the block gets the type.
+    def set_base_type(self, pfn: int, freetype: int) -> None:
+        """The type alone: whoever calls has seen to the mapping."""
+        self.block_type[(pfn >> self.pageblock_order) - self.first_block] = freetype
 
-        In the RFC of March 2025 (patch 10) a mapped label maps the pageblock; no label unmaps it.
-        """
+    def set_type(self, pfn: int, order: int, freetype: int, ctx: Context) -> None:
+        """change_pageblock_range: every pageblock of the block gets the type, and ISOLATE stays on it."""
         for start in self.blocks(pfn, order):
-            self.block_type[(start >> self.pageblock_order) - self.first_block] = freetype
-        if self.tables.design.label_maps and self.tables.mapped[freetype]:
-            self.set_mapped(pfn, order, True)
+            if self.tables.tracks:
+                mapping.retyped(self, start, freetype, ctx)
+            self.set_base_type(start, freetype)
 
-    def set_mapped(self, pfn: int, order: int, mapped: bool) -> None:
-        """asi_map or asi_unmap of every pageblock of the block."""
-        for start in self.blocks(pfn, order):
-            self.block_mapped[(start >> self.pageblock_order) - self.first_block] = mapped
+    def all_blocks(self) -> Iterator[int]:
+        """First pfns of all pageblocks."""
+        count = len(self.block_type)
+        return (block << self.pageblock_order for block in range(self.first_block, self.first_block + count))
+
+    def is_mapped(self, pfn: int) -> bool:
+        """Is the pageblock of ``pfn`` present in the protected tree?"""
+        return self.block_mapped[(pfn >> self.pageblock_order) - self.first_block]
+
+    def set_mapped(self, pfn: int, mapped: bool) -> None:
+        self.block_mapped[(pfn >> self.pageblock_order) - self.first_block] = mapped
+
+    def set_dirty(self, pfn: int, pages: int, value: bool) -> None:
+        start = pfn - (self.first_block << self.pageblock_order)
+        self.dirty[start : start + pages] = bytes([value]) * pages
+
+    def count_dirty(self, pfn: int, pages: int) -> int:
+        start = pfn - (self.first_block << self.pageblock_order)
+        return self.dirty.count(1, start, start + pages)
+
+    # Owners
+
+    def hand_out(self, pfn: int, order: int, request: Request) -> None:
+        """prep_new_page: the pages are the requester's."""
+        self.allocated[pfn] = Allocation(
+            order, request.compound, request.lru, request.sensitive, request.migratetype
+        )
+        self.set_lru(pfn, order, request.lru)
+        if self.tables.tracks:
+            mapping.handed_out(self, pfn, order, request.sensitive)
+
+    def give_back(self, pfn: int, order: int) -> None:
+        """The pages are nobody's, and on no list yet."""
+        used = self.allocated.pop(pfn)
+        self.set_lru(pfn, order, False)
+        if self.tables.tracks:
+            mapping.given_back(self, pfn, order, used.sensitive)
 
     def is_isolated(self, pfn: int) -> bool:
         return self.migratetype(self.type_of(pfn)) is Migratetype.ISOLATE
@@ -177,8 +232,15 @@ class Zone:
         self.buddy[pfn] = order
 
     def unlink(self, pfn: int, order: int, freetype: int) -> None:
-        """__del_page_from_free_list: without counting."""
-        del self.free_list[order][freetype][pfn]
+        """__del_page_from_free_list: without counting.
+
+        Linked lists need not know which list a block is on, and where September's flip put a CMA
+        block's tail on another type's list (Sx-g2) the caller is wrong about it.
+        """
+        listed = self.free_list[order][freetype]
+        if pfn not in listed and self.tables.design.flip_cma:
+            listed = next(blocks for blocks in self.free_list[order] if pfn in blocks)
+        del listed[pfn]
         del self.buddy[pfn]
 
     def delete(self, pfn: int, order: int, freetype: int) -> None:
@@ -208,6 +270,14 @@ class Zone:
             if start in self.buddy and start + (1 << self.buddy[start]) > pfn:
                 return start
         return None
+
+    def is_set_aside(self, pfn: int) -> bool:
+        """Is the page in a design's pool or queue?"""
+        return any(
+            self.queue.get(pfn & -(1 << order), -1) >= order
+            or (order <= self.pageblock_order and pfn & -(1 << order) in self.pool[order])
+            for order in range(self.max_page_order + 1)
+        )
 
     def owner_of(self, pfn: int) -> int | None:
         """First pfn of the allocation that contains ``pfn`` (compound_head), or None."""

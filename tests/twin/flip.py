@@ -1,0 +1,202 @@
+"""Flips: wholly free pageblocks change sides of the mapping, on demand or ahead of it.
+
+March 2025 (patch 11): sensitive requests unmap a free nonsensitive block; the other way is a claim.
+September 2025 (patches 16 and 18): either kind takes a block of the other.  Both happen after all else
+failed, without the zone lock, for requests that may block.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from asi_pa.gfp import Migratetype
+
+from . import buddy, mapping
+from .fallback import Mode, reserve_highatomic, rmqueue, smallest_of
+from .mapping import Context
+from .request import Request
+from .tables import (
+    ALLOC_CMA,
+    ALLOC_FLIP,
+    ALLOC_HIGHATOMIC,
+    ALLOC_NON_BLOCK,
+    ALLOC_NOSTEAL,
+    ALLOC_OOM,
+    WMARK_HIGH,
+)
+from .zone import Zone
+
+__all__ = ["ZoneView", "balance_ahead", "flip_free_blocks", "rmqueue_buddy"]
+
+
+def rmqueue_buddy(zone: Zone, order: int, request: Request, alloc_flags: int) -> int | None:
+    """One block without the per-CPU lists (rmqueue_buddy, 7.2), by a flip in the end."""
+    freetype = request.freetype
+    highatomic = zone.tables.sibling(Migratetype.HIGHATOMIC, freetype)
+    pfn = None
+    if alloc_flags & ALLOC_HIGHATOMIC:
+        pfn = smallest_of(zone, order, highatomic)
+    if pfn is None and zone.tables.design.flip_before_steal and alloc_flags & ALLOC_FLIP:
+        pfn = rmqueue(zone, order, freetype, alloc_flags | ALLOC_NOSTEAL, Mode())
+        if pfn is None:
+            pfn = flip(zone, order, freetype, alloc_flags)
+    if pfn is None:
+        pfn = rmqueue(zone, order, freetype, alloc_flags, Mode())
+    if pfn is None and alloc_flags & (ALLOC_OOM | ALLOC_NON_BLOCK):
+        pfn = smallest_of(zone, order, highatomic)
+    if pfn is None:
+        pfn = flip(zone, order, freetype, alloc_flags)
+    if pfn is not None and alloc_flags & ALLOC_HIGHATOMIC and not zone.kernel.reserve_highatomic_from_pcp:
+        reserve_highatomic(zone, pfn, order, freetype)
+    return pfn
+
+
+# On demand
+
+
+def _take_to_flip(zone: Zone, order: int, freetype: int, alloc_flags: int) -> int | None:
+    """A free block of whole pageblocks of the other side, off its list."""
+    tables = zone.tables
+    other = tables.other_side[freetype]
+    if tables.chooses:
+        pfn = _chosen(zone, order, freetype)
+        if pfn is not None:
+            return pfn
+    if tables.design.flips == "march":
+        return None if tables.mapped[freetype] else buddy.smallest(zone, order, other)
+    if not tables.design.flip_cma:  # as posted in September a flip takes CMA blocks, too (Sx-g2)
+        alloc_flags &= ~ALLOC_CMA
+    return rmqueue(zone, order, other, alloc_flags & ~ALLOC_NOSTEAL, Mode())
+
+
+def _chosen(zone: Zone, order: int, freetype: int) -> int | None:
+    """The block that a design's own Design.choose_block() names, if it suits."""
+    tables = zone.tables
+    pfn = tables.design.choose_block(ZoneView(zone), order, tables.names[freetype])
+    if pfn is None or zone.buddy.get(pfn, -1) < order:
+        return None
+    other = zone.type_of(pfn)
+    if tables.mapped[other] == tables.mapped[freetype] or not tables.ordinary(other):
+        return None
+    return buddy.take(zone, pfn, order, zone.buddy[pfn], other)
+
+
+def flip(zone: Zone, order: int, freetype: int, alloc_flags: int) -> int | None:
+    """Whole pageblocks of the other kind change sides, the last resort of a request that may block.
+
+    A CMA block stays CMA; as posted, its unused tail goes to the requester's lists nevertheless.
+    """
+    tables = zone.tables
+    if not alloc_flags & ALLOC_FLIP or tables.other_side[freetype] == freetype:
+        return None
+    large = max(order, zone.pageblock_order)
+    pfn = _take_to_flip(zone, large, freetype, alloc_flags)
+    if pfn is None:
+        return None
+    ctx = Context.UNMAP if tables.design.flips == "march" else Context.FLIP
+    _change_sides(zone, pfn, large, tables.mapped[freetype], ctx)
+    if tables.mapped[freetype]:
+        zone.stats.map_allocs += 1
+    else:
+        zone.stats.flush_allocs += 1
+    for block in zone.blocks(pfn, large):
+        cma = zone.migratetype(zone.base_type(block)) is Migratetype.CMA
+        zone.set_type(block, 0, tables.other_side[zone.base_type(block)] if cma else freetype, ctx)
+    for current in range(order, large):
+        tail = zone.type_of(pfn) if tables.design.explicit_maps else freetype
+        buddy.free_one(zone, pfn + (1 << current), current, tail)
+    return pfn
+
+
+def _change_sides(zone: Zone, pfn: int, order: int, mapped: bool, ctx: Context) -> None:
+    """Clear and map, or unmap and flush, a block that is on no list."""
+    blocks = 1 << (order - zone.pageblock_order)
+    if not mapped:
+        mapping.unmap_blocks(zone, pfn, blocks, ctx)
+        return
+    for block in zone.blocks(pfn, order):
+        mapping.zero(zone, block, locked=False)
+    mapping.map_blocks(zone, pfn, blocks, Context.FLIP)
+
+
+# Ahead of need
+
+
+def flip_free_blocks(zone: Zone, count: int, mapped: bool) -> int:
+    """Up to ``count`` wholly free pageblocks change sides before anybody asks; how many did."""
+    tables = zone.tables
+    if mapped:
+        target = tables.start(Migratetype.UNMOVABLE, False)
+    else:
+        target = tables.start(Migratetype.MOVABLE, True)
+        if tables.mapped[target]:  # designs where only UNMOVABLE can be unmapped
+            target = tables.start(Migratetype.UNMOVABLE, True)
+    done = 0
+    for order in range(zone.max_page_order, zone.pageblock_order - 1, -1):
+        blocks = 1 << (order - zone.pageblock_order)
+        for freetype in range(tables.count):
+            if not tables.ordinary(freetype) or tables.mapped[freetype] == mapped:
+                continue
+            while done + blocks <= count:
+                pfn = zone.head(order, freetype)
+                if pfn is None:
+                    break
+                zone.delete(pfn, order, freetype)
+                _change_sides(zone, pfn, order, mapped, Context.FLIP)
+                zone.set_type(pfn, order, target, Context.FLIP)
+                for block in zone.blocks(pfn, order):
+                    buddy.free_one(zone, block, zone.pageblock_order, zone.type_of(block), to_tail=True)
+                done += blocks
+    return done
+
+
+def balance_ahead(zone: Zone) -> None:
+    """The worker that a refill, or a request beside the per-CPU lists, woke: it may wait for flushes.
+
+    Below ``unmap_low`` free sensitive pages, free blocks are unmapped until there are ``unmap_high``.
+    """
+    tables = zone.tables
+    zone.ahead_due = False
+    if tables.asks_ahead:
+        wanted = tables.design.unmap_ahead(ZoneView(zone))
+        if wanted < 0:
+            flip_free_blocks(zone, -wanted, True)
+    else:
+        wanted = 0
+        unmapped = ZoneView(zone).free_pages(mapped=False)
+        if unmapped < tables.design.unmap_low:
+            missing = tables.design.unmap_high - unmapped
+            wanted = (missing + zone.pageblock_nr_pages - 1) >> zone.pageblock_order
+    if wanted > 0:
+        zone.stats.unmapped_ahead += flip_free_blocks(zone, wanted, False)
+
+
+class ZoneView:
+    """What a design's own decisions may look at (asi_pa._machine.ZoneView)."""
+
+    def __init__(self, zone: Zone) -> None:
+        self._zone = zone
+        self.pageblock_pages = zone.pageblock_nr_pages
+        self.managed = zone.managed
+        self.watermarks = tuple(zone.wmark(mark) for mark in range(WMARK_HIGH + 1))
+
+    def free_pages(self, **which: Any) -> int:
+        return sum(len(blocks) << order for order, blocks in self._lists(**which))
+
+    def whole_blocks(self, **which: Any) -> int:
+        least = self._zone.pageblock_order
+        return sum(len(blocks) << (order - least) for order, blocks in self._lists(**which) if order >= least)
+
+    def free_list(self, freetype: str, order: int, most: int = 64) -> list[int]:
+        return list(self._zone.free_list[order][self._zone.tables.names.index(freetype)])[:most]
+
+    def _lists(self, mapped: bool | None = None, freetype: str | None = None) -> list[tuple[int, Any]]:
+        tables = self._zone.tables
+        return [
+            (order, blocks)
+            for order, lists in enumerate(self._zone.free_list)
+            for index, blocks in enumerate(lists)
+            if tables.ordinary(index)
+            and mapped in (None, tables.mapped[index])
+            and freetype in (None, tables.names[index])
+        ]

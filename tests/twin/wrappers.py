@@ -1,0 +1,264 @@
+"""Designs that wrap the allocator and change the mapping page by page.
+
+Their *odd* pages are those whose mapping differs from all other memory's: in the restricted tree the
+nonsensitive ones (present there), in the unrestricted tree the sensitive unmovable ones (absent there).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from asi_pa.gfp import Migratetype
+
+from . import buddy
+from .request import Request
+from .stats import Stats
+from .tables import Tables
+from .zone import Allocation, Zone
+
+__all__ = ["PerPage", "Pool", "Queue", "Wrapper", "wrap"]
+
+#: The allocator beneath: a request's pages, or None.
+Allocate = Callable[[int, Request], tuple[Zone, int] | None]
+#: Its way back: through the per-CPU lists, or not.
+Free = Callable[[Zone, int, int], None]
+
+
+class Wrapper:
+    """What the three have in common: the odd pages and the audit."""
+
+    def __init__(self, tables: Tables, stats: Stats, zones: list[Zone], below: Allocate, free: Free) -> None:
+        self.design = tables.design
+        self.stats = stats
+        self.zones = zones
+        self.below = below
+        self.free_below = free
+        #: Pages whose mapping is odd now.
+        self.odd: set[int] = set()
+        #: In the restricted tree the odd pages are the present ones.
+        self.odd_present = tables.design.tree == "restricted"
+
+    def wants_odd(self, request: Request | Allocation) -> bool:
+        if self.odd_present:
+            return not request.sensitive
+        return request.sensitive and request.migratetype is Migratetype.UNMOVABLE
+
+    def holds_secrets(self, request: Request) -> bool:
+        """Are its pages among those that the design keeps out of the tree?"""
+        return self.wants_odd(request) != self.odd_present
+
+    def is_present(self, pfn: int) -> bool:
+        """In the tree that the design changes."""
+        return (pfn in self.odd) == self.odd_present
+
+    def set_odd(self, pfn: int, order: int, odd: bool) -> None:
+        """set_direct_map_*_noflush of every page (arch/x86/mm/pat/set_memory.c, 7.2)."""
+        pages = range(pfn, pfn + (1 << order))
+        if odd:
+            self.odd.update(pages)
+        else:
+            self.odd.difference_update(pages)
+
+    def clear(self, zone: Zone, pfn: int, order: int) -> None:
+        self.stats.pages_zeroed += 1 << order
+        zone.set_dirty(pfn, 1 << order, False)
+
+    def audited(self, zone: Zone, pfn: int, order: int, request: Request) -> tuple[Zone, int]:
+        """Are the pages mapped as they should be, and free of others' secrets where they can be read?"""
+        wanted = self.wants_odd(request)
+        pages = range(pfn, pfn + (1 << order))
+        self.stats.exposures += any((page in self.odd) != wanted for page in pages)
+        if self.holds_secrets(request):
+            zone.set_dirty(pfn, 1 << order, True)
+        else:
+            self.stats.stale_exposed += zone.count_dirty(pfn, 1 << order)
+        return zone, pfn
+
+    def contiguous(self, zone: Zone, start: int, end: int, request: Request) -> None:
+        """A contiguous range that was just allocated gets the mapping of its kind."""
+        if self.wants_odd(request):
+            for pfn in range(start, end):
+                if self.odd_present:
+                    self.clear(zone, pfn, 0)
+                self.set_odd(pfn, 0, True)
+        if self.holds_secrets(request):
+            zone.set_dirty(start, end - start, True)
+
+    def alloc(self, order: int, request: Request) -> tuple[Zone, int] | None:
+        raise NotImplementedError
+
+    def free(self, zone: Zone, pfn: int, order: int) -> None:
+        raise NotImplementedError
+
+
+class PerPage(Wrapper):
+    """Map or unmap single pages, a flush each time, as secretmem does today (mm/secretmem.c, 7.2)."""
+
+    def alloc(self, order: int, request: Request) -> tuple[Zone, int] | None:
+        found = self.below(order, request)
+        return found and self.handed_out(*found, order, request)
+
+    def handed_out(self, zone: Zone, pfn: int, order: int, request: Request) -> tuple[Zone, int]:
+        if self.wants_odd(request):
+            if self.design.zeroing != "none":
+                self.clear(zone, pfn, order)
+            self.set_odd(pfn, order, True)
+            if self.odd_present:
+                self.stats.map_allocs += 1
+            else:
+                self.stats.flush_allocs += 1
+        return self.audited(zone, pfn, order, request)
+
+    def free(self, zone: Zone, pfn: int, order: int) -> None:
+        if self.wants_odd(zone.allocated[pfn]):
+            if self.odd_present:
+                self.stats.flush_frees += 1  # the caller waits for the flush itself
+            else:
+                self.clear(zone, pfn, order)  # secretmem_free_folio
+            self.set_odd(pfn, order, False)
+        self.free_below(zone, pfn, order)
+
+
+class Queue(PerPage):
+    """RFCv2's free queue: freed nonsensitive pages wait for a worker that unmaps and flushes them.
+
+    msgid 20250110-asi-rfc-v2-v2-0-8419288bc805@google.com, patch 14.
+    """
+
+    def __init__(self, tables: Tables, stats: Stats, zones: list[Zone], below: Allocate, free: Free) -> None:
+        super().__init__(tables, stats, zones, below, free)
+        self.now = 0
+        #: When the worker runs; None: nothing waits.
+        self.due: int | None = None
+
+    def alloc(self, order: int, request: Request) -> tuple[Zone, int] | None:
+        self.now += 1
+        if self.due is not None and self.now >= self.due:
+            self.work()
+        found = self.below(order, request)
+        if found is None and self.design.queue_batched and request.blocks and self.due is not None:
+            # Sound: direct reclaim waits for the worker.  As posted the pages are stuck.
+            self.work()
+            self.stats.flush_allocs += 1
+            found = self.below(order, request)
+        return found and self.handed_out(*found, order, request)
+
+    def free(self, zone: Zone, pfn: int, order: int) -> None:
+        self.now += 1
+        if not self.wants_odd(zone.allocated[pfn]):
+            self.free_below(zone, pfn, order)
+            return
+        zone.give_back(pfn, order)
+        zone.queue[pfn] = order
+        if self.due is None:
+            self.due = self.now + self.design.queue_delay
+
+    def work(self) -> None:
+        """The worker: the pages go past the per-CPU lists."""
+        self.due = None
+        for zone in self.zones:
+            while zone.queue:
+                pfn, order = zone.queue.popitem()
+                self.set_odd(pfn, order, False)
+                buddy.free_split(zone, pfn, order)
+
+
+class Pool(Wrapper):
+    """The separate pool: the odd pages have free lists of their own, refilled a pageblock at a time.
+
+    msgid 20230308094106.227365-1-rppt@kernel.org.  A page belongs to the pool when its mapping is odd.
+    """
+
+    def alloc(self, order: int, request: Request) -> tuple[Zone, int] | None:
+        if self.wants_odd(request):
+            found = self.take(order, request)
+            if found is None and self.refill(order, request):
+                found = self.take(order, request)
+            self.stats.pool_hits += found is not None
+        else:
+            found = self.below(order, request)
+            if found is None and request.blocks:
+                # Direct reclaim calls the shrinker, a batch at a time.
+                while found is None and self.shrink(self.design.shrink_batch):
+                    found = self.below(order, request)
+                self.stats.flush_allocs += found is not None and self.odd_present
+        return found and self.audited(*found, order, request)
+
+    def free(self, zone: Zone, pfn: int, order: int) -> None:
+        if pfn in self.odd:
+            zone.give_back(pfn, order)
+            self.add(zone, pfn, order)
+        else:
+            self.free_below(zone, pfn, order)
+
+    def add(self, zone: Zone, pfn: int, order: int) -> None:
+        """Buddies merge inside the pool, up to a pageblock; a larger block comes back in pieces."""
+        piece = min(order, zone.pageblock_order)
+        for start in range(pfn, pfn + (1 << order), 1 << piece):
+            at, current = start, piece
+            while current < zone.pageblock_order and at ^ (1 << current) in zone.pool[current]:
+                del zone.pool[current][at ^ (1 << current)]
+                at &= ~(1 << current)
+                current += 1
+            self.push(zone, at, current)
+
+    def push(self, zone: Zone, pfn: int, order: int) -> None:
+        zone.pool[order][pfn] = None
+        zone.pool[order].move_to_end(pfn, last=False)
+
+    def take(self, order: int, request: Request) -> tuple[Zone, int] | None:
+        """The smallest order that fits, split; the pool knows no zones, every zone's share is asked."""
+        for current in range(order, self.zones[0].pageblock_order + 1):
+            for zone in self.zones:
+                if not zone.pool[current]:
+                    continue
+                pfn, _ = zone.pool[current].popitem(last=False)
+                while current > order:
+                    current -= 1
+                    self.push(zone, pfn + (1 << current), current)
+                zone.hand_out(pfn, order, request)
+                return zone, pfn
+        return None
+
+    def refill(self, order: int, request: Request) -> bool:
+        """A zeroed pageblock from the allocator, or an order less at a time down to the request's."""
+        for current in range(self.zones[0].pageblock_order, order - 1, -1):
+            found = self.below(current, request)
+            if found is None:
+                continue
+            zone, pfn = found
+            self.stats.pool_refills += 1
+            self.stats.pool_refill_pages += 1 << current
+            self.clear(zone, pfn, current)
+            self.set_odd(pfn, current, True)
+            if self.odd_present:
+                self.stats.map_allocs += 1
+            else:
+                self.stats.flush_allocs += 1
+            zone.give_back(pfn, current)
+            self.add(zone, pfn, current)
+            return True
+        return False
+
+    def shrink(self, pages: int) -> int:
+        """The shrinker, lowest order first; what held secrets is cleared before it can be read."""
+        gone = 0
+        for order in range(self.zones[0].pageblock_order + 1):
+            for zone in self.zones:
+                while gone < pages and zone.pool[order]:
+                    pfn, _ = zone.pool[order].popitem(last=False)
+                    if not self.odd_present:
+                        self.clear(zone, pfn, order)
+                    self.set_odd(pfn, order, False)
+                    zone.allocated[pfn] = Allocation(order, compound=False, lru=False, sensitive=True)
+                    self.free_below(zone, pfn, order)
+                    gone += 1 << order
+        self.stats.pool_shrinks += gone > 0
+        return gone
+
+
+def wrap(tables: Tables, stats: Stats, zones: list[Zone], below: Allocate, free: Free) -> Wrapper | None:
+    """The wrapper a design names, if any."""
+    kinds = {"per-page": PerPage, "queue": Queue, "pool": Pool}
+    kind = kinds.get(tables.design.wrapper)
+    return kind and kind(tables, stats, zones, below, free)
