@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING
 
 from asi_pa.audit.scopes import scaled
@@ -19,19 +19,12 @@ by {mechanism}.
 Found by `asi-pa audit`.  Exit status 1: the sequence breaks the invariant; 0: it does not.
 """
 
-import sys
-from dataclasses import replace
-
-from asi_pa._machine import Machine
-from asi_pa.audit import Meanwhile
-from asi_pa.designs import as_design
-from asi_pa.machine import MachineSpec, PcpSpec, ZoneSpec
+{imports}
 
 design = {make_design}
 spec = {machine}
 m = Machine(spec, design)
-m.log_events()
-
+{log}
 
 def present(pfn):
     return m.physmap.present(pfn, tree=design.tree)
@@ -131,7 +124,9 @@ def script(finding: Finding) -> str:
         invariant=finding.words,
         mechanism=finding.mechanism,
         make_design=make,
-        machine=repr(finding.scope.machine),
+        machine=_spec(finding.scope.machine),
+        imports=_imports(finding, bool(changes)),
+        log="m.log_events()\n" if finding.invariant == "flush-under-lock" else "",
     )
     if "flushes()" in _BEFORE.get(finding.invariant, ""):
         text += _FLUSHES
@@ -148,6 +143,31 @@ def script(finding: Finding) -> str:
     return text + _EVIDENCE[finding.invariant].format(
         pfn=finding.pfn, owned=_owned(finding, names), labelled=labelled
     )
+
+
+def _imports(finding: Finding, changed: bool) -> str:
+    """What the script needs, in order."""
+    machine = ["MachineSpec", *(["PcpSpec"] if finding.scope.machine.zones[0].pcp else []), "ZoneSpec"]
+    lines = ["import sys", *(["from dataclasses import replace"] if changed else []), ""]
+    lines.append("from asi_pa._machine import Machine")
+    if any("meanwhile" in step for step in finding.sequence):
+        lines.append("from asi_pa.audit import Meanwhile")
+    lines += ["from asi_pa.designs import as_design", f"from asi_pa.machine import {', '.join(machine)}"]
+    return "\n".join(lines)
+
+
+def _spec(value: object) -> str:
+    """A description as Python writes it, without what is as it would be anyway."""
+    if isinstance(value, tuple):
+        return f"({', '.join(_spec(item) for item in value)}{',' if len(value) == 1 else ''})"
+    if not is_dataclass(value):
+        return repr(value)
+    given = [
+        f"{f.name}={_spec(getattr(value, f.name))}"
+        for f in fields(value)
+        if getattr(value, f.name) != f.default
+    ]
+    return f"{type(value).__name__}({', '.join(given)})"
 
 
 def _owned(finding: Finding, names: list[str | None]) -> str:
