@@ -133,6 +133,24 @@ def test_starvation(capsys):
     assert "'windows'" in refused(capsys, "starvation", "--design", "windows")
 
 
+def test_audit(capsys, tmp_path):
+    found, scripts = tmp_path / "audit.json", tmp_path / "scripts"
+    words = ("--seconds", "4", "--depth", "3", "--json", str(found), "--scripts", str(scripts))
+    status, out, err = run(capsys, "audit", "migratetype/as-posted", *words)
+    assert (status, err) == (1, "")
+    result = json.loads(found.read_text())
+    assert result["schema"] == "asi_pa.audit/1"
+    assert result["findings"]
+    assert out
+    assert len(list(scripts.iterdir())) >= len(result["findings"])
+
+
+def test_audit_refuses(capsys):
+    assert "'windows'" in refused(capsys, "audit", "windows")
+    assert "linux" in refused(capsys, "audit", "linux")
+    assert "'0'" in refused(capsys, "audit", "migratetype", "--depth", "0")
+
+
 def test_errors_become_one_line(capsys, monkeypatch):
     def fail_with(error):
         def run_it(_args):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from asi_pa.commands.audit import add_audit
 from asi_pa.commands.compare import add_compare
 from asi_pa.commands.designs import add_designs, add_starvation
 from asi_pa.commands.options import Verbs
@@ -16,6 +17,7 @@ __all__ = ["VERBS"]
 #: Each adds a verb, in the order of the overview.
 VERBS: tuple[Callable[[Verbs[Any]], None], ...] = (
     add_compare,
+    add_audit,
     add_starvation,
     add_verify,
     add_info,
