@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 
 from asi_pa._machine import Machine
 from asi_pa._physmap import Physmap
+from asi_pa.cli import _parser
 from asi_pa.describe import describe_design, diff_designs
 from asi_pa.designs import DESIGNS, Design, as_design
 from asi_pa.experiment import replay
@@ -19,6 +22,7 @@ from asi_pa.machine import MachineSpec, ZoneSpec
 from asi_pa.sizing import single_zone
 from asi_pa.trace import compile_trace, workload
 
+ROOT = Path(__file__).resolve().parent.parent
 BASE = 4096
 #: Of the small machines: eight pages a block, two blocks the largest buddy.
 ORDER, BLOCK = 3, 8
@@ -633,3 +637,58 @@ def test_hooks_that_are_not_overridden_cost_nothing() -> None:
     same = [key for key in plain if not key.startswith("replay_")]
     assert {key: plain[key] for key in same} == {key: subclass[key] for key in same}
     assert np.isfinite(plain["replay_seconds"])
+
+
+# ---------------------------------------------------------------- documents and the example
+
+
+@pytest.mark.parametrize("page", ["designs", "extending", "starvation"])
+def test_the_documents_commands_are_understood(page: str) -> None:
+    text = (ROOT / "docs" / f"{page}.md").read_text()
+    commands = [shlex.split(line)[1:] for line in re.findall(r"^    (asi-pa .*)$", text, re.MULTILINE)]
+    assert len(commands) >= 3
+    for command in commands:
+        args = _parser().parse_args(command)
+        for word in [*(getattr(args, "designs", None) or ()), *getattr(args, "names", ())]:
+            assert as_design(str(ROOT / word) if ".py:" in word else word)
+
+
+@pytest.mark.parametrize("page", ["designs", "extending"])
+def test_the_documents_python_runs(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / f"{page}.md").read_text(), re.DOTALL)
+    for block in blocks:
+        exec(compile(block, f"{page}.md", "exec"), {"__name__": "page"})
+    assert len(blocks) == 2
+    lines = capsys.readouterr().out.splitlines()
+    if page == "designs":
+        assert lines[0] == "migratetype (1, 1) None"
+        assert lines[1].startswith("migratetype:mirror=no (1, 0) ")
+        assert lines[2:] == [
+            "migratetype 158 316 632 0",
+            "migratetype:contig_flips=no 158 0 0 161792",
+            "linux 158 0 0 0",
+        ]
+
+
+def test_the_example_is_the_built_in() -> None:
+    path = ROOT / "examples" / "hysteresis.py"
+    compiled = compile_trace(workload("bursts", "512M"), "gfp!=__GFP_DIRECT_RECLAIM:sensitive", memory="450M")
+    sound, eager, example = (
+        replay(compiled, word, samples=2)["metrics"]
+        for word in ("migratetype", "migratetype/eager", f"{path}:HYSTERESIS")
+    )
+    same = [key for key in eager if not key.startswith("replay_")]
+    assert {key: eager[key] for key in same} == {key: example[key] for key in same}
+    assert sound["failures"] > 3 * eager["failures"]
+    assert eager["tlb_flushes_full"] < 0.8 * sound["tlb_flushes_full"]
+
+
+def test_keeping_both_sides_in_stock_serves_atomic_requests() -> None:
+    path = ROOT / "examples" / "hysteresis.py"
+    compiled = compile_trace(workload("network", "256M"))
+    freetype, both = (
+        replay(compiled, word, samples=2)["metrics"] for word in ("freetype", f"{path}:BOTH_WAYS")
+    )
+    assert freetype["failures_by_cause"]["no_block_refusal"] > 1000
+    assert both["failures_by_cause"]["no_block_refusal"] == 0
+    assert both["exposure_violations"] == 0
