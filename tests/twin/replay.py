@@ -291,8 +291,8 @@ class _Run:
     def compare_zeroed(self) -> str | None:
         """The pages that September's flips would have cleared, where a recording counted them."""
         want = self.recording.meta.get("zeroed_pages")
-        got = self.inside.counts.pages_zeroed if self.inside else want
-        return None if got == want else f"pages cleared: expected {want}, got {got}"
+        got = self.inside.counts.pages_zeroed if self.inside else None
+        return None if None in (want, got) or want == got else f"pages cleared: expected {want}, got {got}"
 
     def _watch(self, twin: Machine, row: int) -> str | None:
         """Compare what a recorded design says beside: events and the eight columns."""
