@@ -87,7 +87,7 @@ bench: build $(VENV)/.test-ready
 	ASI_PA_BENCH=full $(PY) -m pytest benchmarks --benchmark-enable --benchmark-only \
 	    --benchmark-group-by=group --benchmark-timer=time.thread_time \
 	    --benchmark-storage=file://$(BENCH_JSON) --benchmark-autosave $(PYTEST_ARGS)
-	$(PY) -m benchmarks.targets
+	$(if $(wildcard benchmarks/targets.py),$(PY) -m benchmarks.targets)
 
 bench-compare: $(VENV)/.test-ready
 	$(VENV)/bin/pytest-benchmark --storage=file://$(BENCH_JSON) compare --group-by=group
@@ -96,6 +96,7 @@ mutants: build $(VENV)/.test-ready
 	$(PY) tests/mutants.py
 
 scale: build $(VENV)/.test-ready
+	@test -e benchmarks/scale.py || { echo "make scale: benchmarks/scale.py is not written yet" >&2; exit 2; }
 	$(PY) -m benchmarks.scale
 
 clean:

@@ -89,10 +89,14 @@ def test_readme_commands_are_understood():
 
 
 def test_readme_python_runs(capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    exec(compile(code, "README.md", "exec"), {})
+    replays, calls = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(compile(replays, "README.md", "exec"), {})
     failures, failures_with_asi, flips = map(int, capsys.readouterr().out.split())
     assert min(failures, failures_with_asi, flips) >= 0
+    exec(compile(calls, "README.md", "exec"), {})
+    mapped, buddyinfo = capsys.readouterr().out.split("\n", 1)
+    assert mapped == "True"
+    assert buddyinfo.startswith("Node 0, zone")
 
 
 def test_readme_begins_with_the_two_commands():
