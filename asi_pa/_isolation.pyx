@@ -143,7 +143,9 @@ cdef void unset_migratetype_isolate(zone_t *z, uint32_t block) noexcept nogil:
     if not is_isolated(z, block):
         return
     z.nr_isolate_blocks -= 1
-    if z.state[frame] & KIND_MASK == FREE and z.pageblock_order <= order < z.max_order:
+    # The kernel asks for order >= pageblock_order, the same where MAX_PAGE_ORDER is one more; a larger block
+    # may hold pageblocks that stay isolated.
+    if z.state[frame] & KIND_MASK == FREE and order == z.pageblock_order < z.max_order:
         buddy = frame ^ (1u << order)
         if z.state[buddy] == <uint8_t>(FREE | order) and not is_isolated(z, block_of(z, buddy)):
             # freed again, so that it merges; __putback_isolated_page() puts to the tail

@@ -335,7 +335,7 @@ class Lockstep(RuleBasedStateMachine):
             if machine is None:
                 continue
             # As posted in September a flip leaves CMA pages on other lists than their pageblock's (Sx-g2).
-            assert machine.verify() is None or (self.design.flip_cma and self.spec.zones[0].cma)
+            assert machine.verify() is None or self.design.flip_cma
             if self.design.name not in UNSOUND:
                 counts = machine.stats()
                 names = ("exposures", "exposed_now", "hidden_now", "stale_exposed")

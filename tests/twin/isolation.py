@@ -112,7 +112,9 @@ def _unisolate_block(zone: Zone, block: int) -> None:
     order = zone.buddy.get(block, -1)
     neighbour = block ^ (1 << max(order, 0))
     if (
-        zone.pageblock_order <= order < zone.max_page_order
+        # The kernel: order >= pageblock_order, the same where MAX_PAGE_ORDER is one more.  A larger block
+        # may hold pageblocks that stay isolated.
+        order == zone.pageblock_order < zone.max_page_order
         and zone.buddy.get(neighbour) == order
         and not zone.is_isolated(neighbour)
     ):
