@@ -256,7 +256,9 @@ def count_failure(zonelist: Zonelist, order: int, request: Request, spec: Machin
     passed = whole = False
     own = other = 0
     for zone in zonelist.usable(request):
-        passed |= _watermark_fast(zone, 0, zone.wmark(WMARK_MIN), request.highest, flags)
+        # The pages alone, whatever blocks they form.
+        mark = zone.wmark(WMARK_MIN) + (1 << order) - 1
+        passed |= _watermark_fast(zone, 0, mark, request.highest, flags)
         for current, lists in enumerate(zone.free_list):
             for freetype, blocks in enumerate(lists):
                 if tables.migratetype[freetype] > Migratetype.HIGHATOMIC:
@@ -266,15 +268,15 @@ def count_failure(zonelist: Zonelist, order: int, request: Request, spec: Machin
                 else:
                     other += len(blocks) << current
                     whole |= bool(blocks) and current >= max(order, zone.pageblock_order)
-    if not passed:
+    if own + other < 1 << order:
+        stats.fail_no_memory += 1
+    elif not passed:
         stats.fail_watermark += 1
     elif design.flips != "none" and whole and not flags & ALLOC_FLIP:
         stats.fail_noblock += 1
     elif design.flips != "none" and own < 1 << order <= other:
         stats.fail_starvation += 1
-    elif own >= 1 << order:
-        stats.fail_fragmentation += 1
     else:
-        stats.fail_no_memory += 1
+        stats.fail_fragmentation += 1
     if tables.tracks:
         stats.stranded_max = max(stats.stranded_max, other)
