@@ -21,6 +21,7 @@ from asi_pa._audit_state cimport (
     load_state,
     pack,
     packed_size,
+    plain_hash,
     save_state,
     saved_destroy,
     saved_init,
@@ -40,6 +41,7 @@ from asi_pa._audit_step cimport (
     search_t,
     settle,
     step_t,
+    table_t,
 )
 from asi_pa._core cimport MIGRATE_CMA, zone_t
 from asi_pa._machine cimport Machine
@@ -67,44 +69,54 @@ cdef double seconds_now() noexcept nogil:
 
 # ---------------------------------------------------------------- the set of states met
 
-cdef bint table_grow(search_t *s) noexcept nogil:
-    cdef uint64_t slots = s.slots * 2 if s.slots else 1 << 12, i, at
-    cdef hash_t *table = <hash_t *>calloc(slots, sizeof(hash_t))
-    if table == NULL:
+cdef bint table_grow(table_t *t) noexcept nogil:
+    cdef uint64_t room = t.room * 2 if t.room else 1 << 12, i, at
+    cdef hash_t *slots = <hash_t *>calloc(room, sizeof(hash_t))
+    if slots == NULL:
         return False
-    for i in range(s.slots):
-        if s.table[i].a:
-            at = s.table[i].a & (slots - 1)
-            while table[at].a:
-                at = (at + 1) & (slots - 1)
-            table[at] = s.table[i]
-    free(s.table)
-    s.table = table
-    s.slots = slots
+    for i in range(t.room):
+        if t.slots[i].a:
+            at = t.slots[i].a & (room - 1)
+            while slots[at].a:
+                at = (at + 1) & (room - 1)
+            slots[at] = t.slots[i]
+    free(t.slots)
+    t.slots = slots
+    t.room = room
     return True
 
 
-cdef bint table_add(search_t *s, hash_t h) noexcept nogil:
-    # False: it was there.
+cdef int table_add(table_t *t, hash_t h) noexcept nogil:
+    # 1: it is new, 0: it was there, -1: no memory.
     cdef uint64_t at
-    h.a |= 1        # zero marks an empty slot
-    at = h.a & (s.slots - 1)
-    while s.table[at].a:
-        if s.table[at].a == h.a and s.table[at].b == h.b:
-            return False
-        at = (at + 1) & (s.slots - 1)
-    s.table[at] = h
-    return True
+    if t.used * 2 >= t.room and not table_grow(t):
+        return -1
+    h.a |= 1
+    at = h.a & (t.room - 1)
+    while t.slots[at].a:
+        if t.slots[at].a == h.a and t.slots[at].b == h.b:
+            return 0
+        at = (at + 1) & (t.room - 1)
+    t.slots[at] = h
+    t.used += 1
+    return 1
 
 
 cdef bint keep_state(search_t *s, uint64_t parent, const step_t *step) noexcept nogil:
     # The zone's present state becomes one of the next level, when it is new.  False: no memory.
     cdef void *more
     cdef uint64_t room
-    if not table_add(s, canonical_hash(s.z, &s.x)):
-        return True
+    cdef int new
+    if s.symmetry:
+        new = table_add(&s.met, canonical_hash(s.z, &s.x))
+    else:
+        new = table_add(&s.met, plain_hash(s.z, &s.x))
+    if new <= 0:
+        return new == 0
     if not check_whole(s, step):
         return True
+    if not s.symmetry and table_add(&s.orbits, canonical_hash(s.z, &s.x)) < 0:
+        return False
     if s.nnodes == s.room:
         room = s.room * 2 if s.room else 1 << 12
         more = realloc(s.nodes, room * sizeof(node_t))
@@ -124,8 +136,6 @@ cdef bint keep_state(search_t *s, uint64_t parent, const step_t *step) noexcept 
     s.nnodes += 1
     pack(s.z, &s.x, s.next + s.next_n * s.size)
     s.next_n += 1
-    if s.nnodes * 2 > s.slots:
-        return table_grow(s)
     return True
 
 
@@ -268,6 +278,8 @@ cdef class Search:
         The allocations to try.
     contig : (gfp or None, gfp or None)
         Requesters of contiguous ranges.
+    symmetry : bool
+        False: symmetric states count as different ones; ``orbits`` counts them up to symmetry all the same.
     isolation, report, ticks, windows, liveness : bool
         Isolation of pageblocks; page reporting; decay of the pcp lists; another CPU in the windows where the
         zone lock is dropped; requests that fail beside usable memory.
@@ -292,7 +304,8 @@ cdef class Search:
         memset(&self.s, 0, sizeof(search_t))
 
     def __init__(self, Machine machine not None, requests, contig=(None, None), *, bint isolation=True,
-                 bint report=True, bint ticks=False, bint windows=False, bint liveness=True):
+                 bint report=True, bint ticks=False, bint windows=False, bint liveness=True,
+                 bint symmetry=True):
         cdef search_t *s = &self.s
         cdef zone_t *z
         cdef int i
@@ -333,6 +346,7 @@ cdef class Search:
         s.ticks = ticks
         s.windows = windows
         s.liveness = liveness
+        s.symmetry = symmetry
         s.walked = -1
         self.physmap = z.physmap
         if z.design.tracks and not windows:
@@ -347,7 +361,7 @@ cdef class Search:
         s.size = packed_size(z)
         self.steps = <step_t *>malloc(self.MAX_WALK * sizeof(step_t))
         self.root = <uint8_t *>malloc(s.size)
-        if self.steps == NULL or self.root == NULL or saved_init(&s.parent, z) or not table_grow(s):
+        if self.steps == NULL or self.root == NULL or saved_init(&s.parent, z):
             raise MemoryError("no memory for a search")
         self._plant()
 
@@ -380,7 +394,8 @@ cdef class Search:
 
     def __dealloc__(self):
         saved_destroy(&self.s.parent)
-        free(self.s.table)
+        free(self.s.met.slots)
+        free(self.s.orbits.slots)
         free(self.s.nodes)
         free(self.s.level)
         free(self.s.next)
@@ -396,6 +411,11 @@ cdef class Search:
     def states(self):
         """Distinct states met, up to symmetry."""
         return self.s.nnodes
+
+    @property
+    def orbits(self):
+        """States up to symmetry, whatever the search took for different."""
+        return self.s.nnodes if self.s.symmetry else self.s.orbits.used
 
     @property
     def transitions(self):

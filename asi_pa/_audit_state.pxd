@@ -43,3 +43,4 @@ cdef uint64_t dirty_frames(const zone_t *z) noexcept nogil
 cdef uint64_t present_frames(const zone_t *z) noexcept nogil
 cdef void set_present_frames(zone_t *z, uint64_t wanted) noexcept nogil
 cdef hash_t canonical_hash(const zone_t *z, const extra_t *x) noexcept nogil
+cdef hash_t plain_hash(const zone_t *z, const extra_t *x) noexcept nogil

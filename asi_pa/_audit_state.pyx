@@ -2,8 +2,8 @@
 """States of a small zone for the auditor's search: copies, a packed form, a hash up to symmetry.
 
 Symmetries, all exact, so that two states with one hash have the same future up to renaming: the order of the
-largest blocks in memory (the engine never compares addresses across them), the two frames of an order-1 pair,
-the CPUs.
+largest blocks in memory (the engine never compares addresses across them), the two frames of an order-1 pair
+(where no design clears or maps single pages: merged, it would matter which of the two it was), the CPUs.
 """
 
 from libc.stdint cimport int16_t, int64_t, uint8_t, uint32_t, uint64_t
@@ -380,8 +380,7 @@ cdef inline uint32_t frame_key(const naming_t *c, const zone_t *z, uint32_t fram
     if listed(z.state[frame]):
         return 0x20000 | c.seq[frame]
     if z.state[frame] & KIND_MASK == ALLOC:
-        return (0x10000 | z.links[frame].next << 2 | <uint32_t>(c.present >> frame & 1) << 1
-                | (<uint32_t>(c.dirty >> frame & 1) if c.page_dirt else 0))
+        return 0x10000 | z.links[frame].next
     return z.state[frame]
 
 
@@ -400,7 +399,7 @@ cdef uint8_t *emit_unit(naming_t *c, const zone_t *z, const extra_t *x, uint32_t
     cdef bint swapped = False
     for i in range(size):
         frame = start + i
-        if not i & 1:
+        if not i & 1 and not c.page_dirt:
             swapped = pair_swapped(c, z, frame)
         if swapped:
             frame ^= 1
@@ -513,4 +512,13 @@ cdef hash_t canonical_hash(const zone_t *z, const extra_t *x) noexcept nogil:
         hash_once(z, x, True, &other)
         if other.a < h.a or (other.a == h.a and other.b < h.b):
             return other
+    return h
+
+
+cdef hash_t plain_hash(const zone_t *z, const extra_t *x) noexcept nogil:
+    # Of the packed form: symmetric states differ.
+    cdef hash_t h
+    cdef uint8_t data[1024]
+    pack(z, x, data)
+    asi_pa_hash128(data, packed_size(z), &h.a, &h.b)
     return h

@@ -102,6 +102,11 @@ cdef struct found_t:
     step_t step
     int32_t walked              # steps of the walk from `parent` up to `step`; -1: found by the search itself
 
+cdef struct table_t:
+    hash_t *slots               # open addressing; an empty slot has a == 0
+    uint64_t room
+    uint64_t used
+
 cdef struct search_t:
     mm_t *mm
     zone_t *z
@@ -145,8 +150,9 @@ cdef struct search_t:
     node_t *nodes
     uint64_t nnodes
     uint64_t room
-    hash_t *table
-    uint64_t slots
+    table_t met                 # states, up to symmetry
+    bint symmetry               # False: `met` holds every single one, `orbits` what they are up to symmetry
+    table_t orbits
     uint8_t *level              # packed states of the level being expanded
     uint64_t level_n
     uint64_t level_first        # node of its first state

@@ -275,12 +275,19 @@ cdef bint all_contig(const zone_t *z, uint32_t frame, uint32_t n) noexcept nogil
     return True
 
 
+cdef void list_contig(search_t *s, op_t *ops, int *n, uint32_t frame, uint32_t pages,
+                      bint cma) noexcept nogil:
+    cdef int i
+    for i in range(2):
+        if s.contig_requests[i] >= 0:
+            add(ops, n, DO_CONTIG, 0, cma, s.contig_requests[i], frame, pages)
+
+
 cdef void list_ranges(search_t *s, op_t *ops, int *n) noexcept nogil:
     # Isolation and contiguous ranges, of a pageblock each and of a largest block.
     cdef zone_t *z = s.z
-    cdef uint32_t block, frame, pages, pass_
+    cdef uint32_t block, frame
     cdef bint cma
-    cdef int i
     for block in range(z.first_block, z.nblocks):
         frame = block << z.pageblock_order
         cma = z.design.mt[z.pbbase[block]] == MIGRATE_CMA
@@ -294,18 +301,12 @@ cdef void list_ranges(search_t *s, op_t *ops, int *n) noexcept nogil:
         if all_contig(z, frame, z.pageblock_pages):
             add(ops, n, DO_FREE_CONTIG, 0, 0, 0, frame, z.pageblock_pages)
             continue
-        for pass_ in range(3):
-            # a pageblock, its first half, the largest block it begins
-            pages = z.pageblock_pages
-            if pass_ == 1:
-                pages >>= 1
-            elif pass_ == 2:
-                pages = 1u << z.max_order
-                if frame & (pages - 1) or pages == z.pageblock_pages:
-                    continue
-            for i in range(2):
-                if s.contig_requests[i] >= 0:
-                    add(ops, n, DO_CONTIG, 0, cma, s.contig_requests[i], frame, pages)
+        # a pageblock, each half of it, the largest block it begins
+        list_contig(s, ops, n, frame, z.pageblock_pages, cma)
+        list_contig(s, ops, n, frame, z.pageblock_pages >> 1, cma)
+        list_contig(s, ops, n, frame + (z.pageblock_pages >> 1), z.pageblock_pages >> 1, cma)
+        if not frame & ((1u << z.max_order) - 1) and z.max_order > z.pageblock_order:
+            list_contig(s, ops, n, frame, 1u << z.max_order, cma)
 
 
 cdef int list_operations(search_t *s, op_t *ops) noexcept nogil:

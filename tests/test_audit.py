@@ -15,12 +15,14 @@ from asi_pa.audit import audit, scopes
 from asi_pa.audit.run import WALK
 from asi_pa.audit.shrink import shrink
 from asi_pa.designs import DESIGNS, as_design
+from asi_pa.gfp import GFP_ATOMIC, GFP_KERNEL, GFP_NAMES
 from asi_pa.machine import MachineSpec, ZoneSpec
 
 EXPOSED = "protected-page-present"
 HIDDEN = "unprotected-page-absent"
 STALE = "stale-data-mapped"
 LABEL = "label-mapping"
+SENSITIVE = GFP_NAMES["__GFP_SENSITIVE"]
 
 #: What a real kernel with the March RFC did: the recorded set, invariant, mechanism, operations recorded.
 RECORDED = [
@@ -223,13 +225,36 @@ def test_states_survive_packing_and_walks_are_shortened():
             assert (invariant, mechanism) not in {pair[:2] for pair in pairs}
 
 
-def test_symmetric_states_are_one():
-    """One allocation of either of two largest blocks' halves: the hash tells contents, not places."""
-    search = make_search("migratetype/sound", "four-blocks")
-    search.explore(1, 1000, 10.0)
-    assert search.depth == 1
-    # pristine; one page, a pageblock or a largest block taken by each kind of request ...
-    assert 1 < search.states < search.transitions
+@pytest.mark.parametrize(
+    ("design", "frames", "top", "reserve"),
+    [
+        ("migratetype/sound", 4, 2, 0),
+        ("freetype/sound", 4, 1, 0),
+        ("unmapped/v4", 4, 1, 0),
+        ("migratetype/sound", 4, 1, 2),
+    ],
+)
+def test_symmetry_loses_no_state(design, frames, top, reserve):
+    """The states met with symmetry are those met without it, counted up to symmetry, all of them."""
+    zone = ZoneSpec(
+        start_pfn=0,
+        spanned=frames,
+        managed=reserve * 200 or None,
+        wmark=(0, 99, 99, 99) if reserve else (0, 0, 0, 0),
+    )
+    spec = MachineSpec(zones=(zone,), pageblock_order=1, max_page_order=top, watermark_boost_factor=0)
+    gfps = (GFP_KERNEL, GFP_KERNEL | SENSITIVE) if not reserve else (GFP_ATOMIC, GFP_ATOMIC | SENSITIVE)
+    requests = [(gfp, 0, top) for gfp in gfps]
+    searches = []
+    for symmetry in (True, False):
+        search = Search(Machine(spec, design), requests, (None, GFP_KERNEL), symmetry=symmetry)
+        search.explore(1000, 1_000_000, 60.0)
+        assert search.closed
+        searches.append(search)
+    small, large = searches
+    assert small.states == large.orbits < large.states
+    lengths = [{(f[0], f[1]): len(f[3]) for f in s.findings() if f[3] is not None} for s in searches]
+    assert lengths[0] == lengths[1]
 
 
 @pytest.mark.parametrize("design", [name for name, d in DESIGNS.items() if d.protects])
