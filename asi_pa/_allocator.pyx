@@ -369,11 +369,16 @@ cdef class Allocator(BulkCalls):
         last = len(self.trace.ops) if end is None else end
         if not 0 <= first <= last <= len(self.trace.ops):
             raise ValueError(f"operations [{first}, {last}) are not in 0..{len(self.trace.ops)}")
-        self.run.run(self.trace.ops, first, last)
+        self.running = 1
+        try:
+            self.run.run(self.trace.ops, first, last)
+        finally:
+            self.running = 0
         return last - first
 
     def verify(self):
         """Walks everything; None, or the first broken invariant in words."""
+        self._idle()
         return self.machine.verify() or self.machine.physmap.check()
 
     # ------------------------------------------------------------ looking

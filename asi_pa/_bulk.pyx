@@ -212,7 +212,7 @@ cdef class BulkCalls:
     def _orders(self, order, n):
         """Orders as the loops want them: uint8, never empty."""
         given = np.asarray(order)
-        if given.dtype.kind not in "iu" or given.shape not in ((), (n,)):
+        if (given.size and given.dtype.kind not in "iu") or given.shape not in ((), (n,)):
             raise ValueError(f"order of shape {given.shape}, {given.dtype}: one integer, or {n} of them")
         if not given.size:
             return np.zeros(1, np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, replace
 from typing import Any
@@ -256,6 +257,7 @@ def test_bulk_of_nothing():
     assert len(allocator.alloc_pages_bulk(0, GFP_KERNEL, 0)) == 0
     assert len(allocator.alloc_pages_bulk(np.zeros(0, np.uint8), GFP_KERNEL)) == 0
     allocator.free_pages_bulk([])
+    allocator.free_pages_bulk([], [])
     allocator.free_pages_bulk(np.zeros(0, np.uint32))
     assert allocator.statistics().allocations == 0
 
@@ -538,3 +540,24 @@ def test_replay_of_a_bundled_trace_and_calls_after_it():
         allocator.replay(5, 3)
     with pytest.raises(ValueError, match="settled"):
         replay(allocator.trace, memory="1G")
+
+
+def test_one_thread_at_a_time():
+    """A call beside a bulk call of another thread is refused; two allocators do not see each other."""
+    allocator, other = Allocator("4G", pcp=False), small()
+    refused: list[str] = []
+    for _ in range(20):
+        thread = threading.Thread(target=allocator.alloc_pages_bulk, args=(0, GFP_KERNEL, 900_000))
+        thread.start()
+        while thread.is_alive() and not refused:
+            other.free_pages(other.alloc_pages(0))
+            try:
+                allocator.free_pages(allocator.alloc_pages(0))
+            except RuntimeError as error:
+                refused.append(str(error))
+        thread.join()
+        assert allocator.verify() is None
+        if refused:
+            break
+        allocator = Allocator("4G", pcp=False)
+    assert refused == ["a bulk call of this allocator is running in another thread"]
