@@ -55,15 +55,16 @@ cdef extern from "<time.h>" nogil:
         long tv_nsec
     int clock_gettime(int clock, timespec *when)
     int CLOCK_MONOTONIC
+    int CLOCK_THREAD_CPUTIME_ID
 
 #: One step as NumPy sees it: the operation, and the other CPU's in a window of it.
 STEP_DTYPE = np.dtype([(part + name, "u1") for part in ("", "inner_")
                        for name in ("code", "cpu", "order", "which", "frame", "n", "at", "pad")])
 
 
-cdef double seconds_now() noexcept nogil:
+cdef double seconds_now(int clock=CLOCK_MONOTONIC) noexcept nogil:
     cdef timespec when
-    clock_gettime(CLOCK_MONOTONIC, &when)
+    clock_gettime(clock, &when)
     return <double>when.tv_sec + when.tv_nsec * 1e-9
 
 
@@ -295,6 +296,7 @@ cdef class Search:
     cdef readonly bint closed
     """Every reachable state was met."""
     cdef readonly double seconds
+    """Of CPU time, so far."""
     cdef readonly str stopped
     """Why the search ended: "closed", "depth", "states", "seconds", "memory"."""
 
@@ -430,7 +432,7 @@ cdef class Search:
     def explore(self, int max_depth, uint64_t max_states, double seconds):
         """Expands levels until a limit; may be called again.  False when there is nothing left to expand."""
         cdef search_t *s = &self.s
-        cdef double start = seconds_now(), until = start + seconds
+        cdef double start = seconds_now(CLOCK_THREAD_CPUTIME_ID), until = seconds_now() + seconds
         cdef int why = 0
         while s.level_n and s.depth < max_depth:
             with nogil:
@@ -438,7 +440,7 @@ cdef class Search:
             if why:
                 break
             self._next_level()
-        self.seconds += seconds_now() - start
+        self.seconds += seconds_now(CLOCK_THREAD_CPUTIME_ID) - start
         self.closed = s.level_n == 0
         self.stopped = ("closed" if self.closed else
                         ("depth", "states", "seconds", "memory")[why])
@@ -451,7 +453,7 @@ cdef class Search:
         with steps as arrays of STEP_DTYPE; None when the time or the number of walks is over.
         """
         cdef search_t *s = &self.s
-        cdef double start = seconds_now(), until = start + seconds
+        cdef double start = seconds_now(CLOCK_THREAD_CPUTIME_ID), until = seconds_now() + seconds
         cdef uint64_t random = seed, at = 0
         cdef int n = 0, had = s.nfound
         cdef bint rooted = False
@@ -472,7 +474,7 @@ cdef class Search:
         s.walked = -1
         if s.z.design.tracks and not s.windows:
             s.z.physmap = NULL
-        self.seconds += seconds_now() - start
+        self.seconds += seconds_now(CLOCK_THREAD_CPUTIME_ID) - start
         if not n:
             return None
         return had, self._path(0 if rooted else s.level_first + at), self._steps(self.steps, n)

@@ -58,6 +58,7 @@ class Searched:
     transitions: int
     """Operations carried out and checked, those of random walks included."""
     seconds: float
+    """Of CPU time."""
     stopped: str
     """"closed", "depth", "states", "seconds" or "memory"."""
 
