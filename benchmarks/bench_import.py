@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 import pytest
 
 from .harness import measure
 
 
+@pytest.mark.benchmark(timer=time.perf_counter)
 @pytest.mark.parametrize("module", ["numpy", "asi_pa"])
 def test_import(benchmark, module):
     code = f"import sys, {module}; assert {module!r} in sys.modules"

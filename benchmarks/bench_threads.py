@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from .harness import alive_pages, filled_engine, free_pages, measure, prepared
 
 
+@pytest.mark.benchmark(timer=time.perf_counter)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_threads(benchmark, threads):
     stream = prepared("a")

@@ -30,7 +30,8 @@ static void *limit_memory(size_t size)
     void *p;
     if (size < huge)
         return malloc(size);
-    p = aligned_alloc(huge, (size + huge - 1) & ~(huge - 1));
+    size = (size + huge - 1) & ~(huge - 1);
+    p = aligned_alloc(huge, size);
     if (p)
         madvise(p, size, MADV_HUGEPAGE);
     return p;
@@ -100,10 +101,9 @@ static void limit_run(limit_buddy *b, const limit_op *ops, size_t i, size_t end,
         if (i + 2 * LIMIT_AHEAD < n) {
             __builtin_prefetch(&slots[ops[i + 2 * LIMIT_AHEAD].slot], 1);
             frame = slots[ops[i + LIMIT_AHEAD].slot];
-            if (frame != LIMIT_NIL) {
-                __builtin_prefetch(&b->state[frame], 1);
-                __builtin_prefetch(&b->links[frame], 1);
-            }
+            frame &= -(uint32_t)(frame != LIMIT_NIL);   /* frame 0 instead: a branch would cost more */
+            __builtin_prefetch(&b->state[frame], 1);
+            __builtin_prefetch(&b->links[frame], 1);
         }
         if (ops[i].op == 1) {
             frame = limit_alloc(b, ops[i].order);
