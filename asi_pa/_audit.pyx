@@ -5,7 +5,7 @@ States are kept packed for the level being expanded and the next one only; of ol
 up to the engine's symmetries) and the step that led to them.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 
@@ -29,6 +29,7 @@ from asi_pa._audit_state cimport (
 )
 from asi_pa._audit_step cimport (
     DO_ALLOC,
+    DO_CONTIG,
     MAX_OPS,
     MAX_REQUESTS,
     found_t,
@@ -479,31 +480,47 @@ cdef class Search:
             return None
         return had, self._path(0 if rooted else s.level_first + at), self._steps(self.steps, n)
 
-    def replay(self, steps):
+    def replay(self, steps, owners=None):
         """Carries out steps (STEP_DTYPE) from the first state.
+
+        owners : int (n, 2), optional
+            For each step the one that allocated what it frees, and the offset in that; -1: none.  The
+            frame that is freed follows the allocation, and ``steps`` (contiguous) is brought up to date.
 
         Returns what they break, [(invariant, mechanism, step)], and their results, int64.  The findings of
         the search stay as they are.
         """
         cdef search_t *s = &self.s
         flat = np.ascontiguousarray(steps).view(np.uint8)
-        cdef const uint8_t[:, ::1] rows = flat.reshape(-1, sizeof(step_t))
-        cdef int i, had = s.nfound
+        cdef uint8_t[:, ::1] rows = flat.reshape(-1, sizeof(step_t))
+        cdef int32_t[:, ::1] owner = np.full((len(rows), 2), -1, np.int32)
+        cdef int i, k, had = s.nfound
         cdef masks_t after
-        cdef step_t step
+        cdef step_t *step
+        cdef step_t *made
+        cdef bint whole
+        if owners is not None:
+            owner = np.ascontiguousarray(owners, np.int32)
         results = np.zeros(rows.shape[0], np.int64)
         cdef int64_t[::1] out = results
         pairs = []
-        s.nfound = 0
         kept = [(<char *>&s.found[i])[:sizeof(found_t)] for i in range(had)]
+        s.nfound = 0
         unpack(s.z, &s.x, self.root)
         settle(s)
         for i in range(rows.shape[0]):
-            memcpy(&step, &rows[i, 0], sizeof(step_t))
+            step = <step_t *>&rows[i, 0]
+            k = owner[i, 0]
+            if 0 <= k < i:
+                made = <step_t *>&rows[k, 0]
+                if made.op.code == DO_ALLOC and out[k] >= 0:
+                    step.op.frame = <uint8_t>(out[k] + owner[i, 1])
+                elif made.op.code == DO_CONTIG:
+                    step.op.frame = <uint8_t>(made.op.frame + owner[i, 1])
             remember(s)
-            run_step(s, &step)
-            check_step(s, &step, &after)
-            whole = check_whole(s, &step)
+            run_step(s, step)
+            check_step(s, step, &after)
+            whole = check_whole(s, step)
             out[i] = s.result
             while len(pairs) < s.nfound:
                 pairs.append((s.found[len(pairs)].invariant, s.found[len(pairs)].mechanism, i))

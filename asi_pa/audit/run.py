@@ -283,7 +283,7 @@ def _search(
             continue
         number, path, walk = walked
         invariant, mechanism, frame, _ = search.findings()[number]
-        steps = shrink(search, np.concatenate([path, walk]), (invariant, mechanism))
+        steps = shrink(search, np.concatenate([path, walk]), (invariant, mechanism), until)
         raw.append((invariant, mechanism, frame, steps, search.replay(steps)[1], False))
     raw += [
         (invariant, mechanism, frame, steps, search.replay(steps)[1], True)

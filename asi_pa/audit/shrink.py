@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,21 +15,26 @@ __all__ = ["shrink"]
 
 _ALLOC, _FREE, _CONTIG = 1, 2, 9
 
+Steps = npt.NDArray[np.void]
+Owners = list[tuple[int, int]]
 
-def shrink(search: Search, steps: npt.NDArray[np.void], pair: tuple[int, int]) -> npt.NDArray[np.void]:
+
+def shrink(search: Search, steps: Steps, pair: tuple[int, int], until: float = float("inf")) -> Steps:
     """The steps without those that are not needed to break ``pair`` (invariant, mechanism).
 
-    Frames move when earlier operations go, so a free follows the allocation that it belonged to.
+    Frames move when earlier operations go, so a free follows the allocation that it belonged to.  At
+    ``until`` (time.monotonic) it ends with what it has.
     """
     owners = _owners(search, steps)
     keep = list(range(len(steps)))
     best = _attempt(search, steps, owners, keep, pair)
     if best is None:
         return steps
+    keep = keep[: len(best)]
     size = max(len(keep) // 2, 1)
-    while True:
+    while time.monotonic() < until:
         at, shorter = 0, False
-        while at < len(keep):
+        while at < len(keep) and time.monotonic() < until:
             trial = keep[:at] + keep[at + size :]
             got = _attempt(search, steps, owners, trial, pair)
             if got is None:
@@ -36,11 +42,12 @@ def shrink(search: Search, steps: npt.NDArray[np.void], pair: tuple[int, int]) -
             else:
                 keep, best, shorter = trial[: len(got)], got, True
         if size == 1 and not shorter:
-            return best
+            break
         size = max(size // 2, 1)
+    return best
 
 
-def _owners(search: Search, steps: npt.NDArray[np.void]) -> list[tuple[int, int]]:
+def _owners(search: Search, steps: Steps) -> Owners:
     """For each free, the step that allocated its frame and the offset in that; (-1, 0) for other steps."""
     _, results = search.replay(steps)
     owner: dict[int, tuple[int, int]] = {}
@@ -55,33 +62,12 @@ def _owners(search: Search, steps: npt.NDArray[np.void]) -> list[tuple[int, int]
 
 
 def _attempt(
-    search: Search,
-    steps: npt.NDArray[np.void],
-    owners: list[tuple[int, int]],
-    keep: list[int],
-    pair: tuple[int, int],
-) -> npt.NDArray[np.void] | None:
-    """The kept steps, frees moved to where their allocations now are, up to the break; None if none breaks.
-
-    A free needs the result of an earlier step, so the sequence is run again for each free that moved.
-    """
+    search: Search, steps: Steps, owners: Owners, keep: list[int], pair: tuple[int, int]
+) -> Steps | None:
+    """The kept steps up to the break, frees moved to where their allocations are now; None if none breaks."""
     rows = steps[keep].copy()
     place = {number: i for i, number in enumerate(keep)}
-    for _ in range(len(rows) + 1):
-        pairs, results = search.replay(rows)
-        moved = False
-        for i, number in enumerate(keep):
-            owner, offset = owners[number]
-            if owner < 0 or owner not in place or place[owner] >= i:
-                continue
-            made = rows[place[owner]]
-            result = int(results[place[owner]])
-            frame = result + offset if made["code"] == _ALLOC and result >= 0 else int(rows[i]["frame"])
-            if frame != rows[i]["frame"]:
-                rows[i]["frame"] = frame
-                moved = True
-                break
-        if not moved:
-            break
+    moved = np.array([(place.get(owners[n][0], -1), owners[n][1]) for n in keep], np.int32).reshape(-1, 2)
+    pairs, _ = search.replay(rows, moved)
     at = [step for invariant, mechanism, step in pairs if (invariant, mechanism) == pair]
     return rows[: at[0] + 1] if at else None
