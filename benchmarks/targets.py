@@ -1,0 +1,351 @@
+"""Every target of docs/performance.md from one command: measured ratios as JSON and as the document's table.
+
+``python -m benchmarks.targets`` measures (about five minutes and 6 GB; ``--most 64G`` for a smaller machine),
+writes ``benchmarks/results/targets.json`` and puts the table between the marks in docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asi_pa import __version__
+from asi_pa._replay import Replay
+from asi_pa.allocator import Allocator
+from asi_pa.audit import audit
+from asi_pa.experiment import replay
+from asi_pa.gfp import GFP_HIGHUSER_MOVABLE
+from asi_pa.sizing import parse_size
+from asi_pa.trace import Classifier, load_trace
+from asi_pa.trace.compile import operations as compiled_operations
+from asi_pa.trace.text import read_text
+
+from .bench_calls import run_empty
+from .harness import (
+    Ratio,
+    compiled_trace,
+    filled_engine,
+    filled_limit,
+    interleaved,
+    trace_engine,
+    trace_limit,
+    zone_machine,
+)
+from .instructions import count
+from .limit import Empty, Memory, set_memory
+from .streams import CLASSES, churn_c, delay_for, fill_c, stream
+from .text import perf_text, read_with_regex
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "targets.json"
+DOCUMENT = ROOT / "docs" / "performance.md"
+MARKS = ("<!-- measured: begin -->", "<!-- measured: end -->")
+ROUNDS = 9
+#: Instructions of Linux 7.2 for a pair, through the pcp lists and in bursts through the buddy.
+KERNEL = {"pcp": 640, "buddy": 960}
+
+Row = dict[str, Any]
+
+
+def row(what: str, value: float | None, target: float | None, note: str = "") -> Row:
+    return {"what": what, "value": value, "target": target, "note": note}
+
+
+def spread(ratio: Ratio, name: str, base: str) -> str:
+    low, high = ratio.spread(name, base)
+    return f"{ratio.median(name):.1f} against {ratio.median(base):.1f} ns; {low:.2f} to {high:.2f}"
+
+
+def running(make: Callable[[], Any], ops: Any) -> Callable[[], Callable[[int, int], Any]]:
+    def start() -> Callable[[int, int], Any]:
+        state = make()
+        return lambda a, b: state.run(ops, a, b)
+
+    return start
+
+
+def streams() -> Iterator[Row]:
+    """Replay against the limit."""
+    targets = {"a": (1.3, 0.8), "b": (1.3, 1.2), "c": (1.3, 0.6), "d": (None, None), "e": (None, None)}
+    for name, (buddy, pcp) in targets.items():
+        made = stream(name, count=ROUNDS << 19)
+        contenders = {
+            "limit": running(lambda made=made: filled_limit(made), made.ops),
+            "buddy": running(lambda made=made: filled_engine(made, pcp=False), made.ops),
+            "pcp": running(lambda made=made: filled_engine(made), made.ops),
+        }
+        found = interleaved(contenders, len(made.ops), rounds=ROUNDS, keep=list(contenders))
+        for path, target in (("buddy", buddy), ("pcp", pcp)):
+            note = spread(found, path, "limit")
+            yield row(f"stream {name}, {path}, against the limit", found.ratio(path, "limit"), target, note)
+
+
+def instructions() -> Iterator[Row]:
+    """Instructions per pair, against a fifth of the kernel's."""
+    for path, kernel in KERNEL.items():
+        found, limit = count(path), count("limit")
+        note = f"{found:.0f} instructions, the limit {limit:.0f}" if found and limit else "needs valgrind"
+        yield row(f"instructions a pair, {path}, against Linux", found and found / kernel, 0.2, note)
+
+
+def traces() -> Iterator[Row]:
+    """Recorded traces: the limit, Linux, the designs."""
+    designs = ("migratetype", "freetype/as-posted")
+    for name in ("redis", "net"):
+        compiled = compiled_trace(name)
+        contenders = {"limit": running(lambda c=compiled: trace_limit(c), compiled.ops)}
+        for design in ("linux", *designs):
+            contenders[design] = running(lambda c=compiled, d=design: trace_engine(c, d), compiled.ops)
+        found = interleaved(contenders, len(compiled.ops), rounds=5)
+        note = spread(found, "linux", "limit")
+        yield row(f"trace {name}, linux, against the limit", found.ratio("linux", "limit"), 1.3, note)
+        for design in designs:
+            note = spread(found, design, "linux")
+            yield row(f"trace {name}, {design}, against linux", found.ratio(design, "linux"), 1.15, note)
+
+
+def seconds(run: Callable[[], Any], clock: Callable[[], float] = time.thread_time) -> float:
+    gc.collect()
+    begin = clock()
+    run()
+    return clock() - begin
+
+
+def medians(
+    *runs: Callable[[], Any], rounds: int = 5, clock: Callable[[], float] = time.thread_time
+) -> list[float]:
+    """Median seconds of each, in turn."""
+    spent: list[list[float]] = [[] for _ in runs]
+    for _ in range(rounds):
+        for run, times in zip(runs, spent, strict=True):
+            times.append(seconds(run, clock))
+    return [statistics.median(times) for times in spent]
+
+
+def observation() -> Row:
+    """Two hundred samples of everything that a comparison shows, against two."""
+    compiled = compiled_trace("net")
+    many, few = medians(
+        lambda: replay(compiled, "linux", samples=200), lambda: replay(compiled, "linux", samples=2)
+    )
+    [plain] = medians(lambda: trace_engine(compiled).run(compiled.ops))
+    note = f"{1000 * (many - few):.0f} ms of samples, {1000 * plain:.0f} ms to build and replay"
+    return row("observation, 200 samples (net)", 1 + (many - few) / plain, 1.05, note)
+
+
+def growth(most: int) -> Iterator[Row]:
+    """Stream c from 1 GiB up, against pointer chasing over the same footprint."""
+    base: dict[str, float] = {}
+    gib = 1
+    while gib << 30 <= most:
+        pages = gib << 18
+        begin = time.thread_time()
+        machine = zone_machine(pages)
+        built = time.thread_time() - begin
+        total = pages * 9 // 10
+        state = Replay(machine, CLASSES, total)
+        for part in fill_c(pages):
+            state.run(part)
+        ops = churn_c(pages, min(1 << 22, 8 * (total - delay_for(total))), np.random.default_rng(1))
+        times = []
+        for k in range(5):
+            a, b = (len(ops) * i // 5 for i in (k, k + 1))
+            times.append(seconds(lambda state=state, ops=ops, a=a, b=b: state.run(ops, a, b)) / (b - a))
+        engine = 1e9 * statistics.median(times)
+        del state, machine, ops
+        memory = Memory(9 * pages)
+        chase = 1e9 * medians(lambda memory=memory: memory.chase(1 << 20))[0] / (1 << 20)
+        del memory
+        base = base or {"engine": engine, "chase": chase}
+        note = f"{engine:.1f} ns an operation, chasing {chase:.1f} ns a step; zone built in {built:.2f} s"
+        against = (engine / base["engine"]) / (chase / base["chase"])
+        yield row(f"growth from 1 GiB to {gib} GiB, against chasing's", against, 1.0, note)
+        gib *= 4
+
+
+def calls() -> Row:
+    """A pair from Python, against two empty calls."""
+    made = Allocator("1G", single_zone=True)
+    empty, pair = medians(lambda: run_empty(Empty()), lambda: allocator_pairs(made))
+    return row("alloc_pages + free_pages from Python, against two empty calls", pair / empty, 2.0)
+
+
+def allocator_pairs(made: Allocator, pairs: int = 1 << 10) -> None:
+    alloc, free = made.alloc_pages, made.free_pages
+    for _ in range(pairs):
+        free(alloc(0, GFP_HIGHUSER_MOVABLE), 0)
+
+
+def bulk() -> Row:
+    """Arrays of 4096 pages at a time through the bulk calls, against a replay of the same operations."""
+    n, times = 4096, 64
+    slots = np.arange(n)
+    ops = np.zeros(2 * n, compiled_trace("redis").ops.dtype)
+    ops["op"], ops["slot"] = np.repeat([1, 2], n), np.tile(slots, 2)
+    pages = 1 << 18
+    run = Replay(zone_machine(pages), CLASSES, n)
+    made = Allocator(pages * 4096, single_zone=True)
+    out = np.empty(n, np.uint32)
+
+    def with_bulk() -> None:
+        for _ in range(times):
+            made.free_pages_bulk(made.alloc_pages_bulk(0, GFP_HIGHUSER_MOVABLE, n, out), 0)
+
+    def with_replay() -> None:
+        for _ in range(times):
+            run.run(ops)
+
+    bulked, replayed = medians(with_bulk, with_replay)
+    return row("bulk calls, against replay", bulked / replayed, 1.3)
+
+
+def memory() -> Row:
+    """What a machine with both physmaps takes, from the address space of a new process."""
+    pages = 1 << 22
+    code = (
+        "from benchmarks.harness import zone_machine\n"
+        "def data(): return next(int(l.split()[1]) for l in open('/proc/self/status') if 'VmData' in l)\n"
+        f"before = data(); made = zone_machine({pages}, 'migratetype'); print((data() - before) * 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
+    return row("bytes a frame, engine and both physmaps", int(done.stdout) / pages, 10.0)
+
+
+def building() -> Row:
+    pages = 1 << 22
+    built, memset = medians(lambda: zone_machine(pages), lambda: set_memory(9 * pages))
+    note = f"16 GiB in {1000 * built:.1f} ms, memset {1000 * memset:.1f} ms"
+    return row("building a zone, against memset of its bytes", built / memset, 2.0, note)
+
+
+def compiling() -> Iterator[Row]:
+    for name in ("redis", "net"):
+        compiled, loaded, rule = compiled_trace(name), load_trace(name), Classifier.parse("rfc", 0)
+        built = [trace_engine(compiled) for _ in range(5)]
+        compile_time, replay_time = medians(
+            lambda loaded=loaded, rule=rule: sum(len(part[0]) for part in compiled_operations(loaded, rule)),
+            lambda built=built, ops=compiled.ops: built.pop().run(ops),
+        )
+        yield row(f"compiling {name}, against its replay", compile_time / replay_time, 3.0)
+
+
+def reading() -> Row:
+    """Text of perf script."""
+    path = RESULTS.parent / "perf.txt"
+    data = perf_text("redis", 1 << 17)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+    try:
+        regex, reader = medians(lambda: read_with_regex(path.read_bytes()), lambda: len(read_text(path)))
+    finally:
+        path.unlink()
+    note = f"{len(data) / reader / 1e6:.0f} MB/s"
+    return row("text reader, times faster than a regular expression", regex / reader, -15.0, note)
+
+
+def threads() -> Row:
+    """Two replays at once, wall time."""
+    made = stream("a", count=1 << 23)
+    states = [filled_engine(made) for _ in range(2)]
+
+    def run(n: int) -> None:
+        with ThreadPoolExecutor(n) as pool:
+            list(pool.map(lambda state: state.run(made.ops), states[:n]))
+
+    one, two = medians(lambda: run(1), lambda: run(2), clock=time.perf_counter)
+    return row(
+        "two replays in two threads, times one", 2 * one / two, -1.8, "on a shared machine of two processors"
+    )
+
+
+def imports() -> Row:
+    def load(name: str) -> None:
+        subprocess.run([sys.executable, "-c", f"import {name}"], check=True)
+
+    ours, numpy = medians(lambda: load("asi_pa"), lambda: load("numpy"), rounds=9, clock=time.perf_counter)
+    return row("import asi_pa, against import numpy", ours / numpy, 1.2)
+
+
+def auditing() -> Row:
+    found = audit("migratetype/as-posted", seconds=10)
+    rate = found.states_per_second
+    return row("audit, states a second", None, None, f"{rate:,.0f} states a second of processor time")
+
+
+def measure(most: int) -> list[Row]:
+    rows: list[Row] = []
+    parts: list[Callable[[], Row | Iterator[Row]]] = [
+        streams, instructions, traces, observation, lambda: growth(most), calls, bulk, memory, building,
+        compiling, reading, threads, auditing, imports,
+    ]  # fmt: skip
+    for part in parts:
+        found = part()
+        for one in [found] if isinstance(found, dict) else found:
+            rows.append(one)
+            print(line(one), flush=True)
+    return rows
+
+
+def line(one: Row) -> str:
+    """A row of the table; a negative target is one to reach, not to stay below."""
+    value, target = one["value"], one["target"]
+    met = ""
+    if value is not None and target is not None:
+        met = "yes" if (value >= -target if target < 0 else value <= target) else "no"
+    bound = "" if target is None else f">= {-target:g}" if target < 0 else f"<= {target:g}"
+    shown = "" if value is None else f"{value:.2f}"
+    return f"| {one['what']} | {bound} | {shown} | {met} | {one['note']} |"
+
+
+def table(rows: list[Row]) -> str:
+    head = "| what | target | measured | met | figures |\n|---|---|---|---|---|\n"
+    return head + "\n".join(line(one) for one in rows) + "\n"
+
+
+def processor() -> str:
+    for text in Path("/proc/cpuinfo").read_text().splitlines():
+        if text.startswith("model name"):
+            return text.split(":", 1)[1].strip()
+    return platform.machine()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--most", default="1T", help="largest machine of the growth curve (1T)")
+    parser.add_argument("--json", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    rows = measure(parse_size(options.most))
+    result = {
+        "version": __version__,
+        "python": sys.version.split()[0],
+        "numpy": np.__version__,
+        "machine": {"processor": processor(), "system": platform.release(), "cpus": len(sys_cpus())},
+        "rows": rows,
+    }
+    options.json.parent.mkdir(exist_ok=True)
+    options.json.write_text(json.dumps(result, indent=1) + "\n")
+    text = DOCUMENT.read_text()
+    before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
+    DOCUMENT.write_text(f"{before}{MARKS[0]}\n{table(rows)}{MARKS[1]}{after}")
+
+
+def sys_cpus() -> set[int]:
+    import os
+
+    return os.sched_getaffinity(0)
+
+
+if __name__ == "__main__":
+    main()
