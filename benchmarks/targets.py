@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +83,9 @@ def streams() -> Iterator[Row]:
     for name, (buddy, pcp) in targets.items():
         made = stream(name, count=ROUNDS << 19)
         contenders = {
-            "limit": running(lambda made=made: filled_limit(made), made.ops),
-            "buddy": running(lambda made=made: filled_engine(made, pcp=False), made.ops),
-            "pcp": running(lambda made=made: filled_engine(made), made.ops),
+            "limit": running(partial(filled_limit, made), made.ops),
+            "buddy": running(partial(filled_engine, made, pcp=False), made.ops),
+            "pcp": running(partial(filled_engine, made), made.ops),
         }
         found = interleaved(contenders, len(made.ops), rounds=ROUNDS, keep=list(contenders))
         for path, target in (("buddy", buddy), ("pcp", pcp)):
@@ -105,9 +106,9 @@ def traces() -> Iterator[Row]:
     designs = ("migratetype", "freetype/as-posted")
     for name in ("redis", "net"):
         compiled = compiled_trace(name)
-        contenders = {"limit": running(lambda c=compiled: trace_limit(c), compiled.ops)}
+        contenders = {"limit": running(partial(trace_limit, compiled), compiled.ops)}
         for design in ("linux", *designs):
-            contenders[design] = running(lambda c=compiled, d=design: trace_engine(c, d), compiled.ops)
+            contenders[design] = running(partial(trace_engine, compiled, design), compiled.ops)
         found = interleaved(contenders, len(compiled.ops), rounds=5)
         note = spread(found, "linux", "limit")
         yield row(f"trace {name}, linux, against the limit", found.ratio("linux", "limit"), 1.3, note)
@@ -162,11 +163,11 @@ def growth(most: int) -> Iterator[Row]:
         times = []
         for k in range(5):
             a, b = (len(ops) * i // 5 for i in (k, k + 1))
-            times.append(seconds(lambda state=state, ops=ops, a=a, b=b: state.run(ops, a, b)) / (b - a))
+            times.append(seconds(partial(state.run, ops, a, b)) / (b - a))
         engine = 1e9 * statistics.median(times)
         del state, machine, ops
         memory = Memory(9 * pages)
-        chase = 1e9 * medians(lambda memory=memory: memory.chase(1 << 20))[0] / (1 << 20)
+        chase = 1e9 * medians(partial(memory.chase, 1 << 20))[0] / (1 << 20)
         del memory
         base = base or {"engine": engine, "chase": chase}
         note = f"{engine:.1f} ns an operation, chasing {chase:.1f} ns a step; zone built in {built:.2f} s"
@@ -230,14 +231,20 @@ def building() -> Row:
     return row("building a zone, against memset of its bytes", built / memset, 2.0, note)
 
 
+def drain(loaded: Any) -> None:
+    for _part in compiled_operations(loaded, Classifier.parse("rfc", 0)):
+        pass
+
+
+def replay_one(built: list[Any], ops: Any) -> None:
+    built.pop().run(ops)
+
+
 def compiling() -> Iterator[Row]:
     for name in ("redis", "net"):
-        compiled, loaded, rule = compiled_trace(name), load_trace(name), Classifier.parse("rfc", 0)
+        compiled, loaded = compiled_trace(name), load_trace(name)
         built = [trace_engine(compiled) for _ in range(5)]
-        compile_time, replay_time = medians(
-            lambda loaded=loaded, rule=rule: sum(len(part[0]) for part in compiled_operations(loaded, rule)),
-            lambda built=built, ops=compiled.ops: built.pop().run(ops),
-        )
+        compile_time, replay_time = medians(partial(drain, loaded), partial(replay_one, built, compiled.ops))
         yield row(f"compiling {name}, against its replay", compile_time / replay_time, 3.0)
 
 
