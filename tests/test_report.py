@@ -29,7 +29,7 @@ from asi_pa.report import (
 from asi_pa.report.catalogue import METRICS, best, value_of
 from asi_pa.report.format import delta_text, format_bytes, format_value
 from asi_pa.report.palette import design_colours, kind_colours
-from asi_pa.report.results import load_schema, write_atomic
+from asi_pa.report.results import load_schema
 from asi_pa.report.terminal import wants_colour
 from tests.compare_result import KINDS, make_result
 
@@ -285,35 +285,6 @@ def test_files_that_hold_no_result_are_named(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(ValueError, match=r"bad\.json: "):
         read_json(path)
-
-
-def test_an_interrupt_leaves_the_old_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "page.html"
-    write_atomic(path, "old")
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "replace", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        write_atomic(path, "new")
-    assert path.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
-
-
-def test_files_have_ordinary_permissions_and_links_stay_links(tmp_path: Path) -> None:
-    (tmp_path / "real").write_text("old")
-    (tmp_path / "link").symlink_to("real")
-    write_atomic(tmp_path / "link", "new")
-    assert (tmp_path / "link").is_symlink()
-    assert (tmp_path / "real").read_text() == "new"
-    (tmp_path / "plain").write_text("")
-    assert (tmp_path / "real").stat().st_mode == (tmp_path / "plain").stat().st_mode
-
-
-def test_missing_directory_is_an_os_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        write_atomic(tmp_path / "no" / "r.json", "text")
 
 
 # Schema and documents

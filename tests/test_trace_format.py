@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from asi_pa.files import atomic_file
 from asi_pa.trace import Trace, bundled_traces, load_trace, read_trace, write_trace
 from asi_pa.trace.cut import cut
-from asi_pa.trace.format import EVENT_COLUMNS, EXT, MAGIC, atomic_file
+from asi_pa.trace.format import EVENT_COLUMNS, EXT, MAGIC
 
 from .trace_events import make_trace
 

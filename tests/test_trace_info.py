@@ -13,7 +13,7 @@ import pytest
 from asi_pa.trace import compile_trace, describe, describe_text, read_trace, write_trace
 from asi_pa.trace.format import KPF_BITS
 from asi_pa.trace.info import end_state
-from asi_pa.trace.record import parse_zoneinfo, record, snapshot
+from asi_pa.trace.record import record, snapshot
 
 from .trace_events import FAILED, make_trace
 
@@ -95,19 +95,6 @@ def test_describe_refuses_contradictions() -> None:
             describe(make_trace([event]))
 
 
-def test_zoneinfo() -> None:
-    dma, movable = parse_zoneinfo(ZONEINFO)
-    assert {key: dma[key] for key in ("name", "nid", "free", "min", "low", "high", "promo", "boost")} == {
-        "name": "DMA", "nid": 0, "free": 3840, "min": 39, "low": 48, "high": 57, "promo": 66, "boost": 0
-    }  # fmt: skip
-    assert (dma["start_pfn"], dma["spanned"], dma["managed"]) == (1, 4095, 3840)
-    assert dma["protection"] == [0, 3019, 14795, 14795, 14795]
-    assert dma["cpus"][1] == {"count": 6, "high": 7, "batch": 8, "high_min": 9, "high_max": 10}
-    assert (movable["nid"], movable["managed"], movable["start_pfn"]) == (1, 0, 0)
-    with pytest.raises(ValueError, match="no zone"):
-        parse_zoneinfo("")
-
-
 def test_snapshot(tmp_path: Path) -> None:
     (tmp_path / "zoneinfo").write_text(ZONEINFO)
     (tmp_path / "buddyinfo").write_text("b\n")
@@ -123,6 +110,17 @@ def test_snapshot(tmp_path: Path) -> None:
     assert taken["kpf"][11] == 1 << KPF_BITS.index("NOPAGE_OFFLINE_RESERVED")
     assert len(taken["kpf"]) == 4096
     assert taken["proc"]["buddyinfo"]["text"] == "b\n"
+    dma, movable = taken["proc"]["zones"]
+    assert dma == {
+        "name": "DMA", "nid": 0, "free": 3840, "min": 39, "low": 48, "high": 57, "promo": 66, "boost": 0,
+        "start_pfn": 1, "spanned": 4095, "present": 3998, "managed": 3840,
+        "protection": [0, 3019, 14795, 14795, 14795],
+        "cpus": [
+            {"count": 1, "high": 2, "batch": 3, "high_min": 4, "high_max": 5},
+            {"count": 6, "high": 7, "batch": 8, "high_min": 9, "high_max": 10},
+        ],
+    }  # fmt: skip
+    assert (movable["nid"], movable["managed"], movable["start_pfn"]) == (1, 0, 0)
 
 
 def test_recording_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+from asi_pa.files import write_atomic
+
 __all__ = [
     "TRACE_HELP",
     "Verbs",
@@ -114,6 +116,4 @@ def check_writable(path: str) -> None:
 
 def write_json(path: str, value: object) -> None:
     """Write a file that is there whole or not at all."""
-    from asi_pa.report.results import write_atomic
-
     write_atomic(path, json.dumps(value, indent=1) + "\n")

@@ -15,12 +15,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from asi_pa.files import write_atomic
 from asi_pa.report import figures, tables
 from asi_pa.report.catalogue import protects
 from asi_pa.report.format import format_bytes, plural
 from asi_pa.report.modelled import modelled_page
 from asi_pa.report.palette import kind_colours
-from asi_pa.report.results import write_atomic
 
 __all__ = ["MissingPlotlyError", "render_html", "write_html"]
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
 
-__all__ = ["SCHEMA", "load_schema", "read_json", "validate", "write_atomic", "write_json"]
+from asi_pa.files import write_atomic
+
+__all__ = ["SCHEMA", "load_schema", "read_json", "validate", "write_json"]
 
 #: The schema's name; a result that says otherwise is refused.
 SCHEMA = "asi_pa.compare/1"
@@ -138,29 +138,3 @@ def _dump(node: Any, indent: str = "") -> str:
     if isinstance(node, list) and any(isinstance(item, (dict, list)) for item in node):
         return "[\n" + ",\n".join(inner + _dump(item, inner) for item in node) + f"\n{indent}]"
     return json.dumps(node, ensure_ascii=False, separators=(",", ":"))
-
-
-def write_atomic(path: str | Path, text: str) -> None:
-    """Write a text file so that ``path`` holds either all of it or what was there before.
-
-    The text goes to a temporary file in the same directory, which replaces ``path`` at the end and
-    is removed on any error, Ctrl-C included.  A path that is no regular file (``/dev/stdout``, a
-    pipe) is written to directly.
-    """
-    target = Path(path)
-    if target.exists() and not target.is_file():
-        with target.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-        return
-    target = target.resolve()
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
-        os.replace(name, target)
-    except BaseException:
-        os.unlink(name)
-        raise

@@ -17,12 +17,10 @@ are always packed, one byte per frame, and decoded when asked for.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import lzma
 import mmap
 import os
-import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from asi_pa.files import atomic_file
 from asi_pa.kernel import DEFAULT_KERNEL, kernel_profile
 
 __all__ = [
@@ -227,34 +226,16 @@ def write_trace(trace: Trace, path: str | os.PathLike[str], *, pack: bool = Fals
         offset += -(-column["bytes"] // _ALIGN) * _ALIGN
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     start = -(-(16 + len(text)) // _ALIGN) * _ALIGN
-    with atomic_file(path) as out:
-        out.write(MAGIC + len(text).to_bytes(8, "little") + text)
-        for column, blob in zip(columns, blobs, strict=True):
-            out.seek(start + column["offset"])
-            out.write(blob)
-        out.truncate(start + offset)
-    return start + offset
-
-
-@contextlib.contextmanager
-def atomic_file(path: Path) -> Any:
-    """A binary file beside ``path`` that takes its name when the block ends well, and vanishes when not."""
-    directory = path.parent if str(path.parent) else Path()
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=directory)
+        with atomic_file(path) as out:
+            out.write(MAGIC + len(text).to_bytes(8, "little") + text)
+            for column, blob in zip(columns, blobs, strict=True):
+                out.seek(start + column["offset"])
+                out.write(blob)
+            out.truncate(start + offset)
     except OSError as error:
         raise ValueError(f"{path}: cannot write ({error.strerror})") from None
-    try:
-        umask = os.umask(0)
-        os.umask(umask)
-        os.fchmod(handle, 0o666 & ~umask)
-        with os.fdopen(handle, "w+b") as out:
-            yield out
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    return start + offset
 
 
 def read_trace(path: str | os.PathLike[str]) -> Trace:

@@ -24,10 +24,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from asi_pa.procfs import parse_zoneinfo
+
 from .format import KPF_BITS, Trace
 from .text import read_stream
 
-__all__ = ["parse_zoneinfo", "record", "snapshot"]
+__all__ = ["record", "snapshot"]
 
 EVENTS = (
     "mm_page_alloc",
@@ -39,6 +41,9 @@ EVENTS = (
 #: Bits of /proc/kpageflags behind each bit of `KPF_BITS` (include/uapi/linux/kernel-page-flags.h; RESERVED is
 #: include/linux/kernel-page-flags.h; the last bit stands for NOPAGE, OFFLINE and RESERVED), 6.18.
 _KPF = ((10,), (5,), (12,), (7,), (15,), (16,), (26,), (20, 23, 32))
+#: What a trace keeps of a zone and of each of its per-CPU lists.
+_PAGES = ("free", "boost", "min", "low", "high", "promo", "spanned", "present", "managed")
+_PER_CPU = ("count", "high", "batch", "high_min", "high_max")
 _MMAP_PAGES = 1024
 _PATIENCE = 30.0
 
@@ -189,7 +194,7 @@ def snapshot(proc: str = "/proc") -> dict[str, Any]:
 
     Raises ValueError naming the file that cannot be read.
     """
-    found: dict[str, Any] = {"zones": parse_zoneinfo(_slurp(f"{proc}/zoneinfo"))}
+    found: dict[str, Any] = {"zones": _zones(_slurp(f"{proc}/zoneinfo"))}
     for name in ("buddyinfo", "pagetypeinfo"):
         began = time.monotonic_ns()
         found[name] = {"t0": began, "text": _slurp(f"{proc}/{name}"), "t1": time.monotonic_ns()}
@@ -226,34 +231,15 @@ def _kpageflags(path: str, frames: int) -> npt.NDArray[np.uint8]:
     return flags
 
 
-def parse_zoneinfo(text: str) -> list[dict[str, Any]]:
-    """The zones of /proc/zoneinfo: name, free, min, low, high, (boost, promo,) spanned, present, managed,
-    start_pfn, protection, and per CPU count, high, batch, high_min, high_max (pages).
-
-    Raises ValueError if no zone is found.
-    """
-    zones: list[dict[str, Any]] = []
-    wanted = ("boost", "min", "low", "high", "promo", "spanned", "present", "managed", "start_pfn")
-    per_cpu = ("count", "high", "batch", "high_min", "high_max")
-    for line in text.splitlines():
-        if match := re.match(r"Node (\d+), zone\s+(\S+)", line):
-            zones.append({"name": match[2], "nid": int(match[1]), "cpus": []})
-            continue
-        if not zones:
-            continue
-        zone = zones[-1]
-        if match := re.match(r"\s+pages free\s+(\d+)", line):
-            zone["free"] = int(match[1])
-        elif match := re.match(r"\s+protection: \(([\d, ]*)\)", line):
-            zone["protection"] = [int(word) for word in match[1].split(",") if word.strip()]
-        elif re.match(r"\s+cpu: \d+", line):
-            zone["cpus"].append({})
-        elif match := re.match(r"\s+(\w+):?\s+(\d+)$", line):
-            key, value = match[1], int(match[2])
-            if zone["cpus"] and key in per_cpu and key not in zone["cpus"][-1]:
-                zone["cpus"][-1][key] = value
-            elif key in wanted:
-                zone.setdefault(key, value)
-    if not zones:
-        raise ValueError("zoneinfo: no zone found")
-    return [{"start_pfn": 0, "managed": 0, "spanned": 0} | zone for zone in zones]
+def _zones(text: str) -> list[dict[str, Any]]:
+    """The zones of zoneinfo text as a trace keeps them (all counts are pages)."""
+    found = []
+    for zone in parse_zoneinfo(text):
+        pages = {key: zone.pages[key] for key in _PAGES if key in zone.pages}
+        cpus = [{key: pcp[key] for key in _PER_CPU if key in pcp} for pcp in zone.pagesets.values()]
+        found.append(
+            {"name": zone.name, "nid": zone.nid, "protection": list(zone.protection), "cpus": cpus}
+            | {"start_pfn": zone.tail.get("start_pfn", 0)}
+            | pages
+        )
+    return found

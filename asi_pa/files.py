@@ -1,0 +1,49 @@
+"""Files that are there whole or not at all, whatever interrupts the writing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+__all__ = ["atomic_file", "write_atomic"]
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[Any]]:
+    """A binary file beside ``path`` that takes its name when the block ends well, and vanishes when not.
+
+    A link keeps pointing where it points: what it points to is replaced.  OSError where nothing can be
+    written.
+    """
+    target = Path(path).resolve()
+    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    try:
+        umask = os.umask(0)
+        os.umask(umask)
+        os.fchmod(handle, 0o666 & ~umask)
+        with os.fdopen(handle, "w+b") as out:
+            yield out
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def write_atomic(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file (UTF-8) so that ``path`` holds either all of it or what was there before.
+
+    What is no regular file (``/dev/stdout``, a pipe) is written to directly.
+    """
+    target = Path(path)
+    data = text.encode()
+    if target.exists() and not target.is_file():
+        with target.open("wb") as stream:
+            stream.write(data)
+        return
+    with atomic_file(target) as out:
+        out.write(data)
