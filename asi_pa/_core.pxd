@@ -147,6 +147,7 @@ cdef struct design_t:
     int64_t unmap_high
     int looks_ahead                     # balance_ahead() has something to do
     int explicit_maps                   # sound: every relabel across mappings maps or unmaps
+    int putback_by_block                # sound: page reporting puts back pageblock by pageblock
     int noblock_flags_kept              # sound: may-block is decided by gfp, not by recomputed flags
     int slow_keeps_fast                 # the slow path keeps the fast path's flags (September, patch 16)
     int flip_cma                        # a flip may take CMA blocks (September as posted)

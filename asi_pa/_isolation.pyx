@@ -381,8 +381,8 @@ cdef int64_t take_and_putback(zone_t *z, int ft, int least_order) noexcept nogil
     if z.window != NULL:
         z.window(z, WINDOW_REPORTED, frame, order)
     z.state[frame] = TAIL
-    if z.design.explicit_maps and order > z.pageblock_order:
-        # sound: another CPU may have isolated part of it meanwhile
+    if z.design.putback_by_block and order > z.pageblock_order:
+        # another CPU may have isolated part of it meanwhile; the kernel puts the whole under the first's type
         for b in range(block, block_of(z, frame + (1u << order))):
             free_one(z, b << z.pageblock_order, z.pageblock_order, z.pbtype[b], True)
     else:

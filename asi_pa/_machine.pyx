@@ -143,6 +143,7 @@ cdef int fill_design(design_t *d, object design, int pageblock_order) except -1:
     d.unmap_high = design.unmap_high
     d.looks_ahead = design.unmap_low > 0
     d.explicit_maps = design.explicit_maps
+    d.putback_by_block = design.putback_by_block
     d.noblock_flags_kept = design.keeps_noblock
     d.flip_cma = design.flip_cma
     d.slow_keeps_fast = design.slow_keeps_fast

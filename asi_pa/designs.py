@@ -86,6 +86,9 @@ class Design:
     """A request that may flip does so rather than take single pages from another migratetype."""
     reserves_nonsensitive: bool = True
     """Nonsensitive requests have HIGHATOMIC reserves, too."""
+    putback_by_block: bool = False
+    """Page reporting puts a block back pageblock by pageblock, each under its own type: another CPU may have
+    isolated one of them meanwhile.  The kernel's __putback_isolated_page() does not look."""
     contig_flips: bool = False
     """alloc_contig_range flips wholly free pageblocks of its range to the requester's side, or fails."""
     unmap_low: int = 0
@@ -315,6 +318,7 @@ MIGRATETYPE_SOUND = replace(
     merge_across=False,
     label_maps=False,
     explicit_maps=True,
+    putback_by_block=True,
     mirror=True,
     zeroing="flip",
     contig_flips=True,
@@ -361,6 +365,7 @@ PER_PAGE = replace(
     protects="sensitive pages absent from the restricted physmap",
     wrapper="per-page",
     zeroing="alloc",
+    putback_by_block=True,
 )
 
 POOL = replace(
@@ -370,6 +375,7 @@ POOL = replace(
     source=("msgid 20230308094106.227365-1-rppt@kernel.org, 5 patches",),
     protects="sensitive pages absent from the restricted physmap",
     wrapper="pool",
+    putback_by_block=True,
 )
 
 FREETYPE_AS_POSTED_FLAGS = replace(
@@ -388,6 +394,7 @@ FREETYPE_SOUND = replace(
     keeps_noblock=True,
     flip_cma=False,
     explicit_maps=True,
+    putback_by_block=True,
     mirror=True,
     contig_flips=True,
 )
@@ -421,6 +428,7 @@ UNMAPPED_V4 = replace(
     source=("msgid 20260726-page_alloc-unmapped-v3-0-6f5729aa9832@google.com and v4, read second-hand",),
     zeroing="none",
     owner_zeroes=True,
+    putback_by_block=True,
     contig_flips=True,
     compaction="unmapped",
 )
@@ -447,6 +455,7 @@ QUEUE_AS_POSTED = replace(
     source=("msgid 20250110-asi-rfc-v2-v2-0-8419288bc805@google.com, patch 14",),
     wrapper="queue",
     zeroing="none",
+    putback_by_block=False,
 )
 
 QUEUE_SOUND = replace(
@@ -455,6 +464,7 @@ QUEUE_SOUND = replace(
     title="RFCv2's free queue, flushes batched, nonsensitive allocations zeroed",
     queue_batched=True,
     zeroing="alloc",
+    putback_by_block=True,
 )
 
 _ALL = (

@@ -107,12 +107,24 @@ def test_the_sound_design_passes_a_script_of_the_broken_one(march):
         assert getattr(ended.value, "code", 0) == 0, finding.text()
 
 
-SOUND = ["migratetype/sound", "migratetype/eager", "freetype/sound", "unmapped/v4", "rfcv2-queue/sound"]
+SOUND = [
+    "per-page",
+    "rfcv2-queue/sound",
+    "migratetype/sound",
+    "migratetype/eager",
+    "freetype/sound",
+    "unmapped/v4",
+    "unmapped/symmetric",
+    "pool/unmapped",
+    "pool/nonsensitive",
+]
 
 
 @pytest.mark.parametrize("design", SOUND)
 def test_sound_designs_come_out_clean(design):
     result = audit(design, depth=3, seconds=60, only=QUICK)
+    # the second CPU of two largest blocks
+    result.findings += audit(design, depth=1, seconds=60, only=("windows-four-blocks",)).findings
     assert [f.text() for f in result.findings] == []
     assert result.status == 0
     assert result.depth >= 3

@@ -211,7 +211,7 @@ class Machine:
                 if self.tables.ordinary(old):
                     buddy.move_block(zone, block, old, self._movable(zone, block), Context.ISOLATE_FREE)
         # Sound designs put back pageblock by pageblock: another CPU may have isolated one meanwhile.
-        piece = min(order, zone.pageblock_order) if self.tables.design.explicit_maps else order
+        piece = min(order, zone.pageblock_order) if self.tables.design.putback_by_block else order
         for start in range(pfn, pfn + (1 << order), 1 << piece):
             buddy.free_one(zone, start, piece, zone.type_of(start), to_tail=True)
         return pfn
