@@ -191,7 +191,7 @@ cdef void block_retyped(zone_t *z, uint32_t block, int ft, int ctx) noexcept nog
         blocks_map(z, block, 1, ctx)
     elif d.explicit_maps:
         if d.mapped[ft] and not z.pbmapped[block]:
-            block_zero(z, block, ctx != CTX_CLAIM)
+            block_zero(z, block, True)
             blocks_map(z, block, 1, ctx)
         elif z.pbmapped[block] and not d.mapped[ft]:
             blocks_unmap(z, block, 1, ctx, True)
@@ -302,6 +302,39 @@ cdef void count_extfrag(zone_t *z, int fallback_order) noexcept nogil:
         z.stats.extfrag_severe += 1
 
 
+cdef void map_claimed(zone_t *z, uint32_t frame, int order) noexcept nogil:
+    # Sound designs: a claim that maps drops the zone lock to clear the block, as any other flip does.
+    cdef bint unlocked = z.design.zeroing == ZERO_FLIP or z.design.zeroing == ZERO_DIRTY
+    cdef uint32_t block
+    z.state[frame] = <uint8_t>(TAKEN | order)
+    if unlocked:
+        lock_dropped(z, WINDOW_TAKEN, frame, order)
+    for block in range(block_of(z, frame), block_of(z, frame + (1u << order))):
+        block_zero(z, block, not unlocked)
+        blocks_map(z, block, 1, CTX_CLAIM)
+    if unlocked:
+        lock_dropped(z, WINDOW_FLUSHED, frame, order)
+    z.state[frame] = TAIL
+
+
+cdef void keep_claimed(zone_t *z, uint32_t frame, int cur, int order, int ft) noexcept nogil:
+    # expand() of what was claimed; a pageblock that was isolated while the lock was dropped stays apart.
+    cdef uint32_t at = frame + (1u << order), block
+    cdef bint alike = True
+    cdef int piece = order if order < z.pageblock_order else z.pageblock_order
+    for block in range(block_of(z, frame), block_of(z, frame + (1u << cur))):
+        alike = alike and z.pbtype[block] == ft
+    if alike:
+        expand(z, frame, order, cur, ft)
+        account_freepages(z, ft, (<int64_t>1 << cur) - (<int64_t>1 << order))
+        return
+    while at < frame + (1u << cur):
+        free_one(z, at, piece, z.pbtype[block_of(z, at)], False)
+        at += 1u << piece
+        if piece < z.pageblock_order:
+            piece += 1
+
+
 cdef uint32_t claim_block(zone_t *z, uint32_t frame, int cur, int order, int ft,
                           int old_ft) noexcept nogil:
     # try_to_claim_block()
@@ -311,10 +344,11 @@ cdef uint32_t claim_block(zone_t *z, uint32_t frame, int cur, int order, int ft,
     if cur >= z.pageblock_order:
         list_del(z, frame, cur, old_ft)
         account_freepages(z, old_ft, -(<int64_t>1 << cur))
+        if d.explicit_maps and d.mapped[ft] and not d.mapped[old_ft]:
+            map_claimed(z, frame, cur)
         for block in range(block_of(z, frame), block_of(z, frame + (1u << cur))):
             set_block_type(z, block, ft, CTX_CLAIM)
-        expand(z, frame, order, cur, ft)
-        account_freepages(z, ft, (<int64_t>1 << cur) - (<int64_t>1 << order))
+        keep_claimed(z, frame, cur, order, ft)
         z.stats.claims_whole += 1
         if d.mapped[ft] and not d.mapped[old_ft]:
             z.stats.map_allocs += 1

@@ -6,6 +6,8 @@ Rules: mm/page_alloc.c nr_pcp_alloc, nr_pcp_free, nr_pcp_high, free_pcppages_bul
 """
 
 from asi_pa._core cimport (
+    ALLOC_FLIP,
+    ALLOC_NOSTEAL,
     RMQUEUE_NORMAL,
     TAIL,
     WMARK_HIGH,
@@ -61,6 +63,8 @@ cdef void pcp_refill(zone_t *z, pcp_t *pcp, int order, int ft, int index,
     if flags & ALLOC_HIGHATOMIC and not z.kernel.pcp_refill_highatomic:
         return
     z.stats.pcp_refills += 1
+    if z.design.flip_before_steal and flags & ALLOC_FLIP:
+        flags |= ALLOC_NOSTEAL      # rather an empty list: rmqueue_buddy() flips a block, whose rest refills
     while n > 0:
         frame = rmqueue(z, order, ft, flags, &mode)
         if frame == NIL:

@@ -19,7 +19,7 @@ from asi_pa.describe import describe_design, diff_designs
 from asi_pa.designs import DESIGNS, Design, as_design
 from asi_pa.experiment import replay
 from asi_pa.gfp import GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NAMES, MODEL_LRU, Migratetype
-from asi_pa.machine import MachineSpec, ZoneSpec
+from asi_pa.machine import MachineSpec, PcpSpec, ZoneSpec
 from asi_pa.sizing import single_zone
 from asi_pa.trace import compile_trace, workload
 
@@ -217,6 +217,38 @@ def test_zeroing_at_allocation_leaves_the_window_open_that_zeroing_at_the_flip_c
     assert rows["flip"]["bytes_zeroed_locked"] == rows["dirty"]["bytes_zeroed_locked"] == 0
     assert 0 < rows["dirty"]["bytes_zeroed"] <= rows["flip"]["bytes_zeroed"]
     assert rows["alloc"]["bytes_zeroed"] > rows["dirty"]["bytes_zeroed"]
+
+
+@pytest.mark.parametrize(("zeroing", "windows"), [("locked", 0), ("flip", 2), ("dirty", 2), ("alloc", 0)])
+def test_a_claim_that_clears_outside_the_lock_lets_others_act(zeroing: str, windows: int) -> None:
+    machine = small(f"migratetype/sound:zeroing={zeroing}", 2)
+    seen: list[int] = []
+    machine.at_window(lambda at, pfn, order: seen.append(pfn))
+    pfn = machine.alloc(0, ATOMIC)
+    machine.at_window(None)
+    assert seen == [pfn] * windows
+    assert trees(machine).present(pfn)
+
+
+@pytest.mark.parametrize("order", [0, 2, ORDER, ORDER + 1])
+@pytest.mark.parametrize("window", [1, 2])
+@pytest.mark.parametrize("half", [0, 1])
+def test_isolation_of_a_block_that_a_claim_holds_lasts(half: int, window: int, order: int) -> None:
+    machine = small("migratetype/sound", 2)
+    isolated = BASE + half * BLOCK
+    with Meanwhile(machine, window, lambda: machine.isolate(isolated, isolated + BLOCK)):
+        pfn = machine.alloc(order, KERNEL)
+    assert pfn == BASE
+    healthy(machine)
+    # what was isolated is handed out to nobody until the isolation is undone
+    rest = take_all(machine, KERNEL)
+    assert not any(isolated <= page < isolated + BLOCK for page in rest)
+    machine.unisolate(isolated, isolated + BLOCK)
+    rest += take_all(machine, KERNEL)
+    assert len(rest) + (1 << order) == 2 * BLOCK
+    sides_agree(machine, dict.fromkeys(rest, False))
+    assert leaks(machine) == 0
+    healthy(machine)
 
 
 # ---------------------------------------------------------------- TODO 3: map and unmap
@@ -517,6 +549,38 @@ def test_september_as_posted_flushes_for_a_request_that_may_not_block() -> None:
         machine.alloc(0, gfp)
         flushes[name] = machine.stats()["flush_allocs"]
     assert flushes == {"freetype/as-posted": 1, "freetype/sound": 0}
+
+
+@pytest.mark.parametrize("lists", [True, False])
+@pytest.mark.parametrize("order", [0, 1])
+def test_flips_before_single_page_steals(lists: bool, order: int) -> None:
+    """A mixed block offers pages of another migratetype, a whole block of the other side could flip."""
+    counts = {}
+    for switch in ("no", "yes"):
+        pcp = PcpSpec(batch=2, high_min=4, high_max=4) if lists else None
+        machine = small(f"freetype/sound:flip_before_steal={switch}", 4, pcp=pcp)
+        for _ in range(4):
+            assert machine.alloc(0, NONS_MOVABLE) >= 0
+        held = machine.alloc(0, NONS_MOVABLE)  # more than half of its block is in use: no claim
+        before = machine.stats()
+        pfn = machine.alloc(order, KERNEL)
+        stats = machine.stats()
+        counts[switch] = (
+            stats["steals"] - before["steals"],
+            stats["flips_s2n"] - before["flips_s2n"],
+            (pfn - held) // BLOCK != 0,
+        )
+        # what may not block does as ever: it takes a page where it can, and flips nothing
+        machine.free(pfn, order)
+        machine.drain()
+        take_all(machine, ATOMIC, order)
+        assert machine.stats()["flips_s2n"] == stats["flips_s2n"]
+        assert leaks(machine) == 0
+        healthy(machine)
+    steals, flips, elsewhere = counts["no"]
+    assert steals > 0
+    assert (flips, elsewhere) == (0, False)
+    assert counts["yes"] == (0, 1, True)
 
 
 # ---------------------------------------------------------------- design words

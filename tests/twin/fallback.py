@@ -6,7 +6,7 @@ from enum import IntEnum
 
 from asi_pa.gfp import Migratetype
 
-from . import buddy
+from . import buddy, mapping
 from .mapping import Context
 from .tables import (
     ALLOC_CMA,
@@ -121,6 +121,12 @@ def _worth_claiming(zone: Zone, order: int, freetype: int) -> bool:
 def _claim_whole(zone: Zone, pfn: int, order: int, current: int, freetype: int, fallback: int) -> int:
     """A block of whole pageblocks: no scan, no boost (try_to_claim_block, 7.2)."""
     zone.delete(pfn, current, fallback)
+    tables = zone.tables
+    if tables.design.explicit_maps and tables.mapped[freetype] and not tables.mapped[fallback]:
+        # As any other flip, a block at a time; the zone lock is dropped where the design clears outside it.
+        for block in zone.blocks(pfn, current):
+            mapping.zero(zone, block, locked=False)
+            mapping.map_blocks(zone, block, 1, Context.CLAIM)
     zone.set_type(pfn, current, freetype, Context.CLAIM)
     zone.stats.claims_whole += 1
     zone.stats.map_allocs += zone.tables.mapped[freetype] and not zone.tables.mapped[fallback]

@@ -125,7 +125,7 @@ def retyped(zone: Zone, block: int, new: int, ctx: Context) -> None:
     """A pageblock is about to become ``new``: what that means for its mapping.
 
     As posted in March 2025 (patch 9) a mapped label maps, and nothing unmaps.  Sound designs map and
-    unmap with every change of side, and clear before they map: under the zone lock, except in a claim.
+    unmap with every change of side, and clear before they map; a claim and a flip have done so already.
     """
     tables = zone.tables
     old = zone.type_of(block)
@@ -136,7 +136,7 @@ def retyped(zone: Zone, block: int, new: int, ctx: Context) -> None:
         map_blocks(zone, block, 1, ctx)
     elif tables.design.explicit_maps and tables.mapped[new] != zone.is_mapped(block):
         if tables.mapped[new]:
-            zero(zone, block, locked=ctx is not Context.CLAIM)
+            zero(zone, block, locked=True)
             map_blocks(zone, block, 1, ctx)
         else:
             unmap_blocks(zone, block, 1, ctx)

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 from asi_pa.machine import PcpSpec
 
-from .tables import ALLOC_HIGHATOMIC, PAGE_ALLOC_COSTLY_ORDER, WMARK_HIGH, Tables
+from .tables import (
+    ALLOC_FLIP,
+    ALLOC_HIGHATOMIC,
+    ALLOC_NOSTEAL,
+    PAGE_ALLOC_COSTLY_ORDER,
+    WMARK_HIGH,
+    Tables,
+)
 
 if TYPE_CHECKING:
     from .zone import Zone
@@ -65,6 +72,8 @@ def alloc(zone: Zone, order: int, freetype: int, alloc_flags: int) -> int | None
         if alloc_flags & ALLOC_HIGHATOMIC and not zone.kernel.pcp_refill_highatomic:
             return None
         zone.stats.pcp_refills += 1
+        if zone.tables.design.flip_before_steal and alloc_flags & ALLOC_FLIP:
+            alloc_flags |= ALLOC_NOSTEAL  # rather an empty list: then rmqueue_buddy flips
         mode = Mode()  # kept from page to page: rmqueue_bulk, 7.2
         for _ in range(wanted):
             pfn = rmqueue(zone, order, freetype, alloc_flags, mode)
