@@ -1,13 +1,17 @@
 """Breaks the model's rules one by one: the committed recorded runs must notice each.
 
 ``tests/mutants.toml`` lists the faults.  Each is applied to a private copy of the package; what includes the
-changed source is compiled again, and the recorded runs of ``tests/data/oracle`` are replayed on the copy.  A
-fault is noticed when a run is no longer exact, or when the copy crashes, hangs or refuses to run.  Compiled
-modules and outcomes are kept in ``build/mutants``: a second run, or one after an interruption, does only what
-is new.
+changed source is translated and compiled again, and the recorded runs of ``tests/data/oracle`` are replayed
+on the copy until one is no longer exact, or the copy crashes, hangs or refuses to run: the fault is noticed.
+The runs that noticed it before (``tests/mutants-seen.json``) come first; the tables of ``docs/model.md`` are
+made of the same file.  Compiled modules and outcomes are kept in ``build/mutants``: a second run, or one
+after an interruption, does only what is new.
 
     python tests/mutants.py                 all faults; exit status 1 if one is missed or no longer applies
     python tests/mutants.py expand 'pcp-*'  those whose names match
+    python tests/mutants.py --survey        every run for every fault; rewrites mutants-seen.json and tables
+    python tests/mutants.py --runs DIR      other recorded runs than the committed ones
+    python tests/mutants.py --docs          the tables from mutants-seen.json, nothing else
     python tests/mutants.py --list          names and rules
 """
 
@@ -17,36 +21,53 @@ import argparse
 import fnmatch
 import hashlib
 import json
+import multiprocessing
 import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 import tempfile
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
-from threading import Lock
+from time import monotonic
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "asi_pa"
 LIST = ROOT / "tests" / "mutants.toml"
+SEEN = ROOT / "tests" / "mutants-seen.json"
+DOCS = ROOT / "docs" / "model.md"
 DATA = ROOT / "tests" / "data" / "oracle"
 BUILD = ROOT / "build" / "mutants"
 #: What a replay of recorded runs loads; everything that these cimport comes along.
 ENTRY = ("_machine", "_oracle")
-DIRECTIVES = "boundscheck=False,wraparound=False,cdivision=True,initializedcheck=False"
+DIRECTIVES: dict[str, bool | int] = {
+    "language_level": 3,
+    "boundscheck": False,
+    "wraparound": False,
+    "cdivision": True,
+    "initializedcheck": False,
+}
+SHARED = f"{PACKAGE}._cyutility"
 SUFFIX = EXTENSION_SUFFIXES[0]
-#: What a replay spends its time in.
+#: What a replay spends its time in: optimised, so that all runs together are replayed sooner.
 HOT = ("_core", "_pcp", "_page_alloc", "_isolation", "_oracle")
-#: Seconds after which a replay of the recorded runs counts as hanging.
-PATIENCE = 120
+#: Seconds of processor time after which the replay of one recorded run counts as hanging; it takes some 0.02.
+PATIENCE = 10
+#: So many crashes or hangs of one copy are enough.
+CRASHES = 3
+NOT_MEASURED = "(not measured)"
 
 
 @dataclass(frozen=True)
@@ -71,12 +92,17 @@ class Mutant:
         return text.replace(self.old, self.new)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Outcome:
     """What the recorded runs said to a mutant."""
 
-    noticed: dict[str, str]
-    """The first difference in words by run; under "" what happened to the process as a whole."""
+    noticed: dict[str, str] = field(default_factory=dict)
+    """The first difference in words, or what happened to the process, by run ("linux-7.2/D5-1")."""
+    whole: bool = False
+    """All runs were replayed, not only those up to the first that noticed."""
+    loaded: list[str] = field(default_factory=list)
+    """The package's modules that were imported."""
+    seconds: float = 0.0
 
 
 def read_mutants(path: Path = LIST) -> list[Mutant]:
@@ -88,6 +114,11 @@ def read_mutants(path: Path = LIST) -> list[Mutant]:
     if twice:
         raise ValueError(f"names are used twice: {', '.join(sorted(twice))}")
     return mutants
+
+
+def read_seen() -> dict[str, list[str]]:
+    """Which committed runs noticed which fault in the last survey."""
+    return json.loads(SEEN.read_text()) if SEEN.exists() else {}
 
 
 # ---------------------------------------------------------------- building
@@ -132,9 +163,9 @@ class Sources:
         return sorted(found)
 
     def key(self, module: str) -> str:
-        """A hash of everything that a module is made of."""
+        """A hash of everything that a module's C is made of."""
         parts = [self.text(f"{module}.pyx"), *(self.text(pxd) for pxd in sorted(self.includes(module)))]
-        return digest([*parts, DIRECTIVES, sys.version])
+        return digest([*parts, json.dumps(DIRECTIVES), sys.version])
 
 
 def digest(parts: Iterable[str | bytes]) -> str:
@@ -147,143 +178,324 @@ def digest(parts: Iterable[str | bytes]) -> str:
 
 
 @cache
-def compiler() -> list[str]:
+def compiler() -> tuple[str, ...]:
     """The C compiler's words without the files."""
     import numpy
 
-    return [
+    return (
         *shlex.split(os.environ.get("CC", "cc")),
         *("-shared", "-fPIC", "-g0", "-w", "-fno-semantic-interposition"),
+        "-Werror=implicit-function-declaration",
         "-DNPY_NO_DEPRECATED_API=NPY_2_0_API_VERSION",
         f"-I{sysconfig.get_path('include')}",
         f"-I{numpy.get_include()}",
-    ]
+    )
 
 
-def run(words: Sequence[str | Path], cwd: Path) -> None:
-    """A command that must succeed."""
-    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{Path(words[0]).name} failed:\n{done.stdout}{done.stderr}")
+def translate(tree: Path, module: str) -> str:
+    """The C of one module of a copy of the package."""
+    from Cython.Compiler.Main import compile as cython
+    from Cython.Compiler.Options import CompilationOptions, default_options
+
+    before = Path.cwd()
+    os.chdir(tree)
+    try:
+        options = CompilationOptions(
+            default_options,
+            language_level=3,
+            compiler_directives=dict(DIRECTIVES),
+            shared_utility_qualified_name=SHARED,
+        )
+        result = cython(f"{PACKAGE}/{module}.pyx", options)
+    finally:
+        os.chdir(before)
+    if result.num_errors:
+        raise RuntimeError(f"{module}.pyx could not be translated")
+    return (tree / PACKAGE / f"{module}.c").read_text()
 
 
-def build(tree: Path, modules: Sequence[str]) -> None:
-    """Compiles modules of a copy of the package in place."""
-    cython = [sys.executable, "-m", "cython", "-3", f"--shared={PACKAGE}._cyutility", "-X", DIRECTIVES]
-    run([*cython, *(f"{PACKAGE}/{module}.pyx" for module in modules)], tree)
-    for module in modules:
+def plain(text: str) -> str:
+    """C without its comments (they quote the source) and without empty lines."""
+    text = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+    return re.sub(r"\n\s*\n+", "\n", text)
+
+
+PROTOTYPE = re.compile(r"^static CYTHON_INLINE .*\); *\n", re.MULTILINE)
+FUNCTION = re.compile(r"^static [^\n;]*?\b(__pyx_f_\w+)\([^\n;]*\) \{\n.*?^\}$", re.DOTALL | re.MULTILINE)
+
+
+def functions(text: str) -> dict[str, str]:
+    """The definitions of C functions in a translation without comments, by name."""
+    return {match[1]: match[0] for match in FUNCTION.finditer(text)}
+
+
+def enclosing(text: str, at: int) -> str | None:
+    """The inline function of a .pxd that a position is in."""
+    heads = list(re.finditer(r"^(?:cdef|from|ctypedef)\b.*", text[: at + 1], re.MULTILINE))
+    found = re.match(r"cdef inline [^(]*?\*?(\w+)\(", heads[-1][0]) if heads else None
+    return found[1] if found else None
+
+
+class Builder:
+    """Compiled modules, kept by what they are made of."""
+
+    def __init__(self, optimised: bool) -> None:
+        self.optimised = optimised
+        self.kept = BUILD / "modules"
+        self.kept.mkdir(parents=True, exist_ok=True)
+
+    def c_of(self, tree: Path, sources: Sources, module: str, *, keep: bool) -> str:
+        """A module's translation without comments."""
+        path = self.kept / f"{module}-{sources.key(module)}.c"
+        if path.exists():
+            return path.read_text()
+        text = plain(translate(tree, module))
+        if keep:
+            put(path, text)
+        return text
+
+    def compiled(self, tree: Path, module: str, text: str) -> Path:
+        """The extension module of a translation."""
         # What only builds and dumps machines is compiled faster than it would win by running faster.
-        level = "-O1" if module in HOT else "-O0"
-        target = f"{PACKAGE}/{module}{SUFFIX}"
-        run([*compiler(), level, f"{PACKAGE}/{module}.c", "-o", target], tree)
+        level = "-O1" if self.optimised and module in HOT else "-O0"
+        path = self.kept / f"{module}-{digest([text, level, *compiler()])}.so"
+        if not path.exists():
+            source, target = tree / f"{module}.c", tree / f"{module}.so"
+            source.write_text(text)
+            words = [*compiler(), level, str(source), "-o", str(target)]
+            done = subprocess.run(words, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise RuntimeError(f"{module}.c could not be compiled:\n{done.stderr}")
+            shutil.move(target, path.with_suffix(f".{tree.name}"))
+            path.with_suffix(f".{tree.name}").replace(path)
+        return path
+
+    def make(self, tree: Path, mutant: Mutant | None) -> None:
+        """A runnable copy of the package with the fault in it."""
+        package = tree / PACKAGE
+        package.mkdir(parents=True)
+        for path in (ROOT / PACKAGE).iterdir():
+            if path.suffix in (".py", ".pyx", ".pxd"):
+                shutil.copy(path, package)
+        os.symlink(ROOT / PACKAGE / f"_cyutility{SUFFIX}", package / f"_cyutility{SUFFIX}")
+        changed = {}
+        if mutant is not None:
+            changed[mutant.file] = mutant.apply((ROOT / mutant.file).read_text())
+            (tree / mutant.file).write_text(changed[mutant.file])
+        sound, sources = Sources(), Sources(changed)
+        modules = sources.modules()
+        affected = [module for module in modules if sources.key(module) != sound.key(module)]
+        texts = {}
+        if mutant is not None and mutant.file.endswith(".pxd"):
+            texts = self.splice(tree, mutant, sources, affected)
+        for module in modules:
+            made = None
+            if module in texts:
+                with suppress(RuntimeError):
+                    made = self.compiled(tree, module, texts[module])
+            if made is None:
+                text = self.c_of(tree, sources, module, keep=module not in affected)
+                made = self.compiled(tree, module, text)
+            os.symlink(made, package / f"{module}{SUFFIX}")
+
+    def splice(self, tree: Path, mutant: Mutant, sources: Sources, affected: Sequence[str]) -> dict[str, str]:
+        """Translations with a fault in an inline function, made of one translation and the sound ones.
+
+        Every module that includes a .pxd has its own copy of the inline functions, and the copies are alike.
+        So one module is translated; where nothing but the one function differs from its sound translation,
+        the others' copies are replaced.  What is not exactly so is left to be translated.
+        """
+        text = (ROOT / mutant.file).read_text()
+        name = enclosing(text, text.index(mutant.old))
+        sound = {}
+        for module in affected:
+            path = self.kept / f"{module}-{Sources().key(module)}.c"
+            if not path.exists():
+                return {}
+            sound[module] = path.read_text()
+        stem = Path(mutant.file).stem
+        found = {module: functions(c).get(f"__pyx_f_{mangled(stem)}_{name}") for module, c in sound.items()}
+        carriers = [module for module in affected if found[module]]
+        if name is None or not carriers:
+            return {}
+        carrier = min(carriers, key=lambda module: (len(sources.text(f"{module}.pyx")), module))
+        old = found[carrier]
+        ours = plain(translate(tree, carrier))
+        new = functions(ours).get(f"__pyx_f_{mangled(stem)}_{name}")
+        # Which prototypes there are depends on what is used; where one is missing, the compiler says so.
+        bare = [PROTOTYPE.sub("", c) for c in (sound[carrier].replace(old or "\0", new or ""), ours)]
+        if old is None or new is None or bare[0] != bare[1]:
+            return {carrier: ours}
+        return {
+            module: sound[module].replace(old, new)
+            for module in affected
+            if found[module] == old and sound[module].count(old) == 1
+        }
 
 
-def make_tree(tree: Path, mutant: Mutant | None) -> None:
-    """A runnable copy of the package with the fault in it."""
-    package = tree / PACKAGE
-    package.mkdir(parents=True)
-    for path in (ROOT / PACKAGE).iterdir():
-        if path.suffix in (".py", ".pyx", ".pxd"):
-            shutil.copy(path, package)
-    changed = {}
-    if mutant is not None:
-        changed[mutant.file] = mutant.apply((ROOT / mutant.file).read_text())
-        (tree / mutant.file).write_text(changed[mutant.file])
-    os.symlink(ROOT / PACKAGE / f"_cyutility{SUFFIX}", package / f"_cyutility{SUFFIX}")
-    sources = Sources(changed)
-    kept = {module: BUILD / "modules" / f"{module}-{sources.key(module)}.so" for module in sources.modules()}
-    missing = [module for module, path in kept.items() if not path.exists()]
-    if missing:
-        build(tree, missing)
-    for module, path in kept.items():
-        target = package / f"{module}{SUFFIX}"
-        if module in missing:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_suffix(f".{os.getpid()}-{tree.name}")
-            shutil.move(target, unfinished)
-            unfinished.replace(path)
-        os.symlink(path, target)
+def mangled(stem: str) -> str:
+    """A module's name as Cython writes it in C."""
+    return f"{len(PACKAGE)}{PACKAGE}_{len(stem)}{stem}"
+
+
+def put(path: Path, text: str) -> None:
+    """Writes a file at once or not at all."""
+    unfinished = path.with_suffix(f".{os.getpid()}")
+    unfinished.write_text(text)
+    unfinished.replace(path)
 
 
 # ---------------------------------------------------------------- replaying
 
 
-def replay_here(files: Sequence[str]) -> None:
-    """In a process of its own, with the copy first in sys.path: one JSON line for each recorded run."""
+def run_name(file: Path) -> str:
+    """A committed run's name."""
+    return f"{file.parent.name}/{file.stem}"
+
+
+def replay_here(tree: Path, files: Sequence[Path], to_the_end: bool, out: int) -> None:
+    """In a process of its own: one JSON line for each recorded run, until one is not exact."""
+    sys.path.insert(0, str(tree))
     from asi_pa.verify import verify_file
 
     for file in files:
-        print(json.dumps({"begins": file}), flush=True)
+        os.write(out, json.dumps({"begins": run_name(file)}).encode() + b"\n")
+        signal.setitimer(signal.ITIMER_PROF, PATIENCE)
         try:
-            verdict = verify_file(file)
-            at, words = verdict.at, verdict.difference
+            words = verify_file(file).difference
         except Exception as error:
-            at, words = 0, f"{type(error).__name__}: {error}"
-        print(json.dumps({"file": file, "at": at, "words": words}), flush=True)
+            words = f"{type(error).__name__}: {error}"
+        os.write(out, json.dumps({"run": run_name(file), "words": words}).encode() + b"\n")
+        if words and not to_the_end:
+            break
+    loaded = [name for name in sys.modules if name.split(".")[0] == PACKAGE]
+    os.write(out, json.dumps({"loaded": loaded}).encode() + b"\n")
 
 
-def replay(tree: Path, files: Sequence[Path]) -> tuple[list[dict[str, object]], str]:
+def replay(tree: Path, files: Sequence[Path], to_the_end: bool) -> tuple[list[dict[str, Any]], str]:
     """Every run's line, and what happened to the process if it did not end well."""
-    words = [sys.executable, "-B", __file__, "--replay", str(tree), *map(str, files)]
-    with tempfile.TemporaryFile("w+") as out:
-        trouble = ""
-        try:
-            done = subprocess.run(words, stdout=out, stderr=subprocess.PIPE, timeout=PATIENCE, check=False)
-            if done.returncode:
-                trouble = f"ended with status {done.returncode}"
-                if done.returncode > 0:
-                    trouble += ": " + done.stderr.decode(errors="replace").strip().splitlines()[-1]
-        except subprocess.TimeoutExpired:
-            trouble = f"not done after {PATIENCE} seconds"
+    if PACKAGE in sys.modules:
+        raise RuntimeError(f"{PACKAGE} has been imported here: the copy would not be")
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                os.dup2(errors.fileno(), 2)
+                replay_here(tree, files, to_the_end, out.fileno())
+                status = 0
+            except BaseException as error:
+                os.write(2, f"{type(error).__name__}: {error}".encode())
+            finally:
+                os._exit(status)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         out.seek(0)
-        lines = [json.loads(line) for line in out.read().splitlines() if line.endswith("}")]
-    if trouble and lines and "begins" in lines[-1]:
-        trouble += f" in {Path(lines[-1]['begins']).stem}"
-    return [line for line in lines if "file" in line], trouble
+        errors.seek(0)
+        lines = [json.loads(line) for line in out.read().splitlines() if line.endswith(b"}")]
+        said = errors.read().decode(errors="replace").strip().splitlines()
+    if code == -signal.SIGPROF:
+        return lines, f"not done after {PATIENCE} seconds"
+    if code < 0:
+        return lines, f"killed by {signal.Signals(-code).name}"
+    return lines, f"ended with status {code}: {said[-1] if said else ''}" if code else ""
 
 
-def try_mutant(mutant: Mutant | None, files: Sequence[Path]) -> Outcome:
-    """Builds the copy and replays everything on it."""
-    BUILD.mkdir(parents=True, exist_ok=True)
+def replay_all(tree: Path, files: Sequence[Path], to_the_end: bool) -> Outcome:
+    """All runs, or those up to the first that notices; a crash takes one run with it, not the others."""
+    outcome = Outcome(whole=True)
+    left = list(files)
+    crashes = 0
+    while left and crashes < CRASHES:
+        lines, trouble = replay(tree, left, to_the_end)
+        runs = [line for line in lines if "run" in line]
+        outcome.loaded += [name for line in lines for name in line.get("loaded", ())]
+        outcome.noticed |= {str(line["run"]): str(line["words"]) for line in runs if line["words"]}
+        left = left[len(runs) :]
+        if trouble:
+            crashes += 1
+            outcome.noticed[run_name(left[0]) if left else ""] = trouble
+            left = left[1:]
+        if outcome.noticed and not to_the_end:
+            break
+    outcome.whole = not left or to_the_end
+    return outcome
+
+
+def try_mutant(mutant: Mutant | None, files: Sequence[Path], to_the_end: bool) -> Outcome:
+    """Builds the copy and replays on it."""
+    began = monotonic()
     with tempfile.TemporaryDirectory(dir=BUILD, prefix="tree-") as name:
         tree = Path(name)
-        make_tree(tree, mutant)
-        lines, trouble = replay(tree, files)
-    noticed = {Path(str(line["file"])).stem: str(line["words"]) for line in lines if line["words"]}
-    if trouble:
-        noticed[""] = trouble
-    return Outcome(noticed)
+        # Half a second of optimising is won back only where everything is replayed.
+        Builder(to_the_end or mutant is None or bool(mutant.unseen)).make(tree, mutant)
+        outcome = replay_all(tree, files, to_the_end or mutant is None)
+    outcome.seconds = round(monotonic() - began, 1)
+    return outcome
 
 
 class Kept:
     """Outcomes of earlier runs, by everything that they depend on."""
 
-    def __init__(self, files: Sequence[Path]) -> None:
+    def __init__(self, files: Sequence[Path], loaded: Sequence[str]) -> None:
         self.path = BUILD / "outcomes.json"
-        self.lock = Lock()
-        self.known: dict[str, dict[str, str]] = {}
+        self.known: dict[str, dict[str, Any]] = {}
         if self.path.exists():
             self.known = json.loads(self.path.read_text())
         data = [path.read_bytes() for path in files]
-        code = [path.read_text() for path in sorted((ROOT / PACKAGE).glob("*.p*")) if path.suffix != ".pyi"]
-        self.base = digest([*data, *code, Path(__file__).read_text()])
+        names = sorted(name.partition(".")[2] or "__init__" for name in loaded)
+        python = [path.read_text() for name in names if (path := ROOT / PACKAGE / f"{name}.py").exists()]
+        sources = Sources()
+        compiled = [sources.key(module) for module in sources.modules()]
+        self.base = digest([*data, *python, *compiled, Path(__file__).read_text()])
 
     def key(self, mutant: Mutant) -> str:
         """What the outcome depends on."""
         return digest([self.base, mutant.file, mutant.old, mutant.new])
 
-    def get(self, mutant: Mutant) -> Outcome | None:
+    def get(self, mutant: Mutant, to_the_end: bool) -> Outcome | None:
         """The outcome, where it is known."""
-        noticed = self.known.get(self.key(mutant))
-        return None if noticed is None else Outcome(noticed)
+        known = self.known.get(self.key(mutant))
+        outcome = None if known is None else Outcome(**known)
+        return outcome if outcome is None or outcome.whole or not to_the_end else None
 
     def put(self, mutant: Mutant, outcome: Outcome) -> None:
         """Keeps an outcome at once, so that an interrupted run loses nothing."""
-        with self.lock:
-            self.known[self.key(mutant)] = outcome.noticed
-            unfinished = self.path.with_suffix(".new")
-            unfinished.write_text(json.dumps(self.known))
-            unfinished.replace(self.path)
+        self.known[self.key(mutant)] = vars(outcome) | {"loaded": []}
+        put(self.path, json.dumps(self.known))
+
+
+def in_order(mutant: Mutant, files: Sequence[Path], seen: dict[str, list[str]]) -> list[Path]:
+    """The runs that noticed this fault before, then those that noticed most faults; short ones first."""
+    mine = set(seen.get(mutant.name, ()))
+    most = Counter(run for runs in seen.values() for run in runs)
+    size = {file: file.stat().st_size for file in files}
+
+    def rank(file: Path) -> tuple[bool, int, int]:
+        name = run_name(file)
+        return (name not in mine, size[file] if name in mine else -most[name], size[file])
+
+    return sorted(files, key=rank)
+
+
+# ---------------------------------------------------------------- the tables of the docs
+
+
+def families(runs: Iterable[str]) -> str:
+    """Runs as the tables name them: D5, D5z, R4 and so on, without kernels and seeds."""
+    names = {re.sub(r"-\d+$", "", run.rpartition("/")[2]) for run in runs}
+    found = sorted(names, key=lambda name: (name[0] != "D", len(name), name))
+    if not found:
+        return NOT_MEASURED
+    return ", ".join(found[:6]) + f" and {len(found) - 6} more" if len(found) > 7 else ", ".join(found)
+
+
+def tables(text: str, seen: dict[str, list[str]]) -> str:
+    """The document with the cells about who notices as they were measured."""
+
+    def row(match: re.Match[str]) -> str:
+        return f"{match[1]}| {families(seen.get(match[3], ()))} | `{match[3]}` |"
+
+    return re.sub(r"^(\|.*)\|([^|]*)\| `([a-z0-9.-]+)` \|$", row, text, flags=re.MULTILINE)
 
 
 # ---------------------------------------------------------------- the command
@@ -303,25 +515,27 @@ def say(mutant: Mutant, outcome: Outcome, width: int) -> bool:
         what = f"unseen   {mutant.unseen}" if mutant.unseen else f"MISSED   {mutant.rule}"
         print(f"{mutant.name:{width}}  {what}", flush=True)
         return bool(mutant.unseen)
-    if mutant.unseen:
-        print(f"{mutant.name:{width}}  NOTICED although it says it cannot be", flush=True)
-        return False
-    runs = [name for name in outcome.noticed if name]
+    runs = list(outcome.noticed)
     shown = " ".join(runs[:6]) + (f" and {len(runs) - 6} more" if len(runs) > 6 else "")
-    trouble = outcome.noticed.get("", "")
-    print(f"{mutant.name:{width}}  noticed  {' | '.join(x for x in (shown, trouble) if x)}", flush=True)
+    if mutant.unseen:
+        print(f"{mutant.name:{width}}  NOTICED although it says it cannot be: {shown}", flush=True)
+        return False
+    ends = [words for words in outcome.noticed.values() if words.startswith(("not done", "killed"))]
+    words = ends[0] if ends else ""
+    print(f"{mutant.name:{width}}  noticed  {' | '.join(x for x in (shown, words) if x)}", flush=True)
     return True
 
 
 def main(words: Sequence[str]) -> int:
     """The command; see the module's docstring."""
-    if words[:1] == ["--replay"]:
-        sys.path[:1] = [words[1]]
-        replay_here(words[2:])
-        return 0
     parser = argparse.ArgumentParser(description="break the model's rules one by one")
     parser.add_argument("names", nargs="*", help="mutants to try, as shell patterns (default: all)")
     parser.add_argument("--list", action="store_true", help="names and rules only")
+    parser.add_argument(
+        "--survey", action="store_true", help="replay every run for every fault; rewrite tables"
+    )
+    parser.add_argument("--runs", type=Path, default=DATA, help="replay the recorded runs in this directory")
+    parser.add_argument("--docs", action="store_true", help="rewrite the tables of docs/model.md only")
     parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 4), help="mutants at a time")
     args = parser.parse_args(words)
     try:
@@ -332,40 +546,65 @@ def main(words: Sequence[str]) -> int:
         for mutant in mutants:
             print(f"{mutant.name}: {mutant.rule} ({mutant.file})")
         return 0
-    broken = []
+    seen = read_seen()
+    if args.docs:
+        DOCS.write_text(tables(DOCS.read_text(), seen))
+        return 0
+    whole, broken = [], []
     for mutant in mutants:
         try:
             mutant.apply((ROOT / mutant.file).read_text())
+            whole.append(mutant)
         except (ValueError, OSError) as error:
             broken.append(str(error))
-    files = sorted(DATA.rglob("*.npz"))
-    sound = try_mutant(None, files)
+    files = sorted(args.runs.rglob("*.npz"))
+    BUILD.mkdir(parents=True, exist_ok=True)
+    began = monotonic()
+    # What every copy needs is imported once: they are made in forked processes.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    import Cython.Compiler.Main  # noqa: F401
+    import numpy  # noqa: F401
+
+    sound = try_mutant(None, files, True)
     if sound.noticed or not files:
         print(f"the model without a fault is not exact: {sound.noticed}", file=sys.stderr)
         return 1
-    kept = Kept(files)
+    kept = Kept(files, sound.loaded)
     width = max(len(mutant.name) for mutant in mutants)
-    missed = 0
-
-    def one(mutant: Mutant) -> Outcome:
-        outcome = kept.get(mutant)
-        if outcome is None:
-            outcome = try_mutant(mutant, files)
-            kept.put(mutant, outcome)
-        return outcome
-
-    whole = [mutant for mutant in mutants if not any(line.startswith(f"{mutant.name}:") for line in broken)]
-    with ThreadPoolExecutor(args.jobs) as pool:
-        for mutant, outcome in zip(whole, pool.map(one, whole), strict=True):
-            missed += not say(mutant, outcome, width)
+    right: list[Mutant] = []
+    known = {mutant.name: kept.get(mutant, args.survey) for mutant in whole}
+    with ProcessPoolExecutor(args.jobs, multiprocessing.get_context("fork")) as pool:
+        waiting = {
+            mutant.name: pool.submit(try_mutant, mutant, in_order(mutant, files, seen), args.survey)
+            for mutant in whole
+            if known[mutant.name] is None
+        }
+        for mutant in whole:
+            outcome = known[mutant.name]
+            if outcome is None:
+                try:
+                    outcome = waiting[mutant.name].result()
+                except RuntimeError as error:
+                    broken.append(f"{mutant.name}: {error}")
+                    continue
+                kept.put(mutant, outcome)
+            if say(mutant, outcome, width):
+                right.append(mutant)
+            if args.survey:
+                seen[mutant.name] = sorted(run for run in outcome.noticed if run)
+    if args.survey and args.runs == DATA:
+        names = {mutant.name for mutant in read_mutants()}
+        seen = {name: runs for name, runs in sorted(seen.items()) if name in names}
+        SEEN.write_text(json.dumps(seen, indent=0, sort_keys=True) + "\n")
+        DOCS.write_text(tables(DOCS.read_text(), seen))
     for line in broken:
         print(line, file=sys.stderr)
-    unseen = sum(bool(mutant.unseen) for mutant in whole)
+    unseen = sum(bool(mutant.unseen) for mutant in right)
     print(
-        f"{len(whole) - missed - unseen} of {len(mutants) - unseen} faults noticed by {len(files)} recorded "
-        f"runs; {unseen} that none can notice"
+        f"{len(right) - unseen} of {len(mutants) - sum(bool(m.unseen) for m in mutants)} faults noticed by "
+        f"{len(files)} recorded runs; {unseen} that none can notice; {(monotonic() - began) / 60:.1f} minutes"
     )
-    return 1 if missed or broken else 0
+    return 0 if len(right) == len(mutants) else 1
 
 
 if __name__ == "__main__":
