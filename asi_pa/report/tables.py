@@ -29,7 +29,7 @@ Design = Mapping[str, Any]
 
 
 def glance(runs: Sequence[Run]) -> str:
-    """The designs, and one small table per headline metric: runs down, designs across, bars behind."""
+    """The designs, and one small table per headline metric: designs down, runs across, bars behind."""
     designs = {d["design"]: d for run in runs for d in run["designs"]}
     colours = design_colours(designs)
     key = "".join(
@@ -47,26 +47,30 @@ def _metric(key: str) -> Metric:
 
 
 def _glance_card(metric: Metric, runs: Sequence[Run], colours: Mapping[str, str]) -> str:
-    head = "".join(f'<th style="--c:{colour}">{_name(name)}</th>' for name, colour in colours.items())
-    rows = []
+    head = "".join(f"<th>{escape(run_name(run)).replace('/', '<br>/')}</th>" for run in runs)
+    cells: dict[str, list[str]] = {name: [] for name in colours}
     for run in runs:
         values = {d["design"]: shown(metric, d) for d in run["designs"]}
         most = max((value for value in values.values() if value is not None), default=0) or 1
         top = best(metric, run["designs"])
-        cells = []
-        for name, colour in colours.items():
+        for name, row in cells.items():
             value = values.get(name)
             kind = "bar best" if name in top else "bar"
-            cells.append(
-                f'<td class="{kind}" style="--w:{100 * max(value or 0, 0) / most:.1f}%;--c:{colour}">'
-                f"{escape(format_value(value, metric.unit))}</td>"
+            width = 100 * max(value or 0, 0) / most
+            row.append(
+                f'<td class="{kind}" style="--w:{width:.1f}%">{escape(format_value(value, metric.unit))}</td>'
             )
-        rows.append(f"<tr><th>{escape(run_name(run)).replace('/', '/<wbr>')}</th>{''.join(cells)}</tr>")
+    rows = "".join(
+        f'<tr style="--c:{colours[name]}"><th>{escape(name)}</th>{"".join(row)}</tr>'
+        for name, row in cells.items()
+    )
     way = "more is better" if metric.better == "high" else "less is better"
+    wide = " wide" if len(runs) > 6 else ""
     return (
-        f'<div class="card glance"><h3 title="{escape(metric.meaning)}">{escape(_sentence(metric.label))}'
-        f"<small>{way}</small></h3><table><thead><tr><td></td>{head}</tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
+        f'<div class="card glance{wide}"><h3 title="{escape(metric.meaning)}">'
+        f"{escape(_sentence(metric.label))}<small>{way}</small></h3>"
+        f'<div class="scroll"><table><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+        "</div>"
     )
 
 
