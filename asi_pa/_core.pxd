@@ -142,7 +142,10 @@ cdef struct design_t:
     int compaction                      # asked for: 0 the order, 1 a block if unmapped, 2 a block
     int64_t shrink_batch
     int64_t queue_delay
-    int queue_batched
+    int64_t queue_batch
+    bint queue_waits
+    int refill_order
+    bint refill_leaves
     int64_t unmap_low
     int64_t unmap_high
     int looks_ahead                     # balance_ahead() has something to do

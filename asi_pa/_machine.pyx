@@ -138,7 +138,10 @@ cdef int fill_design(design_t *d, object design, int pageblock_order) except -1:
     d.compaction = {"order": 0, "unmapped": 1, "both": 2}[design.compaction]
     d.shrink_batch = design.shrink_batch
     d.queue_delay = design.queue_delay
-    d.queue_batched = design.queue_batched
+    d.queue_batch = design.queue_batch
+    d.queue_waits = design.queue_waits
+    d.refill_order = design.refill_order
+    d.refill_leaves = design.refill_leaves
     d.unmap_low = design.unmap_low
     d.unmap_high = design.unmap_high
     d.looks_ahead = design.unmap_low > 0

@@ -40,6 +40,7 @@ from asi_pa._physmap cimport CAUSE_POPULATE, RESTRICTED, physmap_reset_counters
 from asi_pa._relief cimport direct_relief, kswapd
 from asi_pa._wrappers cimport (
     WRAP_NONE,
+    WRAP_POOL,
     design_alloc,
     design_free,
     is_odd,
@@ -232,8 +233,8 @@ cdef class Replay:
 
         For a design that maps by pageblock, a block is on the side that most of its held pages want (a tie or
         an empty block: as at boot); pages of the other are left out here and allocated anew by
-        ``place_displaced``.  Returns counts of blocks (``blocks``, ``mapped_blocks``, ``mixed_blocks``) and
-        of allocations (``displaced``).
+        ``place_displaced``, as are the pages that a pool would have served.  Returns counts of blocks
+        (``blocks``, ``mapped_blocks``, ``mixed_blocks``) and of allocations (``displaced``).
         """
         cdef zone_t *z = self.machine._zone(zone)
         cdef mm_t *mm = &self.machine.mm
@@ -301,7 +302,12 @@ cdef class Replay:
             order = held_order[i]
             cls = held_cls[i]
             memset(&z.state[frame], TAIL, 1u << order)
-            if by_block and self.requests[cls].sensitive == z.pbmapped[block_of(z, frame)]:
+            if by_block:
+                odd = self.requests[cls].sensitive == z.pbmapped[block_of(z, frame)]
+            else:
+                odd = (mm.wrapper == WRAP_POOL and order <= z.pageblock_order
+                       and is_odd(mm, self.requests[cls].info))
+            if odd:
                 misplaced[i] = 1
                 left += 1
                 continue

@@ -22,6 +22,7 @@ from asi_pa._core cimport (
     INFO_SENSITIVE,
     MAX_ORDERS,
     NIL,
+    ORDER_MASK,
     POOL,
     QUEUED,
     TAIL,
@@ -93,8 +94,8 @@ cdef int64_t wrapped_alloc(mm_t *mm, int cpu, int order, const request_t *rq) no
     if mm.wrapper == WRAP_QUEUE and mm.queue_due and mm.now >= mm.queue_due:
         queue_run(mm, cpu)
     pfn = mm_alloc(mm, cpu, order, rq)
-    if pfn < 0 and mm.wrapper == WRAP_QUEUE and mm.design.queue_batched and rq.block and mm.queue_due:
-        # sound: direct reclaim waits for the worker; as posted the pages are stuck
+    if pfn < 0 and mm.wrapper == WRAP_QUEUE and mm.design.queue_waits and rq.block and mm.queue_due:
+        # direct reclaim waits for the worker; as posted the pages are stuck
         queue_run(mm, cpu)
         mm.stats.flush_allocs += 1
         pfn = mm_alloc(mm, cpu, order, rq)
@@ -162,34 +163,36 @@ cdef void queue_add(mm_t *mm, zone_t *z, uint32_t frame, int order) noexcept nog
 
 
 cdef void queue_run(mm_t *mm, int cpu) noexcept nogil:
-    # The worker: as posted a flush for each chunk, else one for all, before the pages are free.
-    cdef int i, order
+    # The worker: so many chunks are unmapped, flushed together, and only then free.
+    cdef int64_t batch = mm.design.queue_batch, unmapped, freed
+    cdef int i
     cdef zone_t *z
     cdef uint32_t frame
-    cdef bint any_pages = False
     mm.queue_due = 0
-    if mm.design.queue_batched:
+    while True:
+        unmapped = freed = 0
         for i in range(mm.nzones):
             z = mm.zones[i]
             frame = z.queue
-            while frame != NIL:
-                set_pages(mm, z.base_pfn + frame, 1u << (z.state[frame] & 0x0F), False, CAUSE_QUEUE_WORKER)
-                any_pages = True
+            while frame != NIL and (unmapped < batch or not batch):
+                physmap_unmap(mm.physmap, mm.design.tree, z.base_pfn + frame,
+                              1u << (z.state[frame] & ORDER_MASK), CAUSE_QUEUE_WORKER,
+                              FLUSH_RANGE if batch == 1 else FLUSH_NONE)
+                unmapped += 1
                 frame = z.links[frame].next
-        if any_pages:
+        if not unmapped:
+            return
+        if batch != 1:
             z = mm.zones[0]
             physmap_flush(mm.physmap, z.base_pfn + z.first, z.nframes - z.first)
-    for i in range(mm.nzones):
-        z = mm.zones[i]
-        z.diff = &z.diffs[cpu]
-        while z.queue != NIL:
-            frame = z.queue
-            order = z.state[frame] & 0x0F
-            z.queue = z.links[frame].next
-            if not mm.design.queue_batched:
-                physmap_unmap(mm.physmap, mm.design.tree, z.base_pfn + frame, 1u << order, CAUSE_QUEUE_WORKER,
-                              FLUSH_RANGE)
-            free_to_buddy(z, frame, order)
+        for i in range(mm.nzones):
+            z = mm.zones[i]
+            z.diff = &z.diffs[cpu]
+            while freed < unmapped and z.queue != NIL:
+                frame = z.queue
+                z.queue = z.links[frame].next
+                free_to_buddy(z, frame, z.state[frame] & ORDER_MASK)
+                freed += 1
 
 
 # ---------------------------------------------------------------- the pool
@@ -264,9 +267,19 @@ cdef int64_t pool_take(mm_t *mm, int order, const request_t *rq) noexcept nogil:
     return -1
 
 
+cdef void pool_map(mm_t *mm, uint64_t pfn, int order, bint present, int cause) noexcept nogil:
+    # One chunk's mapping: page by page, or as large a leaf as fits.
+    if not mm.design.refill_leaves:
+        set_pages(mm, pfn, 1u << order, present, cause)
+    elif present:
+        physmap_map(mm.physmap, mm.design.tree, pfn, 1u << order, cause)
+    else:
+        physmap_unmap(mm.physmap, mm.design.tree, pfn, 1u << order, cause, FLUSH_NONE)
+
+
 cdef bint pool_refill(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil:
     # A zeroed chunk of a pageblock, or an order less at a time down to the request's.
-    cdef int o = mm.zones[0].pageblock_order
+    cdef int o = min(max(order, mm.design.refill_order), mm.zones[0].pageblock_order)
     cdef int64_t pfn
     cdef zone_t *z
     while o >= order:
@@ -276,7 +289,7 @@ cdef bint pool_refill(mm_t *mm, int cpu, int order, const request_t *rq) noexcep
             mm.stats.pool_refills += 1
             mm.stats.pool_refill_pages += 1u << o
             clear_pages(mm, z, <uint32_t>(<uint64_t>pfn - z.base_pfn), o)
-            set_pages(mm, <uint64_t>pfn, 1u << o, odd_present(mm), CAUSE_POOL_REFILL)
+            pool_map(mm, <uint64_t>pfn, o, odd_present(mm), CAUSE_POOL_REFILL)
             if not odd_present(mm):
                 physmap_flush(mm.physmap, <uint64_t>pfn, 1u << o)
                 mm.stats.flush_allocs += 1
@@ -325,7 +338,7 @@ cdef int64_t pool_shrink(mm_t *mm, int cpu, int64_t pages) noexcept nogil:
                 pfn = z.base_pfn + frame
                 if not odd_present(mm):
                     clear_pages(mm, z, frame, o)
-                set_pages(mm, pfn, 1u << o, not odd_present(mm), CAUSE_SHRINKER)
+                pool_map(mm, pfn, o, not odd_present(mm), CAUSE_SHRINKER)
                 if odd_present(mm):
                     physmap_flush(mm.physmap, pfn, 1u << o)
                 z.state[frame] = <uint8_t>(ALLOC | o)

@@ -108,8 +108,14 @@ class Design:
     """What wraps the engine: "", "pool", "per-page" or "queue"."""
     queue_delay: int = 64
     """"queue": operations between the first page's arrival in the free queue and the worker's run."""
-    queue_batched: bool = False
-    """"queue": the worker flushes once a run, not once a chunk."""
+    queue_batch: int = 1
+    """"queue": chunks that the worker unmaps between two flushes; 0: all that wait (RFCv2: 1)."""
+    queue_waits: bool = False
+    """"queue": a request that may block and found nothing waits for the worker."""
+    refill_order: int = 9
+    """"pool": the largest order of a refill (2023: 9), at most pageblock_order."""
+    refill_leaves: bool = False
+    """"pool": a chunk's mapping changes at once, which keeps 2M leaves; not page by page as posted."""
     shrink_batch: int = 128
     """Pages that one call of the pool's shrinker gives back (SHRINK_BATCH of mm/shrinker.c, 7.2)."""
 
@@ -462,7 +468,8 @@ QUEUE_SOUND = replace(
     QUEUE_AS_POSTED,
     name="rfcv2-queue/sound",
     title="RFCv2's free queue, flushes batched, nonsensitive allocations zeroed",
-    queue_batched=True,
+    queue_batch=0,
+    queue_waits=True,
     zeroing="alloc",
     putback_by_block=True,
 )

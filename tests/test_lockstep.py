@@ -66,9 +66,9 @@ SMALL |= {
     for design in (
         replace(SMALL["migratetype/eager"], unmap_low=20, unmap_high=50),
         replace(SMALL["rfcv2-queue/as-posted"], queue_delay=7),
-        replace(SMALL["rfcv2-queue/sound"], queue_delay=9),
-        replace(SMALL["pool/unmapped"], shrink_batch=10),
-        replace(SMALL["pool/nonsensitive"], shrink_batch=5),
+        replace(SMALL["rfcv2-queue/sound"], queue_delay=9, queue_batch=3),
+        replace(SMALL["pool/unmapped"], shrink_batch=10, refill_order=1),
+        replace(SMALL["pool/nonsensitive"], shrink_batch=5, refill_leaves=True),
     )
 }
 VARIANTS = {

@@ -69,8 +69,8 @@ def _glance_card(metric: Metric, runs: Sequence[Run], colours: Mapping[str, str]
     return (
         f'<div class="card glance{wide}"><h3 title="{escape(metric.meaning)}">'
         f"{escape(_sentence(metric.label))}<small>{way}</small></h3>"
-        f'<div class="scroll"><table><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-        "</div>"
+        f'<div class="scroll"><table><thead><tr><td></td>{head}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div></div>"
     )
 
 

@@ -136,8 +136,8 @@ class Queue(PerPage):
         if self.due is not None and self.now >= self.due:
             self.work()
         found = self.below(order, request)
-        if found is None and self.design.queue_batched and request.blocks and self.due is not None:
-            # Sound: direct reclaim waits for the worker.  As posted the pages are stuck.
+        if found is None and self.design.queue_waits and request.blocks and self.due is not None:
+            # Direct reclaim waits for the worker.  As posted the pages are stuck.
             self.work()
             self.stats.flush_allocs += 1
             found = self.below(order, request)
@@ -222,7 +222,8 @@ class Pool(Wrapper):
 
     def refill(self, order: int, request: Request) -> bool:
         """A zeroed pageblock from the allocator, or an order less at a time down to the request's."""
-        for current in range(self.zones[0].pageblock_order, order - 1, -1):
+        most = min(max(order, self.design.refill_order), self.zones[0].pageblock_order)
+        for current in range(most, order - 1, -1):
             found = self.below(current, request)
             if found is None:
                 continue
