@@ -26,7 +26,19 @@ from asi_pa.trace import CompiledTrace, Trace, compile_trace, load_trace, tight_
 __all__ = ["DEFAULT_DESIGNS", "SAMPLES", "compare", "replay"]
 
 #: What ``compare`` shows unless asked otherwise: plain Linux, the bound, and the sound designs.
-DEFAULT_DESIGNS = ("linux", "per-page", "pool", "migratetype")
+#: No ASI, the page-wise lower bound, and the sound designs; a pool against migratetypes first.
+DEFAULT_DESIGNS = (
+    "linux",
+    "per-page",
+    "pool/nonsensitive",
+    "migratetype/sound",
+    "migratetype/eager",
+    "freetype/sound",
+    "rfcv2-queue/sound",
+    "unmapped/v4",
+    "unmapped/symmetric",
+    "pool/unmapped",
+)
 #: Points of a time series.
 SAMPLES = 200
 _COLUMNS = 256

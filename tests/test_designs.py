@@ -17,7 +17,7 @@ from asi_pa.audit import Meanwhile
 from asi_pa.cli import _parser
 from asi_pa.describe import describe_design, diff_designs
 from asi_pa.designs import DESIGNS, Design, as_design
-from asi_pa.experiment import replay
+from asi_pa.experiment import DEFAULT_DESIGNS, replay
 from asi_pa.gfp import GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NAMES, MODEL_LRU, Migratetype
 from asi_pa.machine import MachineSpec, PcpSpec, ZoneSpec
 from asi_pa.sizing import single_zone
@@ -517,6 +517,11 @@ def test_bare_names_mean_sound_variants() -> None:
         "unmapped": "unmapped/v4",
         "pool": "pool/nonsensitive",
     }
+
+
+def test_compare_shows_every_sound_design() -> None:
+    assert set(FULL) - set(DEFAULT_DESIGNS) == {*POSTED, "unmapped/v2"}
+    assert set(DEFAULT_DESIGNS) < set(FULL)
 
 
 @pytest.mark.parametrize("name", FULL)

@@ -35,6 +35,7 @@ Replays the same allocations through every design and shows, side by side, what 
 them: failures, flips, page-table writes, TLB flushes, fragmentation, and whether anything protected was
 ever exposed; then the four claims of the proposal, with the figures that speak for or against each.
 Without a trace: the bundled ones. Without a size: the recorded machine's, and one small enough to hurt.
+Without a design: plain Linux, page-by-page mapping, and every sound design.
 
 Examples:
   asi-pa compare

@@ -79,7 +79,7 @@ def add_designs_options(parser: argparse.ArgumentParser) -> None:
         metavar="DESIGN",
         dest="designs",
         action="append",
-        help="one more: a name, NAME:FIELD=VALUE,... for a variant, or FILE.py:NAME for your own; repeatable",
+        help="one (more): a name, NAME:FIELD=VALUE,... for a variant, FILE.py:NAME for your own; repeatable",
     )
 
 
