@@ -13,7 +13,7 @@ __all__ = ["describe_design", "diff_designs", "list_designs"]
 
 
 def list_designs() -> str:
-    """A line for each design: name, title, and whose name stands for it besides."""
+    """A line for each design: name, whether it is as posted or sound, title, what also names it."""
     bare: dict[str, list[str]] = {}
     for name, design in DESIGNS.items():
         if name != design.name:
@@ -23,7 +23,8 @@ def list_designs() -> str:
     lines = []
     for name, design in full:
         also = f" (also: {', '.join(bare[name])})" if name in bare else ""
-        lines.append(f"{name:<{width}}  {design.title}{also}")
+        kind = "as posted" if design.as_posted else "sound" if design.protects else "-"
+        lines.append(f"{name:<{width}}  {kind:<9}  {design.title}{also}")
     return "\n".join(lines) + "\n"
 
 

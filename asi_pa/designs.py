@@ -56,6 +56,9 @@ class Design:
     title: str
     source: tuple[str, ...]
     """Message-ids or files it follows."""
+    as_posted: bool = False
+    """It keeps the holes that it was posted with; what protects something and is not as posted is meant to
+    be sound."""
     freetypes: tuple[Freetype, ...]
     start: tuple[tuple[str, str], tuple[str, str], tuple[str, str]]
     """[migratetype][sensitive]: the freetype a request looks in first."""
@@ -288,6 +291,7 @@ MIGRATETYPE_AS_POSTED = Design(
     name="migratetype/as-posted",
     title="migratetype pervasion, RFC of March 2025 as posted",
     source=(f"{SEED}, patches 6-11",),
+    as_posted=True,
     freetypes=_MARCH_FREETYPES,
     start=(("UnmovableNons", "UnmovableSens"), ("Movable", "Movable"), ("Reclaimable", "Reclaimable")),
     pcp_banks=(
@@ -309,6 +313,7 @@ MIGRATETYPE_SOUND = replace(
     MIGRATETYPE_AS_POSTED,
     name="migratetype/sound",
     title="migratetype pervasion, RFC of March 2025 made sound",
+    as_posted=False,
     freetypes=(
         *_MARCH_FREETYPES,
         Freetype(name="HighAtomicNons", mt=MT.HIGHATOMIC, sensitive=False, mapped=True),
@@ -343,6 +348,7 @@ FREETYPE_AS_POSTED = Design(
     name="freetype/as-posted",
     title="freetypes, series of September 2025 as posted",
     source=(f"{SEPTEMBER}, patches 11, 12, 16, 18",),
+    as_posted=True,
     freetypes=(
         *_side("Nons", sensitive=False, mapped=True),
         *_side("Sens", sensitive=True, mapped=False),
@@ -387,7 +393,7 @@ POOL = replace(
 FREETYPE_AS_POSTED_FLAGS = replace(
     FREETYPE_AS_POSTED,
     name="freetype/as-posted-flags",
-    title="freetypes of September 2025, slow-path flags exactly as in patch 16",
+    title="freetypes of September 2025 as posted, slow-path flags exactly as in patch 16",
     slow_keeps_fast=True,
 )
 
@@ -397,6 +403,7 @@ FREETYPE_SOUND = replace(
     FREETYPE_AS_POSTED,
     name="freetype/sound",
     title="freetypes of September 2025 made sound",
+    as_posted=False,
     keeps_noblock=True,
     flip_cma=False,
     explicit_maps=True,
@@ -407,10 +414,13 @@ FREETYPE_SOUND = replace(
 
 # 2026: one more list, of unmovable memory absent from the direct map itself.  Read in excerpts only;
 # inferred: requests of any migratetype may flip an unmapped block back, and the flip's place is September's.
+# v2 stays as it was posted, as far as it was read: alloc_contig_range hands a range out with the mapping that
+# it has, and page reporting is plain Linux's.
 UNMAPPED_V2 = Design(
     name="unmapped/v2",
-    title="__GFP_UNMAPPED v2 (March 2026): absent from the direct map",
+    title="__GFP_UNMAPPED v2 (March 2026) as posted: absent from the direct map",
     source=("msgid 20260320-page_alloc-unmapped-v2-0-28bf1bd54f41@google.com, read in excerpts",),
+    as_posted=True,
     freetypes=(
         *_side("", sensitive=False, mapped=True),
         Freetype(name="UnmovableUnmapped", mt=MT.UNMOVABLE),
@@ -430,7 +440,8 @@ UNMAPPED_V2 = Design(
 UNMAPPED_V4 = replace(
     UNMAPPED_V2,
     name="unmapped/v4",
-    title="__GFP_UNMAPPED v4 (2026): owners clear their pages, unmapped requests compact for a pageblock",
+    title="__GFP_UNMAPPED v4 (2026) made sound: owners clear, unmapped requests compact for a pageblock",
+    as_posted=False,
     source=("msgid 20260726-page_alloc-unmapped-v3-0-6f5729aa9832@google.com and v4, read second-hand",),
     zeroing="none",
     owner_zeroes=True,
@@ -442,7 +453,7 @@ UNMAPPED_V4 = replace(
 UNMAPPED_SYMMETRIC = replace(
     UNMAPPED_V4,
     name="unmapped/symmetric",
-    title="__GFP_UNMAPPED v4, compaction for a pageblock for mapped requests too",
+    title="__GFP_UNMAPPED v4 made sound, compaction for a pageblock for mapped requests too",
     compaction="both",
 )
 
@@ -457,8 +468,9 @@ POOL_UNMAPPED = replace(
 QUEUE_AS_POSTED = replace(
     PER_PAGE,
     name="rfcv2-queue/as-posted",
-    title="free pages unmapped, per-CPU free queue and worker (RFCv2, January 2025)",
+    title="free pages unmapped, per-CPU free queue and worker (RFCv2, January 2025) as posted",
     source=("msgid 20250110-asi-rfc-v2-v2-0-8419288bc805@google.com, patch 14",),
+    as_posted=True,
     wrapper="queue",
     zeroing="none",
     putback_by_block=False,
@@ -467,7 +479,8 @@ QUEUE_AS_POSTED = replace(
 QUEUE_SOUND = replace(
     QUEUE_AS_POSTED,
     name="rfcv2-queue/sound",
-    title="RFCv2's free queue, flushes batched, nonsensitive allocations zeroed",
+    title="RFCv2's free queue made sound: flushes batched, nonsensitive allocations zeroed",
+    as_posted=False,
     queue_batch=0,
     queue_waits=True,
     zeroing="alloc",

@@ -172,11 +172,11 @@ def replay(
 ) -> dict[str, Any]:
     """Runs a compiled trace through one design.
 
-    Returns the design's entry of a result: ``design``, ``title``, ``protects``, ``source``, ``metrics``,
-    ``series`` and ``blockmap`` (``samples`` points), ``population`` and ``verify`` ("ok", or the first
-    broken invariant).  ``reclaim`` is the supply of page cache that may be freed (a size), ``compaction``
-    lets requests that may block compact; with neither, a request fails where the kernel would begin to
-    reclaim.  ``seed`` draws the supply.  ``progress`` is called with (operations done, of).
+    Returns the design's entry of a result: ``design``, ``title``, ``protects``, ``as_posted``, ``source``,
+    ``metrics``, ``series`` and ``blockmap`` (``samples`` points), ``population`` and ``verify`` ("ok", or
+    the first broken invariant).  ``reclaim`` is the supply of page cache that may be freed (a size),
+    ``compaction`` lets requests that may block compact; with neither, a request fails where the kernel would
+    begin to reclaim.  ``seed`` draws the supply.  ``progress`` is called with (operations done, of).
     """
     design = as_design(design)
     size = parse_size(reclaim) if isinstance(reclaim, str) else reclaim
@@ -200,6 +200,7 @@ def replay(
         "design": design.name,
         "title": design.title,
         "protects": design.protects,
+        "as_posted": design.as_posted,
         "source": list(design.source),
         "metrics": _metrics(compiled, machine, run, seconds, series),
         "series": series.series(),

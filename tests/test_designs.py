@@ -13,9 +13,9 @@ import pytest
 
 from asi_pa._machine import Machine
 from asi_pa._physmap import Physmap
-from asi_pa.audit import Meanwhile
+from asi_pa.audit import Meanwhile, audit
 from asi_pa.cli import _parser
-from asi_pa.describe import describe_design, diff_designs
+from asi_pa.describe import describe_design, diff_designs, list_designs
 from asi_pa.designs import DESIGNS, Design, as_design
 from asi_pa.experiment import DEFAULT_DESIGNS, replay
 from asi_pa.gfp import GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NAMES, MODEL_LRU, Migratetype
@@ -38,7 +38,7 @@ ATOMIC = GFP_ATOMIC
 SECRET_ATOMIC = GFP_ATOMIC | SENSITIVE
 
 FULL = [name for name, design in DESIGNS.items() if name == design.name]
-POSTED = [name for name in FULL if "as-posted" in name or name == "unmapped/v2"]
+POSTED = [name for name in FULL if DESIGNS[name].as_posted]
 SOUND = [name for name in FULL if name not in POSTED and name != "linux"]
 
 
@@ -508,6 +508,28 @@ def test_is_data_that_prints(name: str) -> None:
     assert all(source.startswith(("msgid 20", "mm/")) for source in design.source)
 
 
+def test_what_is_as_posted_says_so_wherever_it_is_named() -> None:
+    assert POSTED == [
+        "rfcv2-queue/as-posted",
+        "migratetype/as-posted",
+        "freetype/as-posted",
+        "freetype/as-posted-flags",
+        "unmapped/v2",
+    ]
+    lines = {line.split()[0]: line for line in list_designs().splitlines()}
+    for name in FULL:
+        kind = "as posted" if name in POSTED else "-" if name == "linux" else "sound"
+        assert re.fullmatch(rf"{name} +{kind}  +\S.*", lines[name])
+        assert ("as posted" in DESIGNS[name].title) == (name in POSTED)
+        assert f"as_posted: {'yes' if name in POSTED else 'no'}\n" in describe_design(name)
+    for line in re.findall(r"^\| `.*", (ROOT / "docs" / "designs.md").read_text(), re.MULTILINE):
+        if "`unmapped/v2`" in line:
+            assert "as posted" in line
+    for name in SOUND:
+        assert "as posted" not in audit(name, depth=1, only=("smallest",)).text()
+    assert "as posted: it keeps the holes" in audit("unmapped/v2", depth=1, only=("smallest",)).text()
+
+
 def test_bare_names_mean_sound_variants() -> None:
     bare = {name: design.name for name, design in DESIGNS.items() if name != design.name}
     assert bare == {
@@ -531,7 +553,8 @@ def test_replays_soundly(name: str, trace: str) -> None:
     compiled = compile_trace(workload(trace, "32M", 3), "type=unmovable:share=0.6", memory="28M")
     entry = replay(compiled, name, samples=2)
     assert entry["verify"] == "ok"
-    if name not in POSTED:
+    assert entry["as_posted"] == (name in POSTED)
+    if name not in POSTED or name == "unmapped/v2":  # whose hole takes a contiguous range
         assert entry["metrics"]["exposure_violations"] == 0
     assert entry["metrics"]["failures"] < entry["metrics"]["allocations"]
 

@@ -142,6 +142,19 @@ def test_unsound_designs_and_linux_cannot_win_what_protection_costs(result: dict
     assert best(zeroed, designs) == {"pool/nonsensitive"}
 
 
+def test_a_design_as_posted_is_not_taken_for_sound_where_a_run_meets_no_hole(result: dict[str, Any]) -> None:
+    zeroed = next(m for m in METRICS if m.key == "bytes_zeroed")
+    posted = one(result, "per-page")
+    posted["as_posted"] = True
+    assert best(zeroed, result["runs"][0]["designs"]) == {"pool/nonsensitive"}
+    text = " ".join(render_terminal(result, 110, colour=False).split())
+    assert "per-page as posted: holes that nothing here meets; does not compete." in text
+    posted["metrics"]["exposure_violations"] = 3
+    text = " ".join(render_terminal(result, 110, colour=False).split())
+    assert "per-page breaks its promise" in text
+    assert "as posted" not in text
+
+
 def test_linux_has_no_violations_and_no_costs_of_protection(result: dict[str, Any]) -> None:
     linux = one(result, "linux")
     linux["metrics"]["exposure_violations"] = 0

@@ -182,6 +182,7 @@ class AuditResult:
         return {
             "schema": SCHEMA,
             "design": self.design_word,
+            "as_posted": self.design.as_posted,
             "protects": self.design.protects,
             "seed": self.seed,
             "depth": self.depth,
@@ -198,6 +199,8 @@ class AuditResult:
     def text(self) -> str:
         """The whole result for a terminal."""
         parts = [f"{self.design_word}: {self.design.title}", f"promise: {self.design.protects}"]
+        if self.design.as_posted:
+            parts.append("as posted: it keeps the holes that it was posted with")
         if self.findings:
             parts.append(f"\nBROKEN, in {len(self.findings)} ways:")
             parts += [f"\n{f.text()}" for f in self.findings]

@@ -15,6 +15,7 @@ __all__ = [
     "METRICS",
     "Metric",
     "Number",
+    "as_posted",
     "best",
     "competes",
     "leaf_share_2m",
@@ -71,7 +72,7 @@ class Metric:
     """Which way is better; empty where the number only tells how a design works."""
     meaning: str
     asi: bool = False
-    """Counts the cost of protection: a design that protects nothing, or leaks, does not compete."""
+    """Counts the cost of protection: what protects nothing, leaks, or is as posted does not compete."""
     screen: bool = True
     """Shown in the terminal; the HTML page shows every row."""
     essential: bool = False
@@ -488,6 +489,11 @@ def protects(design: Mapping[str, Any]) -> bool:
     return design["design"] != "linux" and design["metrics"]["exposure_violations"] is not None
 
 
+def as_posted(design: Mapping[str, Any]) -> bool:
+    """Whether a design keeps the holes that it was posted with, also where a run meets none of them."""
+    return bool(design.get("as_posted"))
+
+
 def shown(metric: Metric, design: Mapping[str, Any]) -> Number | None:
     """A row's value for a design; None where the row is about protection and the design has none.
 
@@ -501,7 +507,9 @@ def shown(metric: Metric, design: Mapping[str, Any]) -> Number | None:
 
 def competes(metric: Metric, design: Mapping[str, Any]) -> bool:
     """Whether a design can be the best of a row: in rows of protection costs only sound ones can."""
-    return not metric.asi or (protects(design) and design["metrics"]["exposure_violations"] == 0)
+    if not metric.asi:
+        return True
+    return protects(design) and design["metrics"]["exposure_violations"] == 0 and not as_posted(design)
 
 
 def best(metric: Metric, designs: Iterable[Mapping[str, Any]]) -> frozenset[str]:

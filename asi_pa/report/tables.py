@@ -141,8 +141,9 @@ def metrics(run: Run) -> str:
     return (
         f'<div class="scroll"><table class="metrics"><thead><tr><th></th>{head}</tr></thead>'
         f'{"".join(parts)}</table></div><p class="caption"><span class="star"></span> best of the row; '
-        "beside a value its difference to linux (~: within 0.05 %). Designs that protect nothing, or that "
-        "leak, do not compete where protection costs. Hover over a name for its definition.</p>"
+        "beside a value its difference to linux (~: within 0.05 %). Designs that protect nothing, that leak, "
+        "or that are as posted, do not compete where protection costs. Hover over a name for its "
+        "definition.</p>"
     )
 
 

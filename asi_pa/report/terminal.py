@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, TextIO
 
-from asi_pa.report.catalogue import METRICS, Metric, best, protects, shown, value_of
+from asi_pa.report.catalogue import METRICS, Metric, as_posted, best, protects, shown, value_of
 from asi_pa.report.evidence import count, summary
 from asi_pa.report.format import delta_text, format_bytes, format_value, plural
 from asi_pa.report.modelled import modelled_terminal
@@ -173,6 +173,9 @@ def _legend(result: Mapping[str, Any], width: int, paint: _Paint) -> str:
     leaky = sorted({d["design"] for d in designs if d["metrics"].get("exposure_violations")})
     if leaky:
         text += f" {', '.join(leaky)} breaks its promise (!) and does not compete there."
+    posted = sorted({d["design"] for d in designs if as_posted(d)} - set(leaky))
+    if posted:
+        text += f" {', '.join(posted)} as posted: holes that nothing here meets; does not compete."
     return paint(textwrap.fill(text, width), DIM)
 
 
