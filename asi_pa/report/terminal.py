@@ -1,4 +1,8 @@
-"""The comparison as text: a table per run, then the four claims."""
+"""The comparison as text: a table per run, then the four claims.
+
+Designs stand side by side as long as they fit the width, each value beside its difference to plain Linux;
+more of them stand below each other, so that a measure's values are still in one place.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, TextIO
 
@@ -87,8 +91,8 @@ def _run(run: Mapping[str, Any], width: int, paint: _Paint, quiet: bool) -> str:
     first, *more = textwrap.wrap(f"{title}: {plural(run['operations'], 'operation')}{_repairs(run)}", width)
     lines = [paint(first[: len(title)], BOLD) + first[len(title) :], *more]
     rows, same = _rows(run, quiet)
-    for designs in _columns(run["designs"], width):
-        lines += _table(run, designs, rows, paint)
+    table = _table if _fit(run["designs"], width) else _turned
+    lines += table(run, rows, width, paint)
     if same and not quiet:
         text = "; ".join(f"{m.label.strip()} {format_value(v, m.unit)}" for m, v in same)
         lines.append(paint(textwrap.fill(f"the same for all: {text}", width, subsequent_indent="  "), DIM))
@@ -117,19 +121,58 @@ def _rows(run: Mapping[str, Any], quiet: bool) -> tuple[list[Metric], list[tuple
     return rows, same
 
 
-def _columns(designs: Sequence[Mapping[str, Any]], width: int) -> Iterable[list[Mapping[str, Any]]]:
-    """Designs in as many tables as the width asks for; each begins with the reference, if there is one."""
-    room = max(1, (width - STUB + 1) // CELL)
-    reference = [d for d in designs if d["design"] == "linux"]
-    if len(designs) <= room or not reference or room < 2:
-        return [list(designs[i : i + room]) for i in range(0, len(designs), room)]
-    others, step = [d for d in designs if d["design"] != "linux"], room - 1
-    return [reference + others[i : i + step] for i in range(0, len(others), step)]
+def _fit(designs: Sequence[Mapping[str, Any]], width: int) -> bool:
+    return STUB + CELL * len(designs) - 1 <= width
 
 
-def _table(
-    run: Mapping[str, Any], designs: Sequence[Mapping[str, Any]], rows: Sequence[Metric], paint: _Paint
-) -> list[str]:
+def _turned(run: Mapping[str, Any], rows: Sequence[Metric], width: int, paint: _Paint) -> list[str]:
+    """Designs down, measures across, in as many tables as the width asks for."""
+    names = [d["design"] for d in run["designs"]]
+    stub = min(max(map(len, names)), 34) + 1
+    blocks: list[list[tuple[list[str], list[str], Metric]]] = []
+    room = 0
+    for metric in rows:
+        head = textwrap.wrap(metric.label.strip(), 10, break_long_words=False)
+        cells = [
+            f"{format_value(shown(metric, d), metric.unit)}{_mark(run, metric, d)}" for d in run["designs"]
+        ]
+        need = _turned_width(head, cells)
+        if room < need:
+            blocks.append([])
+            room = width - stub
+        room -= need
+        blocks[-1].append((head, cells, metric))
+    lines = []
+    for block in blocks:
+        high = max(len(head) for head, _, _ in block)
+        widths = [_turned_width(head, cells) for head, cells, _ in block]
+        for k in range(high):
+            words = [([""] * (high - len(head)) + head)[k] + " " for head, _, _ in block]
+            text = "".join(f"{word:>{w}}" for word, w in zip(words, widths, strict=True))
+            lines.append(paint((" " * stub + text).rstrip(), BOLD))
+        for i, name in enumerate(names):
+            text = f"{name[:34]:<{stub}}"
+            for (_, cells, _), w in zip(block, widths, strict=True):
+                text += _painted(f"{cells[i]:>{w}}", paint)
+            lines.append(text.rstrip())
+    return lines
+
+
+def _turned_width(head: Sequence[str], cells: Sequence[str]) -> int:
+    """Of a column whose cells end in a marker."""
+    return max(max(map(len, head)) + 2, max(map(len, cells)) + 1)
+
+
+def _mark(run: Mapping[str, Any], metric: Metric, design: Mapping[str, Any]) -> str:
+    """ "*" for the best of a measure, "!" for a broken promise, else a blank."""
+    if design["design"] in best(metric, run["designs"]):
+        return "*"
+    return "!" if metric.key == "exposure_violations" and shown(metric, design) else " "
+
+
+def _table(run: Mapping[str, Any], rows: Sequence[Metric], _width: int, paint: _Paint) -> list[str]:
+    """Measures down, designs across."""
+    designs = run["designs"]
     heads = [d["design"].partition("/") for d in designs]
     align = VALUE + 1
     top = " " * STUB + "".join(f"{a:>{align}}"[:CELL].ljust(CELL) for a, _, _ in heads)
@@ -142,30 +185,28 @@ def _table(
     return lines
 
 
+def _painted(cell: str, paint: _Paint) -> str:
+    codes = (GREEN, BOLD) if cell.endswith("*") else (RED,) if cell.endswith("!") else ()
+    return paint(cell, *codes)
+
+
 def _row(run: Mapping[str, Any], metric: Metric, designs: Sequence[Mapping[str, Any]], paint: _Paint) -> str:
-    top = best(metric, run["designs"])
     reference = next((value_of(metric, d["metrics"]) for d in designs if d["design"] == "linux"), None)
     cells = []
     for design in designs:
         value = shown(metric, design)
         text = f"{format_value(value, metric.unit):>{VALUE}}"
         delta = "" if design["design"] == "linux" or metric.asi else delta_text(value, reference, metric.unit)
-        leak = metric.key == "exposure_violations" and value
-        winner = design["design"] in top
-        if winner or leak:
-            text = paint(f"{text}*", GREEN, BOLD) if winner else paint(f"{text}!", RED)
-        else:
-            text += " "
+        text = _painted(f"{text}{_mark(run, metric, design)}", paint)
         last = design is designs[-1]
         cells.append(text + paint(delta, DIM) + " " * (0 if last else DELTA + 1 - len(delta)))
     return f"{metric.label:<{LABEL}}{''.join(cells)}".rstrip()
 
 
 def _legend(result: Mapping[str, Any], width: int, paint: _Paint) -> str:
-    text = (
-        "* best of the row (flips and refills have none); beside a value its difference to linux "
-        "(= equal, ~ within 0.05 %)."
-    )
+    text = "* best of its measure (flips and refills have no best)."
+    if all(_fit(run["designs"], width) for run in result["runs"]):
+        text += " Beside a value its difference to linux (= equal, ~ within 0.05 %)."
     designs = [d for run in result["runs"] for d in run["designs"]]
     bare = sorted({d["design"] for d in designs if not protects(d)})
     if bare:
