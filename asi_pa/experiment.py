@@ -25,8 +25,8 @@ from asi_pa.trace import CompiledTrace, Trace, compile_trace, load_trace, tight_
 
 __all__ = ["DEFAULT_DESIGNS", "SAMPLES", "compare", "replay"]
 
-#: What ``compare`` shows unless asked otherwise: plain Linux, the bound, and the sound designs.
-#: No ASI, the page-wise lower bound, and the sound designs; a pool against migratetypes first.
+#: What ``compare`` shows unless asked otherwise: no ASI, the page-wise bound, and the sound designs; a pool
+#: against migratetypes first.
 DEFAULT_DESIGNS = (
     "linux",
     "per-page",
@@ -410,6 +410,7 @@ def compare(
         raise ValueError("no designs to compare")
     if kernel is not None:
         kernel_profile(kernel)
+    supply = parse_size(reclaim) if isinstance(reclaim, str) else reclaim
     runs = []
     kernels, texts = [], []
     for item in traces:
@@ -418,7 +419,7 @@ def compare(
             compiled = _compile(trace, size, classifier, seed)
             kernels.append(kernel or compiled.kernel)
             texts.append(compiled.classifier)
-            relief = {"reclaim": reclaim, "compaction": compaction, "seed": seed}
+            relief = {"reclaim": supply, "compaction": compaction, "seed": seed}
             runs.append(_run(compiled, str(size), chosen, kernel, samples, relief, progress))
     if not runs:
         raise ValueError("no traces to compare on")
@@ -429,6 +430,7 @@ def compare(
         "kernel": ", ".join(sorted(set(kernels))),
         "seed": seed,
         "classifier": texts[0],
+        "relief": {"reclaim_bytes": supply, "compaction": compaction},
         "runs": runs,
         "claims": [],
     }

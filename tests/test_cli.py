@@ -351,3 +351,28 @@ def test_convert_refuses_and_leaves_nothing(capsys, tmp_path):
     assert str(empty) in refused(capsys, "convert", str(empty), str(out))
     assert "no-such-file" in refused(capsys, "convert", "no-such-file", str(out))
     assert list(tmp_path.iterdir()) == [empty]
+
+
+def test_compare_relieves_a_shortage(capsys, tmp_path):
+    found = tmp_path / "relief.json"
+    words = ("redis", "--memory", "tight", "--designs", "linux,migratetype", "--samples", "2")
+    relief = ("--reclaim", "16M", "--compaction")
+    status, out, _ = run(capsys, "compare", *words, *relief, "--json", str(found))
+    assert status == 0
+    assert "reclaim 16.0 MiB, compaction" in out
+    made = read_json(found)
+    assert made["command"] == ["asi-pa", "compare", *words, *relief, "--json", str(found)]
+    assert made["relief"] == {"reclaim_bytes": 16 << 20, "compaction": True}
+    status, _, _ = run(capsys, "compare", *words, "--json", str(found), "--quiet")
+    without = read_json(found)
+    assert without["relief"] == {"reclaim_bytes": 0, "compaction": False}
+    for mine, other in zip(made["runs"][0]["designs"], without["runs"][0]["designs"], strict=True):
+        assert 0 < mine["metrics"]["pages_reclaimed"] <= 4096
+        assert mine["metrics"]["failures"] < other["metrics"]["failures"]
+        assert other["metrics"]["pages_reclaimed"] == other["metrics"]["compactions"] == 0
+    assert any(d["metrics"]["compaction_pages_moved"] for d in made["runs"][0]["designs"])
+
+
+@pytest.mark.parametrize("size", ["0", "much", "-1", "1K", "1000T", ""])
+def test_compare_refuses_a_supply_that_is_no_size(capsys, size):
+    assert f"'{size}'" in refused(capsys, "compare", "redis", f"--reclaim={size}")

@@ -44,6 +44,7 @@ Examples:
   asi-pa compare net --classifier share=0.3 --seed 7 --quiet
   asi-pa compare redis --costs my-machine.toml
   asi-pa compare stress:2G:1 --memory ample --design migratetype:zeroing=dirty
+  asi-pa compare redis --memory tight --reclaim 64M --compaction
 """,
     )
     parser.add_argument("traces", metavar="TRACE", nargs="*", help=TRACE_HELP)
@@ -58,6 +59,14 @@ Examples:
     add_classifier(parser)
     parser.add_argument("--seed", metavar="N", type=whole, default=0, help="of everything that is drawn (0)")
     parser.add_argument("--kernel", metavar="VERSION", help="whose rules: 7.2, 6.18, 6.12 (the trace's own)")
+    parser.add_argument(
+        "--reclaim",
+        metavar="SIZE",
+        help="page cache of the trace's initial state that reclaim may free when memory is short (none)",
+    )
+    parser.add_argument(
+        "--compaction", action="store_true", help="requests that may block compact before they fail"
+    )
     parser.add_argument(
         "--costs",
         metavar="FILE",
@@ -78,6 +87,7 @@ def _compare(args: argparse.Namespace) -> int:
 
     from asi_pa.experiment import DEFAULT_DESIGNS, compare
     from asi_pa.report import render_terminal, write_html, write_json
+    from asi_pa.sizing import parse_size
     from asi_pa.trace import bundled_traces
 
     costs = None
@@ -94,6 +104,8 @@ def _compare(args: argparse.Namespace) -> int:
             seed=args.seed,
             kernel=args.kernel,
             samples=args.samples,
+            reclaim=parse_size(args.reclaim) if args.reclaim is not None else 0,
+            compaction=args.compaction,
             command=args.command_line,
             progress=progress,
         )

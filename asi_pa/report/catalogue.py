@@ -33,6 +33,7 @@ Unit = Literal["kb", "count", "pages", "blocks", "bytes", "share", "index", "per
 GROUPS: dict[str, str] = {
     "work": "work",
     "failures": "failed requests",
+    "relief": "relief",
     "kinds": "sensitivity",
     "physmap": "physmap",
     "flushes": "TLB flushes",
@@ -101,8 +102,8 @@ METRICS: tuple[Metric, ...] = (
         "failures",
         "count",
         "low",
-        "Requests that got nothing. The trace comes from a machine where they succeeded; the model has "
-        "no reclaim, so each one stands for a request that would have had to reclaim or fail.",
+        "Requests that got nothing. The trace comes from a machine where they succeeded; unless told to, the "
+        "model reclaims nothing, so each one stands for a request that would have had to reclaim or fail.",
         essential=True,
     ),
     _m(
@@ -149,6 +150,39 @@ METRICS: tuple[Metric, ...] = (
         "count",
         "low",
         "Failed with fewer free pages than were asked for.",
+    ),
+    _m(
+        "kswapd_wakeups",
+        "kswapd wake-ups",
+        "relief",
+        "count",
+        "low",
+        "Times a request entered the slow path and had to wake kswapd, which sleeps again after a tick; "
+        "without relief it never does, so 1 says that it was needed.",
+    ),
+    _m(
+        "pages_reclaimed",
+        "pages reclaimed",
+        "relief",
+        "pages",
+        "low",
+        "Pages freed out of the declared supply of page cache (--reclaim).",
+    ),
+    _m(
+        "compactions",
+        "compactions",
+        "relief",
+        "count",
+        "low",
+        "Runs of compaction over a zone (--compaction), deferred attempts not counted.",
+    ),
+    _m(
+        "compaction_pages_moved",
+        "pages moved",
+        "relief",
+        "pages",
+        "low",
+        "Pages that those runs moved: what compaction costs.",
     ),
     _m(
         "exposure_violations",
@@ -216,6 +250,26 @@ METRICS: tuple[Metric, ...] = (
         "low",
         "Bytes cleared because memory went from sensitive to nonsensitive.",
         asi=True,
+    ),
+    _m(
+        "bytes_zeroed_locked",
+        "  under the zone lock",
+        "kinds",
+        "bytes",
+        "low",
+        "Of these, bytes cleared while the zone lock was held, so that everybody else waited.",
+        asi=True,
+        screen=False,
+    ),
+    _m(
+        "blocks_unmapped_ahead",
+        "unmapped ahead of need",
+        "kinds",
+        "blocks",
+        "",
+        "Pageblocks unmapped before a request needed them; they are among the flips N -> S.",
+        asi=True,
+        screen=False,
     ),
     _m(
         "restricted_2m_share",

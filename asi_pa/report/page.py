@@ -18,7 +18,7 @@ from typing import Any
 from asi_pa.files import write_atomic
 from asi_pa.report import figures, tables
 from asi_pa.report.catalogue import protects
-from asi_pa.report.format import format_bytes, plural
+from asi_pa.report.format import format_bytes, plural, relief_text
 from asi_pa.report.modelled import modelled_page
 from asi_pa.report.palette import kind_colours
 
@@ -175,6 +175,7 @@ def _header(result: Mapping[str, Any], traces: str) -> str:
         "seed": str(result["seed"]),
         "asi_pa": escape(result["asi_pa"]),
         "classifier": escape(result["classifier"]),
+        "relief": relief_text(result) or "none: requests fail where a kernel would begin to reclaim",
     }
     rows = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items())
     return f"""<header>

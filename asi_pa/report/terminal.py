@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 from asi_pa.report.catalogue import METRICS, Metric, as_posted, best, protects, shown, value_of
 from asi_pa.report.evidence import count, summary
-from asi_pa.report.format import delta_text, format_bytes, format_value, plural
+from asi_pa.report.format import delta_text, format_bytes, format_value, plural, relief_text
 from asi_pa.report.modelled import modelled_terminal
 
 __all__ = ["render_terminal", "wants_colour"]
@@ -27,6 +27,7 @@ CELL = VALUE + 1 + DELTA + 1  # value, marker, delta, gap
 SHORT_GROUPS = {
     "work": "work",
     "failures": "failures",
+    "relief": "relief",
     "kinds": "kinds",
     "physmap": "physmap",
     "flushes": "flushes",
@@ -80,6 +81,8 @@ class _Paint:
 
 def _head(result: Mapping[str, Any], width: int, paint: _Paint) -> str:
     facts = f"kernel {result['kernel']}, seed {result['seed']}, asi_pa {result['asi_pa']}"
+    if words := relief_text(result):
+        facts += f", {words}"
     text = textwrap.fill(
         f"classifier: {result['classifier']}", width, initial_indent="", subsequent_indent="  "
     )
