@@ -24,9 +24,12 @@ from asi_pa._core cimport (
     ZERO_ALLOC,
     freelist_t,
     link_t,
+    pcp_set_quiet,
     pcp_t,
+    set_plenty,
     zone_t,
 )
+from asi_pa._pcp cimport pcp_flags, pcp_set_flags
 from asi_pa._physmap cimport (
     CAUSE_OTHER,
     FLUSH_NONE,
@@ -250,7 +253,7 @@ cdef void pack(const zone_t *z, const extra_t *x, uint8_t *p) noexcept nogil:
         p = put(p, pcp.high)
         p = put(p, pcp.alloc_factor)
         p = put(p, pcp.free_count)
-        p = put(p, pcp.flags)
+        p = put(p, pcp_flags(pcp))
 
 
 cdef uint32_t walk_back_links(zone_t *z, uint32_t head, uint32_t *count) noexcept nogil:
@@ -315,6 +318,7 @@ cdef void unpack(zone_t *z, extra_t *x, const uint8_t *p) noexcept nogil:
     p = get(p, &z.boost)
     p = get(p, &value)
     z.below_high = <int>value
+    set_plenty(z)
     relist(z)
     if z.pcps == NULL:
         return
@@ -330,7 +334,9 @@ cdef void unpack(zone_t *z, extra_t *x, const uint8_t *p) noexcept nogil:
         p = get(p, &pcp.high)
         p = get(p, &pcp.alloc_factor)
         p = get(p, &pcp.free_count)
-        p = get(p, &pcp.flags)
+        p = get(p, &value)
+        pcp_set_flags(pcp, value)
+        pcp_set_quiet(z, pcp)
 
 
 # ---------------------------------------------------------------- the hash
@@ -489,7 +495,7 @@ cdef void hash_once(const zone_t *z, const extra_t *x, bint swap_cpus, hash_t *h
             p = put(p, pcp.high)
             p = put(p, pcp.alloc_factor)
             p = put(p, pcp.free_count)
-            p = put(p, pcp.flags)
+            p = put(p, pcp_flags(pcp))
             if pcp.count:
                 # which list holds how many of the pages met above
                 for k in range(z.design.npcp):

@@ -15,7 +15,7 @@ from asi_pa._physmap cimport physmap_t
 cdef enum:
     MAX_FREETYPES = 16
     MAX_ORDERS = 16         # orders 0 .. 15
-    MAX_PCP_LISTS = 64
+    MAX_PCP_LISTS = 53      # so that pcp_t has 512 bytes
     MAX_CPUS = 256
     MAX_ZONE_INDEX = 4
     MAX_FALLBACKS = 6
@@ -94,6 +94,7 @@ cdef struct freelist_t:
     uint32_t head
     uint32_t tail
     uint32_t count
+    uint32_t pad            # 16 bytes
 
 cdef struct request_t:
     # What a request word means, decoded once.
@@ -111,6 +112,8 @@ cdef struct request_t:
     uint32_t info
     uint32_t fast_flags
     uint32_t slow_flags     # of order 0; ALLOC_HIGHATOMIC comes with the order
+    uint8_t pcp_list[MAX_ORDERS]    # the per-CPU list for this freetype; 255: none
+    uint8_t pad[20]         # 64 bytes: a cache line
 
 cdef struct design_t:
     int nft
@@ -128,8 +131,8 @@ cdef struct design_t:
     uint8_t isolate[MAX_FREETYPES]
     uint8_t other[MAX_FREETYPES]        # the freetype of the other sensitivity
     uint8_t event_type[MAX_FREETYPES]   # its number in the event log
-    uint8_t pcp_type[MAX_FREETYPES]     # whose pcp list a page freed in such a block joins; 255: none
-    uint8_t pcp_list[MAX_ORDERS][MAX_FREETYPES]
+    uint8_t pcp_list[MAX_ORDERS][MAX_FREETYPES]     # where a request of this freetype looks; 255: none
+    uint8_t pcp_free[MAX_ORDERS][MAX_FREETYPES]     # what a page freed in such a block joins; 255: none
     uint8_t pcp_list_order[MAX_PCP_LISTS]
     int label_maps                      # March 2025: labelling a block maps it when the label says mapped
     int tracks                          # the design has a protected tree: mapping is recorded
@@ -200,8 +203,10 @@ cdef struct pcp_t:
     int64_t batch
     int64_t alloc_factor
     int64_t free_count
-    int64_t flags           # 1 PCPF_PREV_FREE_HIGH_ORDER, 2 PCPF_FREE_HIGH_BATCH
-    int64_t expire
+    int64_t free_count_max  # batch << CONFIG_PCP_BATCH_SCALE_MAX
+    int64_t quiet           # with fewer pages a free only adds to its list (pcp_set_quiet)
+    int64_t freed_order     # of the last free; 1 to 3 is PCPF_PREV_FREE_HIGH_ORDER
+    int64_t free_high_batch     # PCPF_FREE_HIGH_BATCH
     pcplist_t lists[MAX_PCP_LISTS]
 
 cdef struct vmdiff_t:
@@ -288,13 +293,16 @@ cdef struct zone_t:
     uint8_t *listed             # a free block's list, where its pageblock's type may say another; else NULL
     uint8_t *dirty              # bit per frame: holds sensitive data; NULL when not tracked
     size_t arrays_bytes
-    # free lists
-    uint32_t nonempty[MAX_FREETYPES]
-    freelist_t lists[MAX_ORDERS][MAX_FREETYPES]
-    freelist_t pool[MAX_ORDERS]     # design "pool" only
-    uint32_t queue                  # design "rfcv2-queue" only: the first page that waits
     # counters and limits
     int64_t nr_free
+    int64_t plenty              # with more free pages every request meets its first watermark (set_plenty)
+    pcp_t *pcps                 # one a CPU, NULL: bypassed
+    vmdiff_t *diff              # this CPU's
+    vmdiff_t *diffs
+    design_t *design
+    int64_t stat_threshold
+    bint tracks                 # the design's
+    bint detours                # an allocation may look elsewhere before its own list, or wake a worker
     int64_t nr_free_cma
     int64_t nr_free_highatomic
     int64_t nr_reserved_highatomic
@@ -306,15 +314,15 @@ cdef struct zone_t:
     int64_t lowmem_reserve[MAX_ZONE_INDEX]
     int64_t boost
     int64_t boost_factor
-    int64_t stat_threshold
     int64_t pcp_batch_scale_max
     int below_high
     int ncpus
-    pcp_t *pcps                 # one a CPU, NULL: bypassed
-    vmdiff_t *diffs
-    vmdiff_t *diff              # this CPU's
+    # free lists
+    uint32_t nonempty[MAX_FREETYPES]
+    freelist_t lists[MAX_ORDERS][MAX_FREETYPES]
+    freelist_t pool[MAX_ORDERS]     # design "pool" only
+    uint32_t queue                  # design "rfcv2-queue" only: the first page that waits
     # shared by the machine's zones
-    design_t *design
     kernel_t *kernel
     stats_t *stats
     physmap_t *physmap
@@ -341,15 +349,44 @@ cdef inline uint32_t block_of(const zone_t *z, uint32_t frame) noexcept nogil:
     return frame >> z.pageblock_order
 
 
+# ---------------------------------------------------------------- memory
+
+cdef extern from *:
+    """
+    #include <stdlib.h>
+    #include <sys/mman.h>
+    #define asi_pa_prefetchw(p) __builtin_prefetch((p), 1)
+    /* Memory of any content, in huge pages where the system gives them for the asking. */
+    static inline void *asi_pa_big_alloc(size_t size)
+    {
+        const size_t huge = 2ul << 20;
+        void *p;
+        if (size < huge)
+            return malloc(size);
+        size = (size + huge - 1) & ~(huge - 1);
+        p = aligned_alloc(huge, size);
+    #ifdef MADV_HUGEPAGE
+        if (p)
+            madvise(p, size, MADV_HUGEPAGE);
+    #endif
+        return p;
+    }
+    """
+    int ctz "__builtin_ctz"(unsigned int) noexcept nogil
+    bint likely "__builtin_expect"(bint, long) noexcept nogil
+    void prefetchw "asi_pa_prefetchw"(const void *) noexcept nogil
+    void *big_alloc "asi_pa_big_alloc"(size_t) noexcept nogil
+
+
 # ---------------------------------------------------------------- counters
 
-cdef inline void mod_free(zone_t *z, int64_t n) noexcept nogil:
+cdef inline void mod_free(zone_t *z, vmdiff_t *diff, int64_t n) noexcept nogil:
     # __mod_zone_page_state: the per-CPU difference is folded when it leaves [-t, t].
-    cdef int64_t d = z.diff.free + n
-    if d > z.stat_threshold or -d > z.stat_threshold:
+    cdef int64_t d = diff.free + n, t = z.stat_threshold
+    if not likely(<uint64_t>(d + t) <= <uint64_t>(2 * t), 1):
         z.nr_free += d
         d = 0
-    z.diff.free = d
+    diff.free = d
 
 
 cdef inline void account_freepages(zone_t *z, int ft, int64_t n) noexcept nogil:
@@ -357,11 +394,11 @@ cdef inline void account_freepages(zone_t *z, int ft, int64_t n) noexcept nogil:
     cdef int mt = z.design.mt[ft]
     cdef int64_t d
     if mt <= MIGRATE_RECLAIMABLE:
-        mod_free(z, n)
+        mod_free(z, z.diff, n)
         return
     if mt == MIGRATE_ISOLATE:
         return
-    mod_free(z, n)
+    mod_free(z, z.diff, n)
     if mt == MIGRATE_HIGHATOMIC:
         z.nr_free_highatomic += n
     elif mt == MIGRATE_CMA:
@@ -370,6 +407,7 @@ cdef inline void account_freepages(zone_t *z, int ft, int64_t n) noexcept nogil:
             z.nr_free_cma += d
             d = 0
         z.diff.cma = d
+    set_plenty(z)
 
 
 # ---------------------------------------------------------------- free lists
@@ -435,25 +473,31 @@ cdef inline void expand(zone_t *z, uint32_t frame, int low, int high, int ft) no
         list_add(z, frame + (1u << high), high, ft)
 
 
-cdef extern from *:
-    """
-    #define asi_pa_prefetchw(p) __builtin_prefetch((p), 1)
-    """
-    int ctz "__builtin_ctz"(unsigned int) noexcept nogil
-    void prefetchw "asi_pa_prefetchw"(const void *) noexcept nogil
+cdef inline uint32_t take_first(zone_t *z, uint32_t orders, int order, int ft) noexcept nogil:
+    # The first block of the lowest of `orders` (bit 0: `order`), split.  Its state is for the caller to set.
+    cdef int high = order + ctz(orders)
+    cdef freelist_t *fl = &z.lists[high][ft]
+    cdef uint32_t frame = fl.head
+    cdef uint32_t nxt = z.links[frame].next
+    fl.count -= 1
+    fl.head = nxt
+    if nxt != NIL:
+        z.links[nxt].prev = NIL
+    else:
+        fl.tail = NIL
+        z.nonempty[ft] &= ~(1u << high)
+    expand(z, frame, order, high, ft)
+    return frame
 
 
 cdef inline uint32_t rmqueue_smallest(zone_t *z, int order, int ft) noexcept nogil:
     # __rmqueue_smallest(): first non-empty list from `order` up, its head, split within the type.
     cdef uint32_t orders = z.nonempty[ft] >> order
     cdef uint32_t frame
-    cdef int high
     if orders == 0:
         return NIL
-    high = order + ctz(orders)
-    frame = z.lists[high][ft].head
-    list_del(z, frame, high, ft)
-    expand(z, frame, order, high, ft)
+    frame = take_first(z, orders, order, ft)
+    z.state[frame] = TAIL
     account_freepages(z, ft, -(<int64_t>1 << order))
     return frame
 
@@ -470,29 +514,19 @@ cdef inline void set_block_type(zone_t *z, uint32_t block, int ft, int ctx) noex
 
 cdef inline void free_one(zone_t *z, uint32_t frame, int order, int ft, bint to_tail) noexcept nogil:
     # __free_one_page(): merge upwards, then insert at head, or at tail when a further merge is likely.
-    cdef uint8_t *state = z.state
-    cdef uint32_t buddy, parent, b
-    cdef int buddy_ft
-    account_freepages(z, ft, <int64_t>1 << order)
-    while order < z.max_order:
-        buddy = frame ^ (1u << order)
-        if state[buddy] != <uint8_t>(FREE | order):
-            break
-        buddy_ft = ft
-        if order >= z.pageblock_order:
-            buddy_ft = z.pbtype[block_of(z, buddy)]
-            if buddy_ft != ft and not (z.design.mergeable[ft] >> buddy_ft) & 1:
-                break
-        list_del(z, buddy, order, buddy_ft)
-        if buddy_ft != ft:
-            for b in range(block_of(z, buddy), block_of(z, buddy + (1u << order))):
-                set_block_type(z, b, ft, CTX_MERGE)
-        frame &= buddy
+    cdef uint32_t bit = 1u << order
+    account_freepages(z, ft, bit)
+    while order < z.pageblock_order and z.state[frame ^ bit] == <uint8_t>(FREE | order):
+        list_del(z, frame ^ bit, order, ft)
+        frame &= ~bit
         order += 1
+        bit <<= 1
+    if not likely(order < z.pageblock_order, 1):
+        frame = merge_blocks(z, frame, &order, ft)
+        bit = 1u << order
     if not to_tail and order < z.max_order - 1:
         # buddy_merge_likely(): the buddy of the parent is free at its order.
-        parent = frame & ~(1u << order)
-        to_tail = state[parent ^ (1u << (order + 1))] == <uint8_t>(FREE | (order + 1))
+        to_tail = z.state[(frame & ~bit) ^ bit << 1] == <uint8_t>(FREE | (order + 1))
     if to_tail:
         list_add_tail(z, frame, order, ft)
     else:
@@ -544,6 +578,10 @@ cdef bint zone_watermark_ok(zone_t *z, int order, int64_t mark, int zone_idx,
                             uint32_t flags) noexcept nogil
 
 cdef bint block_in_zone(zone_t *z, uint32_t block) noexcept nogil
+cdef void set_plenty(zone_t *z) noexcept nogil
+cdef void pcp_set_quiet(zone_t *z, pcp_t *pcp) noexcept nogil
+cdef void set_below_high(zone_t *z, bint below) noexcept nogil
+cdef uint32_t merge_blocks(zone_t *z, uint32_t frame, int *order, int ft) noexcept nogil
 cdef uint32_t block_live(zone_t *z, uint32_t block) noexcept nogil
 cdef void block_retyped(zone_t *z, uint32_t block, int ft, int ctx) noexcept nogil
 cdef void blocks_map(zone_t *z, uint32_t block, uint32_t n, int ctx) noexcept nogil

@@ -5,7 +5,7 @@ Rules are those of mm/page_alloc.c, Linux 7.2, as recorded runs confirm them; ``
 with its source and the recorded sets that would notice if it were wrong.
 """
 
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset
 
 from asi_pa._physmap cimport (
@@ -204,6 +204,30 @@ cdef void block_retyped(zone_t *z, uint32_t block, int ft, int ctx) noexcept nog
 
 # ---------------------------------------------------------------- watermarks
 
+cdef int64_t plenty_of(const zone_t *z) noexcept nogil:
+    # No request wants more left: the mark it is first asked for, the largest reserve, what it may not use,
+    # its own pages.  The reserve flags only lower these.
+    cdef int64_t most = 0
+    cdef int i
+    for i in range(MAX_ZONE_INDEX):
+        if z.lowmem_reserve[i] > most:
+            most = z.lowmem_reserve[i]
+    most += z.wmark[WMARK_LOW if z.below_high else WMARK_HIGH] + z.boost + z.nr_free_highatomic
+    if z.nr_free_cma > 0:
+        most += z.nr_free_cma
+    return most + (<int64_t>1 << z.max_order)
+
+
+cdef bint detours_of(const zone_t *z) noexcept nogil:
+    return z.nr_free_cma > 0 or z.design.looks_ahead != 0
+
+
+cdef void set_plenty(zone_t *z) noexcept nogil:
+    # To be called whenever a term changes, so that no request has to add them up.
+    z.plenty = plenty_of(z)
+    z.detours = detours_of(z)
+
+
 cdef bint zone_watermark_ok(zone_t *z, int order, int64_t mark, int zone_idx,
                             uint32_t flags) noexcept nogil:
     # __zone_watermark_ok(): pages left above the mark, and a block of the order in reach.
@@ -235,6 +259,27 @@ cdef bint zone_watermark_ok(zone_t *z, int order, int64_t mark, int zone_idx,
     return False
 
 
+cdef int64_t quiet_of(const zone_t *z, const pcp_t *pcp) noexcept nogil:
+    # nr_pcp_high() returns `high` as it is, nr_pcp_free() is not asked.
+    return pcp.high if pcp.high_min <= pcp.high <= pcp.high_max and not z.below_high else 0
+
+
+cdef void pcp_set_quiet(zone_t *z, pcp_t *pcp) noexcept nogil:
+    # To be called whenever `high`, its bounds or the batch changed.
+    pcp.free_count_max = pcp.batch << z.pcp_batch_scale_max
+    pcp.quiet = quiet_of(z, pcp)
+
+
+cdef void set_below_high(zone_t *z, bint below) noexcept nogil:
+    # ZONE_BELOW_HIGH
+    cdef int cpu
+    z.below_high = below
+    set_plenty(z)
+    if z.pcps != NULL:
+        for cpu in range(z.ncpus):
+            pcp_set_quiet(z, &z.pcps[cpu])
+
+
 # ---------------------------------------------------------------- moving free pages between lists
 
 cdef uint32_t move_freepages(zone_t *z, uint32_t block, int old_ft, int new_ft) noexcept nogil:
@@ -256,6 +301,26 @@ cdef uint32_t move_freepages(zone_t *z, uint32_t block, int old_ft, int new_ft) 
         else:
             frame += 1
     return moved
+
+
+cdef uint32_t merge_blocks(zone_t *z, uint32_t frame, int *order, int ft) noexcept nogil:
+    # __free_one_page() from pageblock_order on, where buddies may be of unlike types.
+    cdef uint32_t buddy, b
+    cdef int buddy_ft
+    while order[0] < z.max_order:
+        buddy = frame ^ 1u << order[0]
+        if z.state[buddy] != <uint8_t>(FREE | order[0]):
+            break
+        buddy_ft = z.pbtype[block_of(z, buddy)]
+        if buddy_ft != ft and not (z.design.mergeable[ft] >> buddy_ft) & 1:
+            break
+        list_del(z, buddy, order[0], buddy_ft)
+        if buddy_ft != ft:
+            for b in range(block_of(z, buddy), block_of(z, buddy + (1u << order[0]))):
+                set_block_type(z, b, ft, CTX_MERGE)
+        frame &= buddy
+        order[0] += 1
+    return frame
 
 
 cdef bint block_in_zone(zone_t *z, uint32_t block) noexcept nogil:
@@ -290,6 +355,7 @@ cdef bint boost_watermark(zone_t *z) noexcept nogil:
     z.boost = z.boost + pages
     if z.boost > most:
         z.boost = most
+    set_plenty(z)
     z.stats.boosts += 1
     return True
 
@@ -743,6 +809,8 @@ cdef const char *zone_verify(zone_t *z, uint64_t *where) noexcept nogil:
         return b"NR_FREE_CMA_PAGES differs from the pages on the CMA lists"
     if z.nr_free_highatomic != nr_ha:
         return b"nr_free_highatomic differs from the pages on the HIGHATOMIC lists"
+    if z.plenty != plenty_of(z) or z.detours != detours_of(z):
+        return b"what the fast paths test is out of date (set_plenty)"
     for b in range(z.first_block, z.nblocks):
         if ds.mt[z.pbtype[b]] == MIGRATE_ISOLATE:
             isolated += 1
@@ -779,6 +847,8 @@ cdef const char *pcp_verify(zone_t *z, uint64_t *where) noexcept nogil:
                     return b"a per-CPU list's tail is wrong"
             if count != pcp.count:
                 return b"a per-CPU count differs from the pages on its lists"
+            if pcp.quiet != quiet_of(z, pcp):
+                return b"what the fast path of a per-CPU free tests is out of date (pcp_set_quiet)"
             listed += count
     frame = 0
     while frame < z.nframes:
@@ -809,8 +879,8 @@ cdef int zone_init(zone_t *z, uint64_t start_pfn, uint64_t end_pfn, int pagebloc
     z.first_block = block_of(z, z.first)
     z.nblocks = <uint32_t>((z.nframes + <uint64_t>z.pageblock_pages - 1) >> pageblock_order)
     z.ncpus = ncpus
-    z.links = <link_t *>malloc(padded * sizeof(link_t))
-    z.state = <uint8_t *>calloc(padded, 1)
+    z.links = <link_t *>big_alloc(padded * sizeof(link_t))
+    z.state = <uint8_t *>big_alloc(padded)
     z.pbtype = <uint8_t *>calloc(padded >> pageblock_order, 1)
     z.pbbase = <uint8_t *>calloc(padded >> pageblock_order, 1)
     z.pbmapped = <uint8_t *>calloc(padded >> pageblock_order, 1)
@@ -822,6 +892,7 @@ cdef int zone_init(zone_t *z, uint64_t start_pfn, uint64_t end_pfn, int pagebloc
     z.diff = z.diffs
     z.queue = NIL
     memset(z.state, HOLE, z.first)
+    memset(z.state + z.first, TAIL, z.nframes - z.first)
     memset(z.state + z.nframes, HOLE, padded - z.nframes)
     for order in range(MAX_ORDERS):
         z.pool[order].head = NIL

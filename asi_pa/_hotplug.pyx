@@ -25,7 +25,9 @@ from asi_pa._core cimport (
     block_of,
     free_one,
     list_del,
+    pcp_set_quiet,
     set_block_type,
+    set_plenty,
     zone_t,
 )
 from asi_pa._isolation cimport ISOLATE_MODE_OTHER, start_isolate_page_range, undo_isolate_page_range
@@ -185,4 +187,6 @@ def set_limits(Machine machine not None, spec):
                 z.pcps[k].batch = zone.pcp.batch
                 z.pcps[k].high_min = zone.pcp.high_min
                 z.pcps[k].high_max = zone.pcp.high_max
+                pcp_set_quiet(z, &z.pcps[k])
+        set_plenty(z)
     machine._build_zonelists()

@@ -38,6 +38,9 @@ from asi_pa._core cimport (
     free_to_buddy,
     pcp_t,
     request_t,
+    pcp_set_quiet,
+    set_below_high,
+    set_plenty,
     unreserve_highatomic,
     vmdiff_t,
     zone_init,
@@ -61,7 +64,7 @@ from asi_pa._page_alloc cimport (
     mm_t,
     zone_of,
 )
-from asi_pa._pcp cimport NO_PCP_LIST, pcp_decay, pcp_drain
+from asi_pa._pcp cimport NO_PCP_LIST, pcp_decay, pcp_drain, pcp_flags, pcp_set_flags
 from asi_pa._physmap cimport RESTRICTED, UNRESTRICTED, Physmap
 from asi_pa._wrappers cimport (
     WRAP_NONE,
@@ -90,11 +93,12 @@ cdef uint8_t or_none(object index) except *:
 
 cdef int fill_design(design_t *d, object design, int pageblock_order) except -1:
     """Translates a Design's tables into the engine's."""
-    cdef int i, j, n = len(design.freetypes)
+    cdef int i, j, n = len(design.freetypes), order
     if n > MAX_FREETYPES:
         raise ValueError(f"design {design.name!r} has {n} freetypes, at most {MAX_FREETYPES} are possible")
     memset(d, 0, sizeof(design_t))
     memset(d.pcp_list, NO_PCP_LIST, sizeof(d.pcp_list))
+    memset(d.pcp_free, NO_PCP_LIST, sizeof(d.pcp_free))
     d.nft = n
     for i, ft in enumerate(design.freetypes):
         d.mt[i] = ft.mt
@@ -114,7 +118,6 @@ cdef int fill_design(design_t *d, object design, int pageblock_order) except -1:
         d.isolate[i] = or_none(design.index_of(5, i))
         d.other[i] = design.other_side(i)
         d.event_type[i] = ft.mt if design.flips == "september" else i
-        d.pcp_type[i] = or_none(design.pcp_type(i))
     for i in range(3):
         for j in range(2):
             d.start[i][j] = design.freetype(design.start[i][j])
@@ -126,6 +129,11 @@ cdef int fill_design(design_t *d, object design, int pageblock_order) except -1:
         d.pcp_list_order[i] = order
         for j in types:
             d.pcp_list[order][j] = i
+    for i in range(n):
+        kept = design.pcp_type(i)
+        if kept is not None:
+            for order in range(MAX_ORDERS):
+                d.pcp_free[order][i] = d.pcp_list[order][<int>kept]
     d.label_maps = design.label_maps
     d.tracks = bool(design.protects) and not design.wrapper
     d.flips = {"none": FLIPS_NONE, "march": FLIPS_MARCH, "september": FLIPS_SEPTEMBER}[design.flips]
@@ -166,6 +174,7 @@ cdef int build_zone(Zone zone, mm_t *mm, object spec, object machine, int boot, 
     z.zone_idx = spec.zone_idx
     z.nid = spec.nid
     z.design = &mm.design
+    z.tracks = mm.design.tracks
     z.kernel = &mm.kernel
     z.stats = &mm.stats
     z.boost_factor = machine.watermark_boost_factor
@@ -199,7 +208,8 @@ cdef int build_zone(Zone zone, mm_t *mm, object spec, object machine, int boot, 
             pcp.high_min = spec.pcp.high_min
             pcp.high_max = spec.pcp.high_max
             pcp.high = spec.pcp.high_min if spec.pcp.high is None else spec.pcp.high
-            pcp.flags = 2 if spec.pcp.free_high_batch else 0
+            pcp.free_high_batch = bool(spec.pcp.free_high_batch)
+            pcp_set_quiet(z, pcp)
             for k in range(MAX_PCP_LISTS):
                 pcp.lists[k].head = NIL
                 pcp.lists[k].tail = NIL
@@ -212,6 +222,7 @@ cdef int build_zone(Zone zone, mm_t *mm, object spec, object machine, int boot, 
         if (a | b) & (z.pageblock_pages - 1) or not spec.start_pfn <= a < b <= spec.end_pfn:
             raise ValueError(f"CMA range [{a}, {b}) is not made of pageblocks of zone {spec.name}")
         z.cma_pages += b - a
+    set_plenty(z)
     if not release:
         memset(&z.state[z.first], HOLE, z.nframes - z.first)
         return 0
@@ -233,6 +244,7 @@ cdef int build_zone(Zone zone, mm_t *mm, object spec, object machine, int boot, 
         z.nr_free_cma += z.diffs[i].cma
         z.diffs[i].free = 0
         z.diffs[i].cma = 0
+    set_plenty(z)
     return 0
 
 
@@ -423,6 +435,7 @@ cdef class Machine:
             if kind.unmap_ahead is not Design.unmap_ahead:
                 self.mm.zones[i].ahead = ahead_hook
                 self.mm.design.looks_ahead = 1
+                set_plenty(self.mm.zones[i])
             if kind.choose_block is not Design.choose_block:
                 self.mm.zones[i].choose = choose_hook
 
@@ -686,8 +699,8 @@ cdef class Machine:
             yield [0] * self.mm.design.npcp
             return
         pcp = &z.pcps[cpu]
-        yield [8, pcp.count, pcp.high, pcp.high_min, pcp.high_max, pcp.batch, pcp.flags, pcp.alloc_factor,
-               pcp.free_count, self.mm.design.npcp]
+        yield [8, pcp.count, pcp.high, pcp.high_min, pcp.high_max, pcp.batch, pcp_flags(pcp),
+               pcp.alloc_factor, pcp.free_count, self.mm.design.npcp]
         for i in range(self.mm.design.npcp):
             frames = []
             frame = pcp.lists[i].head
@@ -703,15 +716,16 @@ cdef class Machine:
         pcp_fields: per CPU (high, flags, alloc_factor, free_count).
         """
         cdef zone_t *z = self._zone(zone)
-        z.below_high = below_high
         z.boost = boost
+        set_below_high(z, below_high)
         if z.pcps != NULL:
             for cpu, (high, flags, alloc_factor, free_count) in enumerate(pcp_fields):
                 self._check_cpu(cpu)
                 z.pcps[<int>cpu].high = high
-                z.pcps[<int>cpu].flags = flags
+                pcp_set_flags(&z.pcps[<int>cpu], flags)
                 z.pcps[<int>cpu].alloc_factor = alloc_factor
                 z.pcps[<int>cpu].free_count = free_count
+                pcp_set_quiet(z, &z.pcps[<int>cpu])
 
     def _list(self, int zone, int order, int ft):
         """Frames of one free list, head to tail, relative to the zone's base; int64 array."""

@@ -112,7 +112,8 @@ cdef class Recording:
                         free_contig_range(other, cpu, <uint32_t>(pfn - other.base_pfn),
                                           self.ops[a, 4] - self.ops[a, 3])
                     else:
-                        zone_free(other, cpu, <uint32_t>(pfn - other.base_pfn), self.ops[a, 1])
+                        zone_free(other, cpu, <uint32_t>(pfn - other.base_pfn), self.ops[a, 1],
+                                  other.pcps != NULL)
             elif code == OP_DRAIN:
                 if z.pcps != NULL:
                     pcp_drain(z, &z.pcps[cpu])

@@ -3,37 +3,21 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from asi_pa._core cimport (
     ALLOC,
-    ALLOC_CMA,
-    ALLOC_HIGHATOMIC,
-    ALLOC_KSWAPD,
-    ALLOC_NO_WATERMARKS,
-    ALLOC_NOFRAGMENT,
-    ALLOC_NON_BLOCK,
-    ALLOC_OOM,
-    INFO_SENSITIVE,
-    ALLOC_FLIP,
-    ALLOC_NOSTEAL,
     MAX_CPUS,
     NIL,
-    NO_FREETYPE,
-    RMQUEUE_NORMAL,
     TAIL,
-    WMARK_HIGH,
-    WMARK_MASK,
     block_of,
     design_t,
+    free_one,
     free_to_buddy,
     kernel_t,
+    mod_free,
     request_t,
-    reserve_highatomic,
-    rmqueue,
-    rmqueue_flip,
-    rmqueue_smallest,
     stats_t,
+    take_first,
     zone_t,
-    zone_watermark_fast,
 )
-from asi_pa._pcp cimport NO_PCP_LIST, free_to_pcp, rmqueue_pcplist
+from asi_pa._pcp cimport NO_PCP_LIST, pcp_hit, pcp_put
 from asi_pa._physmap cimport physmap_t
 
 cdef enum:
@@ -83,93 +67,53 @@ cdef inline void prep_new_page(zone_t *z, uint32_t frame, int order, const reque
     z.state[frame] = <uint8_t>(ALLOC | order)
     z.links[frame].next = rq.info
     z.links[frame].prev = NIL
-    if z.design.tracks:
+    if z.tracks:
         page_handed_out(z, frame, order, rq.sensitive)
 
 
-cdef inline uint32_t rmqueue_reserve(zone_t *z, int order, int ft) noexcept nogil:
-    # The HIGHATOMIC reserve of the requester's side, where the design has one.
-    cdef int ha = z.design.highatomic[ft]
-    return NIL if ha == NO_FREETYPE else rmqueue_smallest(z, order, ha)
-
-
-cdef inline uint32_t rmqueue_buddy(zone_t *z, int order, const request_t *rq,
-                                   uint32_t flags) noexcept nogil:
-    # rmqueue_buddy(): the zone's lists, then the HIGHATOMIC reserve, then what a design can flip.
-    cdef uint32_t frame = NIL
-    cdef int mode = RMQUEUE_NORMAL
-    if flags & ALLOC_HIGHATOMIC:
-        frame = rmqueue_reserve(z, order, rq.ft)
-    if frame == NIL:
-        if z.design.flip_before_steal and flags & ALLOC_FLIP:
-            frame = rmqueue(z, order, rq.ft, flags | ALLOC_NOSTEAL, &mode)
-            if frame == NIL:
-                frame = rmqueue_flip(z, order, rq.ft, flags)
-        if frame == NIL:
-            frame = rmqueue(z, order, rq.ft, flags, &mode)
-        if frame == NIL and flags & (ALLOC_OOM | ALLOC_NON_BLOCK):
-            frame = rmqueue_reserve(z, order, rq.ft)
-        if frame == NIL:
-            frame = rmqueue_flip(z, order, rq.ft, flags)
-            if frame == NIL:
-                return NIL
-    if flags & ALLOC_HIGHATOMIC and not z.kernel.reserve_highatomic_from_pcp:
-        reserve_highatomic(z, frame, order, rq.ft)
-    return frame
-
-
-cdef inline uint32_t zone_take(zone_t *z, int cpu, int order, const request_t *rq,
-                               uint32_t flags) noexcept nogil:
-    # rmqueue()
-    cdef int index = z.design.pcp_list[order][rq.ft]
-    cdef uint32_t frame = NIL
-    if z.pcps != NULL and index != NO_PCP_LIST:
-        frame = rmqueue_pcplist(z, &z.pcps[cpu], order, rq.ft, index, flags)
-    if frame == NIL:
-        frame = rmqueue_buddy(z, order, rq, flags)
+cdef inline uint32_t alloc_hit(zone_t *z, int cpu, int order, const request_t *rq, bint pcp) noexcept nogil:
+    # __alloc_pages() where the first zone has plenty and the first list asked has a block: most of the time.
+    # NIL, and nothing changed, otherwise.  `pcp`: z.pcps != NULL, a constant for the compiler.
+    cdef uint32_t frame, orders
+    # a block in the first freetype's lists is also what the watermark test wants to see for orders above 0
+    if z.nr_free <= z.plenty or z.zone_idx > rq.zone_idx:
+        return NIL
+    if pcp and rq.pcp_list[order] != NO_PCP_LIST:
+        if order > 0 and not z.nonempty[rq.ft] >> order:
+            return NIL
+        frame = pcp_hit(z, cpu, order, rq)
         if frame == NIL:
             return NIL
-        if index != NO_PCP_LIST:
-            z.stats.pcp_missed_sensitive += rq.sensitive
-            z.stats.pcp_missed_nonsensitive += not rq.sensitive
-        if z.design.looks_ahead:
-            z.ahead_due = 1
-    if flags & ALLOC_HIGHATOMIC and z.kernel.reserve_highatomic_from_pcp:
-        reserve_highatomic(z, frame, order, rq.ft)
+    else:
+        orders = z.nonempty[rq.ft] >> order
+        if orders == 0 or z.detours:
+            return NIL
+        frame = take_first(z, orders, order, rq.ft)
+        mod_free(z, &z.diffs[cpu], -(<int64_t>1 << order))
     prep_new_page(z, frame, order, rq)
     return frame
 
 
-cdef inline int64_t mm_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil:
-    # __alloc_pages(): the first zone of the list when it is above its high watermark, all else out of line.
-    cdef zone_t *z = mm.zonelist[mm.cpu_node[cpu]][0]
-    cdef uint32_t frame
-    if (z.zone_idx <= rq.zone_idx and not z.below_high
-            and zone_watermark_fast(z, order, z.wmark[WMARK_HIGH] + z.boost, rq.zone_idx, rq.fast_flags)):
-        z.diff = &z.diffs[cpu]
-        frame = zone_take(z, cpu, order, rq, rq.fast_flags)
-        if frame != NIL:
-            return <int64_t>(z.base_pfn + frame)
-        return mm_alloc_rest(mm, cpu, order, rq, 1)
-    return mm_alloc_rest(mm, cpu, order, rq, 0)
-
-
-cdef inline void zone_free(zone_t *z, int cpu, uint32_t frame, int order) noexcept nogil:
-    # __free_frozen_pages(): the pcp list of the block's type, or the buddy.
-    cdef design_t *d = z.design
-    cdef int ft = d.pcp_type[z.pbtype[block_of(z, frame)]]
-    z.diff = &z.diffs[cpu]
-    if d.tracks:
+cdef inline void zone_free(zone_t *z, int cpu, uint32_t frame, int order, bint pcp) noexcept nogil:
+    # __free_frozen_pages(): the pcp list of the block's type, or the buddy.  `pcp` as above.
+    cdef int ft = z.pbtype[block_of(z, frame)]
+    if z.tracks:
         page_given_back(z, frame, order)
-    if z.pcps != NULL and ft != NO_PCP_LIST and d.pcp_list[order][ft] != NO_PCP_LIST:
-        free_to_pcp(z, &z.pcps[cpu], frame, order, d.pcp_list[order][ft])
+    if pcp and pcp_put(z, cpu, frame, order, ft):
+        return
+    z.diff = &z.diffs[cpu]
+    if order <= z.pageblock_order:
+        z.state[frame] = TAIL
+        free_one(z, frame, order, ft, False)
     else:
         free_to_buddy(z, frame, order)
 
 
+cdef uint32_t rmqueue_buddy(zone_t *z, int order, const request_t *rq, uint32_t flags) noexcept nogil
+cdef uint32_t zone_take(zone_t *z, int cpu, int order, const request_t *rq, uint32_t flags) noexcept nogil
 cdef int64_t get_page_from_freelist(mm_t *mm, int cpu, int order, const request_t *rq, uint32_t flags,
                                     int at) noexcept nogil
-cdef int64_t mm_alloc_rest(mm_t *mm, int cpu, int order, const request_t *rq, int tried) noexcept nogil
+cdef int64_t mm_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil
 cdef void page_handed_out(zone_t *z, uint32_t frame, int order, bint sensitive) noexcept nogil
 cdef void page_given_back(zone_t *z, uint32_t frame, int order) noexcept nogil
 cdef void count_failure(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil

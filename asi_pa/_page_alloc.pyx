@@ -7,21 +7,42 @@ reclaim and compaction, which the kernel enters only where this model has alread
 
 from libc.string cimport memset
 
+from asi_pa._pcp cimport NO_PCP_LIST, rmqueue_pcplist
 from asi_pa._core cimport (
+    ALLOC_CMA,
     ALLOC_CPUSET,
     ALLOC_FLIP,
+    ALLOC_HIGHATOMIC,
+    ALLOC_KSWAPD,
     ALLOC_MIN_RESERVE,
+    ALLOC_NO_WATERMARKS,
+    ALLOC_NOFRAGMENT,
+    ALLOC_NON_BLOCK,
+    ALLOC_NOSTEAL,
+    ALLOC_OOM,
     FLIPS_MARCH,
     FLIPS_NONE,
     FLIPS_SEPTEMBER,
     INFO_COMP,
     INFO_LRU,
+    INFO_SENSITIVE,
+    MAX_ORDERS,
     MIGRATE_HIGHATOMIC,
     MIGRATE_MOVABLE,
     MIGRATE_RECLAIMABLE,
+    NO_FREETYPE,
+    RMQUEUE_NORMAL,
+    WMARK_HIGH,
     WMARK_LOW,
+    WMARK_MASK,
     WMARK_MIN,
     ZERO_ALLOC,
+    reserve_highatomic,
+    rmqueue,
+    rmqueue_flip,
+    rmqueue_smallest,
+    set_below_high,
+    zone_watermark_fast,
 )
 
 cdef enum:                  # include/linux/gfp_types.h, 7.2; __GFP_SENSITIVE and MODEL_LRU are ours (gfp.py)
@@ -61,6 +82,7 @@ cdef void decode_request_on(mm_t *mm, int node, uint32_t gfp, request_t *rq) noe
     cdef design_t *d = &mm.design
     cdef zone_t *z
     cdef uint32_t fast = WMARK_LOW, slow = WMARK_MIN | ALLOC_CPUSET
+    cdef int order
     rq.gfp = gfp
     rq.mt = (gfp >> 3) & 3
     if rq.mt == 3:
@@ -118,9 +140,62 @@ cdef void decode_request_on(mm_t *mm, int node, uint32_t gfp, request_t *rq) noe
         slow |= fast            # September, patch 16 as posted: LOW watermark and NOFRAGMENT stay
     rq.fast_flags = fast
     rq.slow_flags = slow
+    for order in range(MAX_ORDERS):
+        rq.pcp_list[order] = d.pcp_list[order][rq.ft]
 
 
 # ---------------------------------------------------------------- the path of a request
+
+cdef inline uint32_t rmqueue_reserve(zone_t *z, int order, int ft) noexcept nogil:
+    # The HIGHATOMIC reserve of the requester's side, where the design has one.
+    cdef int ha = z.design.highatomic[ft]
+    return NIL if ha == NO_FREETYPE else rmqueue_smallest(z, order, ha)
+
+
+cdef uint32_t rmqueue_buddy(zone_t *z, int order, const request_t *rq, uint32_t flags) noexcept nogil:
+    # rmqueue_buddy(): the zone's lists, then the HIGHATOMIC reserve, then what a design can flip.
+    cdef uint32_t frame = NIL
+    cdef int mode = RMQUEUE_NORMAL
+    if flags & ALLOC_HIGHATOMIC:
+        frame = rmqueue_reserve(z, order, rq.ft)
+    if frame == NIL:
+        if z.design.flip_before_steal and flags & ALLOC_FLIP:
+            frame = rmqueue(z, order, rq.ft, flags | ALLOC_NOSTEAL, &mode)
+            if frame == NIL:
+                frame = rmqueue_flip(z, order, rq.ft, flags)
+        if frame == NIL:
+            frame = rmqueue(z, order, rq.ft, flags, &mode)
+        if frame == NIL and flags & (ALLOC_OOM | ALLOC_NON_BLOCK):
+            frame = rmqueue_reserve(z, order, rq.ft)
+        if frame == NIL:
+            frame = rmqueue_flip(z, order, rq.ft, flags)
+            if frame == NIL:
+                return NIL
+    if flags & ALLOC_HIGHATOMIC and not z.kernel.reserve_highatomic_from_pcp:
+        reserve_highatomic(z, frame, order, rq.ft)
+    return frame
+
+
+cdef uint32_t zone_take(zone_t *z, int cpu, int order, const request_t *rq, uint32_t flags) noexcept nogil:
+    # rmqueue(): a per-CPU list, then the buddy
+    cdef uint32_t frame = NIL
+    z.diff = &z.diffs[cpu]
+    if z.pcps != NULL:
+        frame = rmqueue_pcplist(z, cpu, order, rq, flags)
+    if frame == NIL:
+        frame = rmqueue_buddy(z, order, rq, flags)
+        if frame == NIL:
+            return NIL
+        if z.pcps != NULL and rq.pcp_list[order] != NO_PCP_LIST:
+            z.stats.pcp_missed_sensitive += rq.sensitive
+            z.stats.pcp_missed_nonsensitive += not rq.sensitive
+        if z.design.looks_ahead:
+            z.ahead_due = 1
+    if flags & ALLOC_HIGHATOMIC and z.kernel.reserve_highatomic_from_pcp:
+        reserve_highatomic(z, frame, order, rq.ft)
+    prep_new_page(z, frame, order, rq)
+    return frame
+
 
 cdef int64_t get_page_from_freelist(mm_t *mm, int cpu, int order, const request_t *rq, uint32_t flags,
                                     int at) noexcept nogil:
@@ -143,7 +218,7 @@ cdef int64_t get_page_from_freelist(mm_t *mm, int cpu, int order, const request_
             if not z.below_high:
                 take = zone_watermark_fast(z, order, z.wmark[WMARK_HIGH] + z.boost, rq.zone_idx, flags)
                 if not take:
-                    z.below_high = 1
+                    set_below_high(z, True)
             if not take:
                 take = zone_watermark_fast(z, order, z.wmark[flags & WMARK_MASK] + z.boost,
                                            rq.zone_idx, flags)
@@ -159,12 +234,16 @@ cdef int64_t get_page_from_freelist(mm_t *mm, int cpu, int order, const request_
         at = 0
 
 
-cdef int64_t mm_alloc_rest(mm_t *mm, int cpu, int order, const request_t *rq, int tried) noexcept nogil:
-    # What __alloc_pages() does when the first zone did not answer at once; __alloc_pages_slowpath().
+cdef int64_t mm_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil:
+    # __alloc_pages(), __alloc_pages_slowpath()
     cdef int64_t pfn
     cdef uint32_t flags
     cdef bint reserves
-    pfn = get_page_from_freelist(mm, cpu, order, rq, rq.fast_flags, tried)
+    cdef zone_t *z = mm.zonelist[mm.cpu_node[cpu]][0]
+    cdef uint32_t frame = alloc_hit(z, cpu, order, rq, z.pcps != NULL)
+    if frame != NIL:
+        return <int64_t>(z.base_pfn + frame)
+    pfn = get_page_from_freelist(mm, cpu, order, rq, rq.fast_flags, 0)
     if pfn >= 0:
         return pfn
     mm.stats.slowpath += 1

@@ -14,6 +14,8 @@ from asi_pa._core cimport (
     block_of,
     free_one,
     rmqueue,
+    pcp_set_quiet,
+    set_below_high,
     zone_watermark_ok,
 )
 
@@ -60,6 +62,7 @@ cdef void pcp_refill(zone_t *z, pcp_t *pcp, int order, int ft, int index,
     cdef int mode = RMQUEUE_NORMAL
     cdef uint32_t frame
     cdef pcplist_t *fl = &pcp.lists[index]
+    pcp_set_quiet(z, pcp)
     if flags & ALLOC_HIGHATOMIC and not z.kernel.pcp_refill_highatomic:
         return
     z.stats.pcp_refills += 1
@@ -74,6 +77,22 @@ cdef void pcp_refill(zone_t *z, pcp_t *pcp, int order, int ft, int index,
         n -= 1
     if z.design.looks_ahead:
         z.ahead_due = 1
+
+
+cdef uint32_t rmqueue_pcplist(zone_t *z, int cpu, int order, const request_t *rq,
+                              uint32_t flags) noexcept nogil:
+    # rmqueue_pcplist() / __rmqueue_pcplist(); z.diff is this CPU's
+    cdef pcp_t *pcp = &z.pcps[cpu]
+    cdef int index = rq.pcp_list[order]
+    if index == NO_PCP_LIST:
+        return NIL
+    pcp.free_count >>= 1
+    if pcp.lists[index].head == NIL:
+        pcp_refill(z, pcp, order, rq.ft, index, flags)
+        if pcp.lists[index].head == NIL:
+            return NIL
+    pcp.count -= <int64_t>1 << order
+    return pcp_pop(z, &pcp.lists[index])
 
 
 cdef void free_pcppages_bulk(zone_t *z, pcp_t *pcp, int64_t count, int index) noexcept nogil:
@@ -125,14 +144,13 @@ cdef void pcp_freed(zone_t *z, pcp_t *pcp, int order, int index) noexcept nogil:
         least = batch
         if z.kernel.free_high_needs_high_min:
             least += pcp.high_min // 2
-        free_high = (pcp.free_count >= least and pcp.flags & PCPF_PREV_FREE_HIGH_ORDER
-                     and (not pcp.flags & PCPF_FREE_HIGH_BATCH or pcp.count >= batch))
-        pcp.flags |= PCPF_PREV_FREE_HIGH_ORDER
-    else:
-        pcp.flags &= ~<int64_t>PCPF_PREV_FREE_HIGH_ORDER
-    if pcp.free_count < batch << z.pcp_batch_scale_max:
+        free_high = (pcp.free_count >= least and 0 < pcp.freed_order <= PCP_MAX_LOW_ORDER
+                     and (not pcp.free_high_batch or pcp.count >= batch))
+    pcp.freed_order = order
+    if pcp.free_count < pcp.free_count_max:
         pcp.free_count += <int64_t>1 << order
     high = nr_pcp_high(z, pcp, free_high)
+    pcp_set_quiet(z, pcp)
     if pcp.count < high:
         return
     # nr_pcp_free()
@@ -152,7 +170,7 @@ cdef void pcp_freed(zone_t *z, pcp_t *pcp, int order, int index) noexcept nogil:
     else:
         free_pcppages_bulk(z, pcp, to_free, index)
     if z.below_high and zone_watermark_ok(z, 0, z.wmark[WMARK_HIGH] + z.boost, 3, 0):
-        z.below_high = 0
+        set_below_high(z, False)
 
 
 cdef void pcp_drain(zone_t *z, pcp_t *pcp) noexcept nogil:
@@ -174,6 +192,7 @@ cdef bint pcp_decay(zone_t *z, pcp_t *pcp) noexcept nogil:
         if n < pcp.high_min:
             n = pcp.high_min
         pcp.high = n
+        pcp_set_quiet(z, pcp)
         high = n
         if high > pcp.high_min:
             todo = True

@@ -28,6 +28,7 @@ from asi_pa._core cimport (
     expand,
     free_to_buddy,
     list_del,
+    set_plenty,
     unreserve_highatomic,
     zone_watermark_ok,
 )
@@ -92,6 +93,7 @@ cdef void kswapd(mm_t *mm, int cpu) noexcept nogil:
             # the boost was for this: whole pageblocks for those who mix (kswapd wakes kcompactd)
             compact_zone(mm, z, z.pageblock_order, mm.design.start[MIGRATE_MOVABLE][1], True)
         z.boost = 0
+        set_plenty(z)
 
 
 cdef int64_t direct_relief(mm_t *mm, int cpu, int order, const request_t *rq, uint32_t flags) noexcept nogil:

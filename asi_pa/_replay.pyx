@@ -6,7 +6,7 @@
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free
 from libc.string cimport memset
 
 import numpy as np
@@ -16,7 +16,6 @@ from asi_pa._core cimport (
     ALLOC,
     CTX_POPULATE,
     HOLE,
-    INFO_COMP,
     INFO_MT,
     KIND_MASK,
     MIGRATE_RECLAIMABLE,
@@ -24,45 +23,27 @@ from asi_pa._core cimport (
     ORDER_MASK,
     TAIL,
     account_freepages,
+    big_alloc,
     block_of,
     blocks_map,
     blocks_unmap,
     free_one,
     list_add_tail,
-    prefetchw,
-    request_t,
     zone_t,
 )
 from asi_pa._machine cimport Machine
-from asi_pa._page_alloc cimport count_failure, decode_request, mm_t, set_dirty, zone_of
-from asi_pa._pcp cimport pcp_decay
+from asi_pa._page_alloc cimport decode_request, mm_t, set_dirty
 from asi_pa._physmap cimport CAUSE_POPULATE, RESTRICTED, physmap_reset_counters
-from asi_pa._relief cimport direct_relief, kswapd
+from asi_pa._relief cimport direct_relief
+from asi_pa._run cimport MAX_CLASSES, OP_ALLOC, op_t, run_ops, run_t
 from asi_pa._wrappers cimport (
     WRAP_NONE,
     WRAP_POOL,
-    design_alloc,
-    design_free,
     is_odd,
     odd_present,
     pool_pages,
-    run_ahead,
     set_pages,
 )
-
-cdef enum:
-    OP_ALLOC = 1
-    OP_FREE = 2
-    OP_SPLIT = 3
-    OP_TICK = 4
-    AHEAD = 12              # operations whose frames are fetched ahead
-
-cdef packed struct op_t:
-    uint8_t op
-    uint8_t order
-    uint8_t cls
-    uint8_t cpu
-    uint32_t slot
 
 
 cdef class Replay:
@@ -76,35 +57,51 @@ cdef class Replay:
     """
 
     cdef readonly Machine machine
-    cdef request_t requests[256]
-    cdef uint32_t *slots
-    cdef readonly uint64_t nslots
-    cdef readonly uint64_t done
-    cdef readonly uint64_t allocations
-    cdef readonly uint64_t failures
-    cdef readonly uint64_t skipped
+    cdef run_t r
     cdef public object displaced
     cdef object supply
-    cdef uint64_t failed_by_class[256]
 
     def __init__(self, Machine machine, classes, nslots):
         cdef int i
-        if len(classes) > 256:
-            raise ValueError(f"{len(classes)} request classes, at most 256 are possible")
+        if len(classes) > MAX_CLASSES:
+            raise ValueError(f"{len(classes)} request classes, at most {MAX_CLASSES} are possible")
         if not 0 <= nslots < 2**32:
             raise ValueError(f"nslots {nslots} is not in 0..2**32 - 1")
         self.machine = machine
+        self.r.mm = &machine.mm
         for i in range(len(classes)):
-            decode_request(&machine.mm, classes[i], &self.requests[i])
-        self.nslots = nslots
-        self.slots = <uint32_t *>malloc((nslots + 1) * sizeof(uint32_t))
-        if self.slots == NULL:
+            decode_request(&machine.mm, classes[i], &self.r.requests[i])
+        self.r.nslots = nslots
+        self.r.slots = <uint32_t *>big_alloc((nslots + 1) * sizeof(uint32_t))
+        if self.r.slots == NULL:
             raise MemoryError(f"no memory for {nslots} slots")
-        memset(self.slots, 0xFF, (nslots + 1) * sizeof(uint32_t))
+        memset(self.r.slots, 0xFF, (nslots + 1) * sizeof(uint32_t))
         self.displaced = []
 
     def __dealloc__(self):
-        free(self.slots)
+        free(self.r.slots)
+
+    @property
+    def nslots(self):
+        return self.r.nslots
+
+    @property
+    def done(self):
+        """Operations of the last run."""
+        return self.r.done
+
+    @property
+    def allocations(self):
+        return self.r.allocations
+
+    @property
+    def failures(self):
+        return self.r.failures
+
+    @property
+    def skipped(self):
+        """Frees and splits of what was never allocated."""
+        return self.r.skipped
 
     # ------------------------------------------------------------ running
 
@@ -120,90 +117,12 @@ cdef class Replay:
         if start < 0 or start >= stop:
             return
         with nogil:
-            bad = self._run(&view[0], start, stop, view.shape[0])
+            bad = run_ops(&self.r, &view[0], start, stop)
         self.machine.raise_hook_error()
         if bad >= 0:
             op = view[bad]
             raise ValueError(f"operation {bad} (op {op.op}, order {op.order}, class {op.cls}, cpu {op.cpu}, "
                              f"slot {op.slot}) cannot be: see docs/traces.md")
-
-    cdef Py_ssize_t _run(self, const op_t *ops, Py_ssize_t i, Py_ssize_t end, Py_ssize_t n) noexcept nogil:
-        cdef mm_t *mm = &self.machine.mm
-        cdef uint32_t *slots = self.slots
-        cdef zone_t *z = mm.zones[0]
-        cdef bint one_zone = mm.nzones == 1, relieved = mm.relief != NULL, looks_ahead = mm.design.looks_ahead
-        cdef uint64_t allocations = 0, skipped = 0
-        cdef int64_t pfn
-        cdef uint32_t slot, frame, ahead, k
-        cdef int order, cpu
-        cdef uint8_t code
-        while i < end:
-            if i + AHEAD < n and ops[i + AHEAD].slot < self.nslots:
-                ahead = slots[ops[i + AHEAD].slot]
-                if ahead != NIL and one_zone:
-                    frame = ahead - <uint32_t>z.base_pfn
-                    prefetchw(&z.state[frame])
-                    prefetchw(&z.links[frame])
-            code = ops[i].op
-            order = ops[i].order
-            cpu = ops[i].cpu
-            slot = ops[i].slot
-            if order > z.max_order or cpu >= mm.ncpus or slot >= self.nslots:
-                if code != OP_TICK:
-                    break
-            if code == OP_ALLOC:
-                pfn = design_alloc(mm, cpu, order, &self.requests[ops[i].cls])
-                allocations += 1
-                if pfn >= 0:
-                    slots[slot] = <uint32_t>pfn
-                    if relieved:
-                        own(mm, <uint32_t>pfn, slot)
-                else:
-                    slots[slot] = NIL
-                    self.failures += 1
-                    self.failed_by_class[ops[i].cls] += 1
-                    count_failure(mm, cpu, order, &self.requests[ops[i].cls])
-            elif code == OP_FREE:
-                ahead = slots[slot]
-                if ahead == NIL:
-                    skipped += 1
-                else:
-                    if not one_zone:
-                        z = zone_of(mm, ahead)
-                    frame = ahead - <uint32_t>z.base_pfn
-                    if z.state[frame] != <uint8_t>(ALLOC | order):
-                        break
-                    slots[slot] = NIL
-                    design_free(mm, z, cpu, frame, order)
-            elif code == OP_SPLIT:
-                # split_page(): one allocation becomes 2^order of order 0
-                ahead = slots[slot]
-                if ahead == NIL:
-                    skipped += 1
-                else:
-                    if not one_zone:
-                        z = zone_of(mm, ahead)
-                    frame = ahead - <uint32_t>z.base_pfn
-                    if z.state[frame] != <uint8_t>(ALLOC | order) or slot + (1u << order) > self.nslots:
-                        break
-                    for k in range(1u << order):
-                        z.state[frame + k] = ALLOC
-                        z.links[frame + k].next = z.links[frame].next & ~<uint32_t>INFO_COMP
-                        z.links[frame + k].prev = slot + k
-                        slots[slot + k] = ahead + k
-            elif code == OP_TICK:
-                tick(mm)
-                if relieved:
-                    kswapd(mm, cpu if cpu < mm.ncpus else 0)
-            else:
-                break
-            if looks_ahead:
-                run_ahead(mm)
-            i += 1
-        self.allocations += allocations
-        self.skipped += skipped
-        self.done = i
-        return -1 if i >= end else i
 
     def relieve(self, supply, bint compacts=True):
         """Lets requests that may block reclaim and compact (``asi_pa._relief``); kswapd runs at every TICK.
@@ -213,13 +132,13 @@ cdef class Replay:
         supply : uint32 slots whose allocations reclaim may free (page cache), in that order
         """
         cdef mm_t *mm = &self.machine.mm
-        if self.done:
-            raise ValueError(f"relief cannot begin after {self.done} operations")
+        if self.r.done:
+            raise ValueError(f"relief cannot begin after {self.r.done} operations")
         self.supply = np.ascontiguousarray(supply, np.uint32)
-        if len(self.supply) and self.supply.max() >= self.nslots:
-            raise ValueError(f"slot {self.supply.max()} of the supply is not below {self.nslots}")
+        if len(self.supply) and self.supply.max() >= self.r.nslots:
+            raise ValueError(f"slot {self.supply.max()} of the supply is not below {self.r.nslots}")
         cdef const uint32_t[::1] view = self.supply
-        mm.slots = self.slots
+        mm.slots = self.r.slots
         mm.supply = <uint32_t *>&view[0] if len(self.supply) else NULL
         mm.supply_n = len(self.supply)
         mm.supply_at = 0
@@ -261,9 +180,9 @@ cdef class Replay:
         self._check(z, free_pfn, free_order, "free block")
         for i in range(held.shape[0]):
             frame = <uint32_t>(held[i] - base)
-            if held_slot[i] >= self.nslots:
-                raise ValueError(f"slot {held_slot[i]} of a held allocation is not below {self.nslots}")
-            odd = not self.requests[held_cls[i]].sensitive
+            if held_slot[i] >= self.r.nslots:
+                raise ValueError(f"slot {held_slot[i]} of a held allocation is not below {self.r.nslots}")
+            odd = not self.r.requests[held_cls[i]].sensitive
             for b in range(block_of(z, frame), block_of(z, frame + (1u << held_order[i]) - 1) + 1):
                 kinds[odd, b] += min(1u << held_order[i], z.pageblock_pages)
         for b in range(z.first_block, z.nblocks):
@@ -303,19 +222,19 @@ cdef class Replay:
             cls = held_cls[i]
             memset(&z.state[frame], TAIL, 1u << order)
             if by_block:
-                odd = self.requests[cls].sensitive == z.pbmapped[block_of(z, frame)]
+                odd = self.r.requests[cls].sensitive == z.pbmapped[block_of(z, frame)]
             else:
                 odd = (mm.wrapper == WRAP_POOL and order <= z.pageblock_order
-                       and is_odd(mm, self.requests[cls].info))
+                       and is_odd(mm, self.r.requests[cls].info))
             if odd:
                 misplaced[i] = 1
                 left += 1
                 continue
             z.state[frame] = <uint8_t>(ALLOC | order)
-            z.links[frame].next = self.requests[cls].info
+            z.links[frame].next = self.r.requests[cls].info
             z.links[frame].prev = held_slot[i]
-            self.slots[held_slot[i]] = held[i]
-            if mm.wrapper != WRAP_NONE and is_odd(mm, self.requests[cls].info):
+            self.r.slots[held_slot[i]] = held[i]
+            if mm.wrapper != WRAP_NONE and is_odd(mm, self.r.requests[cls].info):
                 set_pages(mm, held[i], 1u << order, odd_present(mm), CAUSE_POPULATE)
                 set_dirty(z, frame, 1u << order, not odd_present(mm))
         if left:
@@ -356,8 +275,8 @@ cdef class Replay:
     def _reset(self):
         # counting starts with the trace
         memset(&self.machine.mm.stats, 0, sizeof(self.machine.mm.stats))
-        memset(self.failed_by_class, 0, sizeof(self.failed_by_class))
-        self.allocations = self.failures = self.skipped = self.done = 0
+        memset(self.r.failed_by_class, 0, sizeof(self.r.failed_by_class))
+        self.r.allocations = self.r.failures = self.r.skipped = self.r.done = 0
         if self.machine.mm.physmap != NULL:
             physmap_reset_counters(self.machine.mm.physmap)
 
@@ -392,7 +311,7 @@ cdef class Replay:
 
     def failures_by_class(self):
         """uint64[256]: failed allocations by request class."""
-        return np.array([self.failed_by_class[i] for i in range(256)], np.uint64)
+        return np.array([self.r.failed_by_class[i] for i in range(MAX_CLASSES)], np.uint64)
 
     def free_pages(self):
         """Free pages by freetype, all zones, int64[nft]; the pool's as one more entry."""
@@ -455,21 +374,3 @@ cdef class Replay:
                                 blocks += 1
                 frame += step
         return blocks, pages
-
-
-cdef inline void own(mm_t *mm, uint32_t pfn, uint32_t slot) noexcept nogil:
-    # compaction tells the owner where its pages went
-    cdef zone_t *z = zone_of(mm, pfn)
-    z.links[pfn - <uint32_t>z.base_pfn].prev = slot
-
-
-cdef void tick(mm_t *mm) noexcept nogil:
-    # vmstat's worker: decay_pcp_high() of every zone and CPU
-    cdef int i, cpu
-    cdef zone_t *z
-    for i in range(mm.nzones):
-        z = mm.zones[i]
-        if z.pcps != NULL:
-            for cpu in range(mm.ncpus):
-                z.diff = &z.diffs[cpu]
-                pcp_decay(z, &z.pcps[cpu])

@@ -25,7 +25,7 @@ __all__ = ["count"]
 PAIRS = 1 << 12
 BURST = 64
 #: The functions that replay operations, as callgrind names them.
-LOOPS = ("*Replay__run", "__pyx_pf*Limit_*run")
+LOOPS = ("*run_ops", "__pyx_pf*Limit_*run")
 
 
 def run(what: str) -> None:

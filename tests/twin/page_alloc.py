@@ -140,7 +140,7 @@ def _take(zone: Zone, order: int, request: Request, alloc_flags: int) -> int | N
         pfn = rmqueue_buddy(zone, order, request, alloc_flags)
         if pfn is None:
             return None
-        if zone.tables.pcp_index(order, request.freetype) is not None:
+        if zone.pcp[zone.this_cpu].enabled and zone.tables.pcp_index(order, request.freetype) is not None:
             zone.stats.pcp_missed_sensitive += request.sensitive
             zone.stats.pcp_missed_nonsensitive += not request.sensitive
         zone.ahead_due = True

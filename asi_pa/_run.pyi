@@ -1,0 +1,1 @@
+"""Runs operations; for other compiled modules only."""
