@@ -7,7 +7,7 @@ from enum import IntEnum
 from asi_pa.gfp import Migratetype
 
 from . import buddy, mapping
-from .mapping import Context
+from .mapping import Context, Window
 from .tables import (
     ALLOC_CMA,
     ALLOC_NOFRAGMENT,
@@ -124,13 +124,23 @@ def _claim_whole(zone: Zone, pfn: int, order: int, current: int, freetype: int, 
     tables = zone.tables
     if tables.design.explicit_maps and tables.mapped[freetype] and not tables.mapped[fallback]:
         # As any other flip, a block at a time; the zone lock is dropped where the design clears outside it.
+        unlocked = tables.design.zeroing in ("flip", "dirty")
+        if unlocked:
+            zone.lock_dropped(Window.TAKEN, pfn, current)
         for block in zone.blocks(pfn, current):
             mapping.zero(zone, block, locked=False)
             mapping.map_blocks(zone, block, 1, Context.CLAIM)
+        if unlocked:
+            zone.lock_dropped(Window.FLUSHED, pfn, current)
     zone.set_type(pfn, current, freetype, Context.CLAIM)
     zone.stats.claims_whole += 1
     zone.stats.map_allocs += zone.tables.mapped[freetype] and not zone.tables.mapped[fallback]
-    zone.account(freetype, buddy.expand(zone, pfn, order, current, freetype))
+    if all(zone.type_of(block) == freetype for block in zone.blocks(pfn, current)):
+        zone.account(freetype, buddy.expand(zone, pfn, order, current, freetype))
+        return pfn
+    # A pageblock that was isolated while the lock was dropped stays apart.
+    for start, piece in buddy.chunks(pfn + (1 << order), pfn + (1 << current), zone.pageblock_order):
+        buddy.free_one(zone, start, piece, zone.type_of(start))
     return pfn
 
 

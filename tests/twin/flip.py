@@ -13,7 +13,7 @@ from asi_pa.gfp import Migratetype
 
 from . import buddy, mapping
 from .fallback import Mode, reserve_highatomic, rmqueue, smallest_of
-from .mapping import Context
+from .mapping import Context, Window
 from .request import Request
 from .tables import (
     ALLOC_CMA,
@@ -111,12 +111,14 @@ def flip(zone: Zone, order: int, freetype: int, alloc_flags: int) -> int | None:
 def _change_sides(zone: Zone, pfn: int, order: int, mapped: bool, ctx: Context) -> None:
     """Clear and map, or unmap and flush, a block that is on no list."""
     blocks = 1 << (order - zone.pageblock_order)
-    if not mapped:
+    zone.lock_dropped(Window.TAKEN, pfn, order)
+    if mapped:
+        for block in zone.blocks(pfn, order):
+            mapping.zero(zone, block, locked=False)
+        mapping.map_blocks(zone, pfn, blocks, Context.FLIP)
+    else:
         mapping.unmap_blocks(zone, pfn, blocks, ctx)
-        return
-    for block in zone.blocks(pfn, order):
-        mapping.zero(zone, block, locked=False)
-    mapping.map_blocks(zone, pfn, blocks, Context.FLIP)
+    zone.lock_dropped(Window.FLUSHED, pfn, order)
 
 
 # Ahead of need

@@ -51,11 +51,6 @@ def _has_unmovable_pages(zone: Zone, start: int, end: int, mode: IsolateMode) ->
     return False
 
 
-def _set_isolated(zone: Zone, block: int, isolated: bool) -> None:
-    """toggle_pageblock_isolate (7.2): ISOLATE is a bit, the type beneath survives."""
-    zone.block_isolated[(block >> zone.pageblock_order) - zone.first_block] = isolated
-
-
 def _move_free_pages(zone: Zone, block: int, isolated: bool) -> bool:
     """Bring a block in or out of ISOLATE with its free pages (__move_freepages_block_isolate, 7.2)."""
     if not buddy.whole_block_in_zone(zone, block):
@@ -65,11 +60,11 @@ def _move_free_pages(zone: Zone, block: int, isolated: bool) -> bool:
         # Take the large block apart, so that isolated and other pageblocks do not share it.
         order = zone.buddy[large]
         zone.delete(large, order, zone.type_of(large))
-        _set_isolated(zone, block, isolated)
+        zone.set_isolated(block, isolated)
         buddy.free_split(zone, large, order)
     else:
         old = zone.type_of(block)
-        _set_isolated(zone, block, isolated)
+        zone.set_isolated(block, isolated)
         buddy.move_free_pages(zone, block, old, zone.type_of(block))
     return True
 
@@ -119,7 +114,7 @@ def _unisolate_block(zone: Zone, block: int) -> None:
         and not zone.is_isolated(neighbour)
     ):
         zone.delete(block, order, zone.type_of(block))
-        _set_isolated(zone, block, False)
+        zone.set_isolated(block, False)
         buddy.free_one(zone, block, order, zone.type_of(block), to_tail=True)
     else:
         _move_free_pages(zone, block, isolated=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -19,7 +19,7 @@ from .dump import dump_zone
 from .fallback import unreserve_highatomic
 from .flip import balance_ahead
 from .isolation import IsolateMode
-from .mapping import Context
+from .mapping import Context, Window
 from .page_alloc import Zonelist
 from .request import Request, decode
 from .stats import Stats
@@ -28,7 +28,7 @@ from .verify import verify_zone
 from .wrappers import Pool, Queue, wrap
 from .zone import Zone
 
-__all__ = ["Machine"]
+__all__ = ["Machine", "zonelists"]
 
 
 class Machine:
@@ -48,9 +48,11 @@ class Machine:
         self.zones = [Zone(zone, spec, self.kernel, self.tables, self.counts) for zone in spec.zones]
         for zone in self.zones:
             _boot(zone)
-        self.zonelists = _zonelists(spec, self.zones)
+        self.zonelists = zonelists(spec, self.zones)
         self.nodes = cpu_nodes(spec)
         self.cpu = 0
+        #: Pages that no page table has: what remove_memory() took away.
+        self.absent: set[int] = set()
         self.wrapper = wrap(self.tables, self.counts, self.zones, self._alloc, self._give_back)
 
     # Requests
@@ -59,7 +61,7 @@ class Machine:
         """The first pfn of 2^order pages, or -1."""
         self._check_order(order)
         request = decode(self.tables, gfp)
-        self._on(cpu)
+        self.on_cpu(cpu)
         found = self.wrapper.alloc(order, request) if self.wrapper else self._alloc(order, request)
         if found is None:
             page_alloc.count_failure(self.zonelists[self.nodes[cpu]], order, request, self.spec)
@@ -81,7 +83,7 @@ class Machine:
             raise ValueError(f"pfn {pfn} is not the start of an allocation")
         if used.order != order:
             raise ValueError(f"pfn {pfn} was allocated with order {used.order}, not {order}")
-        self._on(cpu)
+        self.on_cpu(cpu)
         if self.wrapper:
             self.wrapper.free(zone, pfn, order)
         else:
@@ -97,13 +99,13 @@ class Machine:
 
     def drain(self, cpu: int = 0, zone: int = 0) -> None:
         """drain_local_pages: empty one CPU's lists of one zone."""
-        self._on(cpu)
+        self.on_cpu(cpu)
         pcp.drain(self._zone(zone), cpu)
 
     def tick(self, cpu: int = 0, zone: int = 0) -> int:
         """decay_pcp_high: 1 if there was anything to do, -1 where there are no per-CPU lists."""
         target = self._zone(zone)
-        self._on(cpu)
+        self.on_cpu(cpu)
         return int(pcp.tick(target)) if target.pcp[cpu].enabled else -1
 
     # Pageblocks
@@ -114,24 +116,25 @@ class Machine:
         Kernels before 6.17 forget the blocks' types: they come back as CMA or MOVABLE, by the mode.
         """
         zone = self._range(start, end)
-        self._on(0)
+        self.on_cpu(0)
         return isolation.start_isolate_page_range(zone, start, end, IsolateMode(mode))
 
     def unisolate(self, start: int, end: int) -> None:
         """undo_isolate_page_range."""
         zone = self._range(start, end)
-        self._on(0)
+        self.on_cpu(0)
         isolation.undo_isolate_page_range(zone, start, end)
 
     def alloc_contig_range(self, start: int, end: int, cma: bool, gfp: int = 0) -> int:
         """Take [start, end) as single pages; 0 or -errno.  ``gfp`` says on which side they must be."""
         zone = self._range(start, end)
         request = decode(self.tables, gfp)
-        self._on(0)
+        self.on_cpu(0)
         mode = IsolateMode.CMA_ALLOC if cma else IsolateMode.OTHER
         result = isolation.start_isolate_page_range(zone, start, end, mode)
         if result:
             return result
+        zone.lock_dropped(Window.CONTIG, start, 0)
         for cpu in range(self.spec.cpus):
             pcp.drain(zone, cpu)  # drain_all_pages: by the caller, whose counters lag
         outer = isolation.alloc_contig_range(zone, start, end, request)
@@ -150,7 +153,7 @@ class Machine:
             used = zone.allocated.get(pfn)
             if used is None or used.order:
                 raise ValueError(f"pfn {pfn} is not a page of a contiguous range")
-        self._on(cpu)
+        self.on_cpu(cpu)
         if self.wrapper:
             for pfn in range(start, start + n):
                 self.wrapper.free(zone, pfn, 0)
@@ -169,19 +172,19 @@ class Machine:
 
     def shrink_pool(self, pages: int, cpu: int = 0) -> int:
         """One call of the pool's shrinker; pages given back."""
-        self._on(cpu)
+        self.on_cpu(cpu)
         return self.wrapper.shrink(pages) if isinstance(self.wrapper, Pool) else 0
 
     def run_queue(self, cpu: int = 0) -> None:
         """The free queue's worker runs now."""
-        self._on(cpu)
+        self.on_cpu(cpu)
         if isinstance(self.wrapper, Queue):
             self.wrapper.work()
 
     def unreserve_highatomic(self, freetype: int, force: bool, zone: int = 0, cpu: int = 0) -> int:
         """unreserve_highatomic_pageblock in one zone: 1 if a block was turned to ``freetype``."""
         self._check_freetype(freetype)
-        self._on(cpu)
+        self.on_cpu(cpu)
         return int(unreserve_highatomic(self._zone(zone), freetype, force))
 
     def take_and_putback(self, freetype: int, min_order: int) -> int:
@@ -192,7 +195,7 @@ class Machine:
         """
         self._check_order(min_order)
         self._check_freetype(freetype)
-        self._on(0)
+        self.on_cpu(0)
         zone = self.zones[0]
         for order in range(min_order, zone.max_page_order + 1):
             pfn = zone.head(order, freetype)
@@ -210,6 +213,7 @@ class Machine:
                 old = zone.type_of(block)
                 if self.tables.ordinary(old):
                     buddy.move_block(zone, block, old, self._movable(zone, block), Context.ISOLATE_FREE)
+        zone.lock_dropped(Window.REPORTED, pfn, order)
         # Sound designs put back pageblock by pageblock: another CPU may have isolated one meanwhile.
         piece = min(order, zone.pageblock_order) if self.tables.design.putback_by_block else order
         for start in range(pfn, pfn + (1 << order), 1 << piece):
@@ -224,6 +228,18 @@ class Machine:
         movable = self.tables.on_side(self.tables.start(Migratetype.MOVABLE, True), zone.is_mapped(block))
         assert movable is not None
         return movable
+
+    def at_window(self, callback: Callable[[int, int, int], None] | None) -> None:
+        """Call back where a step drops the zone lock, as another CPU would act: callback(at, pfn, order)."""
+
+        def window(at: int, pfn: int, order: int) -> None:
+            cpu = self.cpu
+            assert callback is not None
+            callback(at, pfn, order)
+            self.on_cpu(cpu)
+
+        for zone in self.zones:
+            zone.window = callback and window
 
     # State
 
@@ -276,6 +292,8 @@ class Machine:
 
     def is_present(self, pfn: int) -> bool:
         """Is the page in the tree that the design protects?"""
+        if pfn in self.absent:
+            return False
         return self.wrapper.is_present(pfn) if self.wrapper else self._zone_of(pfn).is_mapped(pfn)
 
     def counters(self, cpu: int = 0) -> tuple[int, int, int]:
@@ -285,7 +303,8 @@ class Machine:
 
     # Arguments
 
-    def _on(self, cpu: int) -> None:
+    def on_cpu(self, cpu: int) -> None:
+        """What follows happens on this CPU."""
         if not 0 <= cpu < self.spec.cpus:
             raise ValueError(f"cpu {cpu} is not one of {self.spec.cpus}")
         self.cpu = cpu
@@ -339,7 +358,7 @@ def _boot(zone: Zone) -> None:
     zone.nr_free_pages.threshold = threshold
 
 
-def _zonelists(spec: MachineSpec, zones: list[Zone]) -> dict[int, Zonelist]:
+def zonelists(spec: MachineSpec, zones: list[Zone]) -> dict[int, Zonelist]:
     """build_zonelists (mm/page_alloc.c, 7.2): a node's populated zones, then other nodes' by distance."""
     fallback = fallback_order(spec)
     found = {}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Context",
+    "Window",
     "given_back",
     "handed_out",
     "live",
@@ -40,6 +41,22 @@ class Context(IntEnum):
     ISOLATE_FREE = 7
     FLIP = 8
     CONTIG = 9
+    HOTPLUG = 11
+
+
+class Window(IntEnum):
+    """Where a step drops the zone lock, so that another CPU may act, numbered as the engine does."""
+
+    TAKEN = 1
+    """A block is off its list, nothing mapped, unmapped or cleared yet."""
+    UNMAPPED = 2
+    """Entries cleared, flush under way."""
+    FLUSHED = 3
+    """Mapping changed and flushed, label not yet."""
+    REPORTED = 4
+    """Page reporting holds the block."""
+    CONTIG = 5
+    """A contiguous range is isolated, not yet grabbed."""
 
 
 class _Kind(IntEnum):
@@ -115,6 +132,7 @@ def unmap_blocks(zone: Zone, pfn: int, blocks: int, ctx: Context) -> None:
         zone.stats.hidden_now += nonsensitive
         zone.stats.flips_n2s += 1
         zone.set_mapped(block, False)
+    zone.lock_dropped(Window.UNMAPPED, pfn, zone.pageblock_order)
     pages = blocks * zone.pageblock_nr_pages
     # The recorder calls March's unmap "other": only the change of type after it has a number.
     recorded = Context.OTHER if ctx is Context.UNMAP else ctx

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from asi_pa.gfp import Migratetype
@@ -11,7 +11,7 @@ from asi_pa.kernel import Kernel
 from asi_pa.machine import MachineSpec, ZoneSpec
 
 from . import mapping
-from .mapping import Context
+from .mapping import Context, Window
 from .pcp import PerCpuPages
 from .request import Request
 from .stats import Stats
@@ -115,6 +115,13 @@ class Zone:
         #: The event log, in the recorded rows' shape, and the number of the operation under way.
         self.events: list[tuple[int, int, int, int, int]] | None = None
         self.now = 0
+        #: What another CPU does where the lock is dropped: (which window, pfn, order).
+        self.window: Callable[[int, int, int], None] | None = None
+
+    def lock_dropped(self, at: Window, pfn: int, order: int) -> None:
+        """The zone lock is dropped here: another CPU may act."""
+        if self.window is not None:
+            self.window(at, pfn, order)
 
     # Frames and pageblocks
 
@@ -125,6 +132,10 @@ class Zone:
     def is_reserved(self, pfn: int) -> bool:
         """PG_reserved; frames outside of the zone count as such."""
         return not self.spans(pfn) or bool(self.reserved[pfn - self.spec.start_pfn])
+
+    def set_reserved(self, pfn: int, pages: int, value: bool) -> None:
+        start = pfn - self.spec.start_pfn
+        self.reserved[start : start + pages] = bytes([value]) * pages
 
     def is_lru(self, pfn: int) -> bool:
         return bool(self.lru[pfn - self.spec.start_pfn])
@@ -158,6 +169,10 @@ class Zone:
     def set_base_type(self, pfn: int, freetype: int) -> None:
         """The type alone: whoever calls has seen to the mapping."""
         self.block_type[(pfn >> self.pageblock_order) - self.first_block] = freetype
+
+    def set_isolated(self, pfn: int, isolated: bool) -> None:
+        """toggle_pageblock_isolate (7.2): ISOLATE is a bit, the type beneath survives."""
+        self.block_isolated[(pfn >> self.pageblock_order) - self.first_block] = isolated
 
     def set_type(self, pfn: int, order: int, freetype: int, ctx: Context) -> None:
         """change_pageblock_range: every pageblock of the block gets the type, and ISOLATE stays on it."""
