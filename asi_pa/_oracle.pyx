@@ -73,6 +73,8 @@ cdef class Recording:
 
     def run(self, Py_ssize_t start, Py_ssize_t end):
         """Runs operations [start, end); they must have been checked (``verify.read_recording``)."""
+        if not 0 <= start <= end <= self.ops.shape[0]:
+            raise ValueError(f"operations [{start}, {end}) are not among the {self.ops.shape[0]}")
         with nogil:
             self._run(start, end)
 

@@ -15,7 +15,9 @@ from asi_pa.verify import Replayed
 from tests.cut_recorded_run import DATA, write
 
 MACHINES = ["D3n-1", "D3d-1", "D5s-1", "D6p-1", "D7h-1", "D7p-1", "D8p-1", "D9p-1", "D10p-1", "D11v-1"]
-MACHINES += ["R4-1", "R4h-1", "R5-1", "S4-1", "S4w-1", "S5-1"]
+MACHINES += ["R4-1", "R4h-1", "R5-1", "S4-1", "S4w-1", "S5-1", "S9-1"]
+#: As posted in September, a flip of a CMA block leaves its tail on another type's list (Sx-g2).
+MISPLACED = {"S9-1": "a free block is on the list of another type than its pageblock's"}
 BLOCK = 512
 
 
@@ -96,5 +98,8 @@ def test_well_formed_operations_break_nothing(tmp_path, stem):
     replayed = Replayed(read_recording(tmp_path / "random.npz"))
     for stop in range(100, n + 1, 100):
         replayed.run(stop)
-        assert replayed.machine.verify() is None, f"after operation {stop - 1}"
+        broken = replayed.machine.verify()
+        assert broken is None or (stem in MISPLACED and MISPLACED[stem] in broken), (
+            f"after operation {stop - 1}: {broken}"
+        )
     assert (replayed.replay.answers[:, 0] >= 0).any()

@@ -180,6 +180,9 @@ def test_replay_goes_forward_only():
     for stop in (4, len(replayed.recorded.ops) + 1):
         with pytest.raises(ValueError, match=f"operation {stop} is not in 5"):
             replayed.run(stop)
+    for start, end in ((-1, 3), (4, 3), (0, len(replayed.recorded.ops) + 1)):
+        with pytest.raises(ValueError, match=rf"operations \[{start}, {end}\) are not among the"):
+            replayed.replay.run(start, end)
 
 
 def test_no_file(tmp_path):
