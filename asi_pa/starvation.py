@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from asi_pa.designs import Design, as_design
+from asi_pa.designs import DESIGNS, Design, as_design
 from asi_pa.experiment import build
 from asi_pa.gfp import GFP_NAMES
 from asi_pa.trace import CompiledTrace, compile_trace
@@ -24,22 +24,8 @@ from asi_pa.trace.workloads import workload
 
 __all__ = ["ALL_DESIGNS", "Starvation", "starvation", "starvation_text"]
 
-ALL_DESIGNS = (
-    "linux",
-    "per-page",
-    "rfcv2-queue/as-posted",
-    "rfcv2-queue/sound",
-    "migratetype/as-posted",
-    "migratetype/sound",
-    "migratetype/eager",
-    "freetype/as-posted",
-    "freetype/sound",
-    "unmapped/v2",
-    "unmapped/v4",
-    "unmapped/symmetric",
-    "pool/unmapped",
-    "pool/nonsensitive",
-)
+#: Every built-in one, by its full name.
+ALL_DESIGNS = tuple(name for name, design in DESIGNS.items() if name == design.name)
 _STEP = 1024
 _ASKER = 1
 _SENSITIVE = np.uint32(GFP_NAMES["__GFP_SENSITIVE"])

@@ -145,7 +145,37 @@ def test_audit(capsys, tmp_path):
     assert len(list(scripts.iterdir())) >= len(result["findings"])
 
 
+def test_audits_of_several_designs_make_a_table(capsys, tmp_path):
+    found, scripts = tmp_path / "audits.json", tmp_path / "scripts"
+    limits = ("--depth", "3", "--only", "smallest", "--no-liveness")
+    words = ("pool", "unmapped/v2", "migratetype:zeroing=dirty", "--json", str(found))
+    status, out, err = run(capsys, "audit", *words, "--scripts", str(scripts), *limits)
+    assert status == 1
+    assert len(err.splitlines()) == 3
+    head, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines())
+    table = {row[0]: dict(zip(head, row, strict=True)) for row in rows}
+    assert [row["status"] for row in table.values()] == ["0", "1", "0"]
+    assert [row[""] for row in table.values()] == ["", "as posted", ""]
+    assert table["`unmapped/v2`"]["broken"] == "1"
+    made = json.loads(found.read_text())
+    assert made["schema"] == "asi_pa.audits/1"
+    states = [int(row["states"].replace(",", "")) for row in table.values()]
+    assert [each["states"] for each in made["audits"]] == states
+    assert {path.name for path in scripts.iterdir()} == {"pool", "unmapped-v2", "migratetype-zeroing=dirty"}
+    assert len(list((scripts / "unmapped-v2").iterdir())) == 1
+
+
+def test_audit_of_all_designs(capsys):
+    status, out, err = run(capsys, "audit", "--all", "--depth", "1", "--only", "smallest", "--quiet")
+    assert (status, err) == (1, "")
+    names = [line.split("`")[1] for line in out.splitlines()[2:]]
+    assert names == [name for name, d in DESIGNS.items() if name == d.name and d.protects]
+
+
 def test_audit_refuses(capsys):
+    assert "no design" in refused(capsys, "audit")
+    assert "'linux' protects nothing" in refused(capsys, "audit", "pool", "linux")
+    assert "'nowhere'" in refused(capsys, "audit", "pool", "nowhere", "--depth", "1")
     assert "'windows'" in refused(capsys, "audit", "windows")
     assert "linux" in refused(capsys, "audit", "linux")
     assert "'0'" in refused(capsys, "audit", "migratetype", "--depth", "0")

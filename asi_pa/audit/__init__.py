@@ -7,5 +7,16 @@ what it checks, what it searches and what it cannot see.
 from asi_pa.audit.meanwhile import Meanwhile
 from asi_pa.audit.run import DEFAULT_SECONDS, AuditResult, Finding, Searched, audit
 from asi_pa.audit.scopes import Scope, scopes
+from asi_pa.audit.table import audit_table
 
-__all__ = ["DEFAULT_SECONDS", "AuditResult", "Finding", "Meanwhile", "Scope", "Searched", "audit", "scopes"]
+__all__ = [
+    "DEFAULT_SECONDS",
+    "AuditResult",
+    "Finding",
+    "Meanwhile",
+    "Scope",
+    "Searched",
+    "audit",
+    "audit_table",
+    "scopes",
+]

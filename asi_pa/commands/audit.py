@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import re
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asi_pa.commands.options import Verbs, add_verb, check_writable, count, listed, whole, write_json
 from asi_pa.progress import Progress
+
+if TYPE_CHECKING:
+    from asi_pa.audit import AuditResult
 
 __all__ = ["add_audit"]
 
@@ -24,14 +29,20 @@ Explores every sequence of requests, frees, drains, isolations and contiguous ra
 breadth first and then at random, and checks after every step that nothing protected is mapped, nothing
 else is missing, and nothing is lost. For each broken invariant and mechanism it shows one shortest
 sequence. The exit status is 1 if something was found, 0 with the depth and the number of states if not.
+Several designs, or --all built-in ones, make a table, a line for each; --seconds and the other limits hold
+for each.
 
 Examples:
   asi-pa audit migratetype/as-posted
   asi-pa audit migratetype --depth 6 --json audit.json
   asi-pa audit my.py:MINE --seconds 30 --scripts counterexamples
+  asi-pa audit --all
 """,
     )
-    parser.add_argument("design", metavar="DESIGN", help="a name, NAME:FIELD=VALUE,... or FILE.py:NAME")
+    parser.add_argument(
+        "designs", metavar="DESIGN", nargs="*", help="a name, NAME:FIELD=VALUE,... or FILE.py:NAME"
+    )
+    parser.add_argument("--all", action="store_true", help="every built-in design that protects something")
     parser.add_argument(
         "--depth", metavar="N", type=count, help="operations at most (as deep as time allows)"
     )
@@ -46,33 +57,65 @@ Examples:
     parser.add_argument("--only", metavar="NAME,...", type=listed, default=[], help="these machines only")
     parser.add_argument("--json", metavar="FILE", help="write the findings there too")
     parser.add_argument(
-        "--scripts", metavar="DIR", help="write each sequence there as a Python script that shows it"
+        "--scripts",
+        metavar="DIR",
+        help="write each sequence there as a Python script that shows it (several designs: a directory each)",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress")
 
 
 def _audit(args: argparse.Namespace) -> int:
-    from asi_pa.audit import DEFAULT_SECONDS, audit
+    from asi_pa.audit import audit_table
+    from asi_pa.designs import DESIGNS, as_design
 
+    words = list(args.designs)
+    if args.all:
+        words += [name for name, design in DESIGNS.items() if name == design.name and design.protects]
+    if not words:
+        raise ValueError("audit: no design named (asi-pa designs lists them; --all takes every one)")
+    chosen = [as_design(word) for word in words]
+    for design in chosen:
+        if not design.protects:
+            raise ValueError(f"design {design.name!r} protects nothing, there is nothing to audit")
     if args.json:
         check_writable(args.json)
+    results: list[AuditResult] = []
     with Progress(args.quiet) as progress:
-        result = audit(
-            args.design,
-            depth=args.depth,
-            states=args.states,
-            seconds=DEFAULT_SECONDS if args.seconds is None else args.seconds,
-            seed=args.seed,
-            liveness=not args.no_liveness,
-            progress=progress,
-            only=args.only,
-        )
-    print(result.text())
+        for word in words:
+            results.append(_one(args, word, progress))
+            if len(words) > 1 and not args.quiet:
+                print(audit_table(results).splitlines()[-1], file=sys.stderr, flush=True)
+    print(results[0].text() if len(results) == 1 else audit_table(results))
     if args.json:
-        write_json(args.json, result.as_dict())
+        made = [result.as_dict() for result in results]
+        write_json(args.json, made[0] if len(made) == 1 else {"schema": "asi_pa.audits/1", "audits": made})
     if args.scripts:
-        folder = Path(args.scripts)
-        folder.mkdir(parents=True, exist_ok=True)
-        for number, finding in enumerate([*result.findings, *result.liveness], 1):
-            (folder / f"{number:02}-{finding.invariant}.py").write_text(finding.script(), encoding="utf-8")
-    return result.status
+        for result in results:
+            folder = Path(args.scripts)
+            _write_scripts(folder if len(results) == 1 else folder / _file_name(result.design_word), result)
+    return max(result.status for result in results)
+
+
+def _one(args: argparse.Namespace, word: str, progress: Progress) -> AuditResult:
+    from asi_pa.audit import DEFAULT_SECONDS, audit
+
+    return audit(
+        word,
+        depth=args.depth,
+        states=args.states,
+        seconds=DEFAULT_SECONDS if args.seconds is None else args.seconds,
+        seed=args.seed,
+        liveness=not args.no_liveness,
+        progress=progress,
+        only=args.only,
+    )
+
+
+def _file_name(word: str) -> str:
+    return re.sub(r"[^\w.=-]+", "-", word)
+
+
+def _write_scripts(folder: Path, result: AuditResult) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, finding in enumerate([*result.findings, *result.liveness], 1):
+        (folder / f"{number:02}-{finding.invariant}.py").write_text(finding.script(), encoding="utf-8")
