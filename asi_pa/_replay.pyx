@@ -6,8 +6,8 @@
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free
-from libc.string cimport memset
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
 
 import numpy as np
 
@@ -29,10 +29,11 @@ from asi_pa._core cimport (
     blocks_unmap,
     free_one,
     list_add_tail,
+    request_t,
     zone_t,
 )
 from asi_pa._machine cimport Machine
-from asi_pa._page_alloc cimport decode_request, mm_t, set_dirty
+from asi_pa._page_alloc cimport decode_request, decode_request_on, mm_t, set_dirty
 from asi_pa._physmap cimport CAUSE_POPULATE, RESTRICTED, physmap_reset_counters
 from asi_pa._relief cimport direct_relief
 from asi_pa._run cimport MAX_CLASSES, OP_ALLOC, op_t, run_ops, run_t
@@ -58,11 +59,15 @@ cdef class Replay:
 
     cdef readonly Machine machine
     cdef run_t r
+    # the classes as each node's CPUs mean them; NULL: every node means the same
+    cdef request_t *by_node
+    cdef int nclasses
     cdef public object displaced
     cdef object supply
 
     def __init__(self, Machine machine, classes, nslots):
-        cdef int i
+        cdef int i, node
+        cdef request_t rq
         if len(classes) > MAX_CLASSES:
             raise ValueError(f"{len(classes)} request classes, at most {MAX_CLASSES} are possible")
         if not 0 <= nslots < 2**32:
@@ -71,6 +76,15 @@ cdef class Replay:
         self.r.mm = &machine.mm
         for i in range(len(classes)):
             decode_request(&machine.mm, classes[i], &self.r.requests[i])
+        self.nclasses = len(classes)
+        for node in range(machine.mm.nnodes):
+            for i in range(self.nclasses):
+                memset(&rq, 0, sizeof(rq))
+                decode_request_on(&machine.mm, node, classes[i], &rq)
+                if (rq.fast_flags != self.r.requests[i].fast_flags
+                        or rq.slow_flags != self.r.requests[i].slow_flags):
+                    self._decode_by_node(classes)
+                    break
         self.r.nslots = nslots
         self.r.slots = <uint32_t *>big_alloc((nslots + 1) * sizeof(uint32_t))
         if self.r.slots == NULL:
@@ -80,6 +94,19 @@ cdef class Replay:
 
     def __dealloc__(self):
         free(self.r.slots)
+        free(self.by_node)
+
+    def _decode_by_node(self, classes):
+        # ALLOC_NOFRAGMENT depends on the node that a request prefers (alloc_flags_nofragment)
+        cdef mm_t *mm = &self.machine.mm
+        cdef int node, i
+        if self.by_node == NULL:
+            self.by_node = <request_t *>malloc(mm.nnodes * self.nclasses * sizeof(request_t))
+        if self.by_node == NULL:
+            raise MemoryError("no memory for requests")
+        for node in range(mm.nnodes):
+            for i in range(self.nclasses):
+                decode_request_on(mm, node, classes[i], &self.by_node[node * self.nclasses + i])
 
     @property
     def nslots(self):
@@ -117,12 +144,31 @@ cdef class Replay:
         if start < 0 or start >= stop:
             return
         with nogil:
-            bad = run_ops(&self.r, &view[0], start, stop)
+            if self.by_node == NULL:
+                bad = run_ops(&self.r, &view[0], start, stop)
+            else:
+                bad = self._run_by_node(&view[0], start, stop)
         self.machine.raise_hook_error()
         if bad >= 0:
             op = view[bad]
             raise ValueError(f"operation {bad} (op {op.op}, order {op.order}, class {op.cls}, cpu {op.cpu}, "
                              f"slot {op.slot}) cannot be: see docs/traces.md")
+
+    cdef Py_ssize_t _run_by_node(self, const op_t *ops, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
+        # Operations of one node's CPUs at a time.
+        cdef mm_t *mm = &self.machine.mm
+        cdef Py_ssize_t at = start, bad
+        cdef int node
+        while start < end:
+            node = mm.cpu_node[ops[start].cpu if ops[start].cpu < mm.ncpus else 0]
+            while at < end and mm.cpu_node[ops[at].cpu if ops[at].cpu < mm.ncpus else 0] == node:
+                at += 1
+            memcpy(self.r.requests, &self.by_node[node * self.nclasses], self.nclasses * sizeof(request_t))
+            bad = run_ops(&self.r, ops, start, at)
+            if bad >= 0:
+                return bad
+            start = at
+        return -1
 
     def relieve(self, supply, bint compacts=True):
         """Lets requests that may block reclaim and compact (``asi_pa._relief``); kswapd runs at every TICK.

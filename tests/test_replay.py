@@ -1,0 +1,77 @@
+"""Replays of compiled operations answer as the same calls, one by one, on a machine of several nodes."""
+
+import random
+
+import numpy as np
+import pytest
+
+pytest.importorskip("asi_pa._replay", reason="the extension modules are not built")
+
+from asi_pa._compile import OP
+from asi_pa._machine import Machine
+from asi_pa._replay import Replay
+from asi_pa.gfp import GFP_NAMES, parse_gfp
+from asi_pa.machine import MachineSpec, PcpSpec, ZoneSpec
+
+CLASSES = [
+    parse_gfp(words)
+    for words in ("GFP_KERNEL", "GFP_HIGHUSER_MOVABLE", "GFP_ATOMIC", "GFP_KERNEL|__GFP_RECLAIMABLE")
+] + [GFP_NAMES["GFP_KERNEL"] | GFP_NAMES["__GFP_SENSITIVE"]]
+
+
+def two_nodes(pcp):
+    """Node 0 has DMA32 below Normal, so only its requests carry ALLOC_NOFRAGMENT (alloc_flags_nofragment)."""
+    zones = (
+        ZoneSpec(name="Normal", nid=0, start_pfn=4096, spanned=512, pcp=pcp),
+        ZoneSpec(name="DMA32", nid=0, start_pfn=1024, spanned=128, pcp=pcp),
+        ZoneSpec(name="Normal", nid=1, start_pfn=8192, spanned=512, pcp=pcp),
+    )
+    return MachineSpec(zones=zones, cpus=4, pageblock_order=3, max_page_order=5, cpu_nodes=(0, 0, 1, 1))
+
+
+def some_operations(rng, n, machine):
+    """Operations, and the pfns that calls one by one give; slots of failed allocations stay empty."""
+    ops = np.zeros(n, OP)
+    pfns = np.full(n, -1, np.int64)
+    live: list[int] = []
+    for i in range(n):
+        cpu = rng.randrange(machine.spec.cpus)
+        if live and rng.random() < 0.4:
+            slot = live.pop(rng.randrange(len(live)))
+            order = int(ops[slot]["order"])
+            ops[i] = (2, order, 0, cpu, slot)
+            machine.free(int(pfns[slot]), order, cpu)
+        else:
+            order, cls = rng.choice([0, 0, 0, 1, 2, 3]), rng.randrange(len(CLASSES))
+            ops[i] = (1, order, cls, cpu, i)
+            pfns[i] = machine.alloc(order, CLASSES[cls], cpu)
+            if pfns[i] >= 0:
+                live.append(i)
+    return ops, pfns
+
+
+@pytest.mark.parametrize("pcp", [None, PcpSpec(batch=3, high_min=12, high_max=40)], ids=["buddy", "pcp"])
+@pytest.mark.parametrize("design", ["linux", "freetype/sound", "freetype/as-posted-flags"])
+def test_every_node_decodes_for_itself(design, pcp):
+    spec = two_nodes(pcp)
+    steps, whole = Machine(spec, design), Machine(spec, design)
+    ops, pfns = some_operations(random.Random(5), 3000, steps)
+    assert {spec.zones[0].start_pfn <= pfn < spec.zones[0].end_pfn for pfn in pfns[pfns >= 0]} == {
+        False,
+        True,
+    }
+    replay = Replay(whole, np.array(CLASSES, np.uint32), len(ops))
+    replay.run(ops, 0, 1000)
+    replay.run(ops, 1000)
+    assert replay.done == len(ops)
+    assert replay.failures == (pfns[ops["op"] == 1] < 0).sum()
+    for zone in range(len(spec.zones)):
+        assert steps.dump(zone).tolist() == whole.dump(zone).tolist()
+
+
+def test_what_cannot_be_is_named_on_several_nodes_too():
+    machine = Machine(two_nodes(None))
+    ops = np.zeros(4, OP)
+    ops["op"], ops["slot"], ops["cpu"] = 1, range(4), (0, 2, 9, 0)
+    with pytest.raises(ValueError, match=r"operation 2 .*cpu 9"):
+        Replay(machine, np.array(CLASSES, np.uint32), 4).run(ops)
