@@ -34,6 +34,7 @@ from asi_pa.trace.compile import operations as compiled_operations
 from asi_pa.trace.text import read_text
 
 from .bench_calls import run_empty
+from .bench_unused import machine
 from .harness import (
     Ratio,
     compiled_trace,
@@ -46,7 +47,7 @@ from .harness import (
 )
 from .instructions import count
 from .limit import Empty, Memory, set_memory
-from .streams import CLASSES, churn_c, delay_for, fill_c, stream
+from .streams import CLASSES, Stream, churn_c, delay_for, fill_c, stream
 from .text import perf_text, read_with_regex
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -115,6 +116,29 @@ def traces() -> Iterator[Row]:
         for design in designs:
             note = spread(found, design, "linux")
             yield row(f"trace {name}, {design}, against linux", found.ratio(design, "linux"), 1.15, note)
+
+
+def features() -> Iterator[Row]:
+    """Features that are there and unused, against a machine without; per-CPU lists, against none."""
+    made = stream("a", count=ROUNDS << 19)
+    contenders = {
+        name: running(partial(filled_feature, name, made), made.ops)
+        for name in ("plain", "cma", "eight CPUs", "event log", "design with a physmap")
+    }
+    contenders["no pcp"] = running(partial(filled_engine, made, pcp=False), made.ops)
+    found = interleaved(contenders, len(made.ops), rounds=ROUNDS, keep=list(contenders))
+    yield row(
+        "stream a, pcp, against buddy", found.ratio("plain", "no pcp"), 1.0, spread(found, "plain", "no pcp")
+    )
+    for name in list(contenders)[1:-1]:
+        note = spread(found, name, "plain")
+        yield row(f"stream a, {name}, unused, against without", found.ratio(name, "plain"), 1.05, note)
+
+
+def filled_feature(name: str, made: Stream) -> Replay:
+    state = Replay(machine(name, made.pages), made.classes, made.nslots)
+    state.run(made.fill)
+    return state
 
 
 def seconds(run: Callable[[], Any], clock: Callable[[], float] = time.thread_time) -> float:
@@ -294,7 +318,7 @@ def auditing() -> Row:
 def measure(most: int) -> list[Row]:
     rows: list[Row] = []
     parts: list[Callable[[], Row | Iterator[Row]]] = [
-        streams, instructions, traces, observation, lambda: growth(most), calls, bulk, memory, building,
+        streams, features, instructions, traces, observation, lambda: growth(most), calls, bulk, memory, building,
         compiling, reading, threads, auditing, imports,
     ]  # fmt: skip
     for part in parts:
