@@ -11,6 +11,7 @@ after an interruption, does only what is new.
     python tests/mutants.py expand 'pcp-*'  those whose names match
     python tests/mutants.py --survey        every run for every fault; rewrites mutants-seen.json and tables
     python tests/mutants.py --runs DIR      other recorded runs than the committed ones
+    python tests/mutants.py --lockstep      tests/test_lockstep.py instead, for what no run can notice
     python tests/mutants.py --docs          the tables from mutants-seen.json, nothing else
     python tests/mutants.py --list          names and rules
 """
@@ -433,6 +434,28 @@ def try_mutant(mutant: Mutant | None, files: Sequence[Path], to_the_end: bool) -
     return outcome
 
 
+def try_lockstep(mutant: Mutant | None) -> Outcome:
+    """Builds the copy and drives it together with the twin, which does not have the fault."""
+    began = monotonic()
+    test = "test_lockstep.py"
+    with tempfile.TemporaryDirectory(dir=BUILD, prefix="tree-") as name:
+        tree = Path(name)
+        Builder(optimised=True).make(tree, mutant)
+        shutil.copytree(ROOT / "tests" / "twin", tree / "tests" / "twin")
+        for file in ("__init__.py", test):
+            shutil.copy(ROOT / "tests" / file, tree / "tests")
+        words = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", f"--rootdir={tree}"]
+        # The current directory comes first in sys.path.
+        done = subprocess.run(
+            [*words, f"tests/{test}"], cwd=tree, capture_output=True, text=True, check=False, timeout=1000
+        )
+        said = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
+    outcome = Outcome(whole=True, seconds=round(monotonic() - began, 1))
+    if done.returncode:
+        outcome.noticed["lockstep"] = (said or [f"status {done.returncode}"])[0]
+    return outcome
+
+
 class Kept:
     """Outcomes of earlier runs, by everything that they depend on."""
 
@@ -489,13 +512,18 @@ def families(runs: Iterable[str]) -> str:
     return ", ".join(found[:6]) + f" and {len(found) - 6} more" if len(found) > 7 else ", ".join(found)
 
 
-def tables(text: str, seen: dict[str, list[str]]) -> str:
-    """The document with the cells about who notices as they were measured."""
+def tables(text: str, mutants: Sequence[Mutant], seen: dict[str, list[str]]) -> str:
+    """The document as it was measured: which runs notice in its tables, and the list of what none notices."""
+    unseen = [mutant for mutant in mutants if mutant.unseen]
+    names = {mutant.name for mutant in unseen}
 
     def row(match: re.Match[str]) -> str:
-        return f"{match[1]}| {families(seen.get(match[3], ()))} | `{match[3]}` |"
+        runs = "none" if match[3] in names else families(seen.get(match[3], ()))
+        return f"{match[1]}| {runs} | `{match[3]}` |"
 
-    return re.sub(r"^(\|.*)\|([^|]*)\| `([a-z0-9.-]+)` \|$", row, text, flags=re.MULTILINE)
+    text = re.sub(r"^(\|.*)\|([^|]*)\| `([a-z0-9.-]+)` \|$", row, text, flags=re.MULTILINE)
+    found = "".join(f"- {mutant.rule}: {mutant.unseen} (`{mutant.name}`)\n" for mutant in unseen)
+    return re.sub(r"(?:^- .*\(`[a-z0-9.-]+`\)\n)+", lambda _: found, text, flags=re.MULTILINE)
 
 
 # ---------------------------------------------------------------- the command
@@ -535,6 +563,9 @@ def main(words: Sequence[str]) -> int:
         "--survey", action="store_true", help="replay every run for every fault; rewrite tables"
     )
     parser.add_argument("--runs", type=Path, default=DATA, help="replay the recorded runs in this directory")
+    parser.add_argument(
+        "--lockstep", action="store_true", help="what do the twin's tests notice of the unseen?"
+    )
     parser.add_argument("--docs", action="store_true", help="rewrite the tables of docs/model.md only")
     parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 4), help="mutants at a time")
     args = parser.parse_args(words)
@@ -548,7 +579,7 @@ def main(words: Sequence[str]) -> int:
         return 0
     seen = read_seen()
     if args.docs:
-        DOCS.write_text(tables(DOCS.read_text(), seen))
+        DOCS.write_text(tables(DOCS.read_text(), read_mutants(), seen))
         return 0
     whole, broken = [], []
     for mutant in mutants:
@@ -565,6 +596,15 @@ def main(words: Sequence[str]) -> int:
     import Cython.Compiler.Main  # noqa: F401
     import numpy  # noqa: F401
 
+    if args.lockstep:
+        candidates: list[Mutant | None] = [None, *(mutant for mutant in whole if mutant.unseen)]
+        for candidate in candidates:
+            result = try_lockstep(candidate)
+            what = result.noticed.get("lockstep", "unseen" if candidate else "they agree")
+            print(
+                f"{candidate.name if candidate else 'no fault'}: {what} ({result.seconds:.0f} s)", flush=True
+            )
+        return 0
     sound = try_mutant(None, files, True)
     if sound.noticed or not files:
         print(f"the model without a fault is not exact: {sound.noticed}", file=sys.stderr)
@@ -596,7 +636,7 @@ def main(words: Sequence[str]) -> int:
         names = {mutant.name for mutant in read_mutants()}
         seen = {name: runs for name, runs in sorted(seen.items()) if name in names}
         SEEN.write_text(json.dumps(seen, indent=0, sort_keys=True) + "\n")
-        DOCS.write_text(tables(DOCS.read_text(), seen))
+        DOCS.write_text(tables(DOCS.read_text(), read_mutants(), seen))
     for line in broken:
         print(line, file=sys.stderr)
     unseen = sum(bool(mutant.unseen) for mutant in right)
