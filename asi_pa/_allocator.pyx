@@ -11,12 +11,13 @@ cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from asi_pa._bulk cimport BulkCalls, describe_frame, number, request
+from asi_pa._bulk cimport BulkCalls, number, request
 from asi_pa._core cimport ALLOC, FREE, KIND_MASK, PCP, request_t, zone_t
 from asi_pa._isolation cimport head_of
 from asi_pa._machine cimport Machine
 from asi_pa._page_alloc cimport count_failure, mm_t, zone_of
 from asi_pa._wrappers cimport design_alloc, design_free
+from asi_pa._zone_check cimport describe_frame
 
 from asi_pa import observe
 from asi_pa.designs import as_design

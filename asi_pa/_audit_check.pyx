@@ -68,9 +68,9 @@ from asi_pa._core cimport (
     event_t,
     request_t,
     zone_t,
-    zone_verify,
     zone_watermark_fast,
 )
+from asi_pa._zone_check cimport zone_verify
 from asi_pa._isolation cimport head_of
 from asi_pa._wrappers cimport WRAP_NONE, WRAP_POOL, WRAP_QUEUE, pool_pages
 

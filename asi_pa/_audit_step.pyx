@@ -23,10 +23,10 @@ from asi_pa._core cimport (
     POOL,
     TAKEN,
     WINDOW_UNMAPPED,
-    unreserve_highatomic,
     vmdiff_t,
     zone_t,
 )
+from asi_pa._highatomic cimport unreserve_highatomic
 from asi_pa._isolation cimport (
     alloc_contig_range,
     free_contig_range,

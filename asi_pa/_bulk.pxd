@@ -49,7 +49,6 @@ cdef inline const request_t *request(BulkCalls calls, object gfp, int cpu) excep
 
 
 cdef int64_t large_number(object value) except? -2
-cdef str describe_frame(zone_t *z, uint32_t frame)
 
 cdef class BulkCalls:
     cdef readonly Machine machine

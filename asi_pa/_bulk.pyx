@@ -5,21 +5,10 @@ import numpy as np
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from asi_pa._core cimport (
-    ALLOC,
-    FREE,
-    HOLE,
-    KIND_MASK,
-    ORDER_MASK,
-    PCP,
-    POOL,
-    QUEUED,
-    prefetchw,
-    request_t,
-    zone_t,
-)
+from asi_pa._core cimport ALLOC, KIND_MASK, prefetchw, request_t, zone_t
 from asi_pa._page_alloc cimport count_failure, decode_request_on, mm_t, zone_of
 from asi_pa._wrappers cimport design_alloc, design_free
+from asi_pa._zone_check cimport describe_frame
 
 from asi_pa.gfp import GFP_KERNEL
 
@@ -190,7 +179,13 @@ cdef class BulkCalls:
 
     cdef str _why_not(self, uint64_t pfn):
         cdef zone_t *z = zone_of(self.mm, pfn)
-        return "it is in no zone" if z == NULL else describe_frame(z, <uint32_t>(pfn - z.base_pfn))
+        cdef uint32_t frame
+        if z == NULL:
+            return "it is in no zone"
+        frame = <uint32_t>(pfn - z.base_pfn)
+        if z.state[frame] & KIND_MASK == ALLOC | MARK:
+            return "it is given twice"
+        return describe_frame(z, frame)
 
     cdef void _unmark(self, const uint32_t *from32, const uint64_t *from64, int64_t n) noexcept:
         cdef int64_t i
@@ -308,25 +303,3 @@ cdef void free_many(mm_t *mm, int cpu, const uint32_t *from32, const uint64_t *f
         pfn = from32[i] if from32 != NULL else from64[i]
         z = zone_near(mm, z, pfn)
         design_free(mm, z, cpu, <uint32_t>(pfn - z.base_pfn), order)
-
-
-# ---------------------------------------------------------------- errors in words
-
-cdef str describe_frame(zone_t *z, uint32_t frame):
-    cdef int kind = z.state[frame] & KIND_MASK
-    cdef int order = z.state[frame] & ORDER_MASK
-    if kind == ALLOC:
-        return f"it is allocated with order {order}"
-    if kind == ALLOC | MARK:
-        return "it is given twice"
-    if kind == FREE:
-        return f"it is free already (order {order})"
-    if kind == PCP:
-        return f"it is free already, on a per-CPU list (order {order})"
-    if kind == POOL:
-        return f"it is free already, in the pool (order {order})"
-    if kind == QUEUED:
-        return "it is free already, in the free queue"
-    if kind == HOLE:
-        return "it was never handed to the allocator"
-    return "it is not the first page of an allocation"

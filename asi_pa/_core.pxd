@@ -578,25 +578,18 @@ cdef bint zone_watermark_ok(zone_t *z, int order, int64_t mark, int zone_idx,
                             uint32_t flags) noexcept nogil
 
 cdef bint block_in_zone(zone_t *z, uint32_t block) noexcept nogil
+cdef int64_t plenty_of(const zone_t *z) noexcept nogil
+cdef bint detours_of(const zone_t *z) noexcept nogil
+cdef int64_t quiet_of(const zone_t *z, const pcp_t *pcp) noexcept nogil
 cdef void set_plenty(zone_t *z) noexcept nogil
 cdef void pcp_set_quiet(zone_t *z, pcp_t *pcp) noexcept nogil
 cdef void set_below_high(zone_t *z, bint below) noexcept nogil
 cdef uint32_t merge_blocks(zone_t *z, uint32_t frame, int *order, int ft) noexcept nogil
-cdef uint32_t block_live(zone_t *z, uint32_t block) noexcept nogil
 cdef void block_retyped(zone_t *z, uint32_t block, int ft, int ctx) noexcept nogil
-cdef void blocks_map(zone_t *z, uint32_t block, uint32_t n, int ctx) noexcept nogil
-cdef void blocks_unmap(zone_t *z, uint32_t block, uint32_t n, int ctx, bint flush) noexcept nogil
-cdef void block_zero(zone_t *z, uint32_t block, bint locked) noexcept nogil
-cdef int64_t flip_free_blocks(zone_t *z, int64_t n, bint to_mapped) noexcept nogil
-cdef void balance_ahead(zone_t *z) noexcept nogil
 cdef uint32_t rmqueue_claim(zone_t *z, int order, int ft, uint32_t flags) noexcept nogil
 cdef uint32_t rmqueue_steal(zone_t *z, int order, int ft) noexcept nogil
 cdef uint32_t rmqueue(zone_t *z, int order, int ft, uint32_t flags, int *mode) noexcept nogil
-cdef uint32_t rmqueue_flip(zone_t *z, int order, int ft, uint32_t flags) noexcept nogil
 cdef uint32_t move_freepages(zone_t *z, uint32_t block, int old_ft, int new_ft) noexcept nogil
-cdef void reserve_highatomic(zone_t *z, uint32_t frame, int order, int ft) noexcept nogil
-cdef bint unreserve_highatomic(zone_t *z, int ft, bint force) noexcept nogil
-cdef const char *zone_verify(zone_t *z, uint64_t *where) noexcept nogil
 
 cdef int zone_init(zone_t *z, uint64_t start_pfn, uint64_t end_pfn, int pageblock_order,
                    int max_order, int ncpus) except -1

@@ -1,4 +1,4 @@
-"""The zone: frames, free lists, fallbacks, reserves; for other compiled modules only, but for ``Zone``."""
+"""The zone: frames, free lists, fallbacks, watermarks; for other compiled modules only, but for ``Zone``."""
 
 from typing_extensions import disjoint_base
 

@@ -37,9 +37,6 @@ from asi_pa._core cimport (
     account_freepages,
     block_in_zone,
     block_of,
-    block_zero,
-    blocks_map,
-    blocks_unmap,
     design_t,
     free_one,
     list_del,
@@ -47,6 +44,7 @@ from asi_pa._core cimport (
     set_block_type,
     zone_watermark_ok,
 )
+from asi_pa._mapping cimport block_zero, blocks_map, blocks_unmap
 from asi_pa._page_alloc cimport page_handed_out, zone_free
 from asi_pa._pcp cimport pcp_drain
 

@@ -12,9 +12,7 @@ from asi_pa._core cimport (
     FLIPS_MARCH,
     FLIPS_NONE,
     FLIPS_SEPTEMBER,
-    FREE,
     HOLE,
-    KIND_MASK,
     MAX_CPUS,
     MAX_FALLBACKS,
     MAX_FREETYPES,
@@ -22,9 +20,6 @@ from asi_pa._core cimport (
     MAX_PCP_LISTS,
     NIL,
     NO_FREETYPE,
-    ORDER_MASK,
-    PCP,
-    QUEUED,
     ZERO_ALLOC,
     ZERO_DIRTY,
     ZERO_FLIP,
@@ -34,20 +29,20 @@ from asi_pa._core cimport (
     block_of,
     design_t,
     event_t,
-    flip_free_blocks,
     free_to_buddy,
     pcp_t,
     request_t,
     pcp_set_quiet,
     set_below_high,
     set_plenty,
-    unreserve_highatomic,
     vmdiff_t,
     zone_init,
     zone_release_range,
     zone_t,
-    zone_verify,
 )
+from asi_pa._flip cimport flip_free_blocks
+from asi_pa._highatomic cimport unreserve_highatomic
+from asi_pa._zone_check cimport describe_frame, zone_verify
 from asi_pa._isolation cimport (
     alloc_contig_range,
     free_contig_range,
@@ -483,7 +478,7 @@ cdef class Machine:
             raise ValueError(f"pfn {pfn} is in no zone")
         frame = <uint32_t>(pfn - z.base_pfn)
         if z.state[frame] != <uint8_t>(ALLOC | order):
-            raise ValueError(f"free of pfn {pfn}, order {order}: {describe_state(z, frame)}")
+            raise ValueError(f"free of pfn {pfn}, order {order}: {describe_frame(z, frame)}")
         design_free(&self.mm, z, cpu, frame, order)
 
     def drain(self, int cpu=0, int zone=0):
@@ -543,7 +538,7 @@ cdef class Machine:
         self._check_cpu(cpu)
         for i in range(frame, frame + <uint32_t>n):
             if z.state[i] != ALLOC:
-                raise ValueError(f"free_contig_range of pfn {z.base_pfn + i}: {describe_state(z, i)}")
+                raise ValueError(f"free_contig_range of pfn {z.base_pfn + i}: {describe_frame(z, i)}")
         z.diff = &z.diffs[cpu]
         if self.mm.wrapper == WRAP_NONE:
             free_contig_range(z, cpu, frame, <uint32_t>n)
@@ -763,22 +758,6 @@ cdef class Machine:
         if not 0 <= cpu < self.mm.ncpus:
             raise ValueError(f"cpu {cpu}: the machine has {self.mm.ncpus}")
         return 0
-
-
-cdef str describe_state(zone_t *z, uint32_t frame):
-    cdef int kind = z.state[frame] & KIND_MASK
-    cdef int order = z.state[frame] & ORDER_MASK
-    if kind == ALLOC:
-        return f"it is allocated with order {order}"
-    if kind == FREE:
-        return f"it is free already (order {order})"
-    if kind == PCP:
-        return f"it is free already, on a per-CPU list (order {order})"
-    if kind == HOLE:
-        return "it was never handed to the allocator"
-    if kind == QUEUED:
-        return "it is free already, in the free queue"
-    return "it is not the first page of an allocation"
 
 
 def check_spec(spec):

@@ -3,7 +3,8 @@
 
 from libc.stdlib cimport free, malloc
 
-from asi_pa._core cimport MIGRATE_ISOLATE, unreserve_highatomic, zone_t
+from asi_pa._core cimport MIGRATE_ISOLATE, zone_t
+from asi_pa._highatomic cimport unreserve_highatomic
 from asi_pa._isolation cimport (
     alloc_contig_range,
     free_contig_range,

@@ -37,13 +37,13 @@ from asi_pa._core cimport (
     WMARK_MASK,
     WMARK_MIN,
     ZERO_ALLOC,
-    reserve_highatomic,
     rmqueue,
-    rmqueue_flip,
     rmqueue_smallest,
     set_below_high,
     zone_watermark_fast,
 )
+from asi_pa._flip cimport rmqueue_flip
+from asi_pa._highatomic cimport reserve_highatomic
 
 cdef enum:                  # include/linux/gfp_types.h, 7.2; __GFP_SENSITIVE and MODEL_LRU are ours (gfp.py)
     GFP_DMA = 0x1

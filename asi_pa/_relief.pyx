@@ -29,9 +29,9 @@ from asi_pa._core cimport (
     free_to_buddy,
     list_del,
     set_plenty,
-    unreserve_highatomic,
     zone_watermark_ok,
 )
+from asi_pa._highatomic cimport unreserve_highatomic
 from asi_pa._page_alloc cimport get_page_from_freelist, set_dirty, zone_of
 from asi_pa._pcp cimport pcp_drain
 from asi_pa._wrappers cimport design_free

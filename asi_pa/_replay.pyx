@@ -25,13 +25,12 @@ from asi_pa._core cimport (
     account_freepages,
     big_alloc,
     block_of,
-    blocks_map,
-    blocks_unmap,
     free_one,
     list_add_tail,
     request_t,
     zone_t,
 )
+from asi_pa._mapping cimport blocks_map, blocks_unmap
 from asi_pa._machine cimport Machine
 from asi_pa._page_alloc cimport decode_request, decode_request_on, mm_t, set_dirty
 from asi_pa._physmap cimport CAUSE_POPULATE, RESTRICTED, physmap_reset_counters

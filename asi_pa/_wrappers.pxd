@@ -1,7 +1,8 @@
 # Designs that are no table: they wrap the allocator and change mappings page by page.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from asi_pa._core cimport INFO_MT, INFO_SENSITIVE, MIGRATE_UNMOVABLE, balance_ahead, request_t, zone_t
+from asi_pa._core cimport INFO_MT, INFO_SENSITIVE, MIGRATE_UNMOVABLE, request_t, zone_t
+from asi_pa._flip cimport balance_ahead
 from asi_pa._page_alloc cimport mm_alloc, mm_t, zone_free
 from asi_pa._physmap cimport RESTRICTED
 

@@ -1,0 +1,1 @@
+"""Compiled only: pageblocks that change sides."""

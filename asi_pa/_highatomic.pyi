@@ -1,0 +1,1 @@
+"""Compiled only: the HIGHATOMIC reserve."""

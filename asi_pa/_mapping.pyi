@@ -1,0 +1,1 @@
+"""Compiled only: mapping and unmapping pageblocks."""

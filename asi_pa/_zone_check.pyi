@@ -1,0 +1,1 @@
+"""Compiled only: a zone, walked."""
