@@ -130,7 +130,9 @@ cdef int64_t direct_relief(mm_t *mm, int cpu, int order, const request_t *rq, ui
         mm.zones[i].diff = &mm.zones[i].diffs[cpu]
         if unreserve_highatomic(mm.zones[i], rq.ft, True):
             pfn = get_page_from_freelist(mm, cpu, order, rq, flags, 0)
-    return pfn
+            if pfn >= 0:
+                return pfn
+    return -1
 
 
 # ---------------------------------------------------------------- compaction

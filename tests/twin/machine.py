@@ -30,6 +30,8 @@ from .zone import Zone
 
 __all__ = ["Machine", "zonelists"]
 
+Found = tuple[Zone, int] | None
+
 
 class Machine:
     """The page allocator of ``spec``, in plain Python: slow, and written for reading.
@@ -51,6 +53,8 @@ class Machine:
         self.zonelists = zonelists(spec, self.zones)
         self.nodes = cpu_nodes(spec)
         self.cpu = 0
+        #: What a request that may block does when all else failed; None: it fails, too.
+        self.relief: Callable[[int, Request, Callable[[], Found], int], Found] | None = None
         #: Pages that no page table has: what remove_memory() took away.
         self.absent: set[int] = set()
         self.wrapper = wrap(self.tables, self.counts, self.zones, self._alloc, self._give_back)
@@ -60,30 +64,49 @@ class Machine:
     def alloc(self, order: int, gfp: int, cpu: int = 0) -> int:
         """The first pfn of 2^order pages, or -1."""
         self._check_order(order)
-        request = decode(self.tables, gfp)
+        found = self.request(order, decode(self.tables, gfp), cpu)
+        self.look_ahead()
+        return found[1] if found else -1
+
+    def request(self, order: int, request: Request, cpu: int) -> tuple[Zone, int] | None:
+        """What a request gets; a failure is counted."""
         self.on_cpu(cpu)
         found = self.wrapper.alloc(order, request) if self.wrapper else self._alloc(order, request)
         if found is None:
             page_alloc.count_failure(self.zonelists[self.nodes[cpu]], order, request, self.spec)
+        return found
+
+    def look_ahead(self) -> None:
+        """The worker that unmaps ahead of need, where it was woken."""
         for zone in self.zones:
             if zone.ahead_due and self.tables.looks_ahead:
                 balance_ahead(zone)
-        return found[1] if found else -1
 
     def _alloc(self, order: int, request: Request) -> tuple[Zone, int] | None:
         """The allocator itself, without a wrapper."""
-        return page_alloc.alloc_pages(self.zonelists[self.nodes[self.cpu]], order, request, self.spec)
+        cpu, relief = self.cpu, self.relief
+        return page_alloc.alloc_pages(
+            self.zonelists[self.nodes[cpu]],
+            order,
+            request,
+            self.spec,
+            relief and (lambda attempt: relief(order, request, attempt, cpu)),
+        )
 
     def free(self, pfn: int, order: int, cpu: int = 0) -> None:
         """Give back what alloc() returned."""
         self._check_order(order)
-        zone = self._zone_of(pfn)
+        zone = self.zone_of(pfn)
         used = zone.allocated.get(pfn)
         if used is None:
             raise ValueError(f"pfn {pfn} is not the start of an allocation")
         if used.order != order:
             raise ValueError(f"pfn {pfn} was allocated with order {used.order}, not {order}")
         self.on_cpu(cpu)
+        self.release(zone, pfn, order)
+
+    def release(self, zone: Zone, pfn: int, order: int) -> None:
+        """free() of what is known to be an allocation, on the CPU that the zone is used from."""
         if self.wrapper:
             self.wrapper.free(zone, pfn, order)
         else:
@@ -294,7 +317,7 @@ class Machine:
         """Is the page in the tree that the design protects?"""
         if pfn in self.absent:
             return False
-        return self.wrapper.is_present(pfn) if self.wrapper else self._zone_of(pfn).is_mapped(pfn)
+        return self.wrapper.is_present(pfn) if self.wrapper else self.zone_of(pfn).is_mapped(pfn)
 
     def counters(self, cpu: int = 0) -> tuple[int, int, int]:
         """(pcp count, pcp high, NR_FREE_PAGES) of the first zone."""
@@ -324,14 +347,15 @@ class Machine:
             raise ValueError(f"zone {position} is not one of {len(self.zones)}")
         return self.zones[position]
 
-    def _zone_of(self, pfn: int) -> Zone:
+    def zone_of(self, pfn: int) -> Zone:
+        """The zone that spans a frame."""
         for zone in self.zones:
             if zone.spans(pfn):
                 return zone
         raise ValueError(f"pfn {pfn} is in no zone")
 
     def _range(self, start: int, end: int) -> Zone:
-        zone = self._zone_of(start)
+        zone = self.zone_of(start)
         if not start < end <= zone.spec.end_pfn:
             raise ValueError(f"pfn range {start}..{end} is empty or leaves its zone")
         return zone

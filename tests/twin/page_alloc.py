@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from asi_pa.gfp import GFP_NAMES, Migratetype
@@ -211,9 +211,16 @@ def _common_flags(request: Request) -> int:
 
 
 def alloc_pages(
-    zonelist: Zonelist, order: int, request: Request, spec: MachineSpec
+    zonelist: Zonelist,
+    order: int,
+    request: Request,
+    spec: MachineSpec,
+    relief: Callable[[Callable[[], tuple[Zone, int] | None]], tuple[Zone, int] | None] | None = None,
 ) -> tuple[Zone, int] | None:
-    """The fast path and what the slow path tries before it would reclaim (__alloc_frozen_pages, 7.2)."""
+    """The fast path and what the slow path tries before it would reclaim (__alloc_frozen_pages, 7.2).
+
+    ``relief`` goes on from there, with another attempt as often as it likes.
+    """
     first = zonelist.zones[0]
     design, kernel = first.tables.design, first.kernel
 
@@ -226,7 +233,8 @@ def alloc_pages(
     # __alloc_pages_slowpath from here on
     first.stats.slowpath += 1
     if request.kswapd:
-        first.stats.kswapd_wakeups = 1  # nothing here lets kswapd sleep again
+        first.stats.kswapd_wakeups += not first.stats.kswapd_woken
+        first.stats.kswapd_woken = True
     flags = _slow_flags(zonelist, order, request, spec)
     found = attempt(flags)
     if found:
@@ -241,7 +249,7 @@ def alloc_pages(
         if found:
             return found
     if request.blocks:
-        return None  # reclaim and compaction would come here
+        return relief(lambda: attempt(flags)) if relief else None
     if kernel.defrag_mode_retry and spec.defrag_mode and flags & ALLOC_NOFRAGMENT and request.kswapd:
         return attempt(flags & ~ALLOC_NOFRAGMENT)
     return None

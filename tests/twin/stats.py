@@ -50,3 +50,12 @@ class Stats:
     reserves: int = 0
     unreserves: int = 0
     retypes: int = 0
+    noblock_refusals: int = 0
+    reclaimed: int = 0
+    compactions: int = 0
+    compact_success: int = 0
+    compact_moved: int = 0
+
+    def __post_init__(self) -> None:
+        """Was kswapd woken?  No count, but the whole machine's."""
+        self.kswapd_woken = False
