@@ -1,17 +1,24 @@
 """Replays of compiled operations answer as the same calls, one by one, on a machine of several nodes."""
 
+import os
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("asi_pa._replay", reason="the extension modules are not built")
 
+from asi_pa import experiment
 from asi_pa._compile import OP
 from asi_pa._machine import Machine
 from asi_pa._replay import Replay
 from asi_pa.gfp import GFP_NAMES, parse_gfp
 from asi_pa.machine import MachineSpec, PcpSpec, ZoneSpec
+from asi_pa.trace import compile_trace, load_trace
+from asi_pa.trace.frames import recorded_zones
+
+SHARED = Path(os.environ.get("ASI_PA_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 CLASSES = [
     parse_gfp(words)
@@ -75,3 +82,23 @@ def test_what_cannot_be_is_named_on_several_nodes_too():
     ops["op"], ops["slot"], ops["cpu"] = 1, range(4), (0, 2, 9, 0)
     with pytest.raises(ValueError, match=r"operation 2 .*cpu 9"):
         Replay(machine, np.array(CLASSES, np.uint32), 4).run(ops)
+
+
+TRACES = ["redis", "net", *sorted(str(path) for path in (SHARED / "traces").glob("*.npz"))]
+
+
+@pytest.mark.parametrize("name", TRACES, ids=lambda name: Path(name).stem)
+def test_traces_replay_on_the_machine_they_were_recorded_on(name):
+    """Its zones with their limits, its CPUs' lists, its kernel; every invariant holds at the end."""
+    trace = load_trace(name)
+    compiled = compile_trace(trace, recorded=True)
+    recorded = recorded_zones(trace)[::-1]
+    assert [zone["name"] for zone in recorded] == ["Normal", "DMA32", "DMA"]
+    used = set(compiled.ops["cpu"][compiled.ops["op"] != 4].tolist())
+    assert compiled.machine.cpus == trace.cpus == len(used)
+    assert compiled.kernel == "6.18"
+    for zone, spec in zip(recorded, compiled.machine.zones, strict=True):
+        assert (zone["name"], zone["spanned"], zone["managed"]) == (spec.name, spec.spanned, spec.managed)
+        assert [zone[mark] for mark in ("min", "low", "high")] == list(spec.wmark[:3])
+    for design in ("linux", "migratetype/sound", "freetype/as-posted"):
+        assert experiment.replay(compiled, design, samples=2)["verify"] == "ok"
