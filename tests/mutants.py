@@ -35,7 +35,6 @@ import tempfile
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -62,8 +61,8 @@ DIRECTIVES: dict[str, bool | int] = {
 }
 SHARED = f"{PACKAGE}._cyutility"
 SUFFIX = EXTENSION_SUFFIXES[0]
-#: What a replay spends its time in: optimised, so that all runs together are replayed sooner.
-HOT = ("_core", "_pcp", "_page_alloc", "_isolation", "_oracle")
+#: What a replay spends no time in; all else is optimised where all runs are replayed.
+COLD = ("_machine", "_physmap", "_physmap_ops", "_wrappers")
 #: Seconds of processor time after which the replay of one recorded run counts as hanging; it takes some 0.02.
 PATIENCE = 10
 #: So many crashes or hangs of one copy are enough.
@@ -231,10 +230,18 @@ def functions(text: str) -> dict[str, str]:
 
 
 def enclosing(text: str, at: int) -> str | None:
-    """The inline function of a .pxd that a position is in."""
-    heads = list(re.finditer(r"^(?:cdef|from|ctypedef)\b.*", text[: at + 1], re.MULTILINE))
-    found = re.match(r"cdef inline [^(]*?\*?(\w+)\(", heads[-1][0]) if heads else None
+    """The function of a Cython source that a position is in."""
+    heads = list(re.finditer(r"^(?:c?p?def|from|ctypedef)\b.*", text[: at + 1], re.MULTILINE))
+    found = re.match(r"c?p?def (?:[\w ]*[ *])?(\w+)\(", heads[-1][0]) if heads else None
     return found[1] if found else None
+
+
+def function_of(mutant: Mutant) -> str | None:
+    """The function that a fault is in."""
+    text = (ROOT / mutant.file).read_text()
+    pairs = zip(mutant.old, mutant.new, strict=False)
+    same = next((i for i, (old, new) in enumerate(pairs) if old != new), len(mutant.new))
+    return enclosing(text, text.index(mutant.old) + same)
 
 
 class Builder:
@@ -257,8 +264,7 @@ class Builder:
 
     def compiled(self, tree: Path, module: str, text: str) -> Path:
         """The extension module of a translation."""
-        # What only builds and dumps machines is compiled faster than it would win by running faster.
-        level = "-O1" if self.optimised and module in HOT else "-O0"
+        level = "-O1" if self.optimised and module not in COLD else "-O0"
         path = self.kept / f"{module}-{digest([text, level, *compiler()])}.so"
         if not path.exists():
             source, target = tree / f"{module}.c", tree / f"{module}.so"
@@ -306,8 +312,7 @@ class Builder:
         So one module is translated; where nothing but the one function differs from its sound translation,
         the others' copies are replaced.  What is not exactly so is left to be translated.
         """
-        text = (ROOT / mutant.file).read_text()
-        name = enclosing(text, text.index(mutant.old))
+        name = function_of(mutant)
         sound = {}
         for module in affected:
             path = self.kept / f"{module}-{Sources().key(module)}.c"
@@ -515,13 +520,17 @@ def families(runs: Iterable[str]) -> str:
 def tables(text: str, mutants: Sequence[Mutant], seen: dict[str, list[str]]) -> str:
     """The document as it was measured: which runs notice in its tables, and the list of what none notices."""
     unseen = [mutant for mutant in mutants if mutant.unseen]
-    names = {mutant.name for mutant in unseen}
+    known = {mutant.name: mutant for mutant in mutants}
 
     def row(match: re.Match[str]) -> str:
-        runs = "none" if match[3] in names else families(seen.get(match[3], ()))
-        return f"{match[1]}| {runs} | `{match[3]}` |"
+        rule, engine, _, name = match.groups()
+        mutant = known[name]
+        if Path(mutant.file).suffix in (".pyx", ".pxd"):
+            engine = f" {Path(mutant.file).stem}.{function_of(mutant)} "
+        runs = "none" if mutant.unseen else families(seen.get(name, ()))
+        return f"{rule}|{engine}| {runs} | `{name}` |"
 
-    text = re.sub(r"^(\|.*)\|([^|]*)\| `([a-z0-9.-]+)` \|$", row, text, flags=re.MULTILINE)
+    text = re.sub(r"^(\|[^|]*\|[^|]*)\|([^|]*)\|([^|]*)\| `([a-z0-9.-]+)` \|$", row, text, flags=re.MULTILINE)
     found = "".join(f"- {mutant.rule}: {mutant.unseen} (`{mutant.name}`)\n" for mutant in unseen)
     return re.sub(r"(?:^- .*\(`[a-z0-9.-]+`\)\n)+", lambda _: found, text, flags=re.MULTILINE)
 
@@ -605,7 +614,10 @@ def main(words: Sequence[str]) -> int:
                 f"{candidate.name if candidate else 'no fault'}: {what} ({result.seconds:.0f} s)", flush=True
             )
         return 0
-    sound = try_mutant(None, files, True)
+    # A process for each copy: translations leave memory behind.
+    fork = multiprocessing.get_context("fork")
+    with fork.Pool(1) as pool:
+        sound = pool.apply(try_mutant, (None, files, True))
     if sound.noticed or not files:
         print(f"the model without a fault is not exact: {sound.noticed}", file=sys.stderr)
         return 1
@@ -613,9 +625,9 @@ def main(words: Sequence[str]) -> int:
     width = max(len(mutant.name) for mutant in mutants)
     right: list[Mutant] = []
     known = {mutant.name: kept.get(mutant, args.survey) for mutant in whole}
-    with ProcessPoolExecutor(args.jobs, multiprocessing.get_context("fork")) as pool:
+    with fork.Pool(args.jobs, maxtasksperchild=1) as pool:
         waiting = {
-            mutant.name: pool.submit(try_mutant, mutant, in_order(mutant, files, seen), args.survey)
+            mutant.name: pool.apply_async(try_mutant, (mutant, in_order(mutant, files, seen), args.survey))
             for mutant in whole
             if known[mutant.name] is None
         }
@@ -623,7 +635,7 @@ def main(words: Sequence[str]) -> int:
             outcome = known[mutant.name]
             if outcome is None:
                 try:
-                    outcome = waiting[mutant.name].result()
+                    outcome = waiting[mutant.name].get()
                 except RuntimeError as error:
                     broken.append(f"{mutant.name}: {error}")
                     continue

@@ -4,7 +4,20 @@ import re
 
 import pytest
 
-from tests.mutants import ROOT, Mutant, Sources, chosen, read_mutants
+from tests.mutants import (
+    DATA,
+    DOCS,
+    NOT_MEASURED,
+    ROOT,
+    Mutant,
+    Sources,
+    chosen,
+    enclosing,
+    read_mutants,
+    read_seen,
+    run_name,
+    tables,
+)
 
 MUTANTS = read_mutants()
 
@@ -53,3 +66,23 @@ def test_what_a_change_rebuilds():
     assert rebuilt("_core.pyx") == {"_core"}
     assert {"_core", "_pcp", "_oracle"} <= rebuilt("_core.pxd")
     assert "_physmap" not in rebuilt("_core.pxd")
+
+
+def test_the_tables_say_what_was_measured():
+    text = DOCS.read_text()
+    assert tables(text, MUTANTS, read_seen()) == text, "python tests/mutants.py --docs rewrites them"
+    assert NOT_MEASURED not in text
+
+
+def test_what_was_seen_names_faults_and_runs():
+    runs = {run_name(path) for path in DATA.rglob("*.npz")}
+    seen = read_seen()
+    assert {run for names in seen.values() for run in names} <= runs
+    assert set(seen) == {mutant.name for mutant in MUTANTS}
+    assert {name for name, names in seen.items() if not names} == {m.name for m in MUTANTS if m.unseen}
+
+
+def test_the_position_of_a_fault():
+    text = "cdef inline int one(zone_t *z) noexcept nogil:\n    return 1\n\ncdef enum:\n    TWO = 2\n"
+    assert enclosing(text, text.index("return")) == "one"
+    assert enclosing(text, text.index("TWO")) is None
