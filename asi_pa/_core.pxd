@@ -373,6 +373,7 @@ cdef extern from *:
     }
     """
     int ctz "__builtin_ctz"(unsigned int) noexcept nogil
+    int clz "__builtin_clz"(unsigned int) noexcept nogil
     bint likely "__builtin_expect"(bint, long) noexcept nogil
     void prefetchw "asi_pa_prefetchw"(const void *) noexcept nogil
     void *big_alloc "asi_pa_big_alloc"(size_t) noexcept nogil

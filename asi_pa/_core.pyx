@@ -182,6 +182,16 @@ cdef int find_suitable_fallback(zone_t *z, int order, int ft) noexcept nogil:
     return -1
 
 
+cdef inline uint32_t fallback_orders(const zone_t *z, int ft) noexcept nogil:
+    # Bit per order: some fallback type has a free block of it.  A request that will fail asks many times.
+    cdef design_t *d = z.design
+    cdef uint32_t orders = 0
+    cdef int i
+    for i in range(d.nfallback[ft]):
+        orders |= z.nonempty[d.fallback[ft][i]]
+    return orders
+
+
 cdef bint boost_watermark(zone_t *z) noexcept nogil:
     # boost_watermark(): one more pageblock, bounded by boost_factor/10000 of the high watermark.
     cdef int64_t most, pages = z.pageblock_pages
@@ -295,41 +305,38 @@ cdef uint32_t rmqueue_claim(zone_t *z, int order, int ft, uint32_t flags) noexce
     # __rmqueue_claim(): largest first, so that a whole block is claimed rather than a mixed one made.
     cdef design_t *d = z.design
     cdef int cur, other, lowest = order
-    cdef uint32_t frame
+    cdef uint32_t frame, orders = fallback_orders(z, ft)
     if (flags & ALLOC_NOFRAGMENT or d.whole_only[ft]) and order < z.pageblock_order:
         lowest = z.pageblock_order
-    cur = z.max_order
-    while cur >= lowest:
+    while orders >> lowest:
+        cur = 31 - clz(orders)
         # should_try_claim_block()
         if cur < z.pageblock_order // 2 and d.mt[ft] == MIGRATE_MOVABLE:
             break
         other = find_suitable_fallback(z, cur, ft)
-        if other >= 0:
-            frame = claim_block(z, z.lists[cur][other].head, cur, order, ft, other)
-            if frame != NIL:
-                count_extfrag(z, cur)
-                return frame
-        cur -= 1
+        frame = claim_block(z, z.lists[cur][other].head, cur, order, ft, other)
+        if frame != NIL:
+            count_extfrag(z, cur)
+            return frame
+        orders &= ~(1u << cur)
     return NIL
 
 
 cdef uint32_t rmqueue_steal(zone_t *z, int order, int ft) noexcept nogil:
     # __rmqueue_steal(): a single piece out of the smallest foreign block; the block keeps its type.
     cdef int cur, other
-    cdef uint32_t frame
-    if z.design.whole_only[ft]:
+    cdef uint32_t frame, orders = fallback_orders(z, ft) >> order
+    if z.design.whole_only[ft] or orders == 0:
         return NIL
-    for cur in range(order, z.max_order + 1):
-        other = find_suitable_fallback(z, cur, ft)
-        if other >= 0:
-            frame = z.lists[cur][other].head
-            list_del(z, frame, cur, other)
-            expand(z, frame, order, cur, other)
-            account_freepages(z, other, -(<int64_t>1 << order))
-            z.stats.steals += 1
-            count_extfrag(z, cur)
-            return frame
-    return NIL
+    cur = order + ctz(orders)
+    other = find_suitable_fallback(z, cur, ft)
+    frame = z.lists[cur][other].head
+    list_del(z, frame, cur, other)
+    expand(z, frame, order, cur, other)
+    account_freepages(z, other, -(<int64_t>1 << order))
+    z.stats.steals += 1
+    count_extfrag(z, cur)
+    return frame
 
 
 cdef uint32_t rmqueue(zone_t *z, int order, int ft, uint32_t flags, int *mode) noexcept nogil:

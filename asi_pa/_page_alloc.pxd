@@ -3,9 +3,11 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from asi_pa._core cimport (
     ALLOC,
+    INFO_SENSITIVE,
     MAX_CPUS,
     NIL,
     TAIL,
+    ZERO_ALLOC,
     block_of,
     design_t,
     free_one,
@@ -63,6 +65,47 @@ cdef inline zone_t *zone_of(mm_t *mm, uint64_t pfn) noexcept nogil:
     return NULL
 
 
+# ---------------------------------------------------------------- designs with a protected tree
+
+cdef inline void set_dirty(zone_t *z, uint32_t frame, uint32_t n, bint dirty) noexcept nogil:
+    # Whether pages hold what a sensitive owner wrote; not tracked where nothing is protected.
+    cdef uint32_t bits
+    if z.dirty == NULL:
+        return
+    if (frame & 7) + n > 8:
+        set_dirty_many(z, frame, n, dirty)
+        return
+    bits = ((1u << n) - 1) << (frame & 7)
+    if dirty:
+        z.dirty[frame >> 3] |= <uint8_t>bits
+    else:
+        z.dirty[frame >> 3] &= <uint8_t>~bits
+
+
+cdef inline void page_handed_out(zone_t *z, uint32_t frame, int order, bint sensitive) noexcept nogil:
+    # Every allocation is checked against the mapping of the pageblocks it lies in.
+    cdef uint32_t pages = 1u << order
+    if sensitive == z.pbmapped[block_of(z, frame)] or order > z.pageblock_order:
+        wrongly_mapped(z, frame, order, sensitive, 1)
+    if sensitive:
+        set_dirty(z, frame, pages, True)
+    elif z.design.zeroing == ZERO_ALLOC:
+        z.stats.pages_zeroed += pages
+        set_dirty(z, frame, pages, False)
+
+
+cdef inline void page_given_back(zone_t *z, uint32_t frame, int order) noexcept nogil:
+    # The running totals of wrongly mapped live pages forget a freed one.
+    cdef bint sensitive = (z.links[frame].next & INFO_SENSITIVE) != 0
+    if sensitive == z.pbmapped[block_of(z, frame)] or order > z.pageblock_order:
+        wrongly_mapped(z, frame, order, sensitive, -1)
+    if sensitive and z.design.owner_zeroes:
+        z.stats.pages_zeroed += 1u << order
+        set_dirty(z, frame, 1u << order, False)
+
+
+# ---------------------------------------------------------------- the path of a request
+
 cdef inline void prep_new_page(zone_t *z, uint32_t frame, int order, const request_t *rq) noexcept nogil:
     z.state[frame] = <uint8_t>(ALLOC | order)
     z.links[frame].next = rq.info
@@ -114,10 +157,9 @@ cdef uint32_t zone_take(zone_t *z, int cpu, int order, const request_t *rq, uint
 cdef int64_t get_page_from_freelist(mm_t *mm, int cpu, int order, const request_t *rq, uint32_t flags,
                                     int at) noexcept nogil
 cdef int64_t mm_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil
-cdef void page_handed_out(zone_t *z, uint32_t frame, int order, bint sensitive) noexcept nogil
-cdef void page_given_back(zone_t *z, uint32_t frame, int order) noexcept nogil
+cdef void wrongly_mapped(zone_t *z, uint32_t frame, int order, bint sensitive, int sign) noexcept nogil
 cdef void count_failure(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil
-cdef void set_dirty(zone_t *z, uint32_t frame, uint32_t n, bint dirty) noexcept nogil
+cdef void set_dirty_many(zone_t *z, uint32_t frame, uint32_t n, bint dirty) noexcept nogil
 cdef uint32_t count_dirty(zone_t *z, uint32_t frame, uint32_t n) noexcept nogil
 cdef void decode_request(mm_t *mm, uint32_t gfp, request_t *rq) noexcept nogil
 cdef void decode_request_on(mm_t *mm, int node, uint32_t gfp, request_t *rq) noexcept nogil

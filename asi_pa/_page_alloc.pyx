@@ -36,7 +36,7 @@ from asi_pa._core cimport (
     WMARK_LOW,
     WMARK_MASK,
     WMARK_MIN,
-    ZERO_ALLOC,
+    ctz,
     rmqueue,
     rmqueue_smallest,
     set_below_high,
@@ -284,7 +284,7 @@ cdef void count_failure(mm_t *mm, int cpu, int order, const request_t *rq) noexc
     cdef design_t *d = &mm.design
     cdef int64_t own = 0, other = 0, pages
     cdef bint passed = False, whole = False
-    cdef uint32_t flags = rq.slow_flags
+    cdef uint32_t flags = rq.slow_flags, orders
     last = mm.nlocal[node] if rq.gfp & GFP_THISNODE else mm.nzonelist[node]
     for at in range(last):
         z = mm.zonelist[node][at]
@@ -298,16 +298,18 @@ cdef void count_failure(mm_t *mm, int cpu, int order, const request_t *rq) noexc
         if zone_watermark_fast(z, 0, z.wmark[WMARK_MIN] + z.boost + (1 << order) - 1, rq.zone_idx, flags):
             passed = True
         for ft in range(d.nft):
-            for o in range(z.max_order + 1):
+            if d.mt[ft] > MIGRATE_HIGHATOMIC:
+                continue
+            orders = z.nonempty[ft]
+            while orders:
+                o = ctz(orders)
+                orders &= orders - 1
                 pages = <int64_t>z.lists[o][ft].count << o
-                if d.mt[ft] > MIGRATE_HIGHATOMIC:
-                    continue
                 if d.mapped[ft] == d.mapped[rq.ft]:
                     own += pages
                 else:
                     other += pages
-                    if o >= big and pages:
-                        whole = True
+                    whole = whole or o >= big
     if own + other < <int64_t>1 << order:
         mm.stats.fail_no_memory += 1
     elif not passed:
@@ -324,29 +326,23 @@ cdef void count_failure(mm_t *mm, int cpu, int order, const request_t *rq) noexc
 
 # ---------------------------------------------------------------- designs with a protected tree
 
-cdef void page_handed_out(zone_t *z, uint32_t frame, int order, bint sensitive) noexcept nogil:
-    # Every allocation is checked against the mapping of the pageblocks it lies in.
-    cdef uint32_t b, pages = 1u << order, in_block
-    in_block = pages if order < z.pageblock_order else z.pageblock_pages
+cdef void wrongly_mapped(zone_t *z, uint32_t frame, int order, bint sensitive, int sign) noexcept nogil:
+    # An allocation in pageblocks some of which are mapped although it is sensitive, or are not although it is
+    # not: counted when handed out (sign 1), forgotten when given back (-1).
+    cdef uint32_t b, pages = 1u << order
+    cdef int64_t in_block = pages if order < z.pageblock_order else z.pageblock_pages
     for b in range(block_of(z, frame), block_of(z, frame + pages - 1) + 1):
-        if sensitive and z.pbmapped[b]:
-            z.stats.exposed_now += in_block
-            z.stats.exposures += 1
-        elif not sensitive and not z.pbmapped[b]:
-            z.stats.hidden_now += in_block
-            z.stats.exposures += 1
-    if sensitive:
-        set_dirty(z, frame, pages, True)
-    elif z.design.zeroing == ZERO_ALLOC:
-        z.stats.pages_zeroed += pages
-        set_dirty(z, frame, pages, False)
+        if sensitive != z.pbmapped[b]:
+            continue
+        z.stats.exposures += sign > 0
+        if sensitive:
+            z.stats.exposed_now += sign * in_block
+        else:
+            z.stats.hidden_now += sign * in_block
 
 
-cdef void set_dirty(zone_t *z, uint32_t frame, uint32_t n, bint dirty) noexcept nogil:
-    # Whether pages hold what a sensitive owner wrote; not tracked where nothing is protected.
+cdef void set_dirty_many(zone_t *z, uint32_t frame, uint32_t n, bint dirty) noexcept nogil:
     cdef uint32_t i
-    if z.dirty == NULL:
-        return
     if not (frame | n) & 7:
         memset(z.dirty + (frame >> 3), 0xFF if dirty else 0, n >> 3)
         return
@@ -363,18 +359,3 @@ cdef uint32_t count_dirty(zone_t *z, uint32_t frame, uint32_t n) noexcept nogil:
         for i in range(frame, frame + n):
             count += (z.dirty[i >> 3] >> (i & 7)) & 1
     return count
-
-
-cdef void page_given_back(zone_t *z, uint32_t frame, int order) noexcept nogil:
-    # The running totals of wrongly mapped live pages forget a freed one.
-    cdef uint32_t b, pages = 1u << order, in_block
-    cdef bint sensitive = (z.links[frame].next & INFO_SENSITIVE) != 0
-    in_block = pages if order < z.pageblock_order else z.pageblock_pages
-    for b in range(block_of(z, frame), block_of(z, frame + pages - 1) + 1):
-        if sensitive and z.pbmapped[b]:
-            z.stats.exposed_now -= in_block
-        elif not sensitive and not z.pbmapped[b]:
-            z.stats.hidden_now -= in_block
-    if sensitive and z.design.owner_zeroes:
-        z.stats.pages_zeroed += pages
-        set_dirty(z, frame, pages, False)
