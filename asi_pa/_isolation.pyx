@@ -344,7 +344,7 @@ cdef void free_contig_range(zone_t *z, int cpu, uint32_t frame, uint32_t n) noex
         for i in range(frame + 1, frame + (1u << order)):
             z.state[i] = TAIL
         z.state[frame] = <uint8_t>(ALLOC | order)
-        zone_free(z, cpu, frame, order, z.pcps != NULL)
+        zone_free(z, cpu, frame, order)
         frame += 1u << order
 
 

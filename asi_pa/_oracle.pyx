@@ -115,8 +115,7 @@ cdef class Recording:
                         free_contig_range(other, cpu, <uint32_t>(pfn - other.base_pfn),
                                           self.ops[a, 4] - self.ops[a, 3])
                     else:
-                        zone_free(other, cpu, <uint32_t>(pfn - other.base_pfn), self.ops[a, 1],
-                                  other.pcps != NULL)
+                        zone_free(other, cpu, <uint32_t>(pfn - other.base_pfn), self.ops[a, 1])
             elif code == OP_DRAIN:
                 if z.pcps != NULL:
                     pcp_drain(z, &z.pcps[cpu])

@@ -13,13 +13,11 @@ from asi_pa._core cimport (
     free_one,
     free_to_buddy,
     kernel_t,
-    mod_free,
     request_t,
     stats_t,
-    take_first,
     zone_t,
 )
-from asi_pa._pcp cimport NO_PCP_LIST, pcp_hit, pcp_put
+from asi_pa._pcp cimport NO_PCP_LIST, pcp_put
 from asi_pa._physmap cimport physmap_t
 
 cdef enum:
@@ -114,42 +112,26 @@ cdef inline void prep_new_page(zone_t *z, uint32_t frame, int order, const reque
         page_handed_out(z, frame, order, rq.sensitive)
 
 
-cdef inline uint32_t alloc_hit(zone_t *z, int cpu, int order, const request_t *rq, bint pcp) noexcept nogil:
-    # __alloc_pages() where the first zone has plenty and the first list asked has a block: most of the time.
-    # NIL, and nothing changed, otherwise.  `pcp`: z.pcps != NULL, a constant for the compiler.
-    cdef uint32_t frame, orders
-    # a block in the first freetype's lists is also what the watermark test wants to see for orders above 0
-    if z.nr_free <= z.plenty or z.zone_idx > rq.zone_idx:
-        return NIL
-    if pcp and rq.pcp_list[order] != NO_PCP_LIST:
-        if order > 0 and not z.nonempty[rq.ft] >> order:
-            return NIL
-        frame = pcp_hit(z, cpu, order, rq)
-        if frame == NIL:
-            return NIL
-    else:
-        orders = z.nonempty[rq.ft] >> order
-        if orders == 0 or z.detours:
-            return NIL
-        frame = take_first(z, orders, order, rq.ft)
-        mod_free(z, &z.diffs[cpu], -(<int64_t>1 << order))
-    prep_new_page(z, frame, order, rq)
-    return frame
-
-
-cdef inline void zone_free(zone_t *z, int cpu, uint32_t frame, int order, bint pcp) noexcept nogil:
-    # __free_frozen_pages(): the pcp list of the block's type, or the buddy.  `pcp` as above.
-    cdef int ft = z.pbtype[block_of(z, frame)]
-    if z.tracks:
-        page_given_back(z, frame, order)
-    if pcp and pcp_put(z, cpu, frame, order, ft):
-        return
-    z.diff = &z.diffs[cpu]
+cdef inline void buddy_free(zone_t *z, uint32_t frame, int order, int ft) noexcept nogil:
+    # free_one_page(); z.diff is the CPU's
     if order <= z.pageblock_order:
         z.state[frame] = TAIL
         free_one(z, frame, order, ft, False)
     else:
         free_to_buddy(z, frame, order)
+
+
+cdef inline void zone_free(zone_t *z, int cpu, uint32_t frame, int order) noexcept nogil:
+    # __free_frozen_pages(): the pcp list of the block's type, or the buddy.
+    cdef int ft = z.pbtype[block_of(z, frame)]
+    cdef int number = z.design.pcp_free[order][ft]
+    if z.tracks:
+        page_given_back(z, frame, order)
+    if z.pcps != NULL and number != NO_PCP_LIST:
+        pcp_put(z, &z.pcps[cpu], number, frame, order, <int64_t>1 << order)
+    else:
+        z.diff = &z.diffs[cpu]
+        buddy_free(z, frame, order, ft)
 
 
 cdef uint32_t rmqueue_buddy(zone_t *z, int order, const request_t *rq, uint32_t flags) noexcept nogil

@@ -239,10 +239,6 @@ cdef int64_t mm_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexcep
     cdef int64_t pfn
     cdef uint32_t flags
     cdef bint reserves
-    cdef zone_t *z = mm.zonelist[mm.cpu_node[cpu]][0]
-    cdef uint32_t frame = alloc_hit(z, cpu, order, rq, z.pcps != NULL)
-    if frame != NIL:
-        return <int64_t>(z.base_pfn + frame)
     pfn = get_page_from_freelist(mm, cpu, order, rq, rq.fast_flags, 0)
     if pfn >= 0:
         return pfn

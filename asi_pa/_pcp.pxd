@@ -30,11 +30,12 @@ cdef inline void pcp_set_flags(pcp_t *pcp, int64_t flags) noexcept nogil:
     pcp.free_high_batch = flags & PCPF_FREE_HIGH_BATCH
 
 
+# The head has no back link and an empty list no tail: a page comes and goes at the head without either.
+
 cdef inline void pcp_push(zone_t *z, pcplist_t *fl, uint32_t frame, int order) noexcept nogil:
     cdef uint32_t head = fl.head
     z.state[frame] = <uint8_t>(PCP | order)
     z.links[frame].next = head
-    z.links[frame].prev = NIL
     if head != NIL:
         z.links[head].prev = frame
     else:
@@ -43,68 +44,53 @@ cdef inline void pcp_push(zone_t *z, pcplist_t *fl, uint32_t frame, int order) n
 
 
 cdef inline void pcp_append(zone_t *z, pcplist_t *fl, uint32_t frame, int order) noexcept nogil:
-    cdef uint32_t tail = fl.tail
     z.state[frame] = <uint8_t>(PCP | order)
     z.links[frame].next = NIL
-    z.links[frame].prev = tail
-    if tail != NIL:
-        z.links[tail].next = frame
-    else:
+    if fl.head == NIL:
         fl.head = frame
+    else:
+        z.links[frame].prev = fl.tail
+        z.links[fl.tail].next = frame
     fl.tail = frame
 
 
 cdef inline uint32_t pcp_pop(zone_t *z, pcplist_t *fl) noexcept nogil:
     cdef uint32_t frame = fl.head
-    cdef uint32_t nxt = z.links[frame].next
-    fl.head = nxt
-    if nxt != NIL:
-        z.links[nxt].prev = NIL
-    else:
-        fl.tail = NIL
+    fl.head = z.links[frame].next
     return frame
 
 
 cdef inline uint32_t pcp_pop_tail(zone_t *z, pcplist_t *fl) noexcept nogil:
     cdef uint32_t frame = fl.tail
-    cdef uint32_t prv = z.links[frame].prev
-    fl.tail = prv
-    if prv != NIL:
-        z.links[prv].next = NIL
-    else:
+    if frame == fl.head:
         fl.head = NIL
+    else:
+        fl.tail = z.links[frame].prev
+        z.links[fl.tail].next = NIL
     return frame
 
 
-cdef inline uint32_t pcp_hit(zone_t *z, int cpu, int order, const request_t *rq) noexcept nogil:
-    # __rmqueue_pcplist() of an order that has a list; NIL, and nothing changed, where that is empty
-    cdef pcp_t *pcp = &z.pcps[cpu]
-    cdef int index = rq.pcp_list[order]
-    if pcp.lists[index].head == NIL:
-        return NIL
+cdef inline uint32_t pcp_take(zone_t *z, pcp_t *pcp, pcplist_t *fl, int64_t pages) noexcept nogil:
+    # __rmqueue_pcplist() of a list that is not empty
     pcp.free_count >>= 1
-    pcp.count -= <int64_t>1 << order
-    return pcp_pop(z, &pcp.lists[index])
+    pcp.count -= pages
+    return pcp_pop(z, fl)
 
 
-cdef inline bint pcp_put(zone_t *z, int cpu, uint32_t frame, int order, int ft) noexcept nogil:
-    # free_frozen_page_commit(): push at the head, then see whether the lists hold too much.  False: no list.
-    cdef pcp_t *pcp = &z.pcps[cpu]
-    cdef int index = z.design.pcp_free[order][ft]
-    if index == NO_PCP_LIST:
-        return False
+cdef inline void pcp_put(zone_t *z, pcp_t *pcp, int number, uint32_t frame, int order,
+                         int64_t pages) noexcept nogil:
+    # free_frozen_page_commit(): push at the head, then see whether the lists hold too much.
+    cdef int64_t count = pcp.count + pages
     pcp.alloc_factor >>= 1
-    pcp_push(z, &pcp.lists[index], frame, order)
-    pcp.count += <int64_t>1 << order
-    if likely(pcp.count < pcp.quiet and (order == 0 or pcp.free_count < pcp.batch), 1):
+    pcp_push(z, &pcp.lists[number], frame, order)
+    pcp.count = count
+    if likely(count < pcp.quiet and (order == 0 or pcp.free_count < pcp.batch), 1):
         # pcp_freed() where it neither moves `high` nor gives pages back
         pcp.freed_order = order
         if pcp.free_count < pcp.free_count_max:
-            pcp.free_count += <int64_t>1 << order
+            pcp.free_count += pages
     else:
-        z.diff = &z.diffs[cpu]
-        pcp_freed(z, pcp, order, index)
-    return True
+        pcp_freed(z, pcp, order, number)
 
 
 cdef uint32_t rmqueue_pcplist(zone_t *z, int cpu, int order, const request_t *rq,

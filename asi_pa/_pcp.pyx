@@ -86,13 +86,12 @@ cdef uint32_t rmqueue_pcplist(zone_t *z, int cpu, int order, const request_t *rq
     cdef int index = rq.pcp_list[order]
     if index == NO_PCP_LIST:
         return NIL
-    pcp.free_count >>= 1
     if pcp.lists[index].head == NIL:
         pcp_refill(z, pcp, order, rq.ft, index, flags)
         if pcp.lists[index].head == NIL:
+            pcp.free_count >>= 1
             return NIL
-    pcp.count -= <int64_t>1 << order
-    return pcp_pop(z, &pcp.lists[index])
+    return pcp_take(z, pcp, &pcp.lists[index], <int64_t>1 << order)
 
 
 cdef void free_pcppages_bulk(zone_t *z, pcp_t *pcp, int64_t count, int index) noexcept nogil:
@@ -139,6 +138,7 @@ cdef int64_t nr_pcp_high(zone_t *z, pcp_t *pcp, bint free_high) noexcept nogil:
 
 cdef void pcp_freed(zone_t *z, pcp_t *pcp, int order, int index) noexcept nogil:
     cdef bint free_high = False
+    z.diff = &z.diffs[pcp - z.pcps]
     cdef int64_t batch = pcp.batch, high, to_free, least, chunk
     if order != 0 and order <= PCP_MAX_LOW_ORDER:
         least = batch

@@ -2,6 +2,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from asi_pa._core cimport request_t
+from asi_pa._hits cimport kind_t
 from asi_pa._page_alloc cimport mm_t
 
 cdef enum:
@@ -10,6 +11,8 @@ cdef enum:
     OP_SPLIT = 3
     OP_TICK = 4
     MAX_CLASSES = 256
+    KINDS = 64
+    KIND_SHIFT = 26         # of a 32-bit hash, to a number below KINDS
 
 cdef packed struct op_t:
     uint8_t op
@@ -29,6 +32,7 @@ cdef struct run_t:
     uint64_t skipped        # frees and splits of what was never allocated
     uint64_t failed_by_class[MAX_CLASSES]
     request_t requests[MAX_CLASSES]
+    kind_t kinds[KINDS]     # by hash of the key
 
 
 cdef Py_ssize_t run_ops(run_t *run, const op_t *ops, Py_ssize_t i, Py_ssize_t end) noexcept nogil

@@ -1,131 +1,159 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Runs operations.  What most of them do, a hit in the first list they ask, is inline in the loop.
+"""Runs operations: hits in the loop, everything else in calls.
 
-Operations come in blocks of 16.  While one block runs, the frames of the next are on their way to the cache,
-and the slots of the one after that:
-
-    ops    [ runs now ][ frames fetched ][ checked, slots fetched ][ ...
-           i           framed            slotted
+The loop knows which frames are coming: the slot of an operation is fetched 24 operations ahead, the frame
+that it holds 12 ahead.  Only so far ahead is it known that operations have slots.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.string cimport memset
 
-from asi_pa._core cimport (
-    ALLOC,
-    INFO_COMP,
-    NIL,
-    likely,
-    link_t,
-    prefetchw,
-    request_t,
-    zone_t,
+from asi_pa._core cimport ALLOC, INFO_COMP, NIL, likely, prefetchw, request_t, zone_t
+from asi_pa._hits cimport (
+    BUDDY_ALLOC,
+    NO_HIT,
+    PCP_ALLOC,
+    PCP_FREE,
+    buddy_alloc_hit,
+    buddy_free_hit,
+    kind_t,
+    learn_alloc,
+    learn_free,
+    pcp_alloc_hit,
+    pcp_free_hit,
 )
-from asi_pa._page_alloc cimport alloc_hit, count_failure, zone_free, zone_of
+from asi_pa._page_alloc cimport count_failure, zone_of
 from asi_pa._pcp cimport pcp_decay
 from asi_pa._relief cimport kswapd
-from asi_pa._wrappers cimport WRAP_NONE, design_alloc, design_free, run_ahead
+from asi_pa._wrappers cimport design_alloc, design_free, run_ahead
 
 cdef extern from *:
     """
-    /* run_blocks() is compiled once for each kind of machine: all of it is inlined, whatever its size. */
+    /* What run_some() calls is inlined, whatever its size: two loops, with and without a look ahead. */
     #ifdef __GNUC__
     #undef CYTHON_INLINE
     #define CYTHON_INLINE inline __attribute__((always_inline))
     #endif
+    /* The same pointer: the compiler forgets how it was made, so as not to make it anew at each use. */
+    #ifdef __GNUC__
+    #define asi_pa_opaque(p) ({ __typeof__(p) q_ = (p); __asm__("" : "+r"(q_)); q_; })
+    #else
+    #define asi_pa_opaque(p) (p)
+    #endif
     """
+    kind_t *opaque "asi_pa_opaque"(kind_t *) noexcept nogil
 
 cdef enum:
-    BLOCK = 16
+    FRAMES_AHEAD = 12
+    SLOTS_AHEAD = 24
 
 
 cdef Py_ssize_t run_ops(run_t *run, const op_t *ops, Py_ssize_t i, Py_ssize_t end) noexcept nogil:
     # Runs [i, end); returns the operation that cannot be, or -1.
-    cdef mm_t *mm = run.mm
-    # most machines have one zone, and no design, worker or shortage stands between an operation and it
-    if mm.nzones > 1 or mm.wrapper != WRAP_NONE or mm.relief != NULL or mm.design.looks_ahead:
-        return run_blocks(run, ops, i, end, False, False)
-    if mm.zones[0].pcps != NULL:
-        return run_blocks(run, ops, i, end, True, True)
-    return run_blocks(run, ops, i, end, True, False)
-
-
-cdef inline Py_ssize_t run_blocks(run_t *run, const op_t *ops, Py_ssize_t i, Py_ssize_t end, bint plain,
-                                  bint pcp) noexcept nogil:
-    # `plain` and `pcp` are constants where this is inlined: three loops, each with its own paths only.
-    cdef zone_t *z = run.mm.zones[0]
-    cdef uint32_t *slots = run.slots
-    cdef uint32_t base = <uint32_t>z.base_pfn, frame, held
-    cdef int order
+    cdef Py_ssize_t stop
     cdef bint good = True
-    cdef const op_t *op = &ops[i]
-    cdef const op_t *stop
-    cdef Py_ssize_t framed = fetch_slots(run, ops, i, min(end, i + BLOCK))
-    cdef Py_ssize_t slotted = fetch_slots(run, ops, framed, min(end, i + 2 * BLOCK))
-    fetch_frames(run, ops, i, framed)
-    while good and i < framed:
-        stop = &ops[framed]
-        fetch_frames(run, ops, framed, slotted)
-        i = framed
-        framed = slotted
-        slotted = fetch_slots(run, ops, slotted, min(end, slotted + BLOCK))
-        while op < stop:
-            order = op.order
-            if plain and op.op == OP_ALLOC:
-                frame = alloc_hit(z, op.cpu, order, &run.requests[op.cls], pcp)
-                if likely(frame != NIL, 1):
-                    slots[op.slot] = base + frame
-                    run.allocations += 1
-                else:
-                    allocate(run, op)
-            elif plain and op.op == OP_FREE:
-                held = slots[op.slot]
-                if likely(held != NIL, 1):
-                    frame = held - base
-                    if z.state[frame] != <uint8_t>(ALLOC | order):
-                        good = False
-                        break
-                    slots[op.slot] = NIL
-                    zone_free(z, op.cpu, frame, order, pcp)
-                else:
-                    run.skipped += 1
-            elif not step(run, op):
-                good = False
-                break
-            op += 1
-    run.done = op - ops
-    return -1 if op == &ops[end] else op - ops
+    cdef int k
+    for k in range(KINDS):
+        run.kinds[k].key = 0            # of no operation; the machine may have changed since the last run
+        run.kinds[k].does = NO_HIT
+    while i < end and good:
+        stop = i
+        while stop < end and stop < i + SLOTS_AHEAD and ops[stop].slot < run.nslots:
+            stop += 1
+        if i < stop:
+            good = run_stretch(run, ops, &i, stop, end)
+        else:
+            good = ops[i].op == OP_TICK and step(run, &ops[i])      # no slot: only a tick needs none
+            i += good
+    run.done = i
+    return -1 if good else i
 
 
-# ---------------------------------------------------------------- fetching ahead
-
-cdef inline Py_ssize_t fetch_slots(run_t *run, const op_t *ops, Py_ssize_t i, Py_ssize_t end) noexcept nogil:
-    # Checks operations [i, end) and fetches their slots.  Returns the first one that cannot be, or end.
-    cdef uint32_t *slots = run.slots
-    cdef uint64_t nslots = run.nslots
-    cdef int max_order = run.mm.zones[0].max_order, ncpus = run.mm.ncpus
-    while i < end:
-        if not likely(ops[i].slot < nslots and ops[i].order <= max_order and ops[i].cpu < ncpus, 1):
-            if ops[i].op != OP_TICK:
-                break
-        prefetchw(&slots[ops[i].slot])
-        i += 1
-    return i
+cdef inline uint32_t key_of(const op_t *op) noexcept nogil:
+    return (<const uint32_t *>op)[0]        # op, order, cls, cpu
 
 
-cdef inline void fetch_frames(run_t *run, const op_t *ops, Py_ssize_t i, Py_ssize_t end) noexcept nogil:
-    # Fetches what the first zone's arrays have of the frames that the slots of [i, end) hold.
-    cdef uint32_t *slots = run.slots
+cdef inline kind_t *kind_of(run_t *run, uint32_t key) noexcept nogil:
+    return &run.kinds[<uint32_t>(key * <uint32_t>0x9E3779B1) >> KIND_SHIFT]
+
+
+cdef bint run_stretch(run_t *run, const op_t *ops, Py_ssize_t *i, Py_ssize_t stop,
+                      Py_ssize_t end) noexcept nogil:
+    # Runs operations from i on, up to end or the first that has no slot; those before `stop` have one.
+    # Leaves in i where it came to; False if that operation cannot be.
+    cdef const op_t *op = &ops[i[0]]
+    cdef const op_t *last = &ops[stop]
+    cdef bint good = True
+    if end - i[0] > SLOTS_AHEAD and stop - i[0] == SLOTS_AHEAD:
+        good = run_some(run, &op, &ops[end - SLOTS_AHEAD], True)
+        last = op + SLOTS_AHEAD
+    good = good and run_some(run, &op, last, False)
+    i[0] = op - ops
+    return good
+
+
+cdef inline bint run_some(run_t *run, const op_t **at, const op_t *last, bint ahead) noexcept nogil:
+    # Runs operations up to `last`.  With `ahead`, a constant where this is inlined, it fetches what comes and
+    # ends where that has no slot.  False: the operation that it came to cannot be.
     cdef zone_t *z = run.mm.zones[0]
-    cdef uint8_t *state = z.state
-    cdef link_t *links = z.links
-    cdef uint32_t base = <uint32_t>z.base_pfn, frames = z.nframes, frame
-    while i < end:
-        if likely(ops[i].op != OP_TICK, 1):
-            frame = slots[ops[i].slot] - base
-            frame &= -<uint32_t>(frame < frames)    # an empty slot fetches frame 0: cheaper than a branch
-            prefetchw(&state[frame])
-            prefetchw(&links[frame])
-        i += 1
+    cdef uint32_t *slots = run.slots
+    cdef uint32_t base = <uint32_t>z.base_pfn, frame, held, slot
+    cdef const kind_t *kind
+    cdef const op_t *op = at[0]
+    cdef bint good = True
+    while op < last:
+        if ahead:
+            slot = op[SLOTS_AHEAD].slot
+            if not likely(slot < run.nslots, 1):
+                break
+            prefetchw(&slots[slot])
+            frame = slots[op[FRAMES_AHEAD].slot] - base
+            frame &= -<uint32_t>(frame < z.nframes)     # frame 0 for an empty slot: cheaper than a branch
+            prefetchw(&z.state[frame])
+            prefetchw(&z.links[frame])
+        kind = opaque(kind_of(run, key_of(op)))
+        if not likely(kind.key == key_of(op), 1):
+            kind = learn(run, op)
+        if kind.does <= BUDDY_ALLOC:
+            frame = pcp_alloc_hit(z, kind) if kind.does == PCP_ALLOC else buddy_alloc_hit(z, kind)
+            if likely(frame != NIL, 1):
+                slots[op.slot] = base + frame
+                run.allocations += 1
+            else:
+                allocate(run, op)
+        elif likely(kind.does != NO_HIT, 1):
+            held = slots[op.slot]
+            if likely(held != NIL, 1):
+                frame = held - base
+                if not likely(z.state[frame] == kind.state, 1):
+                    good = False
+                    break
+                slots[op.slot] = NIL
+                if kind.does == PCP_FREE:
+                    pcp_free_hit(z, kind, frame)
+                else:
+                    buddy_free_hit(z, kind, frame)
+            else:
+                run.skipped += 1
+        elif not step(run, op):
+            good = False
+            break
+        op += 1
+    at[0] = op
+    return good
+
+
+cdef const kind_t *learn(run_t *run, const op_t *op) noexcept nogil:
+    cdef kind_t *kind = kind_of(run, key_of(op))
+    memset(kind, 0, sizeof(kind_t))
+    kind.key = key_of(op)
+    kind.does = NO_HIT
+    if op.order <= run.mm.zones[0].max_order and op.cpu < run.mm.ncpus:
+        if op.op == OP_ALLOC:
+            learn_alloc(kind, run.mm, op.cpu, op.order, &run.requests[op.cls])
+        elif op.op == OP_FREE:
+            learn_free(kind, run.mm, op.cpu, op.order)
+    return kind
 
 
 # ---------------------------------------------------------------- any operation on any machine
@@ -151,6 +179,8 @@ cdef bint step(run_t *run, const op_t *op) noexcept nogil:
     cdef mm_t *mm = run.mm
     cdef zone_t *z = NULL
     cdef uint32_t held = NIL, frame = 0
+    if op.op != OP_TICK and (op.order > mm.zones[0].max_order or op.cpu >= mm.ncpus):
+        return False
     if op.op == OP_ALLOC:
         allocate(run, op)
     elif op.op == OP_TICK:

@@ -32,7 +32,7 @@ cdef inline int64_t design_alloc(mm_t *mm, int cpu, int order, const request_t *
 
 cdef inline void design_free(mm_t *mm, zone_t *z, int cpu, uint32_t frame, int order) noexcept nogil:
     if mm.wrapper == WRAP_NONE:
-        zone_free(z, cpu, frame, order, z.pcps != NULL)
+        zone_free(z, cpu, frame, order)
     else:
         wrapped_free(mm, z, cpu, frame, order)
 

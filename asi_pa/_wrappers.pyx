@@ -133,7 +133,7 @@ cdef void wrapped_free(mm_t *mm, zone_t *z, int cpu, uint32_t frame, int order) 
             # secretmem_free_folio(): mapped again, then cleared by its owner
             set_pages(mm, pfn, 1u << order, True, CAUSE_PAGE_FREE)
             clear_pages(mm, z, frame, order)
-    zone_free(z, cpu, frame, order, z.pcps != NULL)
+    zone_free(z, cpu, frame, order)
 
 
 cdef void wrapped_contig(mm_t *mm, zone_t *z, uint32_t frame, uint32_t n, uint32_t info) noexcept nogil:
@@ -343,7 +343,7 @@ cdef int64_t pool_shrink(mm_t *mm, int cpu, int64_t pages) noexcept nogil:
                     physmap_flush(mm.physmap, pfn, 1u << o)
                 z.state[frame] = <uint8_t>(ALLOC | o)
                 z.links[frame].next = INFO_SENSITIVE
-                zone_free(z, cpu, frame, o, z.pcps != NULL)
+                zone_free(z, cpu, frame, o)
                 gone += <int64_t>1 << o
     if gone:
         mm.stats.pool_shrinks += 1

@@ -142,14 +142,14 @@ cdef const char *pcp_verify(zone_t *z, uint64_t *where) noexcept nogil:
                     where[0] = frame
                     if frame >= z.nframes or z.state[frame] != <uint8_t>(PCP | order):
                         return b"a per-CPU list holds a frame that is not on one"
-                    if z.links[frame].prev != prev:
+                    if prev != NIL and z.links[frame].prev != prev:
                         return b"a per-CPU list's back link is wrong"
                     prev = frame
                     frame = z.links[frame].next
                     count += <int64_t>1 << order
                     if count > z.nframes:
                         return b"a per-CPU list runs in a circle"
-                if pcp.lists[number].tail != prev:
+                if prev != NIL and pcp.lists[number].tail != prev:
                     return b"a per-CPU list's tail is wrong"
             if count != pcp.count:
                 return b"a per-CPU count differs from the pages on its lists"

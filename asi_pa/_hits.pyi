@@ -1,0 +1,1 @@
+"""Kinds of operations, for loops over operations; for other compiled modules only."""
