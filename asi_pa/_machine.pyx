@@ -5,6 +5,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, malloc
 from libc.string cimport memset
 
+import operator
+
 import numpy as np
 
 from asi_pa._core cimport (
@@ -300,13 +302,23 @@ cdef class ZoneView:
                 and (freetype is None or ft.name == freetype)]
 
 
+cdef object whole_number(ZoneView view, method, answer):
+    try:
+        number = operator.index(answer)
+        if abs(number) < 1 << 62:
+            return number
+    except TypeError:
+        pass
+    raise ValueError(f"design {view.design.name!r}: {method}() returned {answer!r}, which is no number")
+
+
 cdef void ahead_hook(zone_t *z) noexcept with gil:
     cdef ZoneView view = <ZoneView>z.hooks
     cdef int64_t n
     if view.error is not None:
         return
     try:
-        n = view.design.unmap_ahead(view)
+        n = whole_number(view, "unmap_ahead", view.design.unmap_ahead(view))
         if n > 0:
             z.stats.unmapped_ahead += flip_free_blocks(z, n, False)
         elif n < 0:
@@ -321,7 +333,10 @@ cdef int64_t choose_hook(zone_t *z, int order, int ft) noexcept with gil:
         return -1
     try:
         pfn = view.design.choose_block(view, order, view.design.freetypes[ft].name)
-        if pfn is None or not z.base_pfn + z.first <= pfn < z.base_pfn + z.nframes:
+        if pfn is None:
+            return -1
+        pfn = whole_number(view, "choose_block", pfn)
+        if not z.base_pfn + z.first <= pfn < z.base_pfn + z.nframes:
             return -1
         return pfn - z.base_pfn
     except BaseException as error:

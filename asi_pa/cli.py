@@ -37,6 +37,16 @@ def _parser() -> _Parser:
     return parser
 
 
+def _of_a_design(error: Exception) -> str | None:
+    """What a user's design file did wrong while it was at work, and where; None if it did nothing."""
+    from asi_pa.design_words import place_in_file
+
+    place = place_in_file(error.__traceback__)
+    if place is None:
+        return None
+    return f"{place[0]}, line {place[1]}: {type(error).__name__}: {in_words(error)}"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -63,8 +73,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError as error:
         say_error(in_words(error) or "not enough memory for a machine of this size")
         return UNUSABLE
-    except (ValueError, OSError, ImportError) as error:
-        say_error(in_words(error))
+    except Exception as error:
+        blamed = _of_a_design(error)
+        if blamed is None and not isinstance(error, (ValueError, OSError, ImportError)):
+            raise
+        say_error(blamed or in_words(error))
         return UNUSABLE
     return status
 

@@ -6,10 +6,7 @@ tables and never asks which design it runs.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, fields, replace
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 from typing import Any, Self
 
 from asi_pa.gfp import Migratetype
@@ -521,71 +518,21 @@ def design_names() -> list[str]:
 
 
 def as_design(design: str | Design) -> Design:
-    """The design that a word means; a Design is passed through.
+    """The design that a word means; a Design is checked and passed through.
 
     ``migratetype/sound`` is built in, ``migratetype/sound:zeroing=dirty,unmap_low=512`` changes its fields,
     ``path.py:NAME`` is a Design, or a function that makes one, in a file of the user's.  Raises ValueError
     for anything else.
     """
+    from asi_pa import design_words  # which needs the Design of this module
+
     if isinstance(design, Design):
+        if DESIGNS.get(design.name) is not design:
+            design_words.check(design)
         return design
     name, colon, rest = design.partition(":")
     if colon and name.endswith(".py"):
-        return _from_file(name, rest)
+        return design_words.from_file(name, rest)
     if name not in DESIGNS:
         raise ValueError(f"unknown design {name!r}: designs are {', '.join(DESIGNS)}, or FILE.py:NAME")
-    return _changed(DESIGNS[name], rest) if colon else DESIGNS[name]
-
-
-def _changed(design: Design, changes: str) -> Design:
-    """The design with ``field=value,...`` applied; only plain fields (words, numbers, yes/no) can be."""
-    values: dict[str, object] = {}
-    for item in changes.split(","):
-        key, equals, text = item.partition("=")
-        old = getattr(design, key, None)
-        if not equals or key not in {f.name for f in fields(design)} or not isinstance(old, (bool, int, str)):
-            plain = [f.name for f in fields(design) if isinstance(getattr(design, f.name), (bool, int, str))]
-            raise ValueError(
-                f"{item!r} changes nothing of {design.name}: FIELD=VALUE, fields {', '.join(plain)}"
-            )
-        if isinstance(old, bool):
-            if text not in ("yes", "no"):
-                raise ValueError(f"{item!r}: {key} is yes or no")
-            values[key] = text == "yes"
-        elif isinstance(old, int):
-            if not text.isdecimal():
-                raise ValueError(f"{item!r}: {key} is a number")
-            values[key] = int(text)
-        else:
-            choices = _CHOICES.get(key)
-            if choices and text not in choices:
-                raise ValueError(f"{item!r}: {key} is one of {', '.join(choices)}")
-            values[key] = text
-    return replace(design, **{"name": f"{design.name}:{changes}", **values})  # type: ignore[arg-type]
-
-
-_CHOICES = {
-    "tree": ("restricted", "unrestricted"),
-    "flips": ("none", "march", "september"),
-    "zeroing": ("none", "locked", "flip", "dirty", "alloc"),
-    "compaction": ("order", "unmapped", "both"),
-    "wrapper": ("", "pool", "per-page", "queue"),
-}
-
-
-def _from_file(path: str, name: str) -> Design:
-    """The Design (or a function's result) called ``name`` in a Python file."""
-    spec = spec_from_file_location("asi_pa_user_design", path)
-    if spec is None or spec.loader is None or not Path(path).is_file():
-        raise ValueError(f"{path}: no such file")
-    module = module_from_spec(spec)
-    sys.modules[spec.name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise ValueError(f"{path}: {type(error).__name__}: {error}") from error
-    found = getattr(module, name, None)
-    made = found() if callable(found) else found
-    if not isinstance(made, Design):
-        raise ValueError(f"{path}: {name or 'nothing'} is not a Design, nor a function that makes one")
-    return made
+    return design_words.changed(DESIGNS[name], rest) if colon else DESIGNS[name]

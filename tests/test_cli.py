@@ -115,6 +115,30 @@ def test_designs_describes_a_variant(capsys, tmp_path):
     assert "no_such_field" in refused(capsys, "designs", "linux:no_such_field=1")
 
 
+@pytest.mark.parametrize(
+    "verb", [("compare", "forks:64M", "--memory", "ample"), ("audit", "--depth", "2"), ("starvation",)]
+)
+def test_an_error_in_a_design_of_one_s_own_is_one_line(capsys, tmp_path, verb):
+    own = tmp_path / "own.py"
+    own.write_text(
+        "from asi_pa.designs import Design\n"
+        "class Own(Design):\n"
+        "    def unmap_ahead(self, view):\n"
+        "        return view.nothing\n"
+        "OWN = Own.based_on('migratetype', name='own')\n"
+        "BAD = Own.based_on('migratetype', name='bad', boot='Nowhere')\n"
+    )
+    option = () if verb[0] == "audit" else ("--designs",)
+    for name, says in (
+        ("OWN", f"{own}, line 4: AttributeError: "),
+        ("BAD", f"{own}: design 'bad': boot: no freetype 'Nowhere'"),
+        ("NONE", f"{own}: NONE is not a Design"),
+    ):
+        assert says in refused(capsys, *verb, *option, f"{own}:{name}")
+    own.write_text("1 +\n")
+    assert f"{own}: SyntaxError" in refused(capsys, *verb, *option, f"{own}:OWN")
+
+
 def test_starvation(capsys):
     words = (
         "--memory",

@@ -16,8 +16,8 @@ from asi_pa._physmap import Physmap
 from asi_pa.audit import Meanwhile, audit
 from asi_pa.cli import _parser
 from asi_pa.describe import describe_design, diff_designs, list_designs
-from asi_pa.designs import DESIGNS, Design, as_design
-from asi_pa.experiment import DEFAULT_DESIGNS, replay
+from asi_pa.designs import DESIGNS, Design, Freetype, PcpBank, as_design
+from asi_pa.experiment import DEFAULT_DESIGNS, compare, replay
 from asi_pa.gfp import GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NAMES, MODEL_LRU, Migratetype
 from asi_pa.machine import MachineSpec, PcpSpec, ZoneSpec
 from asi_pa.report.results import load_schema
@@ -644,9 +644,61 @@ def test_a_design_in_a_file(tmp_path: Path) -> None:
     for name in ("THING", "ABSENT", ""):
         with pytest.raises(ValueError, match="is not a Design"):
             as_design(f"{path}:{name}")
-    path.write_text("1 / 0\n")
-    with pytest.raises(ValueError, match=r"mine\.py: ZeroDivisionError"):
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("1 / 0\n", "line 1: ZeroDivisionError: division by zero"),
+        ("def MINE(:\n", "SyntaxError: invalid syntax"),
+        ("import sys\nsys.exit(3)\n", "line 2: SystemExit: 3"),
+        ("def MINE(x):\n    return x\n", "TypeError: MINE()"),
+        ("def MINE():\n    raise KeyError('boo')\n", "line 2: KeyError: 'boo'"),
+        ("from asi_pa.designs import Design as MINE\n", "MINE is a class; MINE.based_on("),
+    ],
+)
+def test_a_file_with_an_error_in_it(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=re.escape(f"{path}: {says}")):
         as_design(f"{path}:MINE")
+
+
+UNMOVABLE = Freetype(name="Unmovable", mt=Migratetype.UNMOVABLE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"zeroing": "never"}, "zeroing 'never' is not one of none, locked"),
+        ({"explicit_maps": 1}, "explicit_maps 1 is neither True nor False"),
+        ({"unmap_low": -1}, "unmap_low -1 is not a number"),
+        ({"unmap_low": "few"}, "unmap_low 'few' is not a number"),
+        ({"unmap_high": 1 << 80}, f"unmap_high {1 << 80} is not a number"),
+        ({"freetypes": ()}, "freetypes: 1 to 16"),
+        ({"freetypes": ("Unmovable",)}, "freetypes: 1 to 16 of Freetype"),
+        ({"freetypes": (UNMOVABLE,) * 2}, "freetypes: two of one name"),
+        ({"freetypes": (UNMOVABLE,)}, "freetypes: none has the migratetype ISOLATE"),
+        ({"boot": "Nowhere"}, "boot: no freetype 'Nowhere'"),
+        ({"start": (("Movable",) * 2,) * 2}, "start has a pair"),
+        ({"start": (("Movable", "Sideways"),) * 3}, "start: no freetype 'Sideways'"),
+        ({"pcp_banks": (PcpBank(types=("X",), thp=()),)}, "pcp_banks: no freetype 'X'"),
+        ({"pcp_banks": (PcpBank(types=(), thp=(("X",),)),)}, "pcp_banks: no freetype 'X'"),
+    ],
+)
+def test_tables_that_the_engine_cannot_run(changes: dict[str, Any], says: str) -> None:
+    wrong = replace(as_design("migratetype"), name="wrong", **changes)
+    for refuse in (as_design, lambda d: Machine(single_zone("64M"), d), describe_design):
+        with pytest.raises(ValueError, match=re.escape(f"design 'wrong': {says}")):
+            refuse(wrong)
+
+
+def test_fallbacks_that_the_engine_cannot_follow() -> None:
+    base = as_design("migratetype")
+    for fallbacks, says in ((("Sideways",), "no freetype 'Sideways'"), (("Movable",) * 7, "7, at most 6")):
+        kinds = (replace(base.freetypes[0], fallbacks=fallbacks), *base.freetypes[1:])
+        with pytest.raises(ValueError, match=f"fallbacks of UnmovableSens: {says}"):
+            as_design(replace(base, name="wrong", freetypes=kinds))
 
 
 # ---------------------------------------------------------------- slow-path decisions in Python
@@ -672,6 +724,11 @@ class Highest(Design):
             for pfn in view.free_list(ft.name, order)
         ]
         return max(heads, default=None)
+
+
+class Vague(Design):
+    def unmap_ahead(self, view: Any) -> int:
+        return "some"  # type: ignore[return-value]
 
 
 class Failing(Design):
@@ -728,6 +785,17 @@ def test_an_exception_in_a_hook_reaches_the_caller() -> None:
         replay(compiled, Failing.based_on("migratetype", name="failing"), samples=2)
 
 
+def test_a_hook_that_returns_no_number_says_so() -> None:
+    compiled = compile_trace(workload("random", "32M"))
+    with pytest.raises(ValueError, match=r"'vague': unmap_ahead\(\) returned 'some', which is no number"):
+        replay(compiled, Vague.based_on("migratetype", name="vague"), samples=2)
+
+
+def test_audits_tell_of_an_exception_in_a_hook() -> None:
+    with pytest.raises(RuntimeError, match="no idea"):
+        audit(Failing.based_on("migratetype", name="failing"), depth=2, seconds=5, only=("smallest",))
+
+
 def test_hooks_that_are_not_overridden_cost_nothing() -> None:
     compiled = compile_trace(workload("random", "32M"))
     plain, subclass = (
@@ -741,15 +809,25 @@ def test_hooks_that_are_not_overridden_cost_nothing() -> None:
 # ---------------------------------------------------------------- documents and the example
 
 
+@pytest.fixture
+def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with the examples and, as mine.py, the first file of docs/extending.md."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    page = (ROOT / "docs" / "extending.md").read_text()
+    (tmp_path / "mine.py").write_text(page.partition("```python\n")[2].partition("```")[0])
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 @pytest.mark.parametrize("page", ["designs", "extending", "starvation"])
-def test_the_documents_commands_are_understood(page: str) -> None:
+def test_the_documents_commands_are_understood(page: str, newcomer: Path) -> None:
     text = (ROOT / "docs" / f"{page}.md").read_text()
     commands = [shlex.split(line)[1:] for line in re.findall(r"^    (asi-pa .*)$", text, re.MULTILINE)]
     assert len(commands) >= 3
     for command in commands:
         args = _parser().parse_args(command)
         for word in [*(getattr(args, "designs", None) or ()), *getattr(args, "names", ())]:
-            assert as_design(str(ROOT / word) if ".py:" in word else word)
+            assert as_design(word)
 
 
 @pytest.mark.parametrize("page", ["designs", "extending"])
@@ -767,6 +845,29 @@ def test_the_documents_python_runs(page: str, capsys: pytest.CaptureFixture[str]
             "migratetype:contig_flips=no 158 0 0 161792",
             "linux 158 0 0 0",
         ]
+
+
+def test_the_first_step_of_the_walk_through(newcomer: Path) -> None:
+    page = " ".join((ROOT / "docs" / "extending.md").read_text().split())
+    diff = diff_designs("migratetype", "mine.py:MINE").splitlines()
+    assert [line for line in diff if line.startswith(("-freetypes", "+freetypes"))] == [
+        "-freetypes[Movable]: mt MOVABLE; sensitive yes; mapped no; "
+        "fallbacks Reclaimable, UnmovableSens; whole_blocks_only no",
+        "+freetypes[Movable]: mt MOVABLE; sensitive yes; mapped no; "
+        "fallbacks Reclaimable; whole_blocks_only no",
+    ]
+    (run,) = compare(["redis"], ["migratetype", "mine.py:MINE"], memory=("tight",), samples=2)["runs"]
+    theirs, ours = (entry["metrics"] for entry in run["designs"])
+    words = f"{ours['failures'] - theirs['failures']} more of the requests fail, {ours['failures']:,} for "
+    assert words + f"{theirs['failures']:,}," in page
+    assert (ours["mixed_blocks"], theirs["mixed_blocks"]) == (1, 2)
+    assert audit("mine.py:MINE", depth=3, seconds=30, only=("smallest", "cma")).status == 0
+    mine = as_design("mine.py:MINE")
+    loose = tuple(replace(ft, whole_blocks_only=False) for ft in mine.freetypes)
+    broken = audit(replace(mine, freetypes=loose), depth=2, seconds=30, only=("cma",), liveness=False)
+    assert [(f.operations, f.mechanism) for f in broken.findings] == [
+        (2, "partial claim that maps under a live page")
+    ]
 
 
 def test_the_example_is_the_built_in() -> None:

@@ -258,8 +258,9 @@ def _search(
 ) -> tuple[Searched, list[_Raw]]:
     """Explores one scope breadth first, then walks at random from where that ended."""
     until = time.monotonic() + seconds
+    machine = Machine(scope.machine, design)
     search = Search(
-        Machine(scope.machine, design),
+        machine,
         [(request.gfp, 0, scope.machine.max_page_order) for request in scope.requests],
         scope.contig,
         windows=scope.windows,
@@ -270,6 +271,7 @@ def _search(
     while not stop.is_set():
         left = explore_until - time.monotonic()
         search.explore(depth, states, min(left, SLICE))
+        machine.raise_hook_error()
         if search.stopped != "seconds" or left <= SLICE:
             break
     stopped = search.stopped
@@ -280,6 +282,7 @@ def _search(
         walked = search.walk(
             seed << 20 | chunk, WALK, min(until - time.monotonic(), SLICE), min(walks, CHUNK)
         )
+        machine.raise_hook_error()
         chunk += 1
         walks -= CHUNK
         if walked is None:
