@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from asi_pa._audit import STEP_DTYPE, Search
 from asi_pa._machine import Machine
 from asi_pa.audit import audit, scopes
 from asi_pa.audit.run import WALK
+from asi_pa.audit.script import _EVIDENCE
 from asi_pa.audit.shrink import shrink
 from asi_pa.designs import DESIGNS, as_design
 from asi_pa.gfp import GFP_ATOMIC, GFP_KERNEL, GFP_NAMES
@@ -84,6 +86,27 @@ def test_scripts_show_what_was_found(march, tmp_path):
         with pytest.raises(SystemExit) as ended:
             exec(compile(finding.script(), f"finding{number}.py", "exec"), namespace)
         assert ended.value.code == 1, finding.text()
+
+
+@pytest.mark.parametrize(
+    "design", ["freetype/as-posted", "unmapped/v2", "pool/unmapped", "rfcv2-queue/as-posted"]
+)
+def test_scripts_of_other_designs_show_what_was_found(design):
+    result = audit(design, depth=3, seconds=60, only=("smallest", "cma", "reserve"))
+    kinds = {finding.invariant for finding in result.findings + result.liveness}
+    assert design.startswith(("unmapped", "rfcv2")) or "nonblocking-flips" in kinds
+    for number, finding in enumerate(result.findings + result.liveness):
+        with pytest.raises(SystemExit) as ended:
+            exec(compile(finding.script(), f"finding{number}.py", "exec"), {"__name__": "finding"})
+        assert ended.value.code == 1, finding.text()
+
+
+@pytest.mark.parametrize("invariant", _EVIDENCE)
+def test_every_script_runs_to_its_end(march, invariant):
+    """Also for what no built-in design breaks: the evidence is looked for, and not found."""
+    finding = replace(march.findings[0], invariant=invariant, sequence=march.findings[0].sequence[:1])
+    with pytest.raises(SystemExit):
+        exec(compile(finding.script(), "finding.py", "exec"), {"__name__": "finding"})
 
 
 def test_a_script_runs_on_its_own(march, tmp_path):

@@ -100,7 +100,7 @@ _BEFORE = {
 }
 _FLUSHES = """def flushes():
     counters = m.physmap.counters()
-    return counters["flushes_ranged"] + counters["flushes_full"]
+    return counters.flushes_ranged + counters.flushes_full
 
 
 """
