@@ -196,10 +196,14 @@ def test_audit_of_all_designs(capsys):
     assert names == [name for name, d in DESIGNS.items() if name == d.name and d.protects]
 
 
-def test_audit_refuses(capsys):
+def test_audit_refuses(capsys, tmp_path):
     assert "no design" in refused(capsys, "audit")
     assert "'linux' protects nothing" in refused(capsys, "audit", "pool", "linux")
     assert "'nowhere'" in refused(capsys, "audit", "pool", "nowhere", "--depth", "1")
+    taken = tmp_path / "file"
+    taken.touch()
+    assert str(taken) in refused(capsys, "audit", "pool", "--scripts", str(taken))
+    assert str(tmp_path) in refused(capsys, "audit", "pool", "--json", str(tmp_path))
     assert "'windows'" in refused(capsys, "audit", "windows")
     assert "linux" in refused(capsys, "audit", "linux")
     assert "'0'" in refused(capsys, "audit", "migratetype", "--depth", "0")

@@ -79,6 +79,8 @@ def _audit(args: argparse.Namespace) -> int:
             raise ValueError(f"design {design.name!r} protects nothing, there is nothing to audit")
     if args.json:
         check_writable(args.json)
+    if args.scripts:
+        Path(args.scripts).mkdir(parents=True, exist_ok=True)
     results: list[AuditResult] = []
     with Progress(args.quiet) as progress:
         for word in words:
