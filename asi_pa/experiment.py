@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from asi_pa import __version__, metrics
 from asi_pa._machine import Machine
-from asi_pa._replay import Replay
+from asi_pa._replay import BlockColumns, Replay
 from asi_pa.designs import Design, as_design
 from asi_pa.gfp import GFP_NAMES, MODEL_LRU
 from asi_pa.kernel import kernel_profile
@@ -49,7 +49,7 @@ def _no_progress(_done: int, _total: int) -> None:
     pass
 
 
-class _Series:
+class Series:
     """What is looked at every so many operations."""
 
     def __init__(self, machine: Machine, run: Replay, compiled: CompiledTrace):
@@ -64,6 +64,7 @@ class _Series:
         self.rows: list[npt.NDArray[np.uint8]] = []
         # the zone with most memory is the one the map shows
         self.zone = max(range(len(machine.spec.zones)), key=lambda i: machine.spec.zones[i].spanned)
+        self.blocks = BlockColumns(run, self.zone, _COLUMNS)
 
     def sample(self, op: int) -> None:
         physmap = self.machine.physmap
@@ -77,7 +78,7 @@ class _Series:
             self.mapped.append(physmap.mapped_pages())
         else:
             self.flushes.append(0)
-        self.rows.append(_columns(self.run.block_kinds(self.zone)))
+        self.rows.append(self.blocks.sample())
 
     def series(self) -> dict[str, Any]:
         free = np.array(self.free)
@@ -116,17 +117,6 @@ class _Series:
             "legend": legend,
             "rows": rows.reshape(grid.shape).tolist(),
         }
-
-
-def _columns(kinds: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """At most ``_COLUMNS`` columns: of each run of pageblocks, the kind that most of them are."""
-    if len(kinds) <= _COLUMNS:
-        return kinds
-    edges = np.linspace(0, len(kinds), _COLUMNS + 1).astype(int)
-    column = np.repeat(np.arange(_COLUMNS), np.diff(edges))
-    counts = np.bincount(column * 256 + kinds, minlength=_COLUMNS * 256).reshape(_COLUMNS, 256)
-    most: npt.NDArray[np.uint8] = counts.argmax(axis=1).astype(np.uint8)
-    return most
 
 
 def _supply(compiled: CompiledTrace, size: int, seed: int) -> npt.NDArray[np.uint32]:
@@ -181,7 +171,7 @@ def replay(
     design = as_design(design)
     size = parse_size(reclaim) if isinstance(reclaim, str) else reclaim
     machine, run, population = build(compiled, design, kernel, reclaim=size, compaction=compaction, seed=seed)
-    series = _Series(machine, run, compiled)
+    series = Series(machine, run, compiled)
     n = len(compiled.ops)
     stops = np.unique(np.linspace(0, n, max(samples, 2)).astype(int)).tolist()
     series.sample(0)
@@ -211,7 +201,7 @@ def replay(
 
 
 def _metrics(
-    compiled: CompiledTrace, machine: Machine, run: Replay, seconds: float, series: _Series
+    compiled: CompiledTrace, machine: Machine, run: Replay, seconds: float, series: Series
 ) -> dict[str, Any]:
     s = machine.stats()
     ops = compiled.ops

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from asi_pa import __version__
 from asi_pa._replay import Replay
 from asi_pa.allocator import Allocator
 from asi_pa.audit import audit
-from asi_pa.experiment import replay
+from asi_pa.designs import DESIGNS
+from asi_pa.experiment import SAMPLES, Series, build
 from asi_pa.gfp import GFP_HIGHUSER_MOVABLE
 from asi_pa.sizing import parse_size
 from asi_pa.trace import Classifier, load_trace
@@ -158,15 +160,29 @@ def medians(
     return [statistics.median(times) for times in spent]
 
 
-def observation() -> Row:
-    """Two hundred samples of everything that a comparison shows, against two."""
+def observation() -> Iterator[Row]:
+    """Samples of everything that a comparison shows, against the replay between; last as often as it does."""
     compiled = compiled_trace("net")
-    many, few = medians(
-        lambda: replay(compiled, "linux", samples=200), lambda: replay(compiled, "linux", samples=2)
-    )
-    [plain] = medians(lambda: trace_engine(compiled).run(compiled.ops))
-    note = f"{1000 * (many - few):.0f} ms of samples, {1000 * plain:.0f} ms to build and replay"
-    return row("observation, 200 samples (net)", 1 + (many - few) / plain, 1.05, note)
+    for every in (100_000, len(compiled.ops) // SAMPLES):
+        shares, costs, per_op = [], [], []
+        for _ in range(5):
+            machine, run, _notes = build(compiled, DESIGNS["linux"])
+            series = Series(machine, run, compiled)
+            series.sample(0)
+            replayed = sampled = 0.0
+            stops = [*range(0, len(compiled.ops), every), len(compiled.ops)]
+            for start, stop in pairwise(stops):
+                begin = time.thread_time()
+                run.run(compiled.ops, start, stop)
+                middle = time.thread_time()
+                series.sample(stop)
+                replayed += middle - begin
+                sampled += time.thread_time() - middle
+            shares.append(1 + sampled / replayed)
+            costs.append(1e6 * sampled / (len(stops) - 1))
+            per_op.append(1e9 * replayed / len(compiled.ops))
+        note = f"{statistics.median(costs):.0f} us a sample, {statistics.median(per_op):.0f} ns an operation"
+        yield row(f"observation every {every:,} operations (net)", statistics.median(shares), 1.05, note)
 
 
 def growth(most: int) -> Iterator[Row]:

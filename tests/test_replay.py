@@ -1,7 +1,8 @@
-"""Replays of compiled operations answer as the same calls, one by one, on a machine of several nodes."""
+"""Replays of compiled operations answer as the same calls, one by one."""
 
 import os
 import random
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ pytest.importorskip("asi_pa._replay", reason="the extension modules are not buil
 from asi_pa import experiment
 from asi_pa._compile import OP
 from asi_pa._machine import Machine
-from asi_pa._replay import Replay
+from asi_pa._replay import BlockColumns, Replay
 from asi_pa.gfp import GFP_NAMES, parse_gfp
 from asi_pa.machine import MachineSpec, PcpSpec, ZoneSpec
 from asi_pa.trace import compile_trace, load_trace
@@ -102,3 +103,66 @@ def test_traces_replay_on_the_machine_they_were_recorded_on(name):
         assert [zone[mark] for mark in ("min", "low", "high")] == list(spec.wmark[:3])
     for design in ("linux", "migratetype/sound", "freetype/as-posted"):
         assert experiment.replay(compiled, design, samples=2)["verify"] == "ok"
+
+
+def one_zone(pcp):
+    """Large enough that most requests find plenty of free pages: they hit."""
+    zone = ZoneSpec(name="Normal", start_pfn=1024, spanned=8192, wmark=(64, 96, 128, 160), pcp=pcp)
+    return MachineSpec(zones=(zone,), cpus=4, pageblock_order=3, max_page_order=5)
+
+
+@pytest.mark.parametrize("pcp", [None, PcpSpec(batch=3, high_min=12, high_max=40)], ids=["buddy", "pcp"])
+@pytest.mark.parametrize("design", ["linux", "migratetype/as-posted", "freetype/sound", "freetype/as-posted"])
+def test_hits_are_what_the_calls_do(design, pcp):
+    steps, whole = Machine(one_zone(pcp), design), Machine(one_zone(pcp), design)
+    ops, pfns = some_operations(random.Random(7), 20_000, steps)
+    replay = Replay(whole, np.array(CLASSES, np.uint32), len(ops))
+    for start in range(0, len(ops), 1500):
+        replay.run(ops, start, start + 1500)
+        assert whole.verify() is None
+    assert replay.allocations == (ops["op"] == 1).sum()
+    assert replay.failures == (pfns[ops["op"] == 1] < 0).sum()
+    assert steps.dump(0).tolist() == whole.dump(0).tolist()
+    assert steps.stats() == whole.stats()
+
+
+@pytest.mark.parametrize("at", [0, 5, 23, 24, 25, 40, 99])
+@pytest.mark.parametrize(
+    "bad", [(9, 0, 0, 0, 1), (1, 6, 0, 0, 1), (1, 0, 0, 4, 1), (1, 0, 0, 0, 100), (2, 1, 0, 0, 3)]
+)
+def test_what_cannot_be_is_named(at, bad):
+    ops = np.zeros(100, OP)
+    ops["op"], ops["slot"] = 1, np.arange(100)
+    ops[at] = bad
+    if bad[0] == 2 and at < 4:
+        return  # a free of nothing
+    replay = Replay(Machine(one_zone(None)), np.array(CLASSES, np.uint32), 100)
+    with pytest.raises(ValueError, match=rf"^operation {at} \(op {bad[0]}, order {bad[1]}"):
+        replay.run(ops)
+    assert replay.done == replay.allocations == at
+
+
+def test_a_tick_needs_no_slot():
+    ops = np.zeros(100, OP)
+    ops["op"], ops["slot"] = 1, np.arange(100)
+    for at in (0, 10, 30, 31, 99):
+        ops[at] = (4, 99, 0, 99, 2**32 - 1)
+    replay = Replay(
+        Machine(one_zone(PcpSpec(batch=3, high_min=12, high_max=40))), np.array(CLASSES, np.uint32), 100
+    )
+    replay.run(ops)
+    assert (replay.done, replay.allocations) == (100, 95)
+
+
+@pytest.mark.parametrize("most", [1, 7, 256, 5000])
+def test_columns_of_the_pageblock_map(most):
+    machine = Machine(one_zone(None), "freetype/sound")
+    ops, _ = some_operations(random.Random(3), 4000, Machine(one_zone(None), "freetype/sound"))
+    replay = Replay(machine, np.array(CLASSES, np.uint32), len(ops))
+    columns = BlockColumns(replay, 0, most)
+    for start in range(0, len(ops), 400):
+        replay.run(ops, start, start + 400)
+        kinds = replay.block_kinds()
+        edges = np.linspace(0, len(kinds), min(most, len(kinds)) + 1).astype(int)
+        expected = [np.bincount(kinds[a:b]).argmax() for a, b in pairwise(edges)]
+        assert columns.sample().tolist() == expected
