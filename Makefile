@@ -67,7 +67,8 @@ lint-types: $(VENV)/.test-ready
 
 lint-stubs: build $(VENV)/.test-ready
 	find asi_pa -name '*.pyx' | sed 's/\.pyx$$//; s|/|.|g' | \
-	    xargs -r $(PY) -m mypy.stubtest --allowlist tests/stubtest.allow --ignore-unused-allowlist
+	    xargs -r $(PY) -m mypy.stubtest --mypy-config-file pyproject.toml \
+	        --allowlist tests/stubtest.allow --ignore-unused-allowlist
 
 format: $(VENV)/.test-ready
 	$(VENV)/bin/ruff check --fix .
