@@ -124,7 +124,7 @@ class Design:
     def unmap_ahead(self, view: Any) -> int:
         """How many whole free blocks to flip now, before anybody asks; called after refills of free lists.
 
-        ``view`` is an `asi_pa._machine.ZoneView`.  n > 0 unmaps n blocks, n < 0 maps -n.  The engine's own
+        ``view`` is an `asi_pa._hooks.ZoneView`.  n > 0 unmaps n blocks, n < 0 maps -n.  The engine's own
         rule (``unmap_low``, ``unmap_high``) costs no call; override this for another.
         """
         raise NotImplementedError

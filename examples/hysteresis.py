@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from asi_pa.designs import Design
 
 if TYPE_CHECKING:
-    from asi_pa._machine import ZoneView
+    from asi_pa._hooks import ZoneView
 
 LOW, HIGH = 4, 16
 

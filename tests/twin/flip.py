@@ -174,7 +174,7 @@ def balance_ahead(zone: Zone) -> None:
 
 
 class ZoneView:
-    """What a design's own decisions may look at (asi_pa._machine.ZoneView)."""
+    """What a design's own decisions may look at (asi_pa._hooks.ZoneView)."""
 
     def __init__(self, zone: Zone) -> None:
         self._zone = zone

@@ -1,0 +1,1 @@
+"""Compiled only: from a machine's description to the engine's structures."""
