@@ -152,10 +152,10 @@ class Sources:
             new = {name for pxd in new for name in cimported(self.text(f"{pxd}.pxd"))} - found
         return {f"{name}.pxd" for name in found}
 
-    def modules(self) -> list[str]:
-        """The compiled modules that a replay loads."""
+    def modules(self, entry: Sequence[str] = ENTRY) -> list[str]:
+        """The compiled modules that come along with those that a replay loads."""
         found: set[str] = set()
-        new = set(ENTRY)
+        new = set(entry)
         while new:
             found |= new
             reached = {pxd.removesuffix(".pxd") for name in new for pxd in self.includes(name)}
@@ -277,7 +277,7 @@ class Builder:
             path.with_suffix(f".{tree.name}").replace(path)
         return path
 
-    def make(self, tree: Path, mutant: Mutant | None) -> None:
+    def make(self, tree: Path, mutant: Mutant | None, entry: Sequence[str] = ENTRY) -> None:
         """A runnable copy of the package with the fault in it."""
         package = tree / PACKAGE
         package.mkdir(parents=True)
@@ -290,7 +290,7 @@ class Builder:
             changed[mutant.file] = mutant.apply((ROOT / mutant.file).read_text())
             (tree / mutant.file).write_text(changed[mutant.file])
         sound, sources = Sources(), Sources(changed)
-        modules = sources.modules()
+        modules = sources.modules(entry)
         affected = [module for module in modules if sources.key(module) != sound.key(module)]
         texts = {}
         if mutant is not None and mutant.file.endswith(".pxd"):
@@ -445,7 +445,7 @@ def try_lockstep(mutant: Mutant | None) -> Outcome:
     test = "test_lockstep.py"
     with tempfile.TemporaryDirectory(dir=BUILD, prefix="tree-") as name:
         tree = Path(name)
-        Builder(optimised=True).make(tree, mutant)
+        Builder(optimised=True).make(tree, mutant, (*ENTRY, "_hotplug"))
         shutil.copytree(ROOT / "tests" / "twin", tree / "tests" / "twin")
         for file in ("__init__.py", test):
             shutil.copy(ROOT / "tests" / file, tree / "tests")
@@ -454,7 +454,7 @@ def try_lockstep(mutant: Mutant | None) -> Outcome:
         done = subprocess.run(
             [*words, f"tests/{test}"], cwd=tree, capture_output=True, text=True, check=False, timeout=1000
         )
-        said = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
+        said = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
     outcome = Outcome(whole=True, seconds=round(monotonic() - began, 1))
     if done.returncode:
         outcome.noticed["lockstep"] = (said or [f"status {done.returncode}"])[0]
