@@ -34,7 +34,7 @@ from asi_pa._core cimport (
 from asi_pa._highatomic cimport unreserve_highatomic
 from asi_pa._page_alloc cimport get_page_from_freelist, set_dirty, zone_of
 from asi_pa._pcp cimport pcp_drain
-from asi_pa._wrappers cimport design_free
+from asi_pa._wrappers cimport WRAP_NONE, design_free, is_odd, odd_present
 
 cdef enum:
     SWAP_CLUSTER_MAX = 32       # include/linux/swap.h
@@ -215,7 +215,7 @@ cdef int64_t compact_zone(mm_t *mm, zone_t *z, int order, int ft, bint sync) noe
         end = frame + z.pageblock_pages
         while frame < end:
             o = z.state[frame] & ORDER_MASK
-            if z.state[frame] & KIND_MASK != ALLOC or not z.links[frame].next & INFO_LRU or o >= order:
+            if z.state[frame] & KIND_MASK != ALLOC or not may_move(mm, z.links[frame].next) or o >= order:
                 frame += 1u << o if z.state[frame] & KIND_MASK == FREE else 1
                 continue
             to = free_scanner(z, &target, source, o, z.pbmapped[source])
@@ -233,6 +233,11 @@ cdef int64_t compact_zone(mm_t *mm, zone_t *z, int order, int ft, bint sync) noe
     compaction_ended(z, order, source < target)
     mm.stats.compact_moved += moved
     return moved
+
+
+cdef bint may_move(mm_t *mm, uint32_t info) noexcept nogil:
+    # On the LRU; wrappers change mappings page by page, and their odd pages stay where they are.
+    return info & INFO_LRU and (mm.wrapper == WRAP_NONE or not is_odd(mm, info))
 
 
 cdef bint source_suits(zone_t *z, uint32_t block, bint sync) noexcept nogil:
@@ -277,7 +282,7 @@ cdef void move_page(mm_t *mm, zone_t *z, uint32_t frame, uint32_t to, int order)
     memset(&z.state[to], TAIL, 1u << order)
     z.state[to] = z.state[frame]
     z.links[to] = z.links[frame]
-    if z.links[to].next & INFO_SENSITIVE:
+    if z.links[to].next & INFO_SENSITIVE and (mm.wrapper == WRAP_NONE or odd_present(mm)):
         set_dirty(z, to, 1u << order, True)
     if owner != NIL:
         mm.slots[owner] = <uint32_t>(z.base_pfn + to)

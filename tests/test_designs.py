@@ -847,6 +847,16 @@ def test_the_documents_python_runs(page: str, capsys: pytest.CaptureFixture[str]
         ]
 
 
+@pytest.mark.parametrize("name", [name for name in SOUND if name != "unmapped/v2"])
+@pytest.mark.parametrize("trace", ["fragment", "pagecache"])
+def test_compaction_exposes_nothing(name: str, trace: str) -> None:
+    """Half of all requests are of either kind, movable ones too."""
+    compiled = compile_trace(workload(trace, "64M", 3), "share=0.5", memory="56M")
+    entry = replay(compiled, name, samples=2, compaction=True)
+    assert entry["verify"] == "ok"
+    assert entry["metrics"]["exposure_violations"] == 0
+
+
 def test_the_first_step_of_the_walk_through(newcomer: Path) -> None:
     page = " ".join((ROOT / "docs" / "extending.md").read_text().split())
     diff = diff_designs("migratetype", "mine.py:MINE").splitlines()

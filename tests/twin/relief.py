@@ -17,7 +17,7 @@ from .fallback import unreserve_highatomic
 from .machine import Machine
 from .request import Request, decode
 from .tables import WMARK_HIGH
-from .zone import Zone
+from .zone import Allocation, Zone
 
 __all__ = ["Replay"]
 
@@ -256,7 +256,7 @@ class Replay:
             pfn = block
             while pfn < block + zone.pageblock_nr_pages:
                 used = zone.allocated.get(pfn)
-                if used is None or not used.lru or used.order >= order:
+                if used is None or not self.may_move(used) or used.order >= order:
                     pfn += 1 << zone.buddy.get(pfn, 0)
                     continue
                 to, target = self.free_scanner(zone, blocks, source, target, used.order)
@@ -274,6 +274,11 @@ class Replay:
         deferral.ended(order, source < target)
         counts.compact_moved += moved
         return moved
+
+    def may_move(self, used: Allocation) -> bool:
+        """On the LRU; wrappers change mappings page by page, and their odd pages stay where they are."""
+        wrapper = self.machine.wrapper
+        return used.lru and (wrapper is None or not wrapper.wants_odd(used))
 
     def suits(self, zone: Zone, block: int, sync: bool) -> bool:
         """suitable_migration_source: asynchronous compaction empties movable blocks only."""
@@ -310,7 +315,8 @@ class Replay:
         zone.allocated[to] = used
         zone.set_lru(pfn, used.order, False)
         zone.set_lru(to, used.order, used.lru)
-        if used.sensitive:
+        wrapper = self.machine.wrapper
+        if used.sensitive and (wrapper is None or wrapper.odd_present):
             zone.set_dirty(to, 1 << used.order, True)
         slot = self.owner.pop(pfn)
         self.owner[to] = slot
