@@ -81,6 +81,8 @@ class Mutant:
     new: str
     unseen: str = ""
     """Why no recorded run can notice; empty for a fault that must be noticed."""
+    needs: str = ""
+    """What the faulty line takes from ``_core`` that the file does not."""
 
     def apply(self, text: str) -> str:
         """The faulty source.  ValueError where the fault does not apply."""
@@ -89,6 +91,10 @@ class Mutant:
             raise ValueError(f"{self.name}: the old text is in {self.file} {found} times, not once")
         if self.old == self.new:
             raise ValueError(f"{self.name}: old and new text are the same")
+        if self.needs:
+            text = text.replace(
+                "from asi_pa._core cimport (", f"from asi_pa._core cimport (\n    {self.needs},", 1
+            )
         return text.replace(self.old, self.new)
 
 
