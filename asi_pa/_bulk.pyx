@@ -5,7 +5,8 @@ import numpy as np
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from asi_pa._core cimport ALLOC, KIND_MASK, prefetchw, request_t, zone_t
+from asi_pa._core cimport ALLOC, KIND_MASK, MAX_ORDERS, NIL, prefetchw, request_t, zone_t
+from asi_pa._hits cimport alloc_hit, free_hit, kind_t, learn_alloc, learn_free
 from asi_pa._page_alloc cimport count_failure, decode_request_on, mm_t, zone_of
 from asi_pa._wrappers cimport design_alloc, design_free
 from asi_pa._zone_check cimport describe_frame
@@ -231,10 +232,16 @@ cdef class BulkCalls:
 cdef int64_t alloc_many(mm_t *mm, int cpu, const request_t *rq, const uint8_t *orders, int order, int64_t n,
                         uint32_t *to32, uint64_t *to64) noexcept nogil:
     cdef int64_t i, pfn
+    cdef kind_t kinds[MAX_ORDERS]
+    cdef zone_t *z = mm.zones[0]
+    cdef uint32_t frame
+    for i in range(z.max_order + 1):
+        learn_alloc(&kinds[i], mm, cpu, <int>i, rq)
     for i in range(n):
         if orders != NULL:
             order = orders[i]
-        pfn = design_alloc(mm, cpu, order, rq)
+        frame = alloc_hit(z, &kinds[order])
+        pfn = <int64_t>(z.base_pfn + frame) if frame != NIL else design_alloc(mm, cpu, order, rq)
         if pfn < 0:
             return i
         if to32 != NULL:
@@ -290,7 +297,10 @@ cdef void free_many(mm_t *mm, int cpu, const uint32_t *from32, const uint64_t *f
     cdef int64_t i
     cdef uint64_t pfn
     cdef uint32_t frame
+    cdef kind_t kinds[MAX_ORDERS]
     cdef zone_t *z = mm.zones[0]
+    for i in range(z.max_order + 1):
+        learn_free(&kinds[i], mm, cpu, <int>i)
     for i in range(n):
         if i + AHEAD < n:
             pfn = from32[i + AHEAD] if from32 != NULL else from64[i + AHEAD]
@@ -302,4 +312,6 @@ cdef void free_many(mm_t *mm, int cpu, const uint32_t *from32, const uint64_t *f
             order = orders[i]
         pfn = from32[i] if from32 != NULL else from64[i]
         z = zone_near(mm, z, pfn)
-        design_free(mm, z, cpu, <uint32_t>(pfn - z.base_pfn), order)
+        frame = <uint32_t>(pfn - z.base_pfn)
+        if not free_hit(z, &kinds[order], frame):
+            design_free(mm, z, cpu, frame, order)

@@ -96,5 +96,24 @@ cdef inline void buddy_free_hit(zone_t *z, const kind_t *k, uint32_t frame) noex
     buddy_free(z, frame, k.order, z.pbtype[block_of(z, frame)])
 
 
+cdef inline uint32_t alloc_hit(zone_t *z, const kind_t *k) noexcept nogil:
+    if k.does == PCP_ALLOC:
+        return pcp_alloc_hit(z, k)
+    if k.does == BUDDY_ALLOC:
+        return buddy_alloc_hit(z, k)
+    return NIL
+
+
+cdef inline bint free_hit(zone_t *z, const kind_t *k, uint32_t frame) noexcept nogil:
+    # False, and nothing done, for a kind that does not hit.
+    if k.does == PCP_FREE:
+        pcp_free_hit(z, k, frame)
+    elif k.does == BUDDY_FREE:
+        buddy_free_hit(z, k, frame)
+    else:
+        return False
+    return True
+
+
 cdef void learn_alloc(kind_t *k, mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil
 cdef void learn_free(kind_t *k, mm_t *mm, int cpu, int order) noexcept nogil
