@@ -40,6 +40,11 @@ $(VENV)/.test-ready: pyproject.toml $(VENV)/.run-ready
 	    "ruff>=0.9" types-setuptools types-tqdm
 	@touch $@
 
+# What draws the growth curve.
+$(VENV)/.bench-ready: pyproject.toml $(VENV)/.test-ready
+	$(PIP) "matplotlib>=3.9"
+	@touch $@
+
 # The package itself, editable: .venv/bin/asi-pa and `import asi_pa` from anywhere.
 $(VENV)/.installed: pyproject.toml $(VENV)/.run-ready
 	ASI_PA_ONLY=none $(PIP) --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
@@ -84,11 +89,11 @@ sdist: $(VENV)/.run-ready
 test: lint sdist pytest
 
 # The clock is the thread's own time: what else the machine does counts less.
-bench: build $(VENV)/.test-ready
+bench: build $(VENV)/.bench-ready
 	ASI_PA_BENCH=full $(PY) -m pytest benchmarks --benchmark-enable --benchmark-only \
 	    --benchmark-group-by=group --benchmark-timer=time.thread_time \
 	    --benchmark-storage=file://$(BENCH_JSON) --benchmark-autosave $(PYTEST_ARGS)
-	$(if $(wildcard benchmarks/targets.py),$(PY) -m benchmarks.targets)
+	$(PY) -m benchmarks.targets
 
 bench-compare: $(VENV)/.test-ready
 	$(VENV)/bin/pytest-benchmark --storage=file://$(BENCH_JSON) compare --group-by=group
@@ -97,7 +102,6 @@ mutants: build $(VENV)/.test-ready
 	$(PY) tests/mutants.py
 
 scale: build $(VENV)/.test-ready
-	@test -e benchmarks/scale.py || { echo "make scale: benchmarks/scale.py is not written yet" >&2; exit 2; }
 	$(PY) -m benchmarks.scale
 
 clean:

@@ -1,7 +1,7 @@
 """Every target of docs/performance.md from one command: measured ratios as JSON and as the document's table.
 
 ``python -m benchmarks.targets`` measures (about five minutes and 6 GB; ``--most 64G`` for a smaller machine),
-writes ``benchmarks/results/targets.json`` and puts the table between the marks in docs/performance.md.
+writes docs/performance.json and docs/growth.svg and puts the table between the marks in docs/performance.md.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ from typing import Any
 import numpy as np
 
 from asi_pa import __version__
-from asi_pa._replay import Replay
+from asi_pa._machine import Machine
+from asi_pa._replay import OP, Replay
 from asi_pa.allocator import Allocator
 from asi_pa.audit import audit
-from asi_pa.designs import DESIGNS
+from asi_pa.audit.scopes import Scope, scaled, scopes
+from asi_pa.designs import DESIGNS, Design, as_design
 from asi_pa.experiment import SAMPLES, Series, build
 from asi_pa.gfp import GFP_HIGHUSER_MOVABLE
 from asi_pa.sizing import parse_size
@@ -48,15 +50,18 @@ from .harness import (
     zone_machine,
 )
 from .instructions import count
-from .limit import Empty, Memory, set_memory
+from .limit import Empty, Memory, copy_memory, set_memory
 from .streams import CLASSES, Stream, churn_c, delay_for, fill_c, stream
 from .text import perf_text, read_with_regex
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results" / "targets.json"
 DOCUMENT = ROOT / "docs" / "performance.md"
+RESULTS = DOCUMENT.with_suffix(".json")
+PLOT = ROOT / "docs" / "growth.svg"
 MARKS = ("<!-- measured: begin -->", "<!-- measured: end -->")
 ROUNDS = 9
+#: Bytes of a small zone's lists and arrays, generously.
+STATE = 4096
 #: Instructions of Linux 7.2 for a pair, through the pcp lists and in bursts through the buddy.
 KERNEL = {"pcp": 640, "buddy": 960}
 
@@ -211,7 +216,8 @@ def growth(most: int) -> Iterator[Row]:
         base = base or {"engine": engine, "chase": chase}
         note = f"{engine:.1f} ns an operation, chasing {chase:.1f} ns a step; zone built in {built:.2f} s"
         against = (engine / base["engine"]) / (chase / base["chase"])
-        yield row(f"growth from 1 GiB to {gib} GiB, against chasing's", against, 1.0, note)
+        point = {"gib": gib, "engine_ns": engine, "chasing_ns": chase}
+        yield row(f"growth from 1 GiB to {gib} GiB, against chasing's", against, 1.0, note) | point
         gib *= 4
 
 
@@ -289,7 +295,7 @@ def compiling() -> Iterator[Row]:
 
 def reading() -> Row:
     """Text of perf script."""
-    path = RESULTS.parent / "perf.txt"
+    path = ROOT / "build" / "benchmarks" / "perf.txt"
     data = perf_text("redis", 1 << 17)
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(data)
@@ -324,10 +330,35 @@ def imports() -> Row:
     return row("import asi_pa, against import numpy", ours / numpy, 1.2)
 
 
-def auditing() -> Row:
-    found = audit("migratetype/as-posted", seconds=10)
+def auditing() -> Iterator[Row]:
+    """An operation that the auditor carries out and checks, against four of the engine's and a copy."""
+    design = as_design("migratetype")
+    found = audit(design, seconds=10)
     rate = found.states_per_second
-    return row("audit, states a second", None, None, f"{rate:,.0f} states a second of processor time")
+    yield row("audit, states a second", None, None, f"{rate:,.0f} states a second of processor time")
+    checked = 1e9 * sum(s.seconds for s in found.searched) / found.transitions
+    engine = statistics.median(small_machine(scope, scaled(design)) for scope in scopes(design))
+    copy = 1e9 * medians(partial(copy_memory, STATE, 1 << 16))[0] / (1 << 16)
+    note = f"{checked:.0f} ns an operation; the engine's {engine:.0f}, a copy of {STATE} bytes {copy:.0f}"
+    yield row(
+        "audit, an operation, against 4 of the engine and a copy", checked / (4 * engine + copy), 1.0, note
+    )
+
+
+def small_machine(scope: Scope, design: Design, count: int = 1 << 17) -> float:
+    """Nanoseconds of an operation on one of the auditor's machines: orders 0 to 2, all its requests."""
+    random = np.random.default_rng(1)
+    held: dict[int, int] = {}
+    ops = np.zeros(count, OP)
+    for k, slot in enumerate(random.integers(0, 8, count).tolist()):
+        order = held.pop(slot, None)
+        freed = order is not None
+        if order is None:
+            order = held[slot] = int(random.integers(0, 3))
+        ops[k] = (2 if freed else 1, order, 0 if freed else random.integers(len(scope.requests)), 0, slot)
+    requests = np.array([request.gfp for request in scope.requests], np.uint32)
+    state = Replay(Machine(scope.machine, design), requests, 8)
+    return 1e9 * seconds(partial(state.run, ops)) / count
 
 
 def measure(most: int) -> list[Row]:
@@ -360,6 +391,25 @@ def table(rows: list[Row]) -> str:
     return head + "\n".join(line(one) for one in rows) + "\n"
 
 
+def plot(points: list[Row]) -> None:
+    """The growth curve: nanoseconds an operation by size of the machine."""
+    from matplotlib import rcParams
+    from matplotlib.figure import Figure
+
+    rcParams["svg.hashsalt"] = "asi_pa"
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    sizes = [one["gib"] for one in points]
+    axes.plot(sizes, [one["engine_ns"] for one in points], "o-", label="replay of stream c, pcp lists on")
+    axes.plot(sizes, [one["chasing_ns"] for one in points], "s--", label="pointer chasing, same footprint")
+    axes.set_xscale("log", base=4)
+    axes.set_xticks(sizes, [f"{size >> 10} TiB" if size >= 1024 else f"{size} GiB" for size in sizes])
+    axes.set(xlabel="memory of the machine", ylabel="ns an operation, ns a step", ylim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.savefig(PLOT, metadata={"Date": None})
+
+
 def processor() -> str:
     for text in Path("/proc/cpuinfo").read_text().splitlines():
         if text.startswith("model name"):
@@ -380,8 +430,8 @@ def main() -> None:
         "machine": {"processor": processor(), "system": platform.release(), "cpus": len(sys_cpus())},
         "rows": rows,
     }
-    options.json.parent.mkdir(exist_ok=True)
     options.json.write_text(json.dumps(result, indent=1) + "\n")
+    plot([one for one in rows if "gib" in one])
     text = DOCUMENT.read_text()
     before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
     DOCUMENT.write_text(f"{before}{MARKS[0]}\n{table(rows)}{MARKS[1]}{after}")

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["Empty", "Limit", "Memory", "set_memory"]
+__all__ = ["Empty", "Limit", "Memory", "copy_memory", "set_memory"]
 
 _HERE = Path(__file__).resolve().parent
 _SOURCES = (_HERE / "_limit.pyx", _HERE / "buddy.h")
@@ -61,4 +61,5 @@ _module = _load()
 Empty = _module.Empty
 Limit = _module.Limit
 Memory = _module.Memory
+copy_memory = _module.copy_memory
 set_memory = _module.set_memory

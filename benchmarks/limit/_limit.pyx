@@ -3,7 +3,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 cdef extern from "buddy.h":
     ctypedef struct limit_op:
@@ -123,5 +123,21 @@ def set_memory(size_t size):
     with nogil:
         memset(p, 0xFF, size)
     last = p[size - 1]
+    free(p)
+    return last
+
+
+def copy_memory(size_t size, uint64_t times):
+    """memcpy of ``size`` bytes, so many times, from one small buffer to another."""
+    cdef uint8_t *p = <uint8_t *>limit_memory(2 * size)
+    cdef uint64_t i
+    if p == NULL:
+        raise MemoryError(f"no memory for {2 * size} bytes")
+    with nogil:
+        memset(p, 1, 2 * size)
+        for i in range(times):
+            p[i % size] += 1
+            memcpy(p + size, p, size)
+    last = p[2 * size - 1]
     free(p)
     return last
