@@ -68,7 +68,7 @@ def test_makefile_and_metadata_ask_for_the_same_packages():
     asked = project["build-system"]["requires"] + project["project"]["dependencies"]
     make = (ROOT / "Makefile").read_text()
     listed = set(re.findall(r"[\w-]+>=[\d.]+|types-\w+", make))
-    assert listed == {*asked, *extras["report"], *extras["test"]}
+    assert listed == {*asked, *extras["report"], *extras["test"], *extras["bench"]}
 
 
 README = (ROOT / "README.md").read_text()
