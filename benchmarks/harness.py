@@ -24,19 +24,22 @@ from asi_pa.designs import DESIGNS, Design
 from asi_pa.experiment import build
 from asi_pa.sizing import single_zone
 from asi_pa.trace import CompiledTrace, compile_trace
+from tests.twin import Machine as TwinMachine
 
 from .limit import Limit
-from .streams import Stream, stream
+from .streams import ALLOC, Ops, Stream, stream
 
 __all__ = [
     "BIG",
     "ROUNDS",
     "Ratio",
+    "Twin",
     "alive_pages",
     "compiled_trace",
     "engine",
     "filled_engine",
     "filled_limit",
+    "filled_twin",
     "free_pages",
     "interleaved",
     "measure",
@@ -83,6 +86,30 @@ def filled_limit(stream: Stream) -> Limit:
     limit = Limit(stream.pages, stream.nslots)
     limit.run(stream.fill)
     return limit
+
+
+class Twin:
+    """The engine's twin in plain Python, as far as a stream needs it: allocations and frees by slot."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.machine = TwinMachine(single_zone(stream.pages * 4096), "linux", "7.2")
+        self.requests = stream.classes.tolist()
+        self.held: dict[int, int] = {}
+
+    def run(self, ops: Ops, start: int = 0, end: int | None = None) -> None:
+        """Operations [start, end)."""
+        for op, order, cls, cpu, slot in ops[start:end].tolist():
+            if op == ALLOC:
+                self.held[slot] = self.machine.alloc(order, self.requests[cls], cpu)
+            else:
+                self.machine.free(self.held[slot], order, cpu)
+
+
+def filled_twin(stream: Stream) -> Twin:
+    """The twin after the stream's fill."""
+    twin = Twin(stream)
+    twin.run(stream.fill)
+    return twin
 
 
 @lru_cache(maxsize=2)
@@ -173,16 +200,18 @@ def interleaved(
     """Runs [0, total) through every contender in ``slices`` turns, ``rounds`` times.
 
     A contender is a function that builds its state and returns ``run(start, end)``.  Times are this thread's
-    processor time, so that what else runs on the machine counts as little as possible.  Those in ``keep``
+    processor time, so that what else runs on the machine counts as little as possible.  Each round builds
+    the states in another order, so that none has the same place in memory always.  Those in ``keep``
     keep their state from round to round and run the k-th part of the whole in round k.
     """
     ns: dict[str, list[float]] = {name: [] for name in contenders}
     kept = {name: contenders[name]() for name in keep}
     for index in range(rounds):
-        runs = {name: kept[name] if name in kept else make() for name, make in contenders.items()}
+        names = list(contenders)
+        order = names[index % len(names) :] + names[: index % len(names)]
+        runs = {name: kept[name] if name in kept else contenders[name]() for name in order}
         spent = dict.fromkeys(runs, 0)
         start, end = (index * total // rounds, (index + 1) * total // rounds) if kept else (0, total)
-        order = list(runs)
         gc.disable()
         for k in range(slices):
             a, b = (start + (end - start) * i // slices for i in (k, k + 1))

@@ -1,6 +1,6 @@
-"""Instructions per pair of allocation and free of order 0 in bursts of 64, counted by callgrind.
+"""Instructions an operation, counted by callgrind: pairs of order 0 in bursts, streams, recorded traces.
 
-``python -m benchmarks.instructions pcp`` runs the pairs; `count` runs that under valgrind.
+``python -m benchmarks.instructions`` counts and prints them; one process runs them all under valgrind.
 """
 
 from __future__ import annotations
@@ -11,52 +11,87 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from asi_pa._replay import Replay
 
 from .bench_pairs import pairs
-from .harness import zone_machine
+from .harness import compiled_trace, filled_engine, filled_limit, trace_engine, trace_limit, zone_machine
 from .limit import Limit
-from .streams import CLASSES
+from .streams import CLASSES, Ops, stream
 
 __all__ = ["count"]
 
 PAIRS = 1 << 12
 BURST = 64
+#: Pages of a stream's zone, operations of a stream and of a trace: what valgrind runs in a minute.
+PAGES, STREAM, TRACE = 1 << 18, 50_000, 100_000
 #: The functions that replay operations, as callgrind names them.
 LOOPS = ("*run_ops", "__pyx_pf*Limit_*run")
+#: A function that nobody else calls: where it is called, a part of the count ends.
+MARK = "getppid"
 
 
-def run(what: str) -> None:
-    """The pairs twice: once to warm the lists up."""
-    ops = pairs(0, BURST, PAIRS)
-    pages = 1 << 16
-    state = (
-        Limit(pages, BURST)
-        if what == "limit"
-        else Replay(zone_machine(pages, pcp=what == "pcp"), CLASSES, BURST)
-    )
-    state.run(ops)
-    state.run(ops)
+def cases() -> Iterator[tuple[str, str, Any, Ops]]:
+    """What runs where: a name, a contender, its state, the operations to count."""
+    burst, pages = pairs(0, BURST, PAIRS), 1 << 16
+    for contender in ("limit", "buddy", "pcp"):
+        machine = zone_machine(pages, pcp=contender == "pcp")
+        state = Limit(pages, BURST) if contender == "limit" else Replay(machine, CLASSES, BURST)
+        state.run(burst)  # warms the lists up
+        yield "pairs", contender, state, burst
+    for name in ("a", "b", "c"):
+        made = stream(name, PAGES, STREAM)
+        yield name, "limit", filled_limit(made), made.ops
+        yield name, "buddy", filled_engine(made, pcp=False), made.ops
+        yield name, "pcp", filled_engine(made), made.ops
+    for name in ("redis", "net"):
+        compiled = compiled_trace(name)
+        yield name, "limit", trace_limit(compiled), compiled.ops[:TRACE]
+        for design in ("linux", "freetype/as-posted"):
+            yield name, design, trace_engine(compiled, design), compiled.ops[:TRACE]
 
 
-def count(what: str) -> float | None:
-    """Instructions per pair of ``what`` ("pcp", "buddy", "limit"); None without valgrind."""
+def run() -> None:
+    """Every case, between two marks; prints its name and the number of its operations."""
+    for name, contender, state, ops in cases():
+        print(name, contender, len(ops), sep="\t")
+        os.getppid()
+        state.run(ops)
+        os.getppid()
+
+
+@cache
+def count() -> dict[tuple[str, str], float]:
+    """Instructions an operation by name and contender; empty without valgrind."""
     if shutil.which("valgrind") is None:
-        return None
+        return {}
     root = Path(__file__).resolve().parent.parent
     with tempfile.TemporaryDirectory() as work:
         out = Path(work) / "out"
         toggles = [f"--toggle-collect={name}" for name in LOOPS]
-        subprocess.run(
+        done = subprocess.run(
             ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", "--collect-atstart=no", *toggles,
-             sys.executable, "-m", "benchmarks.instructions", what],
-            check=True, capture_output=True, cwd=root, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+             f"--dump-before={MARK}*", sys.executable, "-m", "benchmarks.instructions", "run"],
+            check=True, capture_output=True, text=True, cwd=root,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         )  # fmt: skip
-        found = re.search(r"^totals: (\d+)", out.read_text(), re.M)
-    return int(found[1]) / (2 * PAIRS) if found and int(found[1]) > PAIRS else None
+        found = {}
+        for k, line in enumerate(done.stdout.splitlines()):
+            name, contender, operations = line.split("\t")
+            part = out.with_suffix(f".{2 * k + 2}").read_text()
+            total = re.search(r"^totals: (\d+)", part, re.M)
+            assert total, f"callgrind counted nothing for {name}, {contender}"
+            found[name, contender] = int(total[1]) / int(operations)
+    return found
 
 
 if __name__ == "__main__":
-    run(sys.argv[1])
+    if sys.argv[1:] == ["run"]:
+        run()
+    else:
+        for (name, contender), instructions in count().items():
+            print(f"{name:6} {contender:20} {instructions:8.1f}")

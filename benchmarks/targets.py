@@ -37,13 +37,14 @@ from asi_pa.trace import Classifier, load_trace
 from asi_pa.trace.compile import operations as compiled_operations
 from asi_pa.trace.text import read_text
 
-from .bench_calls import run_empty
+from .bench_calls import PAIRS, run_empty
 from .bench_unused import machine
 from .harness import (
     Ratio,
     compiled_trace,
     filled_engine,
     filled_limit,
+    filled_twin,
     interleaved,
     trace_engine,
     trace_limit,
@@ -64,6 +65,8 @@ ROUNDS = 9
 STATE = 4096
 #: Instructions of Linux 7.2 for a pair, through the pcp lists and in bursts through the buddy.
 KERNEL = {"pcp": 640, "buddy": 960}
+#: Nanoseconds of LLFree and of the limit's prototype on one quiet machine; how much faster ours is to be.
+LLFREE = {"a": (34, 9, 3), "b": (34, 12, 2), "c": (61, 13, 3)}
 
 Row = dict[str, Any]
 
@@ -75,6 +78,14 @@ def row(what: str, value: float | None, target: float | None, note: str = "") ->
 def spread(ratio: Ratio, name: str, base: str) -> str:
     low, high = ratio.spread(name, base)
     return f"{ratio.median(name):.1f} against {ratio.median(base):.1f} ns; {low:.2f} to {high:.2f}"
+
+
+def counted(name: str, contender: str) -> str:
+    """The instructions of an operation, for a note; nothing without valgrind."""
+    found = count()
+    if (name, contender) not in found:
+        return ""
+    return f"; {found[name, contender]:.0f} instructions, the limit {found[name, 'limit']:.0f}"
 
 
 def running(make: Callable[[], Any], ops: Any) -> Callable[[], Callable[[int, int], Any]]:
@@ -97,16 +108,37 @@ def streams() -> Iterator[Row]:
         }
         found = interleaved(contenders, len(made.ops), rounds=ROUNDS, keep=list(contenders))
         for path, target in (("buddy", buddy), ("pcp", pcp)):
-            note = spread(found, path, "limit")
+            note = spread(found, path, "limit") + counted(name, path)
             yield row(f"stream {name}, {path}, against the limit", found.ratio(path, "limit"), target, note)
+        if name in LLFREE:
+            llfree, limit, times = LLFREE[name]
+            bound = llfree / times / limit
+            what = f"stream {name}, pcp, against LLFree / {times} as the limit tells"
+            note = f"LLFree / {times} was {llfree / times:.1f} ns where the limit took {limit}: {bound:.2f} x"
+            yield row(what, found.ratio("pcp", "limit") / bound, 1.0, note)
+
+
+def twin() -> Row:
+    """The same rules in plain Python, on a zone of 256 MiB."""
+    made = stream("a", 1 << 16, 1 << 15)
+    contenders = {
+        "engine": running(partial(filled_engine, made), made.ops),
+        "twin": running(partial(filled_twin, made), made.ops),
+    }
+    found = interleaved(contenders, len(made.ops), slices=1)
+    note = f"{found.median('engine'):.1f} against {found.median('twin'):,.0f} ns"
+    return row("stream a, pcp, times faster than plain Python", found.ratio("twin", "engine"), None, note)
 
 
 def instructions() -> Iterator[Row]:
     """Instructions per pair, against a fifth of the kernel's."""
     for path, kernel in KERNEL.items():
-        found, limit = count(path), count("limit")
-        note = f"{found:.0f} instructions, the limit {limit:.0f}" if found and limit else "needs valgrind"
-        yield row(f"instructions a pair, {path}, against Linux", found and found / kernel, 0.2, note)
+        found, what = count(), f"instructions a pair, {path}, against Linux"
+        if found:
+            ours, limit = (2 * found["pairs", contender] for contender in (path, "limit"))
+            yield row(what, ours / kernel, 0.2, f"{ours:.0f} instructions, the limit {limit:.0f}")
+        else:
+            yield row(what, None, 0.2, "needs valgrind")
 
 
 def traces() -> Iterator[Row]:
@@ -118,22 +150,23 @@ def traces() -> Iterator[Row]:
         for design in ("linux", *designs):
             contenders[design] = running(partial(trace_engine, compiled, design), compiled.ops)
         found = interleaved(contenders, len(compiled.ops), rounds=5)
-        note = spread(found, "linux", "limit")
+        note = spread(found, "linux", "limit") + counted(name, "linux")
         yield row(f"trace {name}, linux, against the limit", found.ratio("linux", "limit"), 1.3, note)
         for design in designs:
-            note = spread(found, design, "linux")
+            note = spread(found, design, "linux") + counted(name, design)
             yield row(f"trace {name}, {design}, against linux", found.ratio(design, "linux"), 1.15, note)
 
 
 def features() -> Iterator[Row]:
     """Features that are there and unused, against a machine without; per-CPU lists, against none."""
-    made = stream("a", count=ROUNDS << 19)
+    made = stream("a", count=1 << 19)
     contenders = {
         name: running(partial(filled_feature, name, made), made.ops)
         for name in ("plain", "cma", "eight CPUs", "event log", "design with a physmap")
     }
     contenders["no pcp"] = running(partial(filled_engine, made, pcp=False), made.ops)
-    found = interleaved(contenders, len(made.ops), rounds=ROUNDS, keep=list(contenders))
+    # Every round builds its machines anew: a twentieth either way depends on where their memory lies.
+    found = interleaved(contenders, len(made.ops), rounds=5 * ROUNDS)
     note = spread(found, "plain", "no pcp")
     yield row("stream a, pcp, against buddy", found.ratio("plain", "no pcp"), 1.0, note)
     for name in list(contenders)[1:-1]:
@@ -155,14 +188,17 @@ def seconds(run: Callable[[], Any], clock: Callable[[], float] = time.thread_tim
 
 
 def medians(
-    *runs: Callable[[], Any], rounds: int = 5, clock: Callable[[], float] = time.thread_time
+    *runs: Callable[[], Any],
+    rounds: int = 5,
+    clock: Callable[[], float] = time.thread_time,
+    pick: Callable[[list[float]], float] = statistics.median,
 ) -> list[float]:
-    """Median seconds of each, in turn."""
+    """Median seconds of each, in turn, or what else to ``pick``."""
     spent: list[list[float]] = [[] for _ in runs]
     for _ in range(rounds):
         for run, times in zip(runs, spent, strict=True):
             times.append(seconds(run, clock))
-    return [statistics.median(times) for times in spent]
+    return [pick(times) for times in spent]
 
 
 def observation() -> Iterator[Row]:
@@ -224,13 +260,14 @@ def growth(most: int) -> Iterator[Row]:
 def calls() -> Row:
     """A pair from Python, against two empty calls."""
     made = Allocator("1G", single_zone=True)
-    empty, pair = medians(lambda: run_empty(Empty()), lambda: allocator_pairs(made))
-    return row("alloc_pages + free_pages from Python, against two empty calls", pair / empty, 2.0)
+    empty, pair = medians(lambda: run_empty(Empty()), lambda: allocator_pairs(made), rounds=101)
+    note = f"{1e9 * pair / PAIRS:.0f} ns, two empty calls {1e9 * empty / PAIRS:.0f} ns"
+    return row("alloc_pages + free_pages from Python, against two empty calls", pair / empty, 2.0, note)
 
 
-def allocator_pairs(made: Allocator, pairs: int = 1 << 10) -> None:
+def allocator_pairs(made: Allocator) -> None:
     alloc, free = made.alloc_pages, made.free_pages
-    for _ in range(pairs):
+    for _ in range(PAIRS):
         free(alloc(0, GFP_HIGHUSER_MOVABLE), 0)
 
 
@@ -308,18 +345,17 @@ def reading() -> Row:
 
 
 def threads() -> Row:
-    """Two replays at once, wall time."""
-    made = stream("a", count=1 << 23)
+    """Two replays at once, wall time, against the same two one after the other; the best of many rounds."""
+    made = stream("a", count=1 << 22)
     states = [filled_engine(made) for _ in range(2)]
 
-    def run(n: int) -> None:
-        with ThreadPoolExecutor(n) as pool:
-            list(pool.map(lambda state: state.run(made.ops), states[:n]))
+    def run(workers: int) -> None:
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(lambda state: state.run(made.ops), states))
 
-    one, two = medians(lambda: run(1), lambda: run(2), clock=time.perf_counter)
-    return row(
-        "two replays in two threads, times one", 2 * one / two, -1.8, "on a shared machine of two processors"
-    )
+    one, two = medians(lambda: run(1), lambda: run(2), rounds=31, clock=time.perf_counter, pick=min)
+    note = f"{1000 * two:.0f} ms, one after the other {1000 * one:.0f} ms"
+    return row("two replays in two threads, times one", one / two, -1.8, note)
 
 
 def imports() -> Row:
@@ -364,7 +400,7 @@ def small_machine(scope: Scope, design: Design, count: int = 1 << 17) -> float:
 def measure(most: int) -> list[Row]:
     rows: list[Row] = []
     parts: list[Callable[[], Row | Iterator[Row]]] = [
-        streams, features, instructions, traces, observation, lambda: growth(most), calls, bulk, memory,
+        streams, twin, features, instructions, traces, observation, lambda: growth(most), calls, bulk, memory,
         building, compiling, reading, threads, auditing, imports,
     ]  # fmt: skip
     for part in parts:
