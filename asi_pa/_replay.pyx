@@ -7,7 +7,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcpy, memset
 
 import numpy as np
 
@@ -412,45 +412,6 @@ cdef class Replay:
         return blocks, pages
 
 
-cdef class BlockColumns:
-    """A zone's pageblocks (``Replay.block_kinds``) in at most ``most`` columns, again and again.
-
-    A column's kind is the one that most of its pageblocks have, of equals the lowest.  Only columns in which
-    something changed are counted anew.
-    """
-
-    cdef Replay run
-    cdef zone_t *z
-    cdef object row
-    cdef uint8_t[::1] kinds
-    cdef uint8_t[::1] before
-    cdef int64_t[::1] edges
-
-    def __init__(self, Replay run not None, int zone, int most):
-        cdef Py_ssize_t n
-        self.run = run
-        self.z = run.machine._zone(zone)
-        n = self.z.nblocks - self.z.first_block
-        self.kinds = np.zeros(n, np.uint8)
-        self.before = np.full(n, 0x3F, np.uint8)        # no block's kind
-        self.edges = np.linspace(0, n, min(n, most) + 1).astype(np.int64)
-        self.row = np.zeros(min(n, most), np.uint8)
-
-    def sample(self):
-        """uint8[columns] as they are now."""
-        cdef uint8_t[::1] row = self.row
-        cdef Py_ssize_t i, a, b
-        if not row.shape[0]:
-            return self.row.copy()
-        self.kinds, self.before = self.before, self.kinds
-        fill_kinds(self.z, &self.kinds[0])
-        for i in range(row.shape[0]):
-            a, b = self.edges[i], self.edges[i + 1]
-            if memcmp(&self.kinds[a], &self.before[a], b - a):
-                row[i] = most_frequent(&self.kinds[a], b - a)
-        return self.row.copy()
-
-
 cdef void fill_kinds(zone_t *z, uint8_t *kinds) noexcept nogil:
     cdef uint32_t b, frame
     cdef int ft, order
@@ -463,16 +424,3 @@ cdef void fill_kinds(zone_t *z, uint8_t *kinds) noexcept nogil:
                 for b in range(block_of(z, frame), block_of(z, frame + (1u << order))):
                     kinds[b - z.first_block] |= 0x80
                 frame = z.links[frame].next
-
-
-cdef uint8_t most_frequent(const uint8_t *kinds, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t counts[256]
-    cdef Py_ssize_t i
-    cdef uint8_t kind, most = kinds[0]
-    memset(counts, 0, sizeof(counts))
-    for i in range(n):
-        kind = kinds[i]
-        counts[kind] += 1
-        if counts[kind] > counts[most] or (counts[kind] == counts[most] and kind < most):
-            most = kind
-    return most

@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from asi_pa import __version__, metrics
 from asi_pa._machine import Machine
-from asi_pa._replay import BlockColumns, Replay
+from asi_pa._replay import Replay
+from asi_pa._series import Samples
 from asi_pa.designs import Design, as_design
 from asi_pa.gfp import GFP_NAMES, MODEL_LRU
 from asi_pa.kernel import kernel_profile
@@ -52,59 +53,42 @@ def _no_progress(_done: int, _total: int) -> None:
 class Series:
     """What is looked at every so many operations."""
 
-    def __init__(self, machine: Machine, run: Replay, compiled: CompiledTrace):
-        self.machine, self.run, self.compiled = machine, run, compiled
+    def __init__(self, machine: Machine, compiled: CompiledTrace):
+        self.machine, self.compiled = machine, compiled
         self.names = [ft.name for ft in machine.design.freetypes]
-        self.op: list[int] = []
-        self.free: list[npt.NDArray[np.int64]] = []
-        self.stats: list[dict[str, int]] = []
-        self.flushes: list[int] = []
-        self.leaves: list[dict[str, int]] = []
-        self.mapped: list[int] = []
-        self.rows: list[npt.NDArray[np.uint8]] = []
         # the zone with most memory is the one the map shows
         self.zone = max(range(len(machine.spec.zones)), key=lambda i: machine.spec.zones[i].spanned)
-        self.blocks = BlockColumns(run, self.zone, _COLUMNS)
-
-    def sample(self, op: int) -> None:
-        physmap = self.machine.physmap
-        self.op.append(op)
-        self.free.append(self.run.free_pages())
-        self.stats.append(self.machine.stats())
-        if physmap is not None:
-            counters = physmap.counters()
-            self.flushes.append(counters.flushes_ranged + counters.flushes_full)
-            self.leaves.append(physmap.leaf_counts())
-            self.mapped.append(physmap.mapped_pages())
-        else:
-            self.flushes.append(0)
-        self.rows.append(self.blocks.sample())
+        self.samples = Samples(machine, self.zone, _COLUMNS)
+        self.sample = self.samples.sample
 
     def series(self) -> dict[str, Any]:
-        free = np.array(self.free)
+        samples = self.samples
+        free, op, flips = samples.free_pages, samples.op, samples.flips
         stamps = self.compiled.time_ns
-        at = np.minimum(np.array(self.op) // 1024, max(len(stamps) - 1, 0))
+        at = np.minimum(op // 1024, max(len(stamps) - 1, 0))
         out: dict[str, Any] = {
-            "op": self.op,
-            "time_ns": stamps[at].tolist() if len(stamps) else [0] * len(self.op),
+            "op": op.tolist(),
+            "time_ns": stamps[at].tolist() if len(stamps) else [0] * len(op),
             "free_pages": {
                 name: free[:, i].tolist() for i, name in enumerate([*self.names, "pool"]) if free[:, i].any()
             },
-            "flushes": self.flushes,
-            "flips_s2n": [s["flips_s2n"] for s in self.stats],
-            "flips_n2s": [s["flips_n2s"] for s in self.stats],
+            "flushes": samples.flushes.tolist(),
+            "flips_s2n": flips[:, 0].tolist(),
+            "flips_n2s": flips[:, 1].tolist(),
         }
-        if self.leaves:
-            out["restricted_leaves"] = {k.lower(): [x[k] for x in self.leaves] for k in ("4K", "2M", "1G")}
-            out["mapped_pages"] = self.mapped
+        if self.machine.physmap is not None:
+            leaves = samples.leaves
+            out["restricted_leaves"] = {k: leaves[:, i].tolist() for i, k in enumerate(("4k", "2m", "1g"))}
+            out["mapped_pages"] = samples.mapped_pages.tolist()
         return out
 
     def blockmap(self) -> dict[str, Any]:
         """Block kinds over time, numbered by what occurs."""
-        grid = np.array(self.rows)
-        kinds, rows = np.unique(grid, return_inverse=True)
+        grid = self.samples.blocks
+        occurs = np.bincount(grid.ravel(), minlength=256) > 0
+        number = np.cumsum(occurs) - 1
         legend = []
-        for kind in kinds.tolist():
+        for kind in np.flatnonzero(occurs).tolist():
             ft = self.machine.design.freetypes[kind & 0x3F]
             words = ["free"] if kind & 0x80 else []
             words.append(ft.name)
@@ -112,10 +96,10 @@ class Series:
                 words.append("mapped" if kind & 0x40 else "unmapped")
             legend.append(" ".join(words))
         return {
-            "op": self.op,
+            "op": self.samples.op.tolist(),
             "columns": int(grid.shape[1]),
             "legend": legend,
-            "rows": rows.reshape(grid.shape).tolist(),
+            "rows": number[grid].tolist(),
         }
 
 
@@ -171,7 +155,7 @@ def replay(
     design = as_design(design)
     size = parse_size(reclaim) if isinstance(reclaim, str) else reclaim
     machine, run, population = build(compiled, design, kernel, reclaim=size, compaction=compaction, seed=seed)
-    series = Series(machine, run, compiled)
+    series = Series(machine, compiled)
     n = len(compiled.ops)
     stops = np.unique(np.linspace(0, n, max(samples, 2)).astype(int)).tolist()
     series.sample(0)

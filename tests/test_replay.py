@@ -13,7 +13,8 @@ pytest.importorskip("asi_pa._replay", reason="the extension modules are not buil
 from asi_pa import experiment
 from asi_pa._compile import OP
 from asi_pa._machine import Machine
-from asi_pa._replay import BlockColumns, Replay
+from asi_pa._replay import Replay
+from asi_pa._series import Samples
 from asi_pa.gfp import GFP_NAMES, parse_gfp
 from asi_pa.machine import MachineSpec, PcpSpec, ZoneSpec
 from asi_pa.trace import compile_trace, load_trace
@@ -155,14 +156,44 @@ def test_a_tick_needs_no_slot():
 
 
 @pytest.mark.parametrize("most", [1, 7, 256, 5000])
-def test_columns_of_the_pageblock_map(most):
-    machine = Machine(one_zone(None), "freetype/sound")
-    ops, _ = some_operations(random.Random(3), 4000, Machine(one_zone(None), "freetype/sound"))
+@pytest.mark.parametrize("design", ["linux", "freetype/sound", "pool/nonsensitive"])
+def test_samples_are_what_the_machine_says(design, most):
+    machine = Machine(one_zone(None), design)
+    ops, _ = some_operations(random.Random(3), 4000, Machine(one_zone(None), design))
     replay = Replay(machine, np.array(CLASSES, np.uint32), len(ops))
-    columns = BlockColumns(replay, 0, most)
-    for start in range(0, len(ops), 400):
-        replay.run(ops, start, start + 400)
+    samples = Samples(machine, 0, most)
+    expected = []
+    for start in [*range(0, len(ops), 400), *range(300)]:  # beyond the first room for samples
+        if start % 400 == 0:
+            replay.run(ops, start, start + 400)
+        samples.sample(start)
         kinds = replay.block_kinds()
         edges = np.linspace(0, len(kinds), min(most, len(kinds)) + 1).astype(int)
-        expected = [np.bincount(kinds[a:b]).argmax() for a, b in pairwise(edges)]
-        assert columns.sample().tolist() == expected
+        stats, physmap = machine.stats(), machine.physmap
+        flushes, leaves, mapped = 0, [0, 0, 0], 0
+        if physmap is not None:
+            counters = physmap.counters()
+            flushes = counters.flushes_ranged + counters.flushes_full
+            leaves, mapped = list(physmap.leaf_counts().values()), physmap.mapped_pages()
+        expected.append(
+            (
+                start,
+                replay.free_pages().tolist(),
+                [stats["flips_s2n"], stats["flips_n2s"]],
+                flushes,
+                leaves,
+                mapped,
+                [np.bincount(kinds[a:b]).argmax() for a, b in pairwise(edges)],
+            )
+        )
+    seen = (
+        samples.op,
+        samples.free_pages,
+        samples.flips,
+        samples.flushes,
+        samples.leaves,
+        samples.mapped_pages,
+        samples.blocks,
+    )
+    assert len(samples) == len(expected)
+    assert [tuple(row) for row in zip(*(column.tolist() for column in seen), strict=True)] == expected
