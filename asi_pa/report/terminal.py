@@ -132,45 +132,45 @@ def _turned(run: Mapping[str, Any], rows: Sequence[Metric], width: int, paint: _
     """Designs down, measures across, in as many tables as the width asks for."""
     names = [d["design"] for d in run["designs"]]
     stub = min(max(map(len, names)), 34) + 1
-    blocks: list[list[tuple[list[str], list[str], Metric]]] = []
+    blocks: list[list[tuple[list[str], list[str]]]] = []
     room = 0
     for metric in rows:
-        head = textwrap.wrap(metric.label.strip(), 10, break_long_words=False)
-        cells = [
-            f"{format_value(shown(metric, d), metric.unit)}{_mark(run, metric, d)}" for d in run["designs"]
-        ]
-        need = _turned_width(head, cells)
+        head, cells = _column(run, metric)
+        need = len(cells[0])
         if room < need:
             blocks.append([])
             room = width - stub
         room -= need
-        blocks[-1].append((head, cells, metric))
+        blocks[-1].append((head, cells))
     lines = []
     for block in blocks:
-        high = max(len(head) for head, _, _ in block)
-        widths = [_turned_width(head, cells) for head, cells, _ in block]
-        for k in range(high):
-            words = [([""] * (high - len(head)) + head)[k] + " " for head, _, _ in block]
-            text = "".join(f"{word:>{w}}" for word, w in zip(words, widths, strict=True))
+        for k in range(max(len(head) for head, _ in block), 0, -1):
+            text = "".join(head[-k] if k <= len(head) else " " * len(cells[0]) for head, cells in block)
             lines.append(paint((" " * stub + text).rstrip(), BOLD))
         for i, name in enumerate(names):
-            text = f"{name[:34]:<{stub}}"
-            for (_, cells, _), w in zip(block, widths, strict=True):
-                text += _painted(f"{cells[i]:>{w}}", paint)
-            lines.append(text.rstrip())
+            text = "".join(_painted(cells[i], paint) for _, cells in block)
+            lines.append(f"{name[:34]:<{stub}}{text}".rstrip())
     return lines
 
 
-def _turned_width(head: Sequence[str], cells: Sequence[str]) -> int:
-    """Of a column whose cells end in a marker."""
-    return max(max(map(len, head)) + 2, max(map(len, cells)) + 1)
+def _column(run: Mapping[str, Any], metric: Metric) -> tuple[list[str], list[str]]:
+    """A measure's label, line by line, and its cells, all of one width; a cell ends in its mark."""
+    head = [f"{line} " for line in textwrap.wrap(metric.label.strip(), 10, break_long_words=False)]
+    cells = _cells(run, metric)
+    width = 1 + max(map(len, head + cells))
+    return [f"{line:>{width}}" for line in head], [f"{cell:>{width}}" for cell in cells]
 
 
-def _mark(run: Mapping[str, Any], metric: Metric, design: Mapping[str, Any]) -> str:
-    """ "*" for the best of a measure, "!" for a broken promise, else a blank."""
-    if design["design"] in best(metric, run["designs"]):
-        return "*"
-    return "!" if metric.key == "exposure_violations" and shown(metric, design) else " "
+def _cells(run: Mapping[str, Any], metric: Metric) -> list[str]:
+    """A row's values, each with "*" for the best, "!" for a broken promise, else a blank."""
+    top = best(metric, run["designs"])
+    cells = []
+    for design in run["designs"]:
+        value = shown(metric, design)
+        broken = metric.key == "exposure_violations" and value
+        mark = "*" if design["design"] in top else "!" if broken else " "
+        cells.append(f"{format_value(value, metric.unit)}{mark}")
+    return cells
 
 
 def _table(run: Mapping[str, Any], rows: Sequence[Metric], _width: int, paint: _Paint) -> list[str]:
@@ -184,7 +184,7 @@ def _table(run: Mapping[str, Any], rows: Sequence[Metric], _width: int, paint: _
     for group, metrics in groupby(rows, key=lambda m: m.group):
         for index, metric in enumerate(metrics):
             stub = paint(f"{'' if index else SHORT_GROUPS[group]:<{GROUP}}", DIM)
-            lines.append(stub + _row(run, metric, designs, paint))
+            lines.append(stub + _row(run, metric, paint))
     return lines
 
 
@@ -193,17 +193,16 @@ def _painted(cell: str, paint: _Paint) -> str:
     return paint(cell, *codes)
 
 
-def _row(run: Mapping[str, Any], metric: Metric, designs: Sequence[Mapping[str, Any]], paint: _Paint) -> str:
+def _row(run: Mapping[str, Any], metric: Metric, paint: _Paint) -> str:
+    designs = run["designs"]
     reference = next((value_of(metric, d["metrics"]) for d in designs if d["design"] == "linux"), None)
-    cells = []
-    for design in designs:
-        value = shown(metric, design)
-        text = f"{format_value(value, metric.unit):>{VALUE}}"
-        delta = "" if design["design"] == "linux" or metric.asi else delta_text(value, reference, metric.unit)
-        text = _painted(f"{text}{_mark(run, metric, design)}", paint)
-        last = design is designs[-1]
-        cells.append(text + paint(delta, DIM) + " " * (0 if last else DELTA + 1 - len(delta)))
-    return f"{metric.label:<{LABEL}}{''.join(cells)}".rstrip()
+    parts = []
+    for design, cell in zip(designs, _cells(run, metric), strict=True):
+        bare = design["design"] == "linux" or metric.asi
+        delta = "" if bare else delta_text(shown(metric, design), reference, metric.unit)
+        gap = 0 if design is designs[-1] else DELTA + 1 - len(delta)
+        parts.append(_painted(f"{cell:>{VALUE + 1}}", paint) + paint(delta, DIM) + " " * gap)
+    return f"{metric.label:<{LABEL}}{''.join(parts)}".rstrip()
 
 
 def _legend(result: Mapping[str, Any], width: int, paint: _Paint) -> str:
