@@ -66,7 +66,7 @@ cdef int64_t reclaim(mm_t *mm, int cpu, int64_t pages) noexcept nogil:
     return freed
 
 
-cdef void drain_all(mm_t *mm) noexcept nogil:
+cdef void each_pcp(mm_t *mm, void (*act)(zone_t *, pcp_t *) noexcept nogil) noexcept nogil:
     cdef int i, cpu
     cdef zone_t *z
     for i in range(mm.nzones):
@@ -74,7 +74,7 @@ cdef void drain_all(mm_t *mm) noexcept nogil:
         if z.pcps != NULL:
             for cpu in range(mm.ncpus):
                 z.diff = &z.diffs[cpu]
-                pcp_drain(z, &z.pcps[cpu])
+                act(z, &z.pcps[cpu])
 
 
 cdef void kswapd(mm_t *mm, int cpu) noexcept nogil:
@@ -119,7 +119,7 @@ cdef int64_t direct_relief(mm_t *mm, int cpu, int order, const request_t *rq, ui
             for i in range(mm.nzones):
                 mm.zones[i].diff = &mm.zones[i].diffs[cpu]
                 unreserve_highatomic(mm.zones[i], rq.ft, False)
-            drain_all(mm)
+            each_pcp(mm, pcp_drain)     # drain_all_pages()
             drained = True
             pfn = get_page_from_freelist(mm, cpu, order, rq, flags, 0)
             if pfn >= 0:

@@ -8,7 +8,7 @@ that it holds 12 ahead.  Only so far ahead is it known that operations have slot
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memset
 
-from asi_pa._core cimport ALLOC, INFO_COMP, NIL, likely, prefetchw, request_t, zone_t
+from asi_pa._core cimport ALLOC, INFO_COMP, NIL, likely, pcp_t, prefetchw, request_t, zone_t
 from asi_pa._hits cimport (
     BUDDY_ALLOC,
     NO_HIT,
@@ -24,7 +24,7 @@ from asi_pa._hits cimport (
 )
 from asi_pa._page_alloc cimport count_failure, zone_of
 from asi_pa._pcp cimport pcp_decay
-from asi_pa._relief cimport kswapd
+from asi_pa._relief cimport each_pcp, kswapd
 from asi_pa._wrappers cimport design_alloc, design_free, run_ahead
 
 cdef extern from *:
@@ -184,7 +184,7 @@ cdef bint step(run_t *run, const op_t *op) noexcept nogil:
     if op.op == OP_ALLOC:
         allocate(run, op)
     elif op.op == OP_TICK:
-        tick(mm)
+        each_pcp(mm, decay)         # vmstat's worker: decay_pcp_high()
         if mm.relief != NULL:
             kswapd(mm, op.cpu if op.cpu < mm.ncpus else 0)
     elif op.op == OP_FREE or op.op == OP_SPLIT:
@@ -227,13 +227,5 @@ cdef void own(mm_t *mm, uint32_t pfn, uint32_t slot) noexcept nogil:
     z.links[pfn - <uint32_t>z.base_pfn].prev = slot
 
 
-cdef void tick(mm_t *mm) noexcept nogil:
-    # vmstat's worker: decay_pcp_high() of every zone and CPU
-    cdef int i, cpu
-    cdef zone_t *z
-    for i in range(mm.nzones):
-        z = mm.zones[i]
-        if z.pcps != NULL:
-            for cpu in range(mm.ncpus):
-                z.diff = &z.diffs[cpu]
-                pcp_decay(z, &z.pcps[cpu])
+cdef void decay(zone_t *z, pcp_t *pcp) noexcept nogil:
+    pcp_decay(z, pcp)
