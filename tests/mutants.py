@@ -413,12 +413,17 @@ def replay(tree: Path, files: Sequence[Path], to_the_end: bool) -> tuple[list[di
 
 
 def replay_all(tree: Path, files: Sequence[Path], to_the_end: bool) -> Outcome:
-    """All runs, or those up to the first that notices; a crash takes one run with it, not the others."""
+    """All runs, or those up to the first that notices; a crash takes one run with it, not the others.
+
+    RuntimeError for a copy that cannot even be imported: no recorded run noticed anything.
+    """
     outcome = Outcome(whole=True)
     left = list(files)
     crashes = 0
     while left and crashes < CRASHES:
         lines, trouble = replay(tree, left, to_the_end)
+        if trouble and not lines:
+            raise RuntimeError(f"the copy cannot be imported: {trouble}")
         runs = [line for line in lines if "run" in line]
         outcome.loaded += [name for line in lines for name in line.get("loaded", ())]
         outcome.noticed |= {str(line["run"]): str(line["words"]) for line in runs if line["words"]}

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from tests import mutants
 from tests.mutants import (
     DATA,
     DOCS,
@@ -46,6 +47,12 @@ def test_a_fault_that_does_not_apply_is_refused():
             mutant.apply(text)
     with pytest.raises(ValueError, match="the same"):
         Mutant("same", "a rule", "a file", "ab", "ab").apply("ab")
+
+
+def test_a_copy_that_cannot_be_imported_is_no_fault_noticed(monkeypatch, tmp_path):
+    monkeypatch.setattr(mutants, "replay", lambda *_: ([], "ended with status 1: ImportError"))
+    with pytest.raises(RuntimeError, match=r"cannot be imported: .*ImportError"):
+        mutants.replay_all(tmp_path, [DATA / "a.npz"], False)
 
 
 def test_choosing_by_name():
