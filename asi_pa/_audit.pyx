@@ -7,7 +7,9 @@ up to the engine's symmetries) and the step that led to them.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
+
+cimport cython
 
 import numpy as np
 
@@ -17,14 +19,19 @@ from asi_pa._audit_state cimport (
     MAX_FRAMES,
     MAX_SEARCH_CPUS,
     canonical_hash,
+    extra_t,
+    fingerprint,
     hash_t,
-    load_state,
+    home_move,
+    home_return,
+    load_image,
     pack,
     packed_size,
     plain_hash,
-    save_state,
-    saved_destroy,
-    saved_init,
+    present_frames,
+    same_image,
+    save_image,
+    set_present_frames,
     unpack,
 )
 from asi_pa._audit_step cimport (
@@ -32,6 +39,7 @@ from asi_pa._audit_step cimport (
     DO_CONTIG,
     MAX_OPS,
     MAX_REQUESTS,
+    MAX_SIBLINGS,
     found_t,
     list_operations,
     masks_t,
@@ -41,8 +49,10 @@ from asi_pa._audit_step cimport (
     run_step,
     search_t,
     settle,
+    siblings_t,
     step_t,
     table_t,
+    take_masks,
 )
 from asi_pa._core cimport MIGRATE_CMA, zone_t
 from asi_pa._machine cimport Machine
@@ -143,15 +153,74 @@ cdef bint keep_state(search_t *s, uint64_t parent, const step_t *step) noexcept 
 
 # ---------------------------------------------------------------- breadth first
 
+# Many operations change nothing, and several kinds of request lead to the same state.  What is known of a
+# state, byte for byte that of the parent or of another child, is not found out anew: its sets of frames, and
+# that it was looked up.
+
+cdef inline bint same_extra(const extra_t *a, const extra_t *b) noexcept nogil:
+    return (a.freed == b.freed and a.unflushed == b.unflushed and a.due == b.due
+            and memcmp(a.why, b.why, sizeof(a.why)) == 0)
+
+
+cdef int find_sibling(search_t *s, uint64_t present) noexcept nogil:
+    # The number of the zone's state among the siblings, which it joins if there is room; -1: there is none.
+    cdef siblings_t *o = &s.siblings
+    cdef uint64_t mark = fingerprint(&s.home)
+    cdef int at = <int>(mark >> 56), k
+    while o.slots[at]:
+        k = o.slots[at] - 1
+        if (o.prints[k] == mark and same_image(&s.home, s.z, o.images + k * s.home.image)
+                and (s.z.design.tracks or o.masks[k].present == present)):
+            return k
+        at = (at + 1) & 255
+    if o.n == MAX_SIBLINGS:
+        return -1
+    k = o.n
+    o.n += 1
+    o.slots[at] = <uint8_t>(k + 1)
+    o.prints[k] = mark
+    o.kept[k] = False
+    save_image(&s.home, s.z, o.images + k * s.home.image)
+    take_masks(s, &o.masks[k])
+    return k
+
+
 cdef bint try_step(search_t *s, const step_t *step) noexcept nogil:
     # One transition out of s.parent; the windows it had are in s.seen.  False: no memory.
-    cdef masks_t after
-    load_state(&s.parent, s.z, &s.x)
-    if s.windows:
-        settle(s)
+    cdef siblings_t *o = &s.siblings
+    cdef masks_t masks
+    cdef uint64_t present = 0
+    cdef int k
+    if s.moved:
+        load_image(&s.home, s.z, s.parent)
+        s.x = s.parent_extra
+        if not s.z.design.tracks:
+            set_present_frames(s.z, s.before.present)
+        elif s.windows:
+            settle(s)
     run_step(s, step)
-    check_step(s, step, &after)
     s.transitions += 1
+    if not s.z.design.tracks:
+        present = present_frames(s.z)
+    if (same_image(&s.home, s.z, s.parent)
+            and (s.z.design.tracks or s.before.present == present)):
+        check_step(s, step, &s.before)
+        s.moved = s.tree_differs or s.z.listed != NULL
+        if same_extra(&s.x, &s.parent_extra):
+            return True
+        s.moved = True
+        return keep_state(s, s.level_first + s.level_at, step)
+    s.moved = True
+    k = find_sibling(s, present)
+    if k < 0:
+        take_masks(s, &masks)
+        check_step(s, step, &masks)
+    else:
+        check_step(s, step, &o.masks[k])
+        if o.kept[k] and same_extra(&s.x, &o.extra[k]):
+            return True
+        o.kept[k] = True
+        o.extra[k] = s.x
     return keep_state(s, s.level_first + s.level_at, step)
 
 
@@ -161,7 +230,11 @@ cdef bint expand_state(search_t *s) noexcept nogil:
     cdef step_t step
     unpack(s.z, &s.x, s.level + s.level_at * s.size)
     settle(s)
-    save_state(&s.parent, s.z, &s.x)
+    save_image(&s.home, s.z, s.parent)
+    s.parent_extra = s.x
+    s.moved = False
+    s.siblings.n = 0
+    memset(s.siblings.slots, 0, sizeof(s.siblings.slots))
     remember(s)
     n = list_operations(s, ops)
     memset(&step, 0, sizeof(step_t))
@@ -257,6 +330,7 @@ cdef int walk_once(search_t *s, const uint8_t *start, int length, uint64_t *rand
         had = s.nfound
         s.walked = i
         run_step(s, &steps[i])
+        take_masks(s, &after)
         check_step(s, &steps[i], &after)
         s.transitions += 1
         if not check_whole(s, &steps[i]):
@@ -268,6 +342,7 @@ cdef int walk_once(search_t *s, const uint8_t *start, int length, uint64_t *rand
 
 # ---------------------------------------------------------------- Python's side
 
+@cython.no_gc_clear
 cdef class Search:
     """A search of one small machine.
 
@@ -364,7 +439,11 @@ cdef class Search:
         s.size = packed_size(z)
         self.steps = <step_t *>malloc(self.MAX_WALK * sizeof(step_t))
         self.root = <uint8_t *>malloc(s.size)
-        if self.steps == NULL or self.root == NULL or saved_init(&s.parent, z):
+        if self.steps == NULL or self.root == NULL or home_move(&s.home, z):
+            raise MemoryError("no memory for a search")
+        s.parent = <uint8_t *>malloc(s.home.image)
+        s.siblings.images = <uint8_t *>malloc(MAX_SIBLINGS * s.home.image)
+        if s.parent == NULL or s.siblings.images == NULL:
             raise MemoryError("no memory for a search")
         self._plant()
 
@@ -396,7 +475,10 @@ cdef class Search:
         s.depth += 1
 
     def __dealloc__(self):
-        saved_destroy(&self.s.parent)
+        if self.machine is not None:
+            home_return(&self.s.home, self.s.z)
+        free(self.s.parent)
+        free(self.s.siblings.images)
         free(self.s.met.slots)
         free(self.s.orbits.slots)
         free(self.s.nodes)
@@ -519,6 +601,7 @@ cdef class Search:
                     step.op.frame = <uint8_t>(made.op.frame + owner[i, 1])
             remember(s)
             run_step(s, step)
+            take_masks(s, &after)
             check_step(s, step, &after)
             whole = check_whole(s, step)
             out[i] = s.result

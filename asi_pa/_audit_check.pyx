@@ -48,7 +48,6 @@ from asi_pa._audit_step cimport (
     absent_wanted,
     found_t,
     op_t,
-    take_masks,
 )
 from asi_pa._core cimport (
     ALLOC_FLIP,
@@ -276,12 +275,11 @@ cdef void check_flushes(search_t *s, const step_t *step) noexcept nogil:
 
 # ---------------------------------------------------------------- the check of a step
 
-cdef int check_step(search_t *s, const step_t *step, masks_t *after) noexcept nogil:
+cdef int check_step(search_t *s, const step_t *step, const masks_t *after) noexcept nogil:
     # Compares with s.before; brings s.x up to date.  Returns nonzero when something new is broken.
     cdef uint64_t exposed, hidden, stale, gone, live = s.old_live
     cdef int had = s.nfound
     cdef uint32_t block, frame
-    take_masks(s, after)
     if step.inner.code == DO_FREE:
         s.old_live &= ~((<uint64_t>1 << (1u << step.inner.order)) - 1 << step.inner.frame)
     elif step.inner.code == DO_FREE_CONTIG:
@@ -310,7 +308,8 @@ cdef int check_step(search_t *s, const step_t *step, masks_t *after) noexcept no
                 frame = <uint32_t>last_event(s.z, block, 3, 4)
                 found(s, step, BAD_CMA, BY_RELABEL | (frame if frame < 0x80 else 0),
                       block << s.z.pageblock_order)
-    if s.z.design.tracks and s.z.physmap != NULL and present_frames(s.z) != after.present:
+    s.tree_differs = s.z.design.tracks and s.z.physmap != NULL and present_frames(s.z) != after.present
+    if s.tree_differs:
         found(s, step, BAD_PHYSMAP, BY_OP | step.op.code, 0)
     if s.inner_unflushed:
         for frame in range(s.z.first, s.z.nframes):

@@ -1,11 +1,11 @@
 # A small zone's whole state in about a hundred bytes, and its hash up to the symmetries of the engine.
 #
 #   zone_t + arrays  --pack-->  bytes  --unpack-->  zone_t + arrays      one state of a search
-#   zone_t + arrays  --save/load-->  a second zone_t + arrays            the state that is being expanded
+#   zone_t + arrays  --save/load-->  bytes as they are in memory         the state that is being expanded
 #   zone_t + arrays  --canonical_hash-->  128 bits                       equal for symmetric states
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from asi_pa._core cimport pcp_t, zone_t
+from asi_pa._core cimport link_t, pcp_t, zone_t
 
 cdef enum:
     MAX_FRAMES = 64             # of a searched zone: sets of frames are 64-bit masks
@@ -24,23 +24,42 @@ cdef struct hash_t:
     uint64_t a
     uint64_t b
 
-cdef struct saved_t:
-    # a copy of everything that an operation may change
-    zone_t z
-    void *arrays
-    pcp_t pcps[MAX_SEARCH_CPUS]
-    uint64_t present
-    extra_t extra
+cdef struct home_t:
+    # A searched zone's arrays side by side, so that a state is copied and compared at once; and where they
+    # are otherwise.
+    void *arena
+    size_t bytes                # of the arena that an operation may change
+    size_t image                # bytes of a state's image
+    link_t *links
+    uint8_t *state
+    uint8_t *pbtype
+    uint8_t *pbbase
+    uint8_t *pbmapped
+    uint8_t *dirty
+    pcp_t *pcps
+
+cdef struct late_t:
+    # what an operation may change of zone_t beyond its lists
+    uint32_t queue
+    int ahead_due
+    uint32_t compact_considered
+    int compact_defer_shift
+    int compact_order_failed
 
 cdef int packed_size(const zone_t *z) noexcept nogil
-cdef int saved_init(saved_t *s, const zone_t *z) noexcept nogil
-cdef void saved_destroy(saved_t *s) noexcept nogil
-cdef void save_state(saved_t *s, const zone_t *z, const extra_t *x) noexcept nogil
-cdef void load_state(const saved_t *s, zone_t *z, extra_t *x) noexcept nogil
+cdef int home_move(home_t *home, zone_t *z) noexcept nogil
+cdef void home_return(home_t *home, zone_t *z) noexcept nogil
+cdef void save_image(const home_t *home, const zone_t *z, uint8_t *image) noexcept nogil
+cdef void load_image(const home_t *home, zone_t *z, const uint8_t *image) noexcept nogil
+cdef bint same_image(const home_t *home, const zone_t *z, const uint8_t *image) noexcept nogil
+cdef uint64_t fingerprint(const home_t *home) noexcept nogil
 cdef void pack(const zone_t *z, const extra_t *x, uint8_t *out) noexcept nogil
 cdef void unpack(zone_t *z, extra_t *x, const uint8_t *data) noexcept nogil
-cdef uint64_t dirty_frames(const zone_t *z) noexcept nogil
 cdef uint64_t present_frames(const zone_t *z) noexcept nogil
 cdef void set_present_frames(zone_t *z, uint64_t wanted) noexcept nogil
 cdef hash_t canonical_hash(const zone_t *z, const extra_t *x) noexcept nogil
 cdef hash_t plain_hash(const zone_t *z, const extra_t *x) noexcept nogil
+
+cdef inline uint64_t dirty_frames(const zone_t *z) noexcept nogil:
+    # The frames that hold what a sensitive owner wrote; for arrays that home_move() placed.
+    return (<const uint64_t *>z.dirty)[0]

@@ -7,7 +7,7 @@ largest blocks in memory (the engine never compares addresses across them), the 
 """
 
 from libc.stdint cimport int16_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
 from asi_pa._core cimport (
@@ -26,15 +26,17 @@ from asi_pa._core cimport (
     link_t,
     pcp_set_quiet,
     pcp_t,
+    pcplist_t,
     set_plenty,
     zone_t,
 )
 from asi_pa._pcp cimport pcp_flags, pcp_set_flags
+from asi_pa._pgtable cimport LEVEL_PTE, PGT_PRESENT, pgt_leaf
 from asi_pa._physmap cimport (
     CAUSE_OTHER,
     FLUSH_NONE,
     physmap_map,
-    physmap_present,
+    physmap_tree,
     physmap_unmap,
 )
 
@@ -63,26 +65,32 @@ cdef extern from *:
         *a = asi_pa_fold(x, y ^ 0x1D8E4E27C47D124Full);
         *b = asi_pa_fold(y, x + 0xEB44ACCAB455D165ull);
     }
+    /* No word waits for the one before. */
+    static uint64_t asi_pa_print(const uint64_t *words, int n)
+    {
+        uint64_t sum = 0, factor = 0x9E3779B97F4A7C15ull;
+        for (int i = 0; i < n; i++, factor += 0x3C6EF372FE94F82Aull)
+            sum += (words[i] ^ (words[i] >> 29)) * factor;
+        return sum;
+    }
     """
     void asi_pa_hash128(const uint8_t *data, int n, uint64_t *a, uint64_t *b) noexcept nogil
+    uint64_t asi_pa_print(const uint64_t *words, int n) noexcept nogil
 
 
 # ---------------------------------------------------------------- mapping, where it is kept per frame
 
-cdef uint64_t dirty_frames(const zone_t *z) noexcept nogil:
-    # The frames that hold what a sensitive owner wrote.
-    cdef uint64_t mask = 0
-    memcpy(&mask, z.dirty, (z.nframes + 7) >> 3)
-    return mask
-
-
 cdef uint64_t present_frames(const zone_t *z) noexcept nogil:
-    # The frames present in the protected tree, for designs that map page by page.
+    # The frames present in the protected tree, for designs that map page by page: one leaf has them all, or
+    # one table.
+    cdef int level
     cdef uint64_t mask = 0
     cdef uint32_t i
-    for i in range(z.first, z.nframes):
-        if physmap_present(z.physmap, z.design.tree, z.base_pfn + i):
-            mask |= <uint64_t>1 << i
+    cdef const uint64_t *e = pgt_leaf(physmap_tree(z.physmap, z.design.tree), z.base_pfn, &level)
+    if level != LEVEL_PTE:
+        return ~<uint64_t>0 >> (64 - z.nframes) if e[0] & PGT_PRESENT else 0
+    for i in range(z.nframes):
+        mask |= (e[i] & PGT_PRESENT) << i
     return mask
 
 
@@ -108,63 +116,134 @@ cdef void relist(zone_t *z) noexcept nogil:
             z.listed[i] = z.pbtype[i >> z.pageblock_order]
 
 
-cdef size_t head_bytes(const zone_t *z) noexcept nogil:
-    # From the start of zone_t to the last list that this zone's orders use.
-    return <size_t>(<const char *>&z.lists[z.max_order + 1][0] - <const char *>z)
-
-
-cdef size_t tail_offset(const zone_t *z) noexcept nogil:
-    return <size_t>(<const char *>&z.pool[0] - <const char *>z)
-
-
-cdef int saved_init(saved_t *s, const zone_t *z) noexcept nogil:
-    memset(s, 0, sizeof(saved_t))
-    s.arrays = malloc(z.nframes * (sizeof(link_t) + 1) + 3 * z.nblocks + sizeof(uint64_t))
-    return 0 if s.arrays != NULL else -1
-
-
-cdef void saved_destroy(saved_t *s) noexcept nogil:
-    free(s.arrays)
-    s.arrays = NULL
-
-
-cdef void save_state(saved_t *s, const zone_t *z, const extra_t *x) noexcept nogil:
-    cdef char *p = <char *>s.arrays
-    memcpy(&s.z, z, head_bytes(z))
-    memcpy(<char *>&s.z + tail_offset(z), <const char *>z + tail_offset(z), sizeof(zone_t) - tail_offset(z))
-    memcpy(p, z.links, z.nframes * sizeof(link_t))
-    p += z.nframes * sizeof(link_t)
-    memcpy(p, z.state, z.nframes)
-    p += z.nframes
-    memcpy(p, z.pbtype, z.nblocks)
-    memcpy(p + z.nblocks, z.pbbase, z.nblocks)
-    memcpy(p + 2 * z.nblocks, z.pbmapped, z.nblocks)
-    memcpy(p + 3 * z.nblocks, z.dirty, (z.nframes + 7) >> 3)
-    if not z.design.tracks:
-        s.present = present_frames(z)
+cdef int home_move(home_t *home, zone_t *z) noexcept nogil:
+    # -1: no memory.
+    cdef size_t n = z.nframes, blocks = z.nblocks, size
+    cdef char *p
+    home.links = z.links
+    home.state = z.state
+    home.pbtype = z.pbtype
+    home.pbbase = z.pbbase
+    home.pbmapped = z.pbmapped
+    home.dirty = z.dirty
+    home.pcps = z.pcps
+    size = (n * (sizeof(link_t) + 1) + 8 + 3 * blocks + 63) & ~<size_t>63
+    home.bytes = size
     if z.pcps != NULL:
-        memcpy(s.pcps, z.pcps, z.ncpus * sizeof(pcp_t))
-    s.extra = x[0]
-
-
-cdef void load_state(const saved_t *s, zone_t *z, extra_t *x) noexcept nogil:
-    cdef const char *p = <const char *>s.arrays
-    memcpy(z, &s.z, head_bytes(z))
-    memcpy(<char *>z + tail_offset(z), <const char *>&s.z + tail_offset(z), sizeof(zone_t) - tail_offset(z))
-    memcpy(z.links, p, z.nframes * sizeof(link_t))
-    p += z.nframes * sizeof(link_t)
-    memcpy(z.state, p, z.nframes)
-    p += z.nframes
-    memcpy(z.pbtype, p, z.nblocks)
-    memcpy(z.pbbase, p + z.nblocks, z.nblocks)
-    memcpy(z.pbmapped, p + 2 * z.nblocks, z.nblocks)
-    memcpy(z.dirty, p + 3 * z.nblocks, (z.nframes + 7) >> 3)
-    if not z.design.tracks:
-        set_present_frames(z, s.present)
+        home.bytes += (z.ncpus - 1) * sizeof(pcp_t) + sizeof(pcp_t) - sizeof(z.pcps.lists)
+        home.bytes += z.design.npcp * sizeof(pcplist_t)
+        home.bytes = (home.bytes + 7) & ~<size_t>7
+    home.image = home.bytes + head_bytes(z) + pool_bytes(z) + sizeof(late_t)
+    p = <char *>calloc(size + MAX_SEARCH_CPUS * sizeof(pcp_t), 1)
+    home.arena = p
+    if p == NULL:
+        return -1
+    memcpy(p, z.links, n * sizeof(link_t))
+    z.links = <link_t *>p
+    p += n * sizeof(link_t)
+    memcpy(p, z.dirty, (n + 7) >> 3)
+    z.dirty = <uint8_t *>p
+    p += 8
+    memcpy(p, z.state, n)
+    z.state = <uint8_t *>p
+    p += n
+    memcpy(p, z.pbtype, blocks)
+    z.pbtype = <uint8_t *>p
+    memcpy(p + blocks, z.pbbase, blocks)
+    z.pbbase = <uint8_t *>p + blocks
+    memcpy(p + 2 * blocks, z.pbmapped, blocks)
+    z.pbmapped = <uint8_t *>p + 2 * blocks
     if z.pcps != NULL:
-        memcpy(z.pcps, s.pcps, z.ncpus * sizeof(pcp_t))
+        p = <char *>home.arena + size
+        memcpy(p, z.pcps, z.ncpus * sizeof(pcp_t))
+        z.pcps = <pcp_t *>p
+    return 0
+
+
+cdef void home_return(home_t *home, zone_t *z) noexcept nogil:
+    # The arrays are where they were before home_move(), as they are now.
+    if home.arena == NULL:
+        return
+    memcpy(home.links, z.links, z.nframes * sizeof(link_t))
+    memcpy(home.state, z.state, z.nframes)
+    memcpy(home.pbtype, z.pbtype, z.nblocks)
+    memcpy(home.pbbase, z.pbbase, z.nblocks)
+    memcpy(home.pbmapped, z.pbmapped, z.nblocks)
+    memcpy(home.dirty, z.dirty, (z.nframes + 7) >> 3)
+    if z.pcps != NULL:
+        memcpy(home.pcps, z.pcps, z.ncpus * sizeof(pcp_t))
+    z.links = home.links
+    z.state = home.state
+    z.pbtype = home.pbtype
+    z.pbbase = home.pbbase
+    z.pbmapped = home.pbmapped
+    z.dirty = home.dirty
+    z.pcps = home.pcps
+    free(home.arena)
+    home.arena = NULL
+
+
+# An image has the arrays, then zone_t from its counters to the last list of its orders, the pool, late_t.
+
+cdef inline size_t head_bytes(const zone_t *z) noexcept nogil:
+    return <size_t>(<const char *>&z.lists[z.max_order + 1][0] - <const char *>&z.nr_free)
+
+
+cdef inline size_t pool_bytes(const zone_t *z) noexcept nogil:
+    return (z.max_order + 1) * sizeof(freelist_t)
+
+
+cdef inline void get_late(const zone_t *z, late_t *late) noexcept nogil:
+    late.queue = z.queue
+    late.ahead_due = z.ahead_due
+    late.compact_considered = z.compact_considered
+    late.compact_defer_shift = z.compact_defer_shift
+    late.compact_order_failed = z.compact_order_failed
+
+
+cdef void save_image(const home_t *home, const zone_t *z, uint8_t *image) noexcept nogil:
+    cdef late_t late
+    memcpy(image, home.arena, home.bytes)
+    image += home.bytes
+    memcpy(image, &z.nr_free, head_bytes(z))
+    image += head_bytes(z)
+    memcpy(image, z.pool, pool_bytes(z))
+    get_late(z, &late)
+    memcpy(image + pool_bytes(z), &late, sizeof(late_t))
+
+
+cdef void load_image(const home_t *home, zone_t *z, const uint8_t *image) noexcept nogil:
+    cdef late_t late
+    memcpy(home.arena, image, home.bytes)
+    image += home.bytes
+    memcpy(&z.nr_free, image, head_bytes(z))
+    image += head_bytes(z)
+    memcpy(z.pool, image, pool_bytes(z))
+    memcpy(&late, image + pool_bytes(z), sizeof(late_t))
+    z.queue = late.queue
+    z.ahead_due = late.ahead_due
+    z.compact_considered = late.compact_considered
+    z.compact_defer_shift = late.compact_defer_shift
+    z.compact_order_failed = late.compact_order_failed
     relist(z)
-    x[0] = s.extra
+
+
+cdef bint same_image(const home_t *home, const zone_t *z, const uint8_t *image) noexcept nogil:
+    cdef late_t late
+    if memcmp(home.arena, image, home.bytes):
+        return False
+    image += home.bytes
+    if memcmp(&z.nr_free, image, head_bytes(z)):
+        return False
+    image += head_bytes(z)
+    get_late(z, &late)
+    return (memcmp(z.pool, image, pool_bytes(z)) == 0
+            and memcmp(&late, image + pool_bytes(z), sizeof(late_t)) == 0)
+
+
+cdef uint64_t fingerprint(const home_t *home) noexcept nogil:
+    # Of the arrays; unlike ones may share it.
+    return asi_pa_print(<const uint64_t *>home.arena, <int>(home.bytes >> 3))
 
 
 # ---------------------------------------------------------------- the packed form

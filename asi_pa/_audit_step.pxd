@@ -2,7 +2,7 @@
 # The meaning of all numbers, in words, is in audit.py.
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from asi_pa._audit_state cimport MAX_BLOCKS, MAX_FRAMES, extra_t, hash_t, saved_t
+from asi_pa._audit_state cimport MAX_BLOCKS, MAX_FRAMES, extra_t, hash_t, home_t
 from asi_pa._core cimport request_t, zone_t
 from asi_pa._page_alloc cimport mm_t
 
@@ -107,6 +107,19 @@ cdef struct table_t:
     uint64_t room
     uint64_t used
 
+cdef enum:
+    MAX_SIBLINGS = 127          # a uint8_t numbers them, and their table of 256 stays half empty
+
+cdef struct siblings_t:
+    # The states that operations led to from the one being expanded, as long as there is room.
+    uint8_t *images
+    int n
+    uint8_t slots[256]          # number + 1 by fingerprint, open addressing
+    uint64_t prints[MAX_SIBLINGS]
+    masks_t masks[MAX_SIBLINGS]
+    extra_t extra[MAX_SIBLINGS]     # when it was looked up in `met`
+    bint kept[MAX_SIBLINGS]     # it was
+
 cdef struct search_t:
     mm_t *mm
     zone_t *z
@@ -146,7 +159,12 @@ cdef struct search_t:
     found_t found[MAX_FOUND]
     int nfound
     # the search
-    saved_t parent
+    home_t home
+    uint8_t *parent             # image of the state being expanded
+    extra_t parent_extra
+    bint moved                  # the zone is not in that state
+    bint tree_differs           # the page tables are not what the blocks' marks say
+    siblings_t siblings
     node_t *nodes
     uint64_t nnodes
     uint64_t room

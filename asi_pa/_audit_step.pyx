@@ -214,6 +214,7 @@ cdef void run_step(search_t *s, const step_t *step) noexcept nogil:
         z.window_arg = s
     s.result = operate(s, &step.op)
     z.window = NULL
+    z.diff = z.diffs
     s.zeroed = <int64_t>z.stats.pages_zeroed - s.zeroed
     if z.physmap != NULL:
         s.flushes = z.physmap.counters.flushes_ranged + z.physmap.counters.flushes_full - s.flushes
