@@ -41,6 +41,7 @@ from asi_pa._audit_step cimport (
     MAX_REQUESTS,
     MAX_SIBLINGS,
     found_t,
+    list_allocations,
     list_operations,
     masks_t,
     node_t,
@@ -194,10 +195,8 @@ cdef bint try_step(search_t *s, const step_t *step) noexcept nogil:
     if s.moved:
         load_image(&s.home, s.z, s.parent)
         s.x = s.parent_extra
-        if not s.z.design.tracks:
+        if s.z.physmap != NULL:
             set_present_frames(s.z, s.before.present)
-        elif s.windows:
-            settle(s)
     run_step(s, step)
     s.transitions += 1
     if not s.z.design.tracks:
@@ -235,7 +234,8 @@ cdef bint expand_state(search_t *s) noexcept nogil:
     s.moved = False
     s.siblings.n = 0
     memset(s.siblings.slots, 0, sizeof(s.siblings.slots))
-    remember(s)
+    take_masks(s, &s.before)
+    remember(s, &s.before)
     n = list_operations(s, ops)
     memset(&step, 0, sizeof(step_t))
     for i in range(n):
@@ -285,22 +285,24 @@ cdef inline uint64_t next_random(uint64_t *state) noexcept nogil:
 cdef void pick_operation(const op_t *ops, int n, uint64_t *random, op_t *out) noexcept nogil:
     # First the kind, then one of it: frees and rare operations have their turn.  Allocations count thrice.
     cdef int kinds[64]
-    cdef int nkinds = 0, i, code, count = 0, pick
+    cdef int count[64]
+    cdef int nkinds = 0, i, code, pick
     cdef uint64_t seen = 0
     for i in range(n):
         code = ops[i].code
-        if not seen >> code & 1:
-            seen |= <uint64_t>1 << code
+        if seen >> code & 1:
+            count[code] += 1
+            continue
+        seen |= <uint64_t>1 << code
+        count[code] = 1
+        kinds[nkinds] = code
+        nkinds += 1
+        if code == DO_ALLOC:
             kinds[nkinds] = code
-            nkinds += 1
-            if code == DO_ALLOC:
-                kinds[nkinds] = code
-                kinds[nkinds + 1] = code
-                nkinds += 2
+            kinds[nkinds + 1] = code
+            nkinds += 2
     code = kinds[next_random(random) % <uint64_t>nkinds]
-    for i in range(n):
-        count += ops[i].code == code
-    pick = <int>(next_random(random) % <uint64_t>count)
+    pick = <int>(next_random(random) % <uint64_t>count[code])
     for i in range(n):
         if ops[i].code == code:
             if pick == 0:
@@ -317,8 +319,9 @@ cdef int walk_once(search_t *s, const uint8_t *start, int length, uint64_t *rand
     cdef masks_t after
     unpack(s.z, &s.x, start)
     settle(s)
+    take_masks(s, &after)
     for i in range(length):
-        remember(s)
+        remember(s, &after)
         n = list_operations(s, ops)
         memset(&steps[i], 0, sizeof(step_t))
         pick_operation(ops, n, random, &steps[i].op)
@@ -413,6 +416,7 @@ cdef class Search:
             s.min_alloc_order[i] = low
             s.max_alloc_order[i] = min(high, z.max_order)
         s.nrequests = len(requests)
+        list_allocations(s)
         for i in range(2):
             s.contig_requests[i] = -1
             if contig[i] is not None:
@@ -599,7 +603,8 @@ cdef class Search:
                     step.op.frame = <uint8_t>(out[k] + owner[i, 1])
                 elif made.op.code == DO_CONTIG:
                     step.op.frame = <uint8_t>(made.op.frame + owner[i, 1])
-            remember(s)
+            take_masks(s, &after)
+            remember(s, &after)
             run_step(s, step)
             take_masks(s, &after)
             check_step(s, step, &after)

@@ -29,6 +29,7 @@ cdef struct home_t:
     # are otherwise.
     void *arena
     size_t bytes                # of the arena that an operation may change
+    int words                   # of 64 bits, without the per-CPU lists
     size_t image                # bytes of a state's image
     link_t *links
     uint8_t *state

@@ -75,6 +75,7 @@ cdef extern from *:
     }
     """
     void asi_pa_hash128(const uint8_t *data, int n, uint64_t *a, uint64_t *b) noexcept nogil
+    int ctzll "__builtin_ctzll"(unsigned long long) noexcept nogil
     uint64_t asi_pa_print(const uint64_t *words, int n) noexcept nogil
 
 
@@ -95,15 +96,18 @@ cdef uint64_t present_frames(const zone_t *z) noexcept nogil:
 
 
 cdef void set_present_frames(zone_t *z, uint64_t wanted) noexcept nogil:
-    cdef uint64_t differ = present_frames(z) ^ wanted
-    cdef uint32_t i
-    for i in range(z.first, z.nframes):
-        if not differ >> i & 1:
-            continue
+    cdef uint64_t differ = present_frames(z) ^ wanted, same
+    cdef uint32_t i, n
+    while differ:
+        # a run of frames that are all to be mapped, or all to be unmapped
+        i = <uint32_t>ctzll(differ)
+        same = (differ & (wanted if wanted >> i & 1 else ~wanted)) >> i
+        n = <uint32_t>ctzll(~same) if ~same else 64
         if wanted >> i & 1:
-            physmap_map(z.physmap, z.design.tree, z.base_pfn + i, 1, CAUSE_OTHER)
+            physmap_map(z.physmap, z.design.tree, z.base_pfn + i, n, CAUSE_OTHER)
         else:
-            physmap_unmap(z.physmap, z.design.tree, z.base_pfn + i, 1, CAUSE_OTHER, FLUSH_NONE)
+            physmap_unmap(z.physmap, z.design.tree, z.base_pfn + i, n, CAUSE_OTHER, FLUSH_NONE)
+        differ &= ~((~<uint64_t>0 >> (64 - n)) << i)
 
 
 # ---------------------------------------------------------------- copies
@@ -128,6 +132,7 @@ cdef int home_move(home_t *home, zone_t *z) noexcept nogil:
     home.dirty = z.dirty
     home.pcps = z.pcps
     size = (n * (sizeof(link_t) + 1) + 8 + 3 * blocks + 63) & ~<size_t>63
+    home.words = <int>((n * (sizeof(link_t) + 1) + 8 + 3 * blocks + 7) >> 3)
     home.bytes = size
     if z.pcps != NULL:
         home.bytes += (z.ncpus - 1) * sizeof(pcp_t) + sizeof(pcp_t) - sizeof(z.pcps.lists)
@@ -242,8 +247,8 @@ cdef bint same_image(const home_t *home, const zone_t *z, const uint8_t *image) 
 
 
 cdef uint64_t fingerprint(const home_t *home) noexcept nogil:
-    # Of the arrays; unlike ones may share it.
-    return asi_pa_print(<const uint64_t *>home.arena, <int>(home.bytes >> 3))
+    # Of the frames and blocks; unlike states may share it.
+    return asi_pa_print(<const uint64_t *>home.arena, home.words)
 
 
 # ---------------------------------------------------------------- the packed form

@@ -10,6 +10,7 @@ cdef enum:
     MAX_OPS = 1024
     MAX_FOUND = 128
     MAX_REQUESTS = 32
+    MAX_SEARCH_ORDERS = 6
 
 cdef enum:                      # operations; the numbers are those of the recorded runs as far as they go
     DO_NOTHING = 0
@@ -129,6 +130,8 @@ cdef struct search_t:
     int contig_requests[2]      # by sensitivity; -1: not searched
     int max_alloc_order[MAX_REQUESTS]
     int min_alloc_order[MAX_REQUESTS]
+    op_t allocs[MAX_REQUESTS * MAX_SEARCH_ORDERS]   # all requests of the first CPU, of all their orders
+    int nallocs
     bint isolation
     bint contig
     bint report
@@ -187,6 +190,7 @@ cdef struct search_t:
 cdef bint absent_wanted(const mm_t *mm, uint32_t info) noexcept nogil
 cdef void take_masks(const search_t *s, masks_t *m) noexcept nogil
 cdef void run_step(search_t *s, const step_t *step) noexcept nogil
+cdef void list_allocations(search_t *s) noexcept nogil
 cdef int list_operations(search_t *s, op_t *ops) noexcept nogil
 cdef void settle(search_t *s) noexcept nogil
-cdef void remember(search_t *s) noexcept nogil
+cdef void remember(search_t *s, const masks_t *m) noexcept nogil

@@ -52,6 +52,10 @@ from asi_pa._wrappers cimport (
 )
 
 
+cdef extern from *:
+    int ctzll "__builtin_ctzll"(unsigned long long) noexcept nogil
+
+
 # ---------------------------------------------------------------- what is where
 
 cdef bint absent_wanted(const mm_t *mm, uint32_t info) noexcept nogil:
@@ -61,14 +65,23 @@ cdef bint absent_wanted(const mm_t *mm, uint32_t info) noexcept nogil:
     return is_odd(<mm_t *>mm, info) != odd_present(<mm_t *>mm)
 
 
+cdef inline uint64_t heads_among(const zone_t *z, uint32_t frame) noexcept nogil:
+    # Of eight frames those that head something, as the top bits of eight bytes.
+    cdef uint64_t states = 0
+    memcpy(&states, z.state + frame, 8)
+    if z.nframes - frame < 8:
+        states &= (<uint64_t>1 << 8 * (z.nframes - frame)) - 1
+    states |= (states & <uint64_t>0x7070707070707070) + <uint64_t>0x7070707070707070
+    return states & <uint64_t>0x8080808080808080
+
+
 cdef void take_masks(const search_t *s, masks_t *m) noexcept nogil:
     # The state as sets of frames and blocks.
     cdef const zone_t *z = s.z
-    cdef uint32_t frame = z.first, block, pages
-    cdef uint64_t range_mask, whole = (<uint64_t>1 << z.pageblock_pages) - 1
-    cdef uint8_t state
+    cdef uint32_t first, frame, end = 0, block, pages
+    cdef uint64_t heads, range_mask, whole = (<uint64_t>1 << z.pageblock_pages) - 1
     cdef int kind
-    cdef bint odd_is_present
+    cdef bint odd_is_present = odd_present(s.mm)
     m.exposed = 0
     m.hidden = 0
     m.taken_absent = 0
@@ -83,29 +96,30 @@ cdef void take_masks(const search_t *s, masks_t *m) noexcept nogil:
                 m.mislabelled |= 1u << block
     else:
         m.present = present_frames(z)
-    odd_is_present = odd_present(s.mm)
-    while frame < z.nframes:
-        state = z.state[frame]
-        kind = state & KIND_MASK
-        pages = 1u << (state & ORDER_MASK)
-        if kind == 0:
-            frame += 1
-            continue
-        range_mask = (<uint64_t>1 << pages) - 1 << frame
-        if kind == ALLOC:
-            if absent_wanted(s.mm, z.links[frame].next):
-                m.taken_absent |= range_mask
-                m.exposed |= range_mask & m.present
-            else:
-                m.hidden |= range_mask & ~m.present
-        elif not z.design.tracks:
-            if kind == FREE or kind == PCP:
-                if range_mask & (m.present if odd_is_present else ~m.present):
-                    m.mislabelled |= 1u << (frame >> z.pageblock_order)
-            elif kind == POOL:
-                if range_mask & (~m.present if odd_is_present else m.present):
-                    m.mislabelled |= 1u << (frame >> z.pageblock_order)
-        frame += pages
+    for first in range(0, z.nframes, 8):
+        heads = heads_among(z, first)
+        while heads:
+            frame = first + (<uint32_t>ctzll(heads) >> 3)
+            heads &= heads - 1
+            if frame < end:
+                continue        # inside a block
+            kind = z.state[frame] & KIND_MASK
+            pages = 1u << (z.state[frame] & ORDER_MASK)
+            end = frame + pages
+            range_mask = (<uint64_t>1 << pages) - 1 << frame
+            if kind == ALLOC:
+                if absent_wanted(s.mm, z.links[frame].next):
+                    m.taken_absent |= range_mask
+                    m.exposed |= range_mask & m.present
+                else:
+                    m.hidden |= range_mask & ~m.present
+            elif not z.design.tracks:
+                if kind == FREE or kind == PCP:
+                    if range_mask & (m.present if odd_is_present else ~m.present):
+                        m.mislabelled |= 1u << (frame >> z.pageblock_order)
+                elif kind == POOL:
+                    if range_mask & (~m.present if odd_is_present else m.present):
+                        m.mislabelled |= 1u << (frame >> z.pageblock_order)
     m.stale = m.present & dirty_frames(z) & ~m.taken_absent
     if s.cma_blocks:
         for block in range(z.first_block, z.nblocks):
@@ -185,10 +199,12 @@ cdef void in_window(zone_t *z, int at, uint32_t frame, int order) noexcept nogil
         return
     s.inner_window = at
     s.nested = True
-    take_masks(s, &before)
+    if s.unflushed:
+        take_masks(s, &before)
     operate(s, s.inner)
-    take_masks(s, &after)
-    s.inner_unflushed = s.unflushed & after.taken_absent & ~before.taken_absent
+    if s.unflushed:
+        take_masks(s, &after)
+        s.inner_unflushed = s.unflushed & after.taken_absent & ~before.taken_absent
     s.nested = False
     z.diff = diff
 
@@ -233,11 +249,11 @@ cdef void settle(search_t *s) noexcept nogil:
         set_present_frames(s.z, m.present)
 
 
-cdef void remember(search_t *s) noexcept nogil:
-    # What the check of the next operation compares with.
+cdef void remember(search_t *s, const masks_t *m) noexcept nogil:
+    # What the check of the next operation compares with; ``m`` is the state's.
     cdef zone_t *z = s.z
     cdef uint32_t frame = z.first, pages
-    take_masks(s, &s.before)
+    s.before = m[0]
     memcpy(s.old_state, z.state, z.nframes)
     memcpy(s.old_type, z.pbtype, z.nblocks)
     s.old_freed = s.x.freed
@@ -252,11 +268,9 @@ cdef void remember(search_t *s) noexcept nogil:
 
 # ---------------------------------------------------------------- all operations of a state
 
-cdef inline op_t *add(op_t *ops, int *n, int code, int cpu, int order, int which, uint32_t frame,
-                      uint32_t pages) noexcept nogil:
-    cdef op_t *op = &ops[n[0]]
-    if n[0] < MAX_OPS - 1:
-        n[0] += 1
+cdef inline void add(op_t *ops, int *n, int code, int cpu, int order, int which, uint32_t frame,
+                     uint32_t pages) noexcept nogil:
+    cdef op_t op
     op.code = <uint8_t>code
     op.cpu = <uint8_t>cpu
     op.order = <uint8_t>order
@@ -265,7 +279,18 @@ cdef inline op_t *add(op_t *ops, int *n, int code, int cpu, int order, int which
     op.n = <uint8_t>pages
     op.at = 0
     op.pad = 0
-    return op
+    ops[n[0]] = op
+    if n[0] < MAX_OPS - 1:
+        n[0] += 1
+
+
+cdef void list_allocations(search_t *s) noexcept nogil:
+    # They are the same in every state.
+    cdef int i, order
+    s.nallocs = 0
+    for i in range(s.nrequests):
+        for order in range(s.min_alloc_order[i], s.max_alloc_order[i] + 1):
+            add(s.allocs, &s.nallocs, DO_ALLOC, 0, order, i, 0, 0)
 
 
 cdef bint all_contig(const zone_t *z, uint32_t frame, uint32_t n) noexcept nogil:
@@ -317,9 +342,11 @@ cdef int list_operations(search_t *s, op_t *ops) noexcept nogil:
     cdef uint32_t frame
     cdef uint8_t state
     for cpu in range(ncpus):
-        for i in range(s.nrequests):
-            for order in range(s.min_alloc_order[i], s.max_alloc_order[i] + 1):
-                add(ops, &n, DO_ALLOC, cpu, order, i, 0, 0)
+        memcpy(ops + n, s.allocs, s.nallocs * sizeof(op_t))
+        if cpu:
+            for i in range(n, n + s.nallocs):
+                ops[i].cpu = <uint8_t>cpu
+        n += s.nallocs
         frame = z.first
         while frame < z.nframes:
             state = z.state[frame]

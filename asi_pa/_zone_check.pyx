@@ -38,7 +38,7 @@ cdef const char *zone_verify(zone_t *z, uint64_t *where) noexcept nogil:
     cdef int64_t nr_free = 0, nr_cma = 0, nr_ha = 0, isolated = 0, seen_free = 0, d
     cdef int order, ft, kind
     cdef design_t *ds = z.design
-    memset(free_by_list, 0, sizeof(free_by_list))
+    memset(free_by_list, 0, (z.max_order + 1) * sizeof(free_by_list[0]))
     frame = 0
     while frame < z.nframes:
         where[0] = frame
@@ -68,9 +68,12 @@ cdef const char *zone_verify(zone_t *z, uint64_t *where) noexcept nogil:
         frame += step
     for ft in range(ds.nft):
         for order in range(z.max_order + 1):
+            head = z.lists[order][ft].head
+            if (head == NIL and z.lists[order][ft].tail == NIL and z.lists[order][ft].count == 0
+                    and free_by_list[order][ft] == 0 and not z.nonempty[ft] >> order & 1):
+                continue
             count = 0
             prev = NIL
-            head = z.lists[order][ft].head
             while head != NIL:
                 where[0] = head
                 if head >= z.nframes or z.state[head] != <uint8_t>(FREE | order):
