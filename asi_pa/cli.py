@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from asi_pa import __version__
-from asi_pa.commands import VERBS
 from asi_pa.errors import GOOD, INTERRUPTED, UNUSABLE, in_words, say_error
 
 __all__ = ["main"]
@@ -23,6 +22,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> _Parser:
+    from asi_pa.commands import VERBS  # here, where Ctrl-C is caught: it takes a while
+
     parser = _Parser(
         prog="asi-pa",
         description="The Linux page allocator as an exact model, and what address space isolation\n"

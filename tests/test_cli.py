@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -294,6 +295,22 @@ def test_verify_refuses(capsys, tmp_path):
     empty = tmp_path / "empty.npz"
     empty.touch()
     assert str(empty) in refused(capsys, "verify", str(empty))
+    assert "is a directory" in refused(capsys, "verify", str(RUN), "--json", str(tmp_path))
+
+
+def test_ctrl_c_ends_verify_and_its_workers_without_a_word():
+    words = ["verify", "--jobs", "2", *map(str, sorted(RUN.parent.glob("*.npz")) * 20)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "asi_pa", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as command:
+        assert command.stdout is not None
+        command.stdout.readline()
+        os.killpg(command.pid, signal.SIGINT)
+        _, err = command.communicate()
+    assert (command.returncode, err) == (130, b"")
 
 
 def test_compare(capsys, tmp_path):
@@ -331,6 +348,10 @@ def test_compare_refuses(capsys, tmp_path, monkeypatch):
     assert "'-1'" in refused(capsys, "compare", "redis", "--seed=-1")
     assert "no/such" in refused(capsys, "compare", "redis", "--json", str(tmp_path / "no" / "such" / "file"))
     assert "is a directory" in refused(capsys, "compare", "redis", "--html", str(tmp_path))
+    assert "no file is named" in refused(capsys, "compare", "redis", "--json", "")
+    assert "'' names nothing" in refused(capsys, "compare", "redis", "--designs", "")
+    assert "',' names nothing" in refused(capsys, "compare", "redis", "--memory", ",")
+    assert "';': no rule" in refused(capsys, "compare", "redis", "--classifier", ";")
     assert "costs.toml" in refused(capsys, "compare", "redis", "--costs", str(tmp_path / "costs.toml"))
     monkeypatch.setattr(compare_verb, "find_spec", lambda _: None)
     assert "needs plotly" in refused(capsys, "compare", "redis", "--html", str(tmp_path / "x.html"))
@@ -369,6 +390,8 @@ def test_info_lists_what_needs_no_file(capsys):
 def test_info_refuses(capsys, tmp_path):
     assert "'nonsense'" in refused(capsys, "info", "redis", "--classifier", "nonsense")
     assert "no-such-trace" in refused(capsys, "info", "no-such-trace")
+    assert "none is named" in refused(capsys, "info", "--json", str(tmp_path / "about.json"))
+    assert "no such directory" in refused(capsys, "info", "redis", "--json", str(tmp_path / "no" / "file"))
     text = tmp_path / "prose.txt"
     text.write_text("It was a dark and stormy night.\n")
     assert str(text) in refused(capsys, "info", str(text))
@@ -380,6 +403,7 @@ def test_record_refuses_before_it_starts(capsys, tmp_path, monkeypatch):
     assert "'-1'" in refused(capsys, "record", str(tmp_path / "x.trace"), "--seconds=-1")
     assert "'soon'" in refused(capsys, "record", str(tmp_path / "x.trace"), "--seconds", "soon")
     assert "missing" in refused(capsys, "record", str(tmp_path / "missing" / "x.trace"))
+    assert "not a regular file" in refused(capsys, "record", os.devnull)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -408,6 +432,7 @@ def test_convert_refuses_and_leaves_nothing(capsys, tmp_path):
     out = tmp_path / "out.trace"
     assert str(empty) in refused(capsys, "convert", str(empty), str(out))
     assert "no-such-file" in refused(capsys, "convert", "no-such-file", str(out))
+    assert "not a regular file" in refused(capsys, "convert", "redis", os.devnull)
     assert list(tmp_path.iterdir()) == [empty]
 
 

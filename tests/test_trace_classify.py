@@ -25,7 +25,7 @@ def test_the_rfc_rule() -> None:
 @pytest.mark.parametrize(
     ("text", "share"),
     [
-        ("rfc", 1), ("", 1), ("sensitive", 0), ("nonsensitive", 1), ("share=0.3", 0.3),
+        ("rfc", 1), ("rfc;", 1), ("sensitive", 0), ("nonsensitive", 1), ("share=0.3", 0.3),
         (" share=0.3 ; seed=7", 0.3),
         ("comm=redis*:sensitive", 0), ("comm=nginx:sensitive", 1), ("comm=nginx:sensitive;share=.5", 0.5),
         ("order>=3:sensitive", 0), ("order>=4:sensitive", 1), ("order=3:sensitive", 0),
@@ -58,6 +58,12 @@ def test_seed_in_text_wins() -> None:
 )  # fmt: skip
 def test_errors_name_the_rule(text: str) -> None:
     with pytest.raises(ValueError, match="classifier rule"):
+        Classifier.parse(text)
+
+
+@pytest.mark.parametrize("text", ["", " ; "])
+def test_no_rule_is_no_classifier(text: str) -> None:
+    with pytest.raises(ValueError, match="no rule"):
         Classifier.parse(text)
 
 

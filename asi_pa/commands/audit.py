@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asi_pa.commands.options import Verbs, add_verb, check_writable, count, listed, whole, write_json
+from asi_pa.commands.options import Verbs, add_verb, count, listed, output, whole, write_json
 from asi_pa.progress import Progress
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ Examples:
         help="leave out requests that fail beside memory a flip could give",
     )
     parser.add_argument("--only", metavar="NAME,...", type=listed, default=[], help="these machines only")
-    parser.add_argument("--json", metavar="FILE", help="write the findings there too")
+    parser.add_argument("--json", metavar="FILE", type=output, help="write the findings there too")
     parser.add_argument(
         "--scripts",
         metavar="DIR",
@@ -77,8 +77,6 @@ def _audit(args: argparse.Namespace) -> int:
     for design in chosen:
         if not design.protects:
             raise ValueError(f"design {design.name!r} protects nothing, there is nothing to audit")
-    if args.json:
-        check_writable(args.json)
     if args.scripts:
         Path(args.scripts).mkdir(parents=True, exist_ok=True)
     results: list[AuditResult] = []

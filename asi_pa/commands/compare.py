@@ -13,9 +13,9 @@ from asi_pa.commands.options import (
     add_classifier,
     add_designs_options,
     add_verb,
-    check_writable,
     count,
     listed,
+    output,
     whole,
 )
 from asi_pa.errors import FAILED, GOOD, say_error
@@ -73,17 +73,14 @@ Examples:
         help="add modelled time by a table of costs; 'default' is the one that comes along",
     )
     parser.add_argument("--samples", metavar="N", type=count, default=200, help="points of a series (200)")
-    parser.add_argument("--json", metavar="FILE", help="write the whole result there")
-    parser.add_argument("--html", metavar="FILE", help="write a page with pictures there")
+    parser.add_argument("--json", metavar="FILE", type=output, help="write the whole result there")
+    parser.add_argument("--html", metavar="FILE", type=output, help="write a page with pictures there")
     parser.add_argument("--quiet", action="store_true", help="the essential rows only, no progress")
 
 
 def _compare(args: argparse.Namespace) -> int:
     if args.html and find_spec("plotly") is None:
         raise ValueError("--html needs plotly: pip install 'asi_pa[report]'")
-    for path in (args.json, args.html):
-        if path:
-            check_writable(path)
 
     from asi_pa.experiment import DEFAULT_DESIGNS, compare
     from asi_pa.report import render_terminal, write_html, write_json

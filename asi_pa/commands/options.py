@@ -17,9 +17,10 @@ __all__ = [
     "add_classifier",
     "add_designs_options",
     "add_verb",
-    "check_writable",
     "count",
     "listed",
+    "output",
+    "trace_output",
     "whole",
     "write_json",
 ]
@@ -84,8 +85,11 @@ def add_designs_options(parser: argparse.ArgumentParser) -> None:
 
 
 def listed(text: str) -> list[str]:
-    """Type of an option: words with commas between them."""
-    return [word for word in text.split(",") if word]
+    """Type of an option: words with commas between them, one at least."""
+    words = [word for word in text.split(",") if word]
+    if not words:
+        raise argparse.ArgumentTypeError(f"{text!r} names nothing")
+    return words
 
 
 def count(text: str) -> int:
@@ -102,16 +106,28 @@ def whole(text: str) -> int:
     return int(text)
 
 
-def check_writable(path: str) -> None:
-    """Refuse before hours of work what would be refused after it."""
-    target = Path(path)
+def output(text: str) -> str:
+    """Type of an option: a file to write; refuses before hours of work what would be refused after it."""
+    target = Path(text)
+    special = target.exists() and not target.is_file()
+    place = target if special else Path(os.path.realpath(target)).parent
+    if not text:
+        raise argparse.ArgumentTypeError("no file is named")
     if target.is_dir():
-        raise ValueError(f"{path}: is a directory")
-    place = target if target.exists() else target.resolve().parent
+        raise argparse.ArgumentTypeError(f"{text}: is a directory")
     if not place.exists():
-        raise ValueError(f"{path}: no such directory: {place}")
+        raise argparse.ArgumentTypeError(f"{text}: no such directory: {place}")
     if not os.access(place, os.W_OK):
-        raise ValueError(f"{path}: cannot be written")
+        raise argparse.ArgumentTypeError(f"{text}: cannot be written")
+    return text
+
+
+def trace_output(text: str) -> str:
+    """Type of an option: a trace to write, which no pipe and no device can hold."""
+    target = Path(output(text))
+    if target.exists() and not target.is_file():
+        raise argparse.ArgumentTypeError(f"{text}: not a regular file")
+    return text
 
 
 def write_json(path: str, value: object) -> None:

@@ -8,7 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from asi_pa.commands.options import TRACE_HELP, Verbs, add_classifier, add_verb, check_writable, write_json
+from asi_pa.commands.options import (
+    TRACE_HELP,
+    Verbs,
+    add_classifier,
+    add_verb,
+    output,
+    trace_output,
+    write_json,
+)
 from asi_pa.errors import GOOD
 
 __all__ = ["add_convert", "add_info", "add_record"]
@@ -34,7 +42,9 @@ Examples:
     )
     parser.add_argument("traces", metavar="TRACE", nargs="*", help=TRACE_HELP)
     add_classifier(parser)
-    parser.add_argument("--json", metavar="FILE", help="write a list of descriptions there instead of text")
+    parser.add_argument(
+        "--json", metavar="FILE", type=output, help="write a list of descriptions there instead of text"
+    )
 
 
 def _info(args: argparse.Namespace) -> int:
@@ -42,6 +52,8 @@ def _info(args: argparse.Namespace) -> int:
     from asi_pa.trace.info import describe, describe_text
 
     if not args.traces:
+        if args.json:
+            raise ValueError("info: --json describes traces, and none is named")
         for name, what in _known_traces():
             print(f"{name:<16}  {what}")
         return GOOD
@@ -85,7 +97,7 @@ Examples:
 """,
     )
     parser.add_argument("input", metavar="INPUT", help="the recording, or a bundled trace by name")
-    parser.add_argument("output", metavar="OUTPUT", help="the trace file to write")
+    parser.add_argument("output", metavar="OUTPUT", type=trace_output, help="the trace file to write")
     parser.add_argument("--pack", action="store_true", help="compress: far smaller, opens more slowly")
 
 
@@ -114,7 +126,7 @@ Examples:
   asi-pa record idle.trace --seconds 30
 """,
     )
-    parser.add_argument("output", metavar="OUTPUT", help="the trace file to write")
+    parser.add_argument("output", metavar="OUTPUT", type=trace_output, help="the trace file to write")
     parser.add_argument("command", metavar="COMMAND", nargs="*", help="what to run, after --")
     parser.add_argument("--seconds", metavar="N", type=_seconds, help="stop after so long")
     parser.add_argument("--description", metavar="TEXT", default="", help="kept with the trace")
@@ -124,7 +136,6 @@ def _record(args: argparse.Namespace) -> int:
     from asi_pa.trace import write_trace
     from asi_pa.trace.record import record
 
-    check_writable(args.output)
     command = args.command or None
     name = Path(args.output).stem
     trace = record(name, command, seconds=args.seconds, description=args.description)

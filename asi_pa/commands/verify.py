@@ -10,7 +10,7 @@ from dataclasses import asdict
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
-from asi_pa.commands.options import Verbs, add_verb, count, whole, write_json
+from asi_pa.commands.options import Verbs, add_verb, count, output, whole, write_json
 from asi_pa.errors import FAILED, GOOD, UNUSABLE, in_words, say_error
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ Examples:
     parser.add_argument(
         "--explain", metavar="N", type=whole, help="show the state around operation N, expected and ours"
     )
-    parser.add_argument("--json", metavar="FILE", help="write the verdicts there too")
+    parser.add_argument("--json", metavar="FILE", type=output, help="write the verdicts there too")
     parser.add_argument("--jobs", metavar="N", type=count, default=0, help="processes (default: one a CPU)")
 
 
@@ -98,7 +98,13 @@ def _verify_all(files: Sequence[str], jobs: int) -> Iterator[Verdict | str]:
     if jobs < 2:
         yield from map(_verify_one, files)
         return
-    with get_context("spawn").Pool(jobs, _ignore_interrupts) as pool:
+    # Ctrl-C is for this process, which ends the workers: they inherit that it is ignored.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        pool = get_context("spawn").Pool(jobs)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with pool:
         yield from pool.imap(_verify_one, files)
 
 
@@ -109,8 +115,3 @@ def _verify_one(path: str) -> Verdict | str:
         return verify_file(path)
     except (ValueError, OSError, ImportError) as error:
         return in_words(error).removeprefix(f"{path}: ")
-
-
-def _ignore_interrupts() -> None:
-    """Ctrl-C is for the parent, which ends the workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

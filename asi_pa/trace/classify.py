@@ -83,10 +83,12 @@ class Classifier:
     def parse(cls, text: str | Classifier = DEFAULT_CLASSIFIER, seed: int = 0) -> Classifier:
         """Parse a classifier's text; ``seed`` is used unless the text names one.
 
-        Raises ValueError naming the rule that is not understood.
+        Raises ValueError for a text without rules, and naming the rule that is not understood.
         """
         if isinstance(text, Classifier):
             return text
+        if not text.strip(" ;"):
+            raise ValueError(f"classifier {text!r}: no rule")
         rules = []
         for rule in (part.strip() for part in text.split(";")):
             if not rule:
@@ -100,7 +102,7 @@ class Classifier:
             if conditions and not parsed:
                 raise ValueError(f"classifier rule {rule!r}: no condition before ':'")
             rules.append((parsed, verdict))
-        return cls(text.strip() or DEFAULT_CLASSIFIER, seed, tuple(rules))
+        return cls(text.strip(), seed, tuple(rules))
 
     def describe(self) -> str:
         """One line that says what the classifier does, seed included."""
