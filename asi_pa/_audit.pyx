@@ -6,7 +6,7 @@ up to the engine's symmetries) and the step that led to them.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 cimport cython
@@ -55,11 +55,14 @@ from asi_pa._audit_step cimport (
     table_t,
     take_masks,
 )
-from asi_pa._core cimport MIGRATE_CMA, zone_t
+from asi_pa._core cimport MIGRATE_CMA, big_alloc, zone_t
 from asi_pa._machine cimport Machine
 from asi_pa._page_alloc cimport decode_request
 from asi_pa._physmap cimport physmap_t
 from asi_pa._wrappers cimport WRAP_POOL
+
+cdef extern from *:
+    void prefetch "__builtin_prefetch"(const void *) noexcept nogil
 
 cdef extern from "<time.h>" nogil:
     ctypedef long time_t
@@ -85,9 +88,10 @@ cdef double seconds_now(int clock=CLOCK_MONOTONIC) noexcept nogil:
 
 cdef bint table_grow(table_t *t) noexcept nogil:
     cdef uint64_t room = t.room * 2 if t.room else 1 << 12, i, at
-    cdef hash_t *slots = <hash_t *>calloc(room, sizeof(hash_t))
+    cdef hash_t *slots = <hash_t *>big_alloc(room * sizeof(hash_t))
     if slots == NULL:
         return False
+    memset(slots, 0, room * sizeof(hash_t))
     for i in range(t.room):
         if t.slots[i].a:
             at = t.slots[i].a & (room - 1)
@@ -116,15 +120,18 @@ cdef int table_add(table_t *t, hash_t h) noexcept nogil:
     return 1
 
 
-cdef bint keep_state(search_t *s, uint64_t parent, const step_t *step) noexcept nogil:
-    # The zone's present state becomes one of the next level, when it is new.  False: no memory.
+cdef bint keep_state(search_t *s, uint64_t parent, const step_t *step, uint8_t *image) noexcept nogil:
+    # The zone's present state becomes one of the next level, when it is new.  False: no memory.  Its image is
+    # saved, unless NULL, while the table's slot comes from memory.
     cdef void *more
     cdef uint64_t room
     cdef int new
-    if s.symmetry:
-        new = table_add(&s.met, canonical_hash(s.z, &s.x))
-    else:
-        new = table_add(&s.met, plain_hash(s.z, &s.x))
+    cdef hash_t h = canonical_hash(s.z, &s.x) if s.symmetry else plain_hash(s.z, &s.x)
+    if image != NULL:
+        if s.met.room:
+            prefetch(&s.met.slots[(h.a | 1) & (s.met.room - 1)])
+        save_image(&s.home, s.z, image)
+    new = table_add(&s.met, h)
     if new <= 0:
         return new == 0
     if not check_whole(s, step):
@@ -165,7 +172,8 @@ cdef inline bint same_extra(const extra_t *a, const extra_t *b) noexcept nogil:
 
 
 cdef int find_sibling(search_t *s, uint64_t present) noexcept nogil:
-    # The number of the zone's state among the siblings, which it joins if there is room; -1: there is none.
+    # The number of the zone's state among the siblings; it joins them if there is room, but for its image;
+    # -1: there is none.
     cdef siblings_t *o = &s.siblings
     cdef uint64_t mark = fingerprint(&s.home)
     cdef int at = <int>(mark >> 56), k
@@ -182,7 +190,6 @@ cdef int find_sibling(search_t *s, uint64_t present) noexcept nogil:
     o.slots[at] = <uint8_t>(k + 1)
     o.prints[k] = mark
     o.kept[k] = False
-    save_image(&s.home, s.z, o.images + k * s.home.image)
     take_masks(s, &o.masks[k])
     return k
 
@@ -192,6 +199,7 @@ cdef bint try_step(search_t *s, const step_t *step) noexcept nogil:
     cdef siblings_t *o = &s.siblings
     cdef masks_t masks
     cdef uint64_t present = 0
+    cdef uint8_t *image = NULL
     cdef int k
     if s.moved:
         load_image(&s.home, s.z, s.parent)
@@ -209,7 +217,7 @@ cdef bint try_step(search_t *s, const step_t *step) noexcept nogil:
         if same_extra(&s.x, &s.parent_extra):
             return True
         s.moved = True
-        return keep_state(s, s.level_first + s.level_at, step)
+        return keep_state(s, s.level_first + s.level_at, step, NULL)
     s.moved = True
     k = find_sibling(s, present)
     if k < 0:
@@ -217,11 +225,13 @@ cdef bint try_step(search_t *s, const step_t *step) noexcept nogil:
         check_step(s, step, &masks)
     else:
         check_step(s, step, &o.masks[k])
-        if o.kept[k] and same_extra(&s.x, &o.extra[k]):
+        if not o.kept[k]:
+            image = o.images + k * s.home.image
+        elif same_extra(&s.x, &o.extra[k]):
             return True
         o.kept[k] = True
         o.extra[k] = s.x
-    return keep_state(s, s.level_first + s.level_at, step)
+    return keep_state(s, s.level_first + s.level_at, step, image)
 
 
 cdef bint expand_state(search_t *s) noexcept nogil:
@@ -459,7 +469,7 @@ cdef class Search:
         memset(&none, 0, sizeof(step_t))
         settle(s)
         pack(s.z, &s.x, self.root)
-        if not keep_state(s, 0, &none):
+        if not keep_state(s, 0, &none, NULL):
             raise MemoryError("no memory for a search")
         s.depth = -1
         self._next_level()

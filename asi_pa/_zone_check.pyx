@@ -24,6 +24,7 @@ from asi_pa._core cimport (
     block_of,
     design_t,
     detours_of,
+    freelist_t,
     pcp_t,
     plenty_of,
     quiet_of,
@@ -33,7 +34,8 @@ from asi_pa._core cimport (
 
 cdef const char *zone_verify(zone_t *z, uint64_t *where) noexcept nogil:
     # Walks frames, lists and counters; returns the first broken invariant, NULL when all hold.
-    cdef uint32_t frame, step, head, count, prev, b, i
+    cdef uint32_t frame, step, head, count, prev, b, i, busy
+    cdef const freelist_t *fl
     cdef uint32_t free_by_list[MAX_ORDERS][MAX_FREETYPES]
     cdef int64_t nr_free = 0, nr_cma = 0, nr_ha = 0, isolated = 0, seen_free = 0, d
     cdef int order, ft, kind
@@ -67,13 +69,17 @@ cdef const char *zone_verify(zone_t *z, uint64_t *where) noexcept nogil:
                 seen_free += step
         frame += step
     for ft in range(ds.nft):
+        # most freetypes have no free block: that all of their lists say so is seen without branches
+        busy = z.nonempty[ft] & ((2u << z.max_order) - 1)
         for order in range(z.max_order + 1):
-            head = z.lists[order][ft].head
-            if (head == NIL and z.lists[order][ft].tail == NIL and z.lists[order][ft].count == 0
-                    and free_by_list[order][ft] == 0 and not z.nonempty[ft] >> order & 1):
-                continue
+            fl = &z.lists[order][ft]
+            busy |= (fl.head & fl.tail) ^ <uint32_t>NIL | fl.count | free_by_list[order][ft]
+        if not busy:
+            continue
+        for order in range(z.max_order + 1):
             count = 0
             prev = NIL
+            head = z.lists[order][ft].head
             while head != NIL:
                 where[0] = head
                 if head >= z.nframes or z.state[head] != <uint8_t>(FREE | order):
