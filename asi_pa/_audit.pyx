@@ -296,16 +296,22 @@ cdef inline uint64_t next_random(uint64_t *state) noexcept nogil:
 cdef void pick_operation(const op_t *ops, int n, uint64_t *random, op_t *out) noexcept nogil:
     # First the kind, then one of it: frees and rare operations have their turn.  Allocations count thrice.
     cdef int kinds[64]
-    cdef int count[64]
-    cdef int nkinds = 0, i, code, pick
+    cdef int count[64]              # by code
+    cdef int first[MAX_OPS]         # of a run of operations of one code
+    cdef int nkinds = 0, runs = 0, i = 0, code, pick, here
     cdef uint64_t seen = 0
-    for i in range(n):
+    while i < n:
         code = ops[i].code
+        first[runs] = i
+        runs += 1
+        i += 1
+        while i < n and ops[i].code == code:
+            i += 1
         if seen >> code & 1:
-            count[code] += 1
+            count[code] += i - first[runs - 1]
             continue
         seen |= <uint64_t>1 << code
-        count[code] = 1
+        count[code] = i - first[runs - 1]
         kinds[nkinds] = code
         nkinds += 1
         if code == DO_ALLOC:
@@ -314,12 +320,14 @@ cdef void pick_operation(const op_t *ops, int n, uint64_t *random, op_t *out) no
             nkinds += 2
     code = kinds[next_random(random) % <uint64_t>nkinds]
     pick = <int>(next_random(random) % <uint64_t>count[code])
-    for i in range(n):
-        if ops[i].code == code:
-            if pick == 0:
-                out[0] = ops[i]
-                return
-            pick -= 1
+    for i in range(runs):
+        if ops[first[i]].code != code:
+            continue
+        here = (first[i + 1] if i + 1 < runs else n) - first[i]
+        if pick < here:
+            out[0] = ops[first[i] + pick]
+            return
+        pick -= here
 
 
 cdef int walk_once(search_t *s, const uint8_t *start, int length, uint64_t *random,

@@ -89,7 +89,8 @@ cdef struct masks_t:
     uint64_t exposed            # allocated, to be absent, present
     uint64_t hidden             # allocated, to be present, absent
     uint64_t stale              # present with sensitive data, not counting `exposed`
-    uint64_t taken_absent       # allocated, to be absent
+    uint64_t live               # allocated
+    uint64_t taken_absent       # of these, to be absent
     uint64_t present
     uint32_t mislabelled        # blocks whose label and mapping disagree
     uint32_t cma_lost           # blocks of CMA that are not any more

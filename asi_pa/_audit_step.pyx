@@ -84,6 +84,7 @@ cdef void take_masks(const search_t *s, masks_t *m) noexcept nogil:
     cdef bint odd_is_present = odd_present(s.mm)
     m.exposed = 0
     m.hidden = 0
+    m.live = 0
     m.taken_absent = 0
     m.mislabelled = 0
     m.cma_lost = 0
@@ -108,6 +109,7 @@ cdef void take_masks(const search_t *s, masks_t *m) noexcept nogil:
             end = frame + pages
             range_mask = (<uint64_t>1 << pages) - 1 << frame
             if kind == ALLOC:
+                m.live |= range_mask
                 if absent_wanted(s.mm, z.links[frame].next):
                     m.taken_absent |= range_mask
                     m.exposed |= range_mask & m.present
@@ -252,18 +254,11 @@ cdef void settle(search_t *s) noexcept nogil:
 cdef void remember(search_t *s, const masks_t *m) noexcept nogil:
     # What the check of the next operation compares with; ``m`` is the state's.
     cdef zone_t *z = s.z
-    cdef uint32_t frame = z.first, pages
     s.before = m[0]
     memcpy(s.old_state, z.state, z.nframes)
     memcpy(s.old_type, z.pbtype, z.nblocks)
     s.old_freed = s.x.freed
-    s.old_live = 0
-    while frame < z.nframes:
-        pages = 1
-        if z.state[frame] & KIND_MASK == ALLOC:
-            pages = 1u << (z.state[frame] & ORDER_MASK)
-            s.old_live |= (<uint64_t>1 << pages) - 1 << frame
-        frame += pages
+    s.old_live = m.live
 
 
 # ---------------------------------------------------------------- all operations of a state
@@ -339,20 +334,21 @@ cdef int list_operations(search_t *s, op_t *ops) noexcept nogil:
     # What can be asked for in this state; what would change nothing is left out where that is plain.
     cdef zone_t *z = s.z
     cdef int n = 0, order, i, cpu, ft, ncpus = z.ncpus if z.pcps != NULL else 1
-    cdef uint32_t frame
-    cdef uint8_t state
+    cdef uint32_t first, frame
+    cdef uint64_t heads
     for cpu in range(ncpus):
         memcpy(ops + n, s.allocs, s.nallocs * sizeof(op_t))
         if cpu:
             for i in range(n, n + s.nallocs):
                 ops[i].cpu = <uint8_t>cpu
         n += s.nallocs
-        frame = z.first
-        while frame < z.nframes:
-            state = z.state[frame]
-            if state & KIND_MASK == ALLOC:
-                add(ops, &n, DO_FREE, cpu, state & ORDER_MASK, 0, frame, 0)
-            frame += 1
+        for first in range(0, z.nframes, 8):
+            heads = heads_among(z, first)
+            while heads:
+                frame = first + (<uint32_t>ctzll(heads) >> 3)
+                heads &= heads - 1
+                if z.state[frame] & KIND_MASK == ALLOC:
+                    add(ops, &n, DO_FREE, cpu, z.state[frame] & ORDER_MASK, 0, frame, 0)
         if z.pcps != NULL:
             if z.pcps[cpu].count:
                 add(ops, &n, DO_DRAIN, cpu, 0, 0, 0, 0)
