@@ -1,4 +1,4 @@
-"""Instructions an operation, counted by callgrind: pairs of order 0 in bursts, streams, recorded traces.
+"""Instructions an operation, counted by callgrind: pairs of order 0, streams, recorded traces.
 
 ``python -m benchmarks.instructions`` counts and prints them; one process runs them all under valgrind.
 """
@@ -37,12 +37,14 @@ MARK = "getppid"
 
 def cases() -> Iterator[tuple[str, str, Any, Ops]]:
     """What runs where: a name, a contender, its state, the operations to count."""
-    burst, pages = pairs(0, BURST, PAIRS), 1 << 16
-    for contender in ("limit", "buddy", "pcp"):
-        machine = zone_machine(pages, pcp=contender == "pcp")
-        state = Limit(pages, BURST) if contender == "limit" else Replay(machine, CLASSES, BURST)
-        state.run(burst)  # warms the lists up
-        yield "pairs", contender, state, burst
+    pages = 1 << 16
+    for name, burst in (("pair", BURST), ("ping-pong pair", 1)):
+        ops = pairs(0, burst, PAIRS)
+        for contender in ("limit", "buddy", "pcp"):
+            machine = zone_machine(pages, pcp=contender == "pcp")
+            state = Limit(pages, burst) if contender == "limit" else Replay(machine, CLASSES, burst)
+            state.run(ops)  # warms the lists up
+            yield name, contender, state, ops
     for name in ("a", "b", "c"):
         made = stream(name, PAGES, STREAM)
         yield name, "limit", filled_limit(made), made.ops
@@ -94,4 +96,4 @@ if __name__ == "__main__":
         run()
     else:
         for (name, contender), instructions in count().items():
-            print(f"{name:6} {contender:20} {instructions:8.1f}")
+            print(f"{name:14} {contender:20} {instructions:8.1f}")
