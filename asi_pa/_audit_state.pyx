@@ -16,11 +16,9 @@ from asi_pa._core cimport (
     HOLE,
     KIND_MASK,
     NIL,
-    ORDER_MASK,
     PCP,
     POOL,
     QUEUED,
-    TAIL,
     ZERO_ALLOC,
     freelist_t,
     link_t,
@@ -422,6 +420,18 @@ cdef void unpack(zone_t *z, extra_t *x, const uint8_t *p) noexcept nogil:
 
 # ---------------------------------------------------------------- the hash
 
+cdef extern from *:
+    """
+    #define ASI_PA_ONES 0x0101010101010101ull
+    #define ASI_PA_TOPS 0x8080808080808080ull
+    """
+    const uint64_t ONES "ASI_PA_ONES"           # in each of eight bytes
+    const uint64_t TOP_BITS "ASI_PA_TOPS"
+
+cdef enum:
+    UNIT_WORDS = 50                 # of 64 frames: 16 words, and 32 blocks, and 2
+
+
 cdef struct naming_t:
     uint8_t seq[MAX_FRAMES]         # when a frame was met on the way through all lists
     uint8_t met[MAX_FRAMES]         # the frames in that order
@@ -471,64 +481,78 @@ cdef inline uint32_t frame_key(const naming_t *c, const zone_t *z, uint32_t fram
     return z.state[frame]
 
 
-cdef inline bint pair_swapped(const naming_t *c, const zone_t *z, uint32_t even) noexcept nogil:
-    cdef uint8_t a = z.state[even], b = z.state[even + 1]
-    if (a | b) & ORDER_MASK or a == TAIL or b == TAIL or a >= HOLE or b >= HOLE:
-        return False
-    return frame_key(c, z, even) > frame_key(c, z, even + 1)
-
-
-cdef inline uint32_t frame_text(const naming_t *c, const zone_t *z, const extra_t *x,
-                                uint32_t frame) noexcept nogil:
-    # 16 bits: the state, with the mapping in the bit that no order reaches; what is known of a page; dirt.
-    cdef uint32_t text = z.state[frame]
-    cdef int kind = text & KIND_MASK
-    if kind == ALLOC:
-        text |= (z.links[frame].next & 0xFF) << 8
-    elif kind == PCP:
-        text |= <uint32_t>(x.freed >> frame & 1) << 8
-    return text | <uint32_t>(c.present >> frame & 1) << 3 | <uint32_t>(c.dirty_pages >> frame & 1) << 15
-
-
 cdef int emit_unit(naming_t *c, const zone_t *z, const extra_t *x, uint32_t start,
                    uint64_t *text) noexcept nogil:
     # One largest block, its frames in canonical order; c.name gets their numbers within the block.  Returns
-    # the number of words.
-    cdef uint32_t end = start + (1u << z.max_order), frame, block, swapped = 0
-    cdef uint64_t item, word = 0, whole = (<uint64_t>1 << z.pageblock_pages) - 1
-    cdef int words = 0, items = 0
-    for frame in range(start, end, 2):
+    # the number of words: of eight frames (or a smaller block) the states, and what is known of their pages.
+    cdef uint32_t end = start + (1u << z.max_order), first, frame, i, n = min(8, 1 << z.max_order)
+    cdef uint64_t states, info, heads, pairs, swap, item
+    cdef uint64_t whole = (<uint64_t>1 << z.pageblock_pages) - 1, unit
+    cdef int words = 0
+    for first in range(start, end, 8):
+        states = 0
+        info = 0
+        if n == 8:
+            memcpy(&states, z.state + first, 8)
+        else:
+            memcpy(&states, z.state + first, 4)
+            if n == 2:
+                states &= 0xFFFF
+        heads = states & TOP_BITS
+        while heads:
+            i = <uint32_t>ctzll(heads) >> 3
+            heads &= heads - 1
+            if z.state[first + i] & KIND_MASK == ALLOC:
+                info |= (<uint64_t>z.links[first + i].next & 0xFF) << 8 * i
+        if x.freed:
+            for i in range(n):
+                if z.state[first + i] & KIND_MASK == PCP:
+                    info |= (x.freed >> (first + i) & 1) << 8 * i
+        for i in range(n):
+            c.name[first + i] = <uint8_t>(first - start + i)
         if not c.pages_differ:
-            swapped = pair_swapped(c, z, frame)
-        c.name[frame ^ swapped] = <uint8_t>(frame - start)
-        c.name[frame ^ swapped ^ 1] = <uint8_t>(frame - start + 1)
-        item = frame_text(c, z, x, frame ^ swapped) | frame_text(c, z, x, frame ^ swapped ^ 1) << 16
-        word |= item << 32 * (items & 1)
-        if items & 1:
-            text[words] = word
+            # pairs of single pages, neither of them inside a block or a hole
+            heads = states | ((states & 0x70 * ONES) + 0x70 * ONES)
+            heads &= ~((states & 0x0F * ONES) + 0x7F * ONES) & TOP_BITS
+            pairs = heads & heads >> 8 & <uint64_t>0x0080008000800080
+            while pairs:
+                i = <uint32_t>ctzll(pairs) >> 3
+                pairs &= pairs - 1
+                frame = first + i
+                if z.state[frame] >= HOLE or z.state[frame + 1] >= HOLE:
+                    continue
+                if frame_key(c, z, frame) > frame_key(c, z, frame + 1):
+                    swap = (states ^ states >> 8) >> 8 * i & 0xFF
+                    states ^= (swap | swap << 8) << 8 * i
+                    swap = (info ^ info >> 8) >> 8 * i & 0xFF
+                    info ^= (swap | swap << 8) << 8 * i
+                    c.name[frame] += 1
+                    c.name[frame + 1] -= 1
+        if n == 8:
+            text[words] = states
+            text[words + 1] = info
+            words += 2
+        else:
+            text[words] = states | info << 32
             words += 1
-            word = 0
-        items += 1
-    for block in range(start >> z.pageblock_order, end >> z.pageblock_order):
-        item = c.dirty_blocks >> (block << z.pageblock_order) & whole
-        item = z.pbmapped[block] | <uint64_t>(item != 0) << 1
-        item = z.pbtype[block] | <uint32_t>z.pbbase[block] << 8 | item << 16 | <uint64_t>x.why[block] << 24
-        word |= item << 32 * (items & 1)
-        if items & 1:
-            text[words] = word
-            words += 1
-            word = 0
-        items += 1
-    if items & 1:
-        text[words] = word
+    for first in range(start >> z.pageblock_order, end >> z.pageblock_order):
+        item = c.dirty_blocks >> (first << z.pageblock_order) & whole
+        item = z.pbmapped[first] | <uint64_t>(item != 0) << 1
+        item = item << 16 | <uint64_t>x.why[first] << 24
+        text[words] = z.pbtype[first] | <uint32_t>z.pbbase[first] << 8 | item
         words += 1
+    if c.pages_differ:
+        unit = ~<uint64_t>0 >> (64 - (end - start))
+        text[words] = c.dirty_pages >> start & unit
+        text[words + 1] = c.present >> start & unit
+        words += 2
     return words
 
 
 cdef void hash_once(const zone_t *z, const extra_t *x, bint swap_cpus, hash_t *h) noexcept nogil:
     cdef naming_t c
-    cdef uint64_t text[160]
-    cdef uint64_t unit[MAX_FRAMES][(2 * MAX_FRAMES + 4 * MAX_BLOCKS) / 8]
+    cdef uint64_t text[MAX_FRAMES * 4 + 64]
+    cdef uint64_t unit[MAX_FRAMES][UNIT_WORDS]
     cdef int rank[MAX_FRAMES]       # of a largest block
     cdef int order_of[MAX_FRAMES]
     cdef int units = <int>(z.nframes >> z.max_order), words = 0, i, j, k, cpu, ranked = 0
