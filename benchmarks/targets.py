@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -362,13 +363,14 @@ def threads() -> Row:
     """Two replays at once, wall time, against the same two one after the other; the best of many rounds."""
     made = stream("a", count=1 << 22)
     states = [filled_engine(made) for _ in range(2)]
+    load = os.getloadavg()[0]
 
     def run(workers: int) -> None:
         with ThreadPoolExecutor(workers) as pool:
             list(pool.map(lambda state: state.run(made.ops), states))
 
     one, two = medians(lambda: run(1), lambda: run(2), rounds=31, clock=time.perf_counter, pick=min)
-    note = f"{1000 * two:.0f} ms, one after the other {1000 * one:.0f} ms"
+    note = f"{1000 * two:.0f} ms, one after the other {1000 * one:.0f} ms; load before {load:.1f}"
     return row("two replays in two threads, times one", one / two, -1.8, note)
 
 
@@ -482,11 +484,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=RESULTS)
     options = parser.parse_args()
     rows = measure(parse_size(options.most))
+    cpus = len(os.sched_getaffinity(0))
     result = {
         "version": __version__,
         "python": sys.version.split()[0],
         "numpy": np.__version__,
-        "machine": {"processor": processor(), "system": platform.release(), "cpus": len(sys_cpus())},
+        "machine": {"processor": processor(), "system": platform.release(), "cpus": cpus},
         "rows": rows,
     }
     options.json.write_text(json.dumps(result, indent=1) + "\n")
@@ -494,12 +497,6 @@ def main() -> None:
     text = DOCUMENT.read_text()
     before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
     DOCUMENT.write_text(f"{before}{MARKS[0]}\n{table(rows)}{MARKS[1]}{after}")
-
-
-def sys_cpus() -> set[int]:
-    import os
-
-    return os.sched_getaffinity(0)
 
 
 if __name__ == "__main__":
