@@ -66,7 +66,7 @@ cdef extern from *:
     {
         uint64_t sum = 0, factor = 0x9E3779B97F4A7C15ull;
         for (int i = 0; i < n; i++, factor += 0x3C6EF372FE94F82Aull)
-            sum += (words[i] ^ (words[i] >> 29)) * factor;
+            sum += words[i] * factor;
         return sum;
     }
     """
@@ -436,7 +436,7 @@ cdef struct naming_t:
     uint8_t seq[MAX_FRAMES]         # when a frame was met on the way through all lists
     uint8_t met[MAX_FRAMES]         # the frames in that order
     int nmet
-    uint8_t name[MAX_FRAMES]        # a frame's canonical number
+    uint8_t name[MAX_FRAMES + 8]    # a frame's canonical number; eight are written at a time
     bint pages_differ               # the design maps or clears page by page: no two of a pair are alike
     uint64_t dirty_pages            # where it does; else 0
     uint64_t dirty_blocks           # where it does not: frames, any of a block counts
@@ -444,11 +444,13 @@ cdef struct naming_t:
 
 
 cdef inline void meet(naming_t *c, const zone_t *z, uint32_t head) noexcept nogil:
-    while head != NIL and c.nmet < <int>z.nframes:     # a broken list may run in a circle
-        c.seq[head] = <uint8_t>c.nmet
-        c.met[c.nmet] = <uint8_t>head
-        c.nmet += 1
+    cdef int n = c.nmet
+    while head != NIL and n < <int>z.nframes:       # a broken list may run in a circle
+        c.seq[head] = <uint8_t>n
+        c.met[n] = <uint8_t>head
+        n += 1
         head = z.links[head].next
+    c.nmet = n
 
 
 cdef void meet_all(naming_t *c, const zone_t *z, bint swap_cpus) noexcept nogil:
@@ -508,8 +510,8 @@ cdef int emit_unit(naming_t *c, const zone_t *z, const extra_t *x, uint32_t star
             for i in range(n):
                 if z.state[first + i] & KIND_MASK == PCP:
                     info |= (x.freed >> (first + i) & 1) << 8 * i
-        for i in range(n):
-            c.name[first + i] = <uint8_t>(first - start + i)
+        item = (first - start) * ONES + <uint64_t>0x0706050403020100
+        memcpy(&c.name[first], &item, 8)
         if not c.pages_differ:
             # pairs of single pages, neither of them inside a block or a hole
             heads = states | ((states & 0x70 * ONES) + 0x70 * ONES)
@@ -578,6 +580,8 @@ cdef void hash_once(const zone_t *z, const extra_t *x, bint swap_cpus, hash_t *h
                 rank[j] = ranked
                 order_of[ranked] = j
                 ranked += 1
+                if ranked == units:
+                    break
         # blocks on no list have no name from outside: their content orders them, equal ones are equal
         j = ranked
         for i in range(units):

@@ -73,7 +73,7 @@ cdef const char *zone_verify(zone_t *z, uint64_t *where) noexcept nogil:
         busy = z.nonempty[ft] & ((2u << z.max_order) - 1)
         for order in range(z.max_order + 1):
             fl = &z.lists[order][ft]
-            busy |= (fl.head & fl.tail) ^ <uint32_t>NIL | fl.count | free_by_list[order][ft]
+            busy |= ~(fl.head & fl.tail) | fl.count | free_by_list[order][ft]
         if not busy:
             continue
         for order in range(z.max_order + 1):

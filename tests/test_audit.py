@@ -14,6 +14,7 @@ from asi_pa._audit import STEP_DTYPE, Search
 from asi_pa._machine import Machine
 from asi_pa.audit import audit, scopes
 from asi_pa.audit.run import WALK
+from asi_pa.audit.scopes import scaled
 from asi_pa.audit.script import _EVIDENCE
 from asi_pa.audit.shrink import shrink
 from asi_pa.designs import DESIGNS, as_design
@@ -290,6 +291,35 @@ def test_symmetry_loses_no_state(design, frames, top, reserve):
     assert small.states == large.orbits < large.states
     lengths = [{(f[0], f[1]): len(f[3]) for f in s.findings() if f[3] is not None} for s in searches]
     assert lengths[0] == lengths[1]
+
+
+@pytest.mark.parametrize(
+    ("design", "name", "depth", "states", "operations", "broken"),
+    [
+        ("migratetype/as-posted", "lists", 3, 1727, 11373, 10),
+        ("freetype/sound", "reserve", 2, 705, 2004, 1),
+        ("per-page", "smallest", 3, 2145, 20207, 0),
+        ("rfcv2-queue/as-posted", "two-cpus", 3, 2320, 18172, 3),
+        ("pool/nonsensitive", "four-blocks", 2, 593, 1290, 0),
+        ("unmapped/v2", "windows", 3, 2427, 100805, 9),
+        ("migratetype/as-posted", "windows-cma", 4, 3053, 229896, 22),
+        ("migratetype/sound", "reserve-lists", 2, 649, 1469, 0),
+    ],
+)
+def test_what_a_search_meets(design, name, depth, states, operations, broken):
+    """Counted by a search that hashed and looked at every state, also at those that a sibling led to."""
+    small = scaled(as_design(design))
+    scope = next(s for s in scopes(small) if s.name == name)
+    machine = Machine(scope.machine, small)
+    requests = [(r.gfp, 0, scope.machine.max_page_order) for r in scope.requests]
+    ticks = scope.machine.zones[0].pcp is not None
+    search = Search(machine, requests, scope.contig, windows=scope.windows, ticks=ticks)
+    search.explore(depth, 1 << 20, 60.0)
+    assert (search.depth, search.states, search.transitions) == (depth, states, operations)
+    assert len(search.findings()) == broken
+    del search
+    # the arrays are the machine's again
+    assert machine.alloc(0, GFP_KERNEL) < scope.machine.zones[0].spanned
 
 
 @pytest.mark.parametrize("design", [name for name, d in DESIGNS.items() if d.protects])
