@@ -171,6 +171,10 @@ cdef inline bint same_extra(const extra_t *a, const extra_t *b) noexcept nogil:
             and memcmp(a.why, b.why, sizeof(a.why)) == 0)
 
 
+cdef inline bint is_parent(const search_t *s, uint64_t present) noexcept nogil:
+    return same_image(&s.home, s.z, s.parent) and (s.z.design.tracks or s.before.present == present)
+
+
 cdef int find_sibling(search_t *s, uint64_t present) noexcept nogil:
     # The number of the zone's state among the siblings; it joins them if there is room, but for its image;
     # -1: there is none.
@@ -210,8 +214,7 @@ cdef bint try_step(search_t *s, const step_t *step) noexcept nogil:
     s.transitions += 1
     if not s.z.design.tracks:
         present = present_frames(s.z)
-    if (same_image(&s.home, s.z, s.parent)
-            and (s.z.design.tracks or s.before.present == present)):
+    if is_parent(s, present):
         check_step(s, step, &s.before)
         s.moved = s.tree_differs or s.z.listed != NULL
         if same_extra(&s.x, &s.parent_extra):
@@ -332,16 +335,21 @@ cdef void pick_operation(const op_t *ops, int n, uint64_t *random, op_t *out) no
 
 cdef int walk_once(search_t *s, const uint8_t *start, int length, uint64_t *random,
                    step_t *steps) noexcept nogil:
-    # Returns the number of steps when the last one broke something new, else 0.
+    # Returns the number of steps when the last one broke something new, else 0.  A step that changed no byte
+    # is checked as any other, but the state needs no new look.
     cdef op_t ops[MAX_OPS]
-    cdef int n, i, had
+    cdef int n = 0, i, had
+    cdef bint same = False
     cdef masks_t after
     unpack(s.z, &s.x, start)
     settle(s)
     take_masks(s, &after)
     for i in range(length):
-        remember(s, &after)
-        n = list_operations(s, ops)
+        if not same:
+            save_image(&s.home, s.z, s.parent)
+            remember(s, &after)
+            n = list_operations(s, ops)
+        s.old_freed = s.x.freed
         memset(&steps[i], 0, sizeof(step_t))
         pick_operation(ops, n, random, &steps[i].op)
         if s.windows and next_random(random) & 1:
@@ -352,10 +360,12 @@ cdef int walk_once(search_t *s, const uint8_t *start, int length, uint64_t *rand
         had = s.nfound
         s.walked = i
         run_step(s, &steps[i])
-        take_masks(s, &after)
+        same = is_parent(s, 0 if s.z.design.tracks else present_frames(s.z)) and s.z.listed == NULL
+        if not same:
+            take_masks(s, &after)
         check_step(s, &steps[i], &after)
         s.transitions += 1
-        if not check_whole(s, &steps[i]):
+        if not same and not check_whole(s, &steps[i]):
             return i + 1 if s.nfound > had else 0
         if s.nfound > had:
             return i + 1
@@ -486,15 +496,15 @@ cdef class Search:
     cdef void _next_level(self):
         cdef search_t *s = &self.s
         cdef uint8_t *old = s.level
+        cdef uint64_t room = s.level_room
         s.level_first = s.nnodes - s.next_n
         s.level = s.next
         s.level_n = s.next_n
+        s.level_room = s.next_room
         s.level_at = 0
         s.next = old
         s.next_n = 0
-        s.next_room = 0
-        free(old)
-        s.next = NULL
+        s.next_room = room
         s.depth += 1
 
     def __dealloc__(self):

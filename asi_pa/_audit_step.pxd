@@ -177,6 +177,7 @@ cdef struct search_t:
     table_t orbits
     uint8_t *level              # packed states of the level being expanded
     uint64_t level_n
+    uint64_t level_room
     uint64_t level_first        # node of its first state
     uint64_t level_at
     uint8_t *next
