@@ -12,7 +12,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from asi_pa._bulk cimport BulkCalls, number, request
-from asi_pa._core cimport ALLOC, FREE, KIND_MASK, PCP, request_t, zone_t
+from asi_pa._core cimport ALLOC, FREE, KIND_MASK, PCP, POOL_LIST, blocks_on, request_t, zone_t
 from asi_pa._isolation cimport head_of
 from asi_pa._machine cimport Machine
 from asi_pa._page_alloc cimport count_failure, mm_t, zone_of
@@ -419,7 +419,7 @@ cdef class Allocator(BulkCalls):
         cdef uint32_t[:, ::1] view = out
         for order in range(z.max_order + 1):
             for ft in range(types):
-                view[order, ft] = z.lists[order][ft].count
+                view[order, ft] = blocks_on(z, order, ft)
         return out
 
     def pageblocks(self, int zone=0):
@@ -438,7 +438,7 @@ cdef class Allocator(BulkCalls):
         for i in range(z.ncpus):
             pcp += z.pcps[i].count if z.pcps != NULL else 0
         for i in range(z.max_order + 1):
-            pool += <int64_t>z.pool[i].count << i
+            pool += <int64_t>blocks_on(z, i, POOL_LIST) << i
         return {
             "present": z.present,
             "managed": z.managed,

@@ -59,7 +59,6 @@ from asi_pa._core cimport MIGRATE_CMA, big_alloc, zone_t
 from asi_pa._machine cimport Machine
 from asi_pa._page_alloc cimport decode_request
 from asi_pa._physmap cimport physmap_t
-from asi_pa._wrappers cimport WRAP_POOL
 
 cdef extern from *:
     void prefetch "__builtin_prefetch"(const void *) noexcept nogil
@@ -472,7 +471,7 @@ cdef class Search:
         s.size = packed_size(z)
         self.steps = <step_t *>malloc(self.MAX_WALK * sizeof(step_t))
         self.root = <uint8_t *>malloc(s.size)
-        if self.steps == NULL or self.root == NULL or home_move(&s.home, z, s.mm.wrapper == WRAP_POOL):
+        if self.steps == NULL or self.root == NULL or home_move(&s.home, z):
             raise MemoryError("no memory for a search")
         s.parent = <uint8_t *>malloc(s.home.image)
         s.siblings.images = <uint8_t *>malloc(MAX_SIBLINGS * s.home.image)

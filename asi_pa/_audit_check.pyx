@@ -63,6 +63,7 @@ from asi_pa._core cimport (
     ORDER_MASK,
     PCP,
     WMARK_MIN,
+    blocks_on,
     design_t,
     event_t,
     request_t,
@@ -231,14 +232,14 @@ cdef void check_failure(search_t *s, const step_t *step) noexcept nogil:
         if d.mapped[ft] == d.mapped[rq.ft] or d.mt[ft] > MIGRATE_RECLAIMABLE:
             continue
         for order in range(z.max_order + 1):
-            if not z.lists[order][ft].count:
+            if not blocks_on(z, order, ft):
                 continue
             if order >= big:
                 whole = True
             elif order >= step.op.order:
                 part = True
             if order >= z.pageblock_order:
-                blocks += <int64_t>z.lists[order][ft].count << order
+                blocks += <int64_t>blocks_on(z, order, ft) << order
     if whole:
         how = FAIL_WHOLE if rq.slow_flags & ALLOC_FLIP else FAIL_NO_BLOCK
     elif blocks >= <int64_t>1 << step.op.order:

@@ -30,7 +30,6 @@ cdef struct home_t:
     void *arena
     size_t bytes                # of the arena that an operation may change
     int words                   # of 64 bits, without the per-CPU lists
-    size_t pool                 # bytes of the pool's lists, where there are any
     size_t image                # bytes of a state's image
     link_t *links
     uint8_t *state
@@ -49,7 +48,7 @@ cdef struct late_t:
     int compact_order_failed
 
 cdef int packed_size(const zone_t *z) noexcept nogil
-cdef int home_move(home_t *home, zone_t *z, bint pool) noexcept nogil
+cdef int home_move(home_t *home, zone_t *z) noexcept nogil
 cdef void home_return(home_t *home, zone_t *z) noexcept nogil
 cdef void save_image(const home_t *home, const zone_t *z, uint8_t *image) noexcept nogil
 cdef void load_image(const home_t *home, zone_t *z, const uint8_t *image) noexcept nogil

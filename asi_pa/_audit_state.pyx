@@ -15,13 +15,16 @@ from asi_pa._core cimport (
     FREE,
     HOLE,
     KIND_MASK,
+    MAX_LISTS,
     NIL,
     PCP,
     POOL,
+    POOL_LIST,
     QUEUED,
     ZERO_ALLOC,
-    freelist_t,
+    first_of,
     link_t,
+    list_of,
     pcp_set_quiet,
     pcp_t,
     pcplist_t,
@@ -116,9 +119,14 @@ cdef void relist(zone_t *z) noexcept nogil:
             z.listed[i] = z.pbtype[i >> z.pageblock_order]
 
 
-cdef int home_move(home_t *home, zone_t *z, bint pool) noexcept nogil:
-    # ``pool``: the design has one.  -1: no memory.
-    cdef size_t n = z.nframes, blocks = z.nblocks, size
+cdef size_t links_bytes(const zone_t *z) noexcept nogil:
+    # Those of the frames and of the lists that this zone's orders use.
+    return list_of(z, z.max_order + 1, 0) * sizeof(link_t)
+
+
+cdef int home_move(home_t *home, zone_t *z) noexcept nogil:
+    # -1: no memory.
+    cdef size_t n = z.nframes, blocks = z.nblocks, ahead, size
     cdef char *p
     home.links = z.links
     home.state = z.state
@@ -127,22 +135,22 @@ cdef int home_move(home_t *home, zone_t *z, bint pool) noexcept nogil:
     home.pbmapped = z.pbmapped
     home.dirty = z.dirty
     home.pcps = z.pcps
-    size = (n * (sizeof(link_t) + 1) + 8 + 3 * blocks + 63) & ~<size_t>63
-    home.words = <int>((n * (sizeof(link_t) + 1) + 8 + 3 * blocks + 7) >> 3)
+    # the frames' links are followed by the heads of the lists, which say nothing that the links do not
+    ahead = (8 + n + 3 * blocks + 7) & ~<size_t>7
+    size = (ahead + links_bytes(z) + 63) & ~<size_t>63
+    home.words = <int>(ahead + n * sizeof(link_t)) >> 3
     home.bytes = size
     if z.pcps != NULL:
         home.bytes += (z.ncpus - 1) * sizeof(pcp_t) + sizeof(pcp_t) - sizeof(z.pcps.lists)
         home.bytes += z.design.npcp * sizeof(pcplist_t)
         home.bytes = (home.bytes + 7) & ~<size_t>7
-    home.pool = (z.max_order + 1) * sizeof(freelist_t) if pool else 0
-    home.image = home.bytes + head_bytes(z) + home.pool + sizeof(late_t)
+    home.image = home.bytes + head_bytes(z) + sizeof(late_t)
     p = <char *>calloc(size + MAX_SEARCH_CPUS * sizeof(pcp_t), 1)
     home.arena = p
     if p == NULL:
         return -1
-    memcpy(p, z.links, n * sizeof(link_t))
-    z.links = <link_t *>p
-    p += n * sizeof(link_t)
+    memcpy(p + ahead, z.links, links_bytes(z))
+    z.links = <link_t *>(p + ahead)
     memcpy(p, z.dirty, (n + 7) >> 3)
     z.dirty = <uint8_t *>p
     p += 8
@@ -166,7 +174,7 @@ cdef void home_return(home_t *home, zone_t *z) noexcept nogil:
     # The arrays are where they were before home_move(), as they are now.
     if home.arena == NULL:
         return
-    memcpy(home.links, z.links, z.nframes * sizeof(link_t))
+    memcpy(home.links, z.links, links_bytes(z))
     memcpy(home.state, z.state, z.nframes)
     memcpy(home.pbtype, z.pbtype, z.nblocks)
     memcpy(home.pbbase, z.pbbase, z.nblocks)
@@ -185,10 +193,10 @@ cdef void home_return(home_t *home, zone_t *z) noexcept nogil:
     home.arena = NULL
 
 
-# An image has the arrays, then zone_t from its counters to the last list of its orders, the pool, late_t.
+# An image has the arrays, then zone_t from its counters to the index of its lists, late_t.
 
 cdef inline size_t head_bytes(const zone_t *z) noexcept nogil:
-    return <size_t>(<const char *>&z.lists[z.max_order + 1][0] - <const char *>&z.nr_free)
+    return <size_t>(<const char *>&z.nonempty[MAX_LISTS] - <const char *>&z.nr_free)
 
 
 cdef void save_image(const home_t *home, const zone_t *z, uint8_t *image) noexcept nogil:
@@ -197,14 +205,12 @@ cdef void save_image(const home_t *home, const zone_t *z, uint8_t *image) noexce
     image += home.bytes
     memcpy(image, &z.nr_free, head_bytes(z))
     image += head_bytes(z)
-    if home.pool:
-        memcpy(image, z.pool, home.pool)
     late.queue = z.queue
     late.ahead_due = z.ahead_due
     late.compact_considered = z.compact_considered
     late.compact_defer_shift = z.compact_defer_shift
     late.compact_order_failed = z.compact_order_failed
-    memcpy(image + home.pool, &late, sizeof(late_t))
+    memcpy(image, &late, sizeof(late_t))
 
 
 cdef void load_image(const home_t *home, zone_t *z, const uint8_t *image) noexcept nogil:
@@ -213,9 +219,7 @@ cdef void load_image(const home_t *home, zone_t *z, const uint8_t *image) noexce
     image += home.bytes
     memcpy(&z.nr_free, image, head_bytes(z))
     image += head_bytes(z)
-    if home.pool:
-        memcpy(z.pool, image, home.pool)
-    memcpy(&late, image + home.pool, sizeof(late_t))
+    memcpy(&late, image, sizeof(late_t))
     z.queue = late.queue
     z.ahead_due = late.ahead_due
     z.compact_considered = late.compact_considered
@@ -232,9 +236,7 @@ cdef bint same_image(const home_t *home, const zone_t *z, const uint8_t *image) 
     if memcmp(&z.nr_free, image, head_bytes(z)):
         return False
     image += head_bytes(z)
-    if home.pool and memcmp(z.pool, image, home.pool):
-        return False
-    memcpy(&late, image + home.pool, sizeof(late_t))
+    memcpy(&late, image, sizeof(late_t))
     return (z.queue == late.queue and z.ahead_due == late.ahead_due
             and z.compact_considered == late.compact_considered
             and z.compact_defer_shift == late.compact_defer_shift
@@ -253,8 +255,8 @@ cdef inline bint listed(uint8_t state) noexcept nogil:
     return kind == FREE or kind == PCP or kind == POOL or kind == QUEUED
 
 
-cdef inline uint8_t short_frame(uint32_t frame) noexcept nogil:
-    return <uint8_t>(255 if frame == NIL else frame)
+cdef inline uint8_t short_frame(const zone_t *z, uint32_t frame) noexcept nogil:
+    return <uint8_t>(255 if frame >= z.nframes else frame)
 
 
 cdef inline uint32_t long_frame(uint8_t frame) noexcept nogil:
@@ -290,7 +292,7 @@ cdef void pack(const zone_t *z, const extra_t *x, uint8_t *p) noexcept nogil:
         p[0] = z.state[i]
         p[1] = 0
         if listed(z.state[i]):
-            p[1] = short_frame(z.links[i].next)
+            p[1] = short_frame(z, z.links[i].next)
         elif z.state[i] & KIND_MASK == ALLOC:
             p[1] = <uint8_t>z.links[i].next
         p += 2
@@ -306,13 +308,13 @@ cdef void pack(const zone_t *z, const extra_t *x, uint8_t *p) noexcept nogil:
     memcpy(p + 16, &x.freed, 8)
     memcpy(p + 24, &x.unflushed, 8)
     p[32] = x.due
-    p[33] = short_frame(z.queue)
+    p[33] = short_frame(z, z.queue)
     p += 34
     for order in range(z.max_order + 1):
         for ft in range(z.design.nft):
-            p[0] = short_frame(z.lists[order][ft].head)
+            p[0] = short_frame(z, first_of(z, order, ft))
             p += 1
-        p[0] = short_frame(z.pool[order].head)
+        p[0] = short_frame(z, first_of(z, order, POOL_LIST))
         p += 1
     p = put(p, z.nr_free)
     p = put(p, z.nr_free_cma)
@@ -326,7 +328,7 @@ cdef void pack(const zone_t *z, const extra_t *x, uint8_t *p) noexcept nogil:
     for cpu in range(z.ncpus):
         pcp = &z.pcps[cpu]
         for k in range(z.design.npcp):
-            p[0] = short_frame(pcp.lists[k].head)
+            p[0] = short_frame(z, pcp.lists[k].head)
             p += 1
         p = put(p, pcp.count)
         p = put(p, pcp.high)
@@ -335,28 +337,32 @@ cdef void pack(const zone_t *z, const extra_t *x, uint8_t *p) noexcept nogil:
         p = put(p, pcp_flags(pcp))
 
 
-cdef uint32_t walk_back_links(zone_t *z, uint32_t head, uint32_t *count) noexcept nogil:
-    # Sets the back links of a list whose forward links stand; returns its tail.
+cdef uint32_t walk_back_links(zone_t *z, uint32_t head) noexcept nogil:
+    # Sets the back links of a per-CPU list whose forward links stand; returns its tail.
     cdef uint32_t prev = NIL
-    count[0] = 0
     while head != NIL:
         z.links[head].prev = prev
         prev = head
         head = z.links[head].next
-        count[0] += 1
     return prev
 
 
-cdef inline void unpack_list(zone_t *z, freelist_t *fl, uint8_t head) noexcept nogil:
-    fl.head = long_frame(head)
-    fl.count = 0
-    fl.tail = NIL
-    if fl.head != NIL:
-        fl.tail = walk_back_links(z, fl.head, &fl.count)
+cdef inline void unpack_list(zone_t *z, int order, int ft, uint8_t first) noexcept nogil:
+    cdef uint32_t list = list_of(z, order, ft), prv = list, at = long_frame(first)
+    z.links[list + 1].next = 0
+    z.nonempty[ft] |= <uint32_t>(at != NIL) << order
+    while at != NIL:
+        z.links[prv].next = at
+        z.links[at].prev = prv
+        prv = at
+        at = z.links[at].next
+        z.links[list + 1].next += 1
+    z.links[prv].next = list
+    z.links[list].prev = prv
 
 
 cdef void unpack(zone_t *z, extra_t *x, const uint8_t *p) noexcept nogil:
-    cdef uint32_t i, count
+    cdef uint32_t i
     cdef int order, ft, cpu, k
     cdef int64_t value
     cdef uint64_t mask
@@ -383,11 +389,9 @@ cdef void unpack(zone_t *z, extra_t *x, const uint8_t *p) noexcept nogil:
     memset(z.nonempty, 0, sizeof(z.nonempty))
     for order in range(z.max_order + 1):
         for ft in range(z.design.nft):
-            unpack_list(z, &z.lists[order][ft], p[0])
-            if p[0] != 255:
-                z.nonempty[ft] |= 1u << order
+            unpack_list(z, order, ft, p[0])
             p += 1
-        unpack_list(z, &z.pool[order], p[0])
+        unpack_list(z, order, POOL_LIST, p[0])
         p += 1
     p = get(p, &z.nr_free)
     p = get(p, &z.nr_free_cma)
@@ -407,7 +411,7 @@ cdef void unpack(zone_t *z, extra_t *x, const uint8_t *p) noexcept nogil:
             pcp.lists[k].head = long_frame(p[0])
             pcp.lists[k].tail = NIL
             if p[0] != 255:
-                pcp.lists[k].tail = walk_back_links(z, pcp.lists[k].head, &count)
+                pcp.lists[k].tail = walk_back_links(z, pcp.lists[k].head)
             p += 1
         p = get(p, &pcp.count)
         p = get(p, &pcp.high)
@@ -445,7 +449,7 @@ cdef struct naming_t:
 
 cdef inline void meet(naming_t *c, const zone_t *z, uint32_t head) noexcept nogil:
     cdef int n = c.nmet
-    while head != NIL and n < <int>z.nframes:       # a broken list may run in a circle
+    while head < z.nframes and n < <int>z.nframes:       # a broken list may run in a circle
         c.seq[head] = <uint8_t>n
         c.met[n] = <uint8_t>head
         n += 1
@@ -460,10 +464,10 @@ cdef void meet_all(naming_t *c, const zone_t *z, bint swap_cpus) noexcept nogil:
     for ft in range(z.design.nft):
         orders = z.nonempty[ft] & possible
         while orders:
-            meet(c, z, z.lists[ctzll(orders)][ft].head)
+            meet(c, z, first_of(z, ctzll(orders), ft))
             orders &= orders - 1
     for order in range(z.max_order + 1):
-        meet(c, z, z.pool[order].head)
+        meet(c, z, first_of(z, order, POOL_LIST))
     meet(c, z, z.queue)
     if z.pcps == NULL:
         return

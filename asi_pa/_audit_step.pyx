@@ -21,8 +21,10 @@ from asi_pa._core cimport (
     ORDER_MASK,
     PCP,
     POOL,
+    POOL_LIST,
     TAKEN,
     WINDOW_UNMAPPED,
+    blocks_on,
     vmdiff_t,
     zone_t,
 )
@@ -369,7 +371,7 @@ cdef int list_operations(search_t *s, op_t *ops) noexcept nogil:
                     add(ops, &n, DO_TAKE, 0, order, ft, 0, 0)
     if s.mm.wrapper == WRAP_POOL:
         for order in range(z.max_order + 1):
-            if z.pool[order].head != NIL:
+            if blocks_on(z, order, POOL_LIST):
                 add(ops, &n, DO_SHRINK, 0, 0, 0, 0, 1)
                 break
     if s.mm.wrapper == WRAP_QUEUE and z.queue != NIL:

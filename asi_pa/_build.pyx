@@ -49,8 +49,9 @@ cdef int check_spec(object spec) except -1:
         raise ValueError(f"{len(spec.zones)} zones, 1..{MAX_ZONES} are possible")
     taken = []
     for zone in spec.zones:
-        if not 1 << spec.pageblock_order <= zone.spanned <= 2**32 - 2:
-            raise ValueError(f"a zone of {zone.spanned} frames is not between one pageblock and 2**32 - 2")
+        if not 1 << spec.pageblock_order <= zone.spanned <= 2**32 - 2**16:
+            raise ValueError(
+                f"a zone of {zone.spanned} frames is not between one pageblock and 2**32 - 2**16")
         if zone.start_pfn < 0 or zone.end_pfn >= 2**40:
             raise ValueError(f"zone {zone.name} at pfn {zone.start_pfn} is outside physical memory")
         if not 0 <= zone.nid < MAX_NODES:

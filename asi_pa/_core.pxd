@@ -5,6 +5,7 @@
 #   state  FREE|2   TAIL     TAIL     TAIL     ALLOC|0          one byte: kind << 4 | order
 #   links  next,prev .        .        .       info,owner       list links while free, request info
 #                                                               and owner while allocated
+#                                                               the last are the heads of the free lists
 #   pbtype [--------- one freetype per pageblock ----------]
 #
 # Rules cite the kernel's function; versions and evidence are in docs/model.md.
@@ -13,7 +14,9 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from asi_pa._physmap cimport physmap_t
 
 cdef enum:
-    MAX_FREETYPES = 16
+    MAX_FREETYPES = 15
+    MAX_LISTS = 16          # of one order
+    POOL_LIST = 15          # design "pool": its free blocks, no freetype
     MAX_ORDERS = 16         # orders 0 .. 15
     MAX_PCP_LISTS = 53      # so that pcp_t has 512 bytes
     MAX_CPUS = 256
@@ -89,12 +92,6 @@ cdef enum:                  # request info of an allocation, kept in links[head]
 cdef struct link_t:
     uint32_t next
     uint32_t prev
-
-cdef struct freelist_t:
-    uint32_t head
-    uint32_t tail
-    uint32_t count
-    uint32_t pad            # 16 bytes
 
 cdef struct request_t:
     # What a request word means, decoded once.
@@ -317,10 +314,10 @@ cdef struct zone_t:
     int64_t pcp_batch_scale_max
     int below_high
     int ncpus
-    # free lists
-    uint32_t nonempty[MAX_FREETYPES]
-    freelist_t lists[MAX_ORDERS][MAX_FREETYPES]
-    freelist_t pool[MAX_ORDERS]     # design "pool" only
+    # free lists (free_area[order].free_list[migratetype]): circles through a head, so that inserting and
+    # removing need no branch; the heads follow the frames in `links`
+    uint32_t heads
+    uint32_t nonempty[MAX_LISTS]    # bit per order
     uint32_t queue                  # design "rfcv2-queue" only: the first page that waits
     # shared by the machine's zones
     kernel_t *kernel
@@ -413,58 +410,59 @@ cdef inline void account_freepages(zone_t *z, int ft, int64_t n) noexcept nogil:
 
 # ---------------------------------------------------------------- free lists
 
-cdef inline void list_add(zone_t *z, uint32_t frame, int order, int ft) noexcept nogil:
-    cdef freelist_t *fl = &z.lists[order][ft]
-    cdef uint32_t head = fl.head
+cdef inline uint32_t list_of(const zone_t *z, int order, int ft) noexcept nogil:
+    # The list's head, a number like a frame's and above them all; behind it stands how many blocks it has.
+    return z.heads + <uint32_t>(order * (2 * MAX_LISTS) + 2 * ft)
+
+
+cdef inline uint32_t first_of(const zone_t *z, int order, int ft) noexcept nogil:
+    # The list's first block; not below z.nframes if there is none.  The next is z.links[frame].next.
+    return z.links[list_of(z, order, ft)].next
+
+
+cdef inline uint32_t blocks_on(const zone_t *z, int order, int ft) noexcept nogil:
+    # free_area[order].nr_free, of one list
+    return z.links[list_of(z, order, ft) + 1].next
+
+
+cdef inline void list_insert(zone_t *z, uint32_t frame, int order, int ft, uint32_t list,
+                             uint32_t prv) noexcept nogil:
+    # After `prv`, a block of the list or its head.
+    cdef link_t *links = z.links
+    cdef uint32_t nxt = links[prv].next
+    links[frame].next = nxt
+    links[frame].prev = prv
+    links[nxt].prev = frame
+    links[prv].next = frame
+    links[list + 1].next += 1
     z.state[frame] = <uint8_t>(FREE | order)
-    z.links[frame].next = head
-    z.links[frame].prev = NIL
-    if head != NIL:
-        z.links[head].prev = frame
-    else:
-        fl.tail = frame
-        z.nonempty[ft] |= 1u << order
-    fl.head = frame
-    fl.count += 1
+    z.nonempty[ft] |= 1u << order
     if z.listed != NULL:
         z.listed[frame] = <uint8_t>ft
+
+
+cdef inline void list_add(zone_t *z, uint32_t frame, int order, int ft) noexcept nogil:
+    cdef uint32_t list = list_of(z, order, ft)
+    list_insert(z, frame, order, ft, list, list)
 
 
 cdef inline void list_add_tail(zone_t *z, uint32_t frame, int order, int ft) noexcept nogil:
-    cdef freelist_t *fl = &z.lists[order][ft]
-    cdef uint32_t tail = fl.tail
-    z.state[frame] = <uint8_t>(FREE | order)
-    z.links[frame].next = NIL
-    z.links[frame].prev = tail
-    if tail != NIL:
-        z.links[tail].next = frame
-    else:
-        fl.head = frame
-        z.nonempty[ft] |= 1u << order
-    fl.tail = frame
-    fl.count += 1
-    if z.listed != NULL:
-        z.listed[frame] = <uint8_t>ft
+    cdef uint32_t list = list_of(z, order, ft)
+    list_insert(z, frame, order, ft, list, z.links[list].prev)
 
 
 cdef inline void list_del(zone_t *z, uint32_t frame, int order, int ft) noexcept nogil:
+    cdef link_t *links = z.links
+    cdef uint32_t nxt = links[frame].next, prv = links[frame].prev, left
     if z.listed != NULL:
         ft = z.listed[frame]
-    cdef freelist_t *fl = &z.lists[order][ft]
-    cdef uint32_t nxt = z.links[frame].next
-    cdef uint32_t prv = z.links[frame].prev
+    links[prv].next = nxt
+    links[nxt].prev = prv
     z.state[frame] = TAIL
-    if prv != NIL:
-        z.links[prv].next = nxt
-    else:
-        fl.head = nxt
-    if nxt != NIL:
-        z.links[nxt].prev = prv
-    else:
-        fl.tail = prv
-    fl.count -= 1
-    if fl.count == 0:
-        z.nonempty[ft] &= ~(1u << order)
+    prv = list_of(z, order, ft) + 1
+    left = links[prv].next - 1
+    links[prv].next = left
+    z.nonempty[ft] -= <uint32_t>(left == 0) << order
 
 
 cdef inline void expand(zone_t *z, uint32_t frame, int low, int high, int ft) noexcept nogil:
@@ -474,20 +472,52 @@ cdef inline void expand(zone_t *z, uint32_t frame, int low, int high, int ft) no
         list_add(z, frame + (1u << high), high, ft)
 
 
-cdef inline uint32_t take_first(zone_t *z, uint32_t orders, int order, int ft) noexcept nogil:
-    # The first block of the lowest of `orders` (bit 0: `order`), split.  Its state is for the caller to set.
-    cdef int high = order + ctz(orders)
-    cdef freelist_t *fl = &z.lists[high][ft]
-    cdef uint32_t frame = fl.head
-    cdef uint32_t nxt = z.links[frame].next
-    fl.count -= 1
-    fl.head = nxt
-    if nxt != NIL:
-        z.links[nxt].prev = NIL
-    else:
-        fl.tail = NIL
-        z.nonempty[ft] &= ~(1u << high)
-    expand(z, frame, order, high, ft)
+cdef inline uint32_t take_first(zone_t *z, uint32_t list, uint32_t orders, int order,
+                                int ft) noexcept nogil:
+    # The first block of the lowest of `orders` (bit 0: `order`, whose list is `list`), split.  Its state is
+    # for the caller to set.
+    cdef link_t *links = z.links
+    cdef uint32_t frame, nxt, left
+    if not orders & 1:
+        return split_first(z, list, ctz(orders), order, ft)
+    frame = links[list].next
+    nxt = links[frame].next
+    left = links[list + 1].next - 1
+    links[list].next = nxt
+    links[nxt].prev = list
+    links[list + 1].next = left
+    z.nonempty[ft] -= <uint32_t>(left == 0) << order
+    return frame
+
+
+cdef inline uint32_t split_first(zone_t *z, uint32_t list, int up, int order, int ft) noexcept nogil:
+    # What is split off goes to lists that are known to be empty.
+    cdef link_t *links = z.links
+    cdef uint8_t *state = z.state
+    cdef uint8_t *listed = z.listed
+    cdef int high = order + up
+    cdef uint32_t frame, nxt, left, upper
+    list += <uint32_t>(2 * MAX_LISTS * up)
+    frame = links[list].next
+    nxt = links[frame].next
+    left = links[list + 1].next - 1
+    links[list].next = nxt
+    links[nxt].prev = list
+    links[list + 1].next = left
+    # bits `order` to `high` - 1 are clear: the sum sets them, and clears `high` where nothing is left
+    z.nonempty[ft] += (<uint32_t>(left != 0) << high) - (1u << order)
+    while high > order:
+        high -= 1
+        list -= 2 * MAX_LISTS
+        upper = frame + (1u << high)
+        links[upper].next = list
+        links[upper].prev = list
+        links[list].next = upper
+        links[list].prev = upper
+        links[list + 1].next = 1
+        state[upper] = <uint8_t>(FREE | high)
+        if listed != NULL:
+            listed[upper] = <uint8_t>ft
     return frame
 
 
@@ -497,10 +527,17 @@ cdef inline uint32_t rmqueue_smallest(zone_t *z, int order, int ft) noexcept nog
     cdef uint32_t frame
     if orders == 0:
         return NIL
-    frame = take_first(z, orders, order, ft)
+    frame = take_first(z, list_of(z, order, ft), orders, order, ft)
     z.state[frame] = TAIL
     account_freepages(z, ft, -(<int64_t>1 << order))
     return frame
+
+
+cdef inline uint32_t rmqueue(zone_t *z, int order, int ft, uint32_t flags, int *mode) noexcept nogil:
+    # __rmqueue(); `mode` remembers how far the last call had to go.
+    if likely(z.nonempty[ft] >> order != 0 and mode[0] == RMQUEUE_NORMAL and not z.detours, 1):
+        return rmqueue_smallest(z, order, ft)
+    return rmqueue_slow(z, order, ft, flags, mode)
 
 
 cdef inline void set_block_type(zone_t *z, uint32_t block, int ft, int ctx) noexcept nogil:
@@ -515,7 +552,7 @@ cdef inline void set_block_type(zone_t *z, uint32_t block, int ft, int ctx) noex
 
 cdef inline void free_one(zone_t *z, uint32_t frame, int order, int ft, bint to_tail) noexcept nogil:
     # __free_one_page(): merge upwards, then insert at head, or at tail when a further merge is likely.
-    cdef uint32_t bit = 1u << order
+    cdef uint32_t bit = 1u << order, list
     account_freepages(z, ft, bit)
     while order < z.pageblock_order and z.state[frame ^ bit] == <uint8_t>(FREE | order):
         list_del(z, frame ^ bit, order, ft)
@@ -528,10 +565,9 @@ cdef inline void free_one(zone_t *z, uint32_t frame, int order, int ft, bint to_
     if not to_tail and order < z.max_order - 1:
         # buddy_merge_likely(): the buddy of the parent is free at its order.
         to_tail = z.state[(frame & ~bit) ^ bit << 1] == <uint8_t>(FREE | (order + 1))
-    if to_tail:
-        list_add_tail(z, frame, order, ft)
-    else:
-        list_add(z, frame, order, ft)
+    list = list_of(z, order, ft)
+    # nobody can predict that, so no branch: after the list's last block, or after its head
+    list_insert(z, frame, order, ft, list, list ^ ((list ^ z.links[list].prev) & -<uint32_t>to_tail))
 
 
 cdef inline void free_to_buddy(zone_t *z, uint32_t frame, int order) noexcept nogil:
@@ -589,7 +625,7 @@ cdef uint32_t merge_blocks(zone_t *z, uint32_t frame, int *order, int ft) noexce
 cdef void block_retyped(zone_t *z, uint32_t block, int ft, int ctx) noexcept nogil
 cdef uint32_t rmqueue_claim(zone_t *z, int order, int ft, uint32_t flags) noexcept nogil
 cdef uint32_t rmqueue_steal(zone_t *z, int order, int ft) noexcept nogil
-cdef uint32_t rmqueue(zone_t *z, int order, int ft, uint32_t flags, int *mode) noexcept nogil
+cdef uint32_t rmqueue_slow(zone_t *z, int order, int ft, uint32_t flags, int *mode) noexcept nogil
 cdef uint32_t move_freepages(zone_t *z, uint32_t block, int old_ft, int new_ft) noexcept nogil
 
 cdef int zone_init(zone_t *z, uint64_t start_pfn, uint64_t end_pfn, int pageblock_order,

@@ -314,7 +314,7 @@ cdef uint32_t rmqueue_claim(zone_t *z, int order, int ft, uint32_t flags) noexce
         if cur < z.pageblock_order // 2 and d.mt[ft] == MIGRATE_MOVABLE:
             break
         other = find_suitable_fallback(z, cur, ft)
-        frame = claim_block(z, z.lists[cur][other].head, cur, order, ft, other)
+        frame = claim_block(z, first_of(z, cur, other), cur, order, ft, other)
         if frame != NIL:
             count_extfrag(z, cur)
             return frame
@@ -330,7 +330,7 @@ cdef uint32_t rmqueue_steal(zone_t *z, int order, int ft) noexcept nogil:
         return NIL
     cur = order + ctz(orders)
     other = find_suitable_fallback(z, cur, ft)
-    frame = z.lists[cur][other].head
+    frame = first_of(z, cur, other)
     list_del(z, frame, cur, other)
     expand(z, frame, order, cur, other)
     account_freepages(z, other, -(<int64_t>1 << order))
@@ -339,8 +339,8 @@ cdef uint32_t rmqueue_steal(zone_t *z, int order, int ft) noexcept nogil:
     return frame
 
 
-cdef uint32_t rmqueue(zone_t *z, int order, int ft, uint32_t flags, int *mode) noexcept nogil:
-    # __rmqueue(): own list, CMA, claim, steal; `mode` remembers how far the last call had to go.
+cdef uint32_t rmqueue_slow(zone_t *z, int order, int ft, uint32_t flags, int *mode) noexcept nogil:
+    # __rmqueue(): own list, CMA, claim, steal.
     cdef uint32_t frame
     cdef int64_t nr_free
     if flags & ALLOC_CMA:
@@ -378,7 +378,7 @@ cdef int zone_init(zone_t *z, uint64_t start_pfn, uint64_t end_pfn, int pagebloc
     """Allocates the arrays of a zone over [start_pfn, end_pfn); every frame is a hole at first."""
     cdef uint64_t unit = <uint64_t>1 << max_order
     cdef uint64_t padded
-    cdef int order, ft
+    cdef uint32_t i, lists
     memset(z, 0, sizeof(zone_t))
     z.base_pfn = start_pfn & ~(unit - 1)
     z.first = <uint32_t>(start_pfn - z.base_pfn)
@@ -390,7 +390,9 @@ cdef int zone_init(zone_t *z, uint64_t start_pfn, uint64_t end_pfn, int pagebloc
     z.first_block = block_of(z, z.first)
     z.nblocks = <uint32_t>((z.nframes + <uint64_t>z.pageblock_pages - 1) >> pageblock_order)
     z.ncpus = ncpus
-    z.links = <link_t *>big_alloc(padded * sizeof(link_t))
+    z.heads = <uint32_t>padded
+    lists = list_of(z, max_order + 1, 0)
+    z.links = <link_t *>big_alloc(lists * sizeof(link_t))
     z.state = <uint8_t *>big_alloc(padded)
     z.pbtype = <uint8_t *>calloc(padded >> pageblock_order, 1)
     z.pbbase = <uint8_t *>calloc(padded >> pageblock_order, 1)
@@ -405,12 +407,10 @@ cdef int zone_init(zone_t *z, uint64_t start_pfn, uint64_t end_pfn, int pagebloc
     memset(z.state, HOLE, z.first)
     memset(z.state + z.first, TAIL, z.nframes - z.first)
     memset(z.state + z.nframes, HOLE, padded - z.nframes)
-    for order in range(MAX_ORDERS):
-        z.pool[order].head = NIL
-        z.pool[order].tail = NIL
-        for ft in range(MAX_FREETYPES):
-            z.lists[order][ft].head = NIL
-            z.lists[order][ft].tail = NIL
+    for i in range(z.heads, lists, 2):
+        z.links[i].next = i
+        z.links[i].prev = i
+        z.links[i + 1].next = 0
     return 0
 
 

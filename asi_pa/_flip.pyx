@@ -30,8 +30,10 @@ from asi_pa._core cimport (
     ZERO_LOCKED,
     account_freepages,
     block_of,
+    blocks_on,
     design_t,
     expand,
+    first_of,
     free_one,
     list_del,
     rmqueue,
@@ -123,8 +125,8 @@ cdef int64_t flip_free_blocks(zone_t *z, int64_t n, bint to_mapped) noexcept nog
         for ft in range(d.nft):
             if d.mt[ft] > MIGRATE_RECLAIMABLE or d.mapped[ft] == to_mapped:
                 continue
-            while done < n and z.lists[order][ft].head != NIL:
-                frame = z.lists[order][ft].head
+            while done < n and blocks_on(z, order, ft):
+                frame = first_of(z, order, ft)
                 big = order
                 if order > z.pageblock_order and n - done < <int64_t>1 << (order - z.pageblock_order):
                     break
@@ -165,7 +167,7 @@ cdef void balance_ahead(zone_t *z) noexcept nogil:
             if d.mapped[ft] or d.mt[ft] > MIGRATE_RECLAIMABLE:
                 continue
             for order in range(z.max_order + 1):
-                unmapped += <int64_t>z.lists[order][ft].count << order
+                unmapped += <int64_t>blocks_on(z, order, ft) << order
         if unmapped < d.unmap_low:
             z.stats.unmapped_ahead += flip_free_blocks(
                 z, (d.unmap_high - unmapped + z.pageblock_pages - 1) >> z.pageblock_order, False)

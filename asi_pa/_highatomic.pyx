@@ -7,12 +7,13 @@ from asi_pa._core cimport (
     CTX_RESERVE,
     CTX_UNRESERVE,
     MIGRATE_RECLAIMABLE,
-    NIL,
     NO_FREETYPE,
     account_freepages,
     block_in_zone,
     block_of,
+    blocks_on,
     design_t,
+    first_of,
     list_add_tail,
     list_del,
     move_freepages,
@@ -58,9 +59,9 @@ cdef bint unreserve_highatomic(zone_t *z, int ft, bint force) noexcept nogil:
     if ha == NO_FREETYPE or (not force and z.nr_reserved_highatomic <= pages):
         return False
     for order in range(z.max_order + 1):
-        frame = z.lists[order][ha].head
-        if frame == NIL:
+        if not blocks_on(z, order, ha):
             continue
+        frame = first_of(z, order, ha)
         block = block_of(z, frame)
         size = <int64_t>1 << order
         if size < pages:

@@ -3,7 +3,7 @@
 #
 # Operations are of few kinds: what is done, order, request, CPU.  All that follows from these alone (which
 # list, whose counters, what is written to the frame) is looked up once for a kind.
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 
 from asi_pa._core cimport (
     NIL,
@@ -37,10 +37,13 @@ cdef struct kind_t:
     int64_t pages
     pcp_t *pcp
     vmdiff_t *diff
-    pcplist_t *list             # where an allocation looks
+    pcplist_t *list             # where an allocation looks first
     const uint8_t *list_of      # freetype of the pageblock -> list of a freed page
     link_t owned                # what an allocation writes to its frame's links
-    uint64_t sensitive          # 64 bytes in all
+    uint32_t free_list          # where an allocation looks in the buddy
+    uint8_t sensitive
+    uint8_t sees                # orders that the watermark test need not see
+    uint16_t pad                # 64 bytes in all
 
 
 cdef inline uint32_t pcp_alloc_hit(zone_t *z, const kind_t *k) noexcept nogil:
@@ -49,7 +52,7 @@ cdef inline uint32_t pcp_alloc_hit(zone_t *z, const kind_t *k) noexcept nogil:
     if not likely(z.nr_free > z.plenty, 1):
         return NIL
     # for orders above 0 the watermark test wants to see a block in the buddy's lists
-    if k.order > 0 and not z.nonempty[k.ft] >> k.order:
+    if not likely((z.nonempty[k.ft] | k.sees) >> k.order, 1):
         return NIL
     frame = k.list.head
     if likely(frame != NIL, 1):
@@ -63,7 +66,7 @@ cdef inline uint32_t buddy_alloc_hit(zone_t *z, const kind_t *k) noexcept nogil:
     cdef uint32_t frame, orders = z.nonempty[k.ft] >> k.order
     if not likely(z.nr_free > z.plenty and orders != 0 and not z.detours, 1):
         return NIL
-    frame = take_first(z, orders, k.order, k.ft)
+    frame = take_first(z, k.free_list, orders, k.order, k.ft)
     mod_free(z, k.diff, -k.pages)
     hand_out(z, k, frame)
     return frame

@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Kinds of operations, for the hits in ``_hits.pxd``."""
 
-from asi_pa._core cimport ALLOC
+from asi_pa._core cimport ALLOC, list_of
 from asi_pa._wrappers cimport WRAP_NONE
 
 
@@ -21,12 +21,14 @@ cdef void learn_alloc(kind_t *k, mm_t *mm, int cpu, int order, const request_t *
     k.state = <uint8_t>(ALLOC | order)
     k.pages = 1 << order
     k.ft = rq.ft
+    k.free_list = list_of(z, order, rq.ft)
     k.diff = &z.diffs[cpu]
     k.owned.next = rq.info
     k.owned.prev = NIL
     k.sensitive = rq.sensitive
     if z.pcps != NULL and rq.pcp_list[order] != NO_PCP_LIST:
         k.does = PCP_ALLOC
+        k.sees = order == 0
         k.pcp = &z.pcps[cpu]
         k.list = &k.pcp.lists[rq.pcp_list[order]]
 

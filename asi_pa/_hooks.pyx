@@ -5,7 +5,7 @@ import operator
 
 from libc.stdint cimport int64_t, uint32_t
 
-from asi_pa._core cimport NIL, zone_t
+from asi_pa._core cimport blocks_on, first_of, zone_t
 from asi_pa._flip cimport flip_free_blocks
 
 
@@ -32,7 +32,7 @@ cdef class ZoneView:
         cdef int64_t n = 0
         for ft in self._types(mapped, freetype):
             for order in range(self.z.max_order + 1):
-                n += <int64_t>self.z.lists[order][ft].count << order
+                n += <int64_t>blocks_on(self.z, order, ft) << order
         return n
 
     def whole_blocks(self, *, mapped=None, freetype=None):
@@ -41,7 +41,7 @@ cdef class ZoneView:
         cdef int64_t n = 0
         for ft in self._types(mapped, freetype):
             for order in range(self.z.pageblock_order, self.z.max_order + 1):
-                n += <int64_t>self.z.lists[order][ft].count << (order - self.z.pageblock_order)
+                n += <int64_t>blocks_on(self.z, order, ft) << (order - self.z.pageblock_order)
         return n
 
     def free_list(self, freetype, int order, int most=64):
@@ -49,8 +49,8 @@ cdef class ZoneView:
         cdef uint32_t frame
         out = []
         if 0 <= order <= self.z.max_order:
-            frame = self.z.lists[order][<int>self.design.freetype(freetype)].head
-            while frame != NIL and len(out) < most:
+            frame = first_of(self.z, order, <int>self.design.freetype(freetype))
+            while frame < self.z.nframes and len(out) < most:
                 out.append(self.z.base_pfn + frame)
                 frame = self.z.links[frame].next
         return out

@@ -37,7 +37,9 @@ from asi_pa._core cimport (
     account_freepages,
     block_in_zone,
     block_of,
+    blocks_on,
     design_t,
+    first_of,
     free_one,
     list_del,
     move_freepages,
@@ -353,8 +355,8 @@ cdef int64_t take_and_putback(zone_t *z, int ft, int least_order) noexcept nogil
     cdef int order, mt
     cdef uint32_t frame = NIL, b, block
     for order in range(least_order, z.max_order + 1):
-        frame = z.lists[order][ft].head
-        if frame != NIL:
+        if blocks_on(z, order, ft):
+            frame = first_of(z, order, ft)
             break
     else:
         return -1

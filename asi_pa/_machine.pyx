@@ -12,11 +12,13 @@ from asi_pa._core cimport (
     ALLOC,
     NIL,
     Zone,
+    blocks_on,
     design_t,
     event_t,
+    first_of,
+    pcp_set_quiet,
     pcp_t,
     request_t,
-    pcp_set_quiet,
     set_below_high,
     set_plenty,
     vmdiff_t,
@@ -450,14 +452,13 @@ cdef class Machine:
     def _list(self, int zone, int order, int ft):
         """Frames of one free list, head to tail, relative to the zone's base; int64 array."""
         cdef zone_t *z = self._zone(zone)
-        cdef uint32_t n = z.lists[order][ft].count, i = 0
-        cdef uint32_t frame = z.lists[order][ft].head
+        cdef uint32_t n = blocks_on(z, order, ft), i
+        cdef uint32_t frame = first_of(z, order, ft)
         out = np.empty(n, np.int64)
         cdef int64_t[:] view = out
-        while frame != NIL and i < n:
+        for i in range(n):
             view[i] = frame
             frame = z.links[frame].next
-            i += 1
         return out
 
     # ------------------------------------------------------------ checks

@@ -3,7 +3,7 @@
 
 from libc.stdlib cimport free, malloc
 
-from asi_pa._core cimport MIGRATE_ISOLATE, zone_t
+from asi_pa._core cimport MIGRATE_ISOLATE, blocks_on, zone_t
 from asi_pa._highatomic cimport unreserve_highatomic
 from asi_pa._isolation cimport (
     alloc_contig_range,
@@ -165,8 +165,8 @@ cdef class Recording:
                 if z.design.mapped[ft] == mine or z.design.mt[ft] == MIGRATE_ISOLATE:
                     continue
                 for order in range(z.max_order + 1):
-                    pages += <int64_t>z.lists[order][ft].count << order
+                    pages += <int64_t>blocks_on(z, order, ft) << order
                     if order >= z.pageblock_order:
-                        blocks += <int64_t>z.lists[order][ft].count << (order - z.pageblock_order)
+                        blocks += <int64_t>blocks_on(z, order, ft) << (order - z.pageblock_order)
             self.gotx[i, 6] = <int32_t>blocks
             self.gotx[i, 7] = <int32_t>pages

@@ -15,10 +15,10 @@ from asi_pa._core cimport (
     ALLOC_HIGHATOMIC,
     ALLOC_KSWAPD,
     ALLOC_MIN_RESERVE,
-    ALLOC_NO_WATERMARKS,
     ALLOC_NOFRAGMENT,
     ALLOC_NON_BLOCK,
     ALLOC_NOSTEAL,
+    ALLOC_NO_WATERMARKS,
     ALLOC_OOM,
     FLIPS_MARCH,
     FLIPS_NONE,
@@ -36,6 +36,7 @@ from asi_pa._core cimport (
     WMARK_LOW,
     WMARK_MASK,
     WMARK_MIN,
+    blocks_on,
     ctz,
     rmqueue,
     rmqueue_smallest,
@@ -300,7 +301,7 @@ cdef void count_failure(mm_t *mm, int cpu, int order, const request_t *rq) noexc
             while orders:
                 o = ctz(orders)
                 orders &= orders - 1
-                pages = <int64_t>z.lists[o][ft].count << o
+                pages = <int64_t>blocks_on(z, o, ft) << o
                 if d.mapped[ft] == d.mapped[rq.ft]:
                     own += pages
                 else:

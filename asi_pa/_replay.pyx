@@ -25,6 +25,8 @@ from asi_pa._core cimport (
     account_freepages,
     big_alloc,
     block_of,
+    blocks_on,
+    first_of,
     free_one,
     list_add_tail,
     request_t,
@@ -367,7 +369,7 @@ cdef class Replay:
         for i in range(mm.nzones):
             for ft in range(mm.design.nft):
                 for order in range(mm.zones[i].max_order + 1):
-                    view[ft] += <int64_t>mm.zones[i].lists[order][ft].count << order
+                    view[ft] += <int64_t>blocks_on(mm.zones[i], order, ft) << order
         view[mm.design.nft] = pool_pages(mm)
         return out
 
@@ -378,7 +380,7 @@ cdef class Replay:
         out = np.zeros(z.max_order + 1, np.int64)
         for order in range(z.max_order + 1):
             for ft in range(self.machine.mm.design.nft):
-                out[order] += z.lists[order][ft].count
+                out[order] += blocks_on(z, order, ft)
         return out
 
     def block_kinds(self, int zone=0):
@@ -419,8 +421,8 @@ cdef void fill_kinds(zone_t *z, uint8_t *kinds) noexcept nogil:
         kinds[b] = z.pbtype[z.first_block + b] | <uint8_t>(z.pbmapped[z.first_block + b] << 6)
     for order in range(z.pageblock_order, z.max_order + 1):
         for ft in range(z.design.nft):
-            frame = z.lists[order][ft].head
-            while frame != NIL:
+            frame = first_of(z, order, ft)
+            while frame < z.nframes:
                 for b in range(block_of(z, frame), block_of(z, frame + (1u << order))):
                     kinds[b - z.first_block] |= 0x80
                 frame = z.links[frame].next

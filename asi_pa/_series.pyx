@@ -13,7 +13,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 import numpy as np
 
-from asi_pa._core cimport NIL, block_of, ctz, zone_t
+from asi_pa._core cimport block_of, blocks_on, ctz, first_of, zone_t
 from asi_pa._machine cimport Machine
 from asi_pa._page_alloc cimport mm_t
 from asi_pa._physmap cimport RESTRICTED, physmap_present_pages, physmap_t
@@ -215,7 +215,7 @@ cdef void take_numbers(Samples s, int64_t op, int64_t *out) noexcept nogil:
             while orders:
                 order = ctz(orders)
                 orders &= orders - 1
-                pages += <int64_t>z.lists[order][ft].count << order
+                pages += <int64_t>blocks_on(z, order, ft) << order
             out[AT_FREE + ft] += pages
     out[AT_FREE + nft] = pool_pages(mm)
 
@@ -276,8 +276,8 @@ cdef void follow_whole_blocks(Samples s) noexcept nogil:
         if not z.nonempty[ft] >> z.pageblock_order:
             continue
         for order in range(z.pageblock_order, z.max_order + 1):
-            frame = z.lists[order][ft].head
-            while frame != NIL:
+            frame = first_of(z, order, ft)
+            while frame < z.nframes:
                 b = block_of(z, frame) - z.first_block
                 end = b + (1u << (order - z.pageblock_order))
                 prefetch(&z.links[s.walked[n + AHEAD]])

@@ -20,15 +20,18 @@ from libc.stdint cimport uint8_t
 from asi_pa._core cimport (
     ALLOC,
     INFO_SENSITIVE,
-    MAX_ORDERS,
     NIL,
     ORDER_MASK,
     POOL,
+    POOL_LIST,
     QUEUED,
     TAIL,
     ZERO_NONE,
+    blocks_on,
+    first_of,
     free_to_buddy,
-    freelist_t,
+    list_add,
+    list_del,
 )
 from asi_pa._page_alloc cimport count_dirty, prep_new_page, set_dirty, zone_of
 from asi_pa._physmap cimport (
@@ -198,31 +201,8 @@ cdef void queue_run(mm_t *mm, int cpu) noexcept nogil:
 # ---------------------------------------------------------------- the pool
 
 cdef void pool_add(zone_t *z, uint32_t frame, int order) noexcept nogil:
-    cdef freelist_t *fl = &z.pool[order]
+    list_add(z, frame, order, POOL_LIST)
     z.state[frame] = <uint8_t>(POOL | order)
-    z.links[frame].next = fl.head
-    z.links[frame].prev = NIL
-    if fl.head != NIL:
-        z.links[fl.head].prev = frame
-    else:
-        fl.tail = frame
-    fl.head = frame
-    fl.count += 1
-
-
-cdef void pool_del(zone_t *z, uint32_t frame, int order) noexcept nogil:
-    cdef freelist_t *fl = &z.pool[order]
-    cdef uint32_t nxt = z.links[frame].next, prv = z.links[frame].prev
-    z.state[frame] = TAIL
-    if prv != NIL:
-        z.links[prv].next = nxt
-    else:
-        fl.head = nxt
-    if nxt != NIL:
-        z.links[nxt].prev = prv
-    else:
-        fl.tail = prv
-    fl.count -= 1
 
 
 cdef void pool_free(zone_t *z, uint32_t frame, int order) noexcept nogil:
@@ -239,7 +219,7 @@ cdef void pool_free(zone_t *z, uint32_t frame, int order) noexcept nogil:
             buddy = frame ^ (1u << order)
             if z.state[buddy] != <uint8_t>(POOL | order):
                 break
-            pool_del(z, buddy, order)
+            list_del(z, buddy, order, POOL_LIST)
             frame &= buddy
             order += 1
         pool_add(z, frame, order)
@@ -251,13 +231,13 @@ cdef int64_t pool_take(mm_t *mm, int order, const request_t *rq) noexcept nogil:
     cdef int o, high, i
     cdef zone_t *z
     cdef uint32_t frame
-    for o in range(order, MAX_ORDERS):
+    for o in range(order, mm.zones[0].pageblock_order + 1):
         for i in range(mm.nzones):
             z = mm.zones[i]
-            if o > z.pageblock_order or z.pool[o].head == NIL:
+            if not blocks_on(z, o, POOL_LIST):
                 continue
-            frame = z.pool[o].head
-            pool_del(z, frame, o)
+            frame = first_of(z, o, POOL_LIST)
+            list_del(z, frame, o, POOL_LIST)
             high = o
             while high > order:
                 high -= 1
@@ -327,14 +307,12 @@ cdef int64_t pool_shrink(mm_t *mm, int cpu, int64_t pages) noexcept nogil:
     cdef int o, k
     cdef zone_t *z
     cdef uint32_t frame
-    for o in range(MAX_ORDERS):
+    for o in range(mm.zones[0].pageblock_order + 1):
         for k in range(mm.nzones):
             z = mm.zones[k]
-            if o > z.pageblock_order:
-                continue
-            while gone < pages and z.pool[o].head != NIL:
-                frame = z.pool[o].head
-                pool_del(z, frame, o)
+            while gone < pages and blocks_on(z, o, POOL_LIST):
+                frame = first_of(z, o, POOL_LIST)
+                list_del(z, frame, o, POOL_LIST)
                 pfn = z.base_pfn + frame
                 if not odd_present(mm):
                     clear_pages(mm, z, frame, o)
@@ -354,6 +332,6 @@ cdef int64_t pool_pages(mm_t *mm) noexcept nogil:
     cdef int64_t n = 0
     cdef int i, o
     for i in range(mm.nzones):
-        for o in range(MAX_ORDERS):
-            n += <int64_t>mm.zones[i].pool[o].count << o
+        for o in range(mm.zones[i].pageblock_order + 1):
+            n += <int64_t>blocks_on(mm.zones[i], o, POOL_LIST) << o
     return n

@@ -22,9 +22,11 @@ from asi_pa._core cimport (
     TAIL,
     TAKEN,
     block_of,
+    blocks_on,
     design_t,
     detours_of,
-    freelist_t,
+    first_of,
+    list_of,
     pcp_t,
     plenty_of,
     quiet_of,
@@ -35,7 +37,6 @@ from asi_pa._core cimport (
 cdef const char *zone_verify(zone_t *z, uint64_t *where) noexcept nogil:
     # Walks frames, lists and counters; returns the first broken invariant, NULL when all hold.
     cdef uint32_t frame, step, head, count, prev, b, i, busy
-    cdef const freelist_t *fl
     cdef uint32_t free_by_list[MAX_ORDERS][MAX_FREETYPES]
     cdef int64_t nr_free = 0, nr_cma = 0, nr_ha = 0, isolated = 0, seen_free = 0, d
     cdef int order, ft, kind
@@ -72,15 +73,16 @@ cdef const char *zone_verify(zone_t *z, uint64_t *where) noexcept nogil:
         # most freetypes have no free block: that all of their lists say so is seen without branches
         busy = z.nonempty[ft] & ((2u << z.max_order) - 1)
         for order in range(z.max_order + 1):
-            fl = &z.lists[order][ft]
-            busy |= ~(fl.head & fl.tail) | fl.count | free_by_list[order][ft]
+            head = list_of(z, order, ft)
+            busy |= (z.links[head].next ^ head) | (z.links[head].prev ^ head) | blocks_on(z, order, ft)
+            busy |= free_by_list[order][ft]
         if not busy:
             continue
         for order in range(z.max_order + 1):
             count = 0
-            prev = NIL
-            head = z.lists[order][ft].head
-            while head != NIL:
+            prev = list_of(z, order, ft)
+            head = first_of(z, order, ft)
+            while head != list_of(z, order, ft):
                 where[0] = head
                 if head >= z.nframes or z.state[head] != <uint8_t>(FREE | order):
                     return b"a free list holds a frame that heads no free block of its order"
@@ -95,12 +97,12 @@ cdef const char *zone_verify(zone_t *z, uint64_t *where) noexcept nogil:
                 prev = head
                 head = z.links[head].next
                 count += 1
-                if count > z.lists[order][ft].count:
+                if count > blocks_on(z, order, ft):
                     return b"a free list is longer than its count"
-            where[0] = prev if prev != NIL else 0
-            if z.lists[order][ft].tail != prev:
+            where[0] = prev if prev < z.nframes else 0
+            if z.links[head].prev != prev:
                 return b"a free list's tail is wrong"
-            if count != z.lists[order][ft].count or count != free_by_list[order][ft]:
+            if count != blocks_on(z, order, ft) or count != free_by_list[order][ft]:
                 return b"a free list's count differs from the free blocks there are"
             if (z.nonempty[ft] >> order & 1) != (count != 0):
                 return b"the index of non-empty lists is wrong"

@@ -41,8 +41,8 @@ GIB_PAGES = 1 << 18
 EBDA = (0x9F, 0x100)
 #: sizeof(struct page): what the memory map costs for each frame.
 STRUCT_PAGE = 64
-#: The engine's limit: frame numbers and list links are 32 bits wide, two values are reserved.
-MAX_PAGES = (1 << 32) - 2
+#: The engine's limit: frame numbers and links are 32 bits wide, the heads of lists are numbered above frames.
+MAX_PAGES = (1 << 32) - (1 << 16)
 
 #: sysctl_lowmem_reserve_ratio for DMA, DMA32, Normal (mm/page_alloc.c); Movable has none.
 LOWMEM_RESERVE_RATIO = (256, 256, 32, 0)
