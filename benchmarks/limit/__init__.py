@@ -29,7 +29,7 @@ def _build(target: Path) -> None:
             "benchmarks.limit._limit",
             [str(_SOURCES[0])],
             include_dirs=[str(_HERE)],
-            extra_compile_args=["-O3", "-fno-semantic-interposition", "-Wno-unused-function"],
+            extra_compile_args=["-O3", "-fno-tree-slp-vectorize", "-fno-semantic-interposition", "-Wno-unused-function"],
         )
         modules = cythonize([extension], build_dir=work, quiet=True, language_level=3)
         command = build_ext(Distribution({"ext_modules": modules}))
