@@ -18,7 +18,7 @@ cdef enum:
     MAX_LISTS = 16          # of one order
     POOL_LIST = 15          # design "pool": its free blocks, no freetype
     MAX_ORDERS = 16         # orders 0 .. 15
-    MAX_PCP_LISTS = 53      # so that pcp_t has 512 bytes
+    MAX_PCP_LISTS = 52      # so that pcp_t has 512 bytes
     MAX_CPUS = 256
     MAX_ZONE_INDEX = 4
     MAX_FALLBACKS = 6
@@ -201,6 +201,7 @@ cdef struct pcp_t:
     int64_t alloc_factor
     int64_t free_count
     int64_t free_count_max  # batch << CONFIG_PCP_BATCH_SCALE_MAX
+    int64_t free_high_least     # with a lower free_count no free is free_high
     int64_t quiet           # with fewer pages a free only adds to its list (pcp_set_quiet)
     int64_t freed_order     # of the last free; 1 to 3 is PCPF_PREV_FREE_HIGH_ORDER
     int64_t free_high_batch     # PCPF_FREE_HIGH_BATCH
@@ -618,6 +619,7 @@ cdef bint block_in_zone(zone_t *z, uint32_t block) noexcept nogil
 cdef int64_t plenty_of(const zone_t *z) noexcept nogil
 cdef bint detours_of(const zone_t *z) noexcept nogil
 cdef int64_t quiet_of(const zone_t *z, const pcp_t *pcp) noexcept nogil
+cdef int64_t free_high_least_of(const zone_t *z, const pcp_t *pcp) noexcept nogil
 cdef void set_plenty(zone_t *z) noexcept nogil
 cdef void pcp_set_quiet(zone_t *z, pcp_t *pcp) noexcept nogil
 cdef void set_below_high(zone_t *z, bint below) noexcept nogil

@@ -104,9 +104,15 @@ cdef int64_t quiet_of(const zone_t *z, const pcp_t *pcp) noexcept nogil:
     return pcp.high if pcp.high_min <= pcp.high <= pcp.high_max and not z.below_high else 0
 
 
+cdef int64_t free_high_least_of(const zone_t *z, const pcp_t *pcp) noexcept nogil:
+    # free_frozen_page_commit(): free_high takes this many pages freed and not allocated since
+    return pcp.batch + (pcp.high_min // 2 if z.kernel.free_high_needs_high_min else 0)
+
+
 cdef void pcp_set_quiet(zone_t *z, pcp_t *pcp) noexcept nogil:
     # To be called whenever `high`, its bounds or the batch changed.
     pcp.free_count_max = pcp.batch << z.pcp_batch_scale_max
+    pcp.free_high_least = free_high_least_of(z, pcp)
     pcp.quiet = quiet_of(z, pcp)
 
 

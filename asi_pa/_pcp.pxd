@@ -84,7 +84,7 @@ cdef inline void pcp_put(zone_t *z, pcp_t *pcp, int number, uint32_t frame, int 
     pcp.alloc_factor >>= 1
     pcp_push(z, &pcp.lists[number], frame, order)
     pcp.count = count
-    if likely((count < pcp.quiet) & ((order == 0) | (pcp.free_count < pcp.batch)), 1):
+    if likely((count < pcp.quiet) & ((order == 0) | (pcp.free_count < pcp.free_high_least)), 1):
         # pcp_freed() where it neither moves `high` nor gives pages back
         pcp.freed_order = order
         if pcp.free_count < pcp.free_count_max:

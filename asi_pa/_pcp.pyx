@@ -139,12 +139,9 @@ cdef int64_t nr_pcp_high(zone_t *z, pcp_t *pcp, bint free_high) noexcept nogil:
 cdef void pcp_freed(zone_t *z, pcp_t *pcp, int order, int index) noexcept nogil:
     cdef bint free_high = False
     z.diff = &z.diffs[pcp - z.pcps]
-    cdef int64_t batch = pcp.batch, high, to_free, least, chunk
+    cdef int64_t batch = pcp.batch, high, to_free, chunk
     if order != 0 and order <= PCP_MAX_LOW_ORDER:
-        least = batch
-        if z.kernel.free_high_needs_high_min:
-            least += pcp.high_min // 2
-        free_high = (pcp.free_count >= least and 0 < pcp.freed_order <= PCP_MAX_LOW_ORDER
+        free_high = (pcp.free_count >= pcp.free_high_least and 0 < pcp.freed_order <= PCP_MAX_LOW_ORDER
                      and (not pcp.free_high_batch or pcp.count >= batch))
     pcp.freed_order = order
     if pcp.free_count < pcp.free_count_max:

@@ -26,6 +26,7 @@ from asi_pa._core cimport (
     design_t,
     detours_of,
     first_of,
+    free_high_least_of,
     list_of,
     pcp_t,
     plenty_of,
@@ -164,7 +165,7 @@ cdef const char *pcp_verify(zone_t *z, uint64_t *where) noexcept nogil:
                     return b"a per-CPU list's tail is wrong"
             if count != pcp.count:
                 return b"a per-CPU count differs from the pages on its lists"
-            if pcp.quiet != quiet_of(z, pcp):
+            if pcp.quiet != quiet_of(z, pcp) or pcp.free_high_least != free_high_least_of(z, pcp):
                 return b"what the fast path of a per-CPU free tests is out of date (pcp_set_quiet)"
             listed += count
     frame = 0
