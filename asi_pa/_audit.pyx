@@ -14,20 +14,18 @@ cimport cython
 import numpy as np
 
 from asi_pa._audit_check cimport check_step, check_whole
+from asi_pa._audit_hash cimport canonical_hash, hash_t, plain_hash
 from asi_pa._audit_state cimport (
     MAX_BLOCKS,
     MAX_FRAMES,
     MAX_SEARCH_CPUS,
-    canonical_hash,
     extra_t,
     fingerprint,
-    hash_t,
     home_move,
     home_return,
     load_image,
     pack,
     packed_size,
-    plain_hash,
     present_frames,
     same_image,
     save_image,

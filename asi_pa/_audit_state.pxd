@@ -1,11 +1,11 @@
-# A small zone's whole state in about a hundred bytes, and its hash up to the symmetries of the engine.
+# A small zone's whole state in about a hundred bytes.
 #
 #   zone_t + arrays  --pack-->  bytes  --unpack-->  zone_t + arrays      one state of a search
 #   zone_t + arrays  --save/load-->  bytes as they are in memory         the state that is being expanded
-#   zone_t + arrays  --canonical_hash-->  128 bits                       equal for symmetric states
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int16_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
-from asi_pa._core cimport link_t, pcp_t, zone_t
+from asi_pa._core cimport FREE, KIND_MASK, PCP, POOL, QUEUED, link_t, pcp_t, zone_t
 
 cdef enum:
     MAX_FRAMES = 64             # of a searched zone: sets of frames are 64-bit masks
@@ -19,10 +19,6 @@ cdef struct extra_t:
     uint64_t freed              # frames on a shared pcp list that a free put there (others: a refill)
     uint64_t unflushed          # frames whose entries were cleared and not flushed since
     uint8_t due                 # operations until the free queue's worker runs, 0: nothing waits
-
-cdef struct hash_t:
-    uint64_t a
-    uint64_t b
 
 cdef struct home_t:
     # A searched zone's arrays side by side, so that a state is copied and compared at once; and where they
@@ -58,9 +54,16 @@ cdef void pack(const zone_t *z, const extra_t *x, uint8_t *out) noexcept nogil
 cdef void unpack(zone_t *z, extra_t *x, const uint8_t *data) noexcept nogil
 cdef uint64_t present_frames(const zone_t *z) noexcept nogil
 cdef void set_present_frames(zone_t *z, uint64_t wanted) noexcept nogil
-cdef hash_t canonical_hash(const zone_t *z, const extra_t *x) noexcept nogil
-cdef hash_t plain_hash(const zone_t *z, const extra_t *x) noexcept nogil
 
 cdef inline uint64_t dirty_frames(const zone_t *z) noexcept nogil:
     # The frames that hold what a sensitive owner wrote; for arrays that home_move() placed.
     return (<const uint64_t *>z.dirty)[0]
+
+cdef inline bint listed(uint8_t state) noexcept nogil:
+    cdef int kind = state & KIND_MASK
+    return kind == FREE or kind == PCP or kind == POOL or kind == QUEUED
+
+cdef inline uint8_t *put(uint8_t *p, int64_t value) noexcept nogil:
+    cdef int16_t v = <int16_t>value
+    memcpy(p, &v, 2)
+    return p + 2

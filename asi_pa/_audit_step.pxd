@@ -2,7 +2,8 @@
 # The meaning of all numbers, in words, is in audit.py.
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from asi_pa._audit_state cimport MAX_BLOCKS, MAX_FRAMES, extra_t, hash_t, home_t
+from asi_pa._audit_hash cimport hash_t
+from asi_pa._audit_state cimport MAX_BLOCKS, MAX_FRAMES, extra_t, home_t
 from asi_pa._core cimport request_t, zone_t
 from asi_pa._page_alloc cimport mm_t
 
