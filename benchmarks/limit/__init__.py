@@ -14,7 +14,7 @@ from types import ModuleType
 __all__ = ["Empty", "Limit", "Memory", "copy_memory", "set_memory"]
 
 _HERE = Path(__file__).resolve().parent
-_SOURCES = (_HERE / "_limit.pyx", _HERE / "buddy.h")
+_SOURCES = (_HERE / "_limit.pyx", _HERE / "buddy.h", Path(__file__))
 _CACHE = _HERE.parent.parent / "build" / "benchmarks"
 
 
@@ -29,7 +29,12 @@ def _build(target: Path) -> None:
             "benchmarks.limit._limit",
             [str(_SOURCES[0])],
             include_dirs=[str(_HERE)],
-            extra_compile_args=["-O3", "-fno-tree-slp-vectorize", "-fno-semantic-interposition", "-Wno-unused-function"],
+            extra_compile_args=[
+                "-O3",
+                "-fno-tree-slp-vectorize",
+                "-fno-semantic-interposition",
+                "-Wno-unused-function",
+            ],
         )
         modules = cythonize([extension], build_dir=work, quiet=True, language_level=3)
         command = build_ext(Distribution({"ext_modules": modules}))
