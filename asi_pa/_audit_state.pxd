@@ -35,14 +35,6 @@ cdef struct home_t:
     uint8_t *dirty
     pcp_t *pcps
 
-cdef struct late_t:
-    # what an operation may change of zone_t beyond its lists
-    uint32_t queue
-    int ahead_due
-    uint32_t compact_considered
-    int compact_defer_shift
-    int compact_order_failed
-
 cdef int packed_size(const zone_t *z) noexcept nogil
 cdef int home_move(home_t *home, zone_t *z) noexcept nogil
 cdef void home_return(home_t *home, zone_t *z) noexcept nogil

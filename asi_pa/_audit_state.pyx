@@ -8,7 +8,6 @@ from libc.string cimport memcmp, memcpy, memset
 from asi_pa._core cimport (
     ALLOC,
     KIND_MASK,
-    MAX_LISTS,
     NIL,
     POOL_LIST,
     first_of,
@@ -106,7 +105,7 @@ cdef int home_move(home_t *home, zone_t *z) noexcept nogil:
         home.bytes += (z.ncpus - 1) * sizeof(pcp_t) + sizeof(pcp_t) - sizeof(z.pcps.lists)
         home.bytes += z.design.npcp * sizeof(pcplist_t)
         home.bytes = (home.bytes + 7) & ~<size_t>7
-    home.image = home.bytes + head_bytes(z) + sizeof(late_t)
+    home.image = home.bytes + head_bytes(z)
     p = <char *>calloc(size + MAX_SEARCH_CPUS * sizeof(pcp_t), 1)
     home.arena = p
     if p == NULL:
@@ -155,54 +154,26 @@ cdef void home_return(home_t *home, zone_t *z) noexcept nogil:
     home.arena = NULL
 
 
-# An image has the arrays, then zone_t from its counters to the index of its lists, late_t.
+# An image has the arrays, then what an operation may change of zone_t.
 
 cdef inline size_t head_bytes(const zone_t *z) noexcept nogil:
-    return <size_t>(<const char *>&z.nonempty[MAX_LISTS] - <const char *>&z.nr_free)
+    return <size_t>(<const char *>&z.kernel - <const char *>&z.nr_free)
 
 
 cdef void save_image(const home_t *home, const zone_t *z, uint8_t *image) noexcept nogil:
-    cdef late_t late
     memcpy(image, home.arena, home.bytes)
-    image += home.bytes
-    memcpy(image, &z.nr_free, head_bytes(z))
-    image += head_bytes(z)
-    late.queue = z.queue
-    late.ahead_due = z.ahead_due
-    late.compact_considered = z.compact_considered
-    late.compact_defer_shift = z.compact_defer_shift
-    late.compact_order_failed = z.compact_order_failed
-    memcpy(image, &late, sizeof(late_t))
+    memcpy(image + home.bytes, &z.nr_free, head_bytes(z))
 
 
 cdef void load_image(const home_t *home, zone_t *z, const uint8_t *image) noexcept nogil:
-    cdef late_t late
     memcpy(home.arena, image, home.bytes)
-    image += home.bytes
-    memcpy(&z.nr_free, image, head_bytes(z))
-    image += head_bytes(z)
-    memcpy(&late, image, sizeof(late_t))
-    z.queue = late.queue
-    z.ahead_due = late.ahead_due
-    z.compact_considered = late.compact_considered
-    z.compact_defer_shift = late.compact_defer_shift
-    z.compact_order_failed = late.compact_order_failed
+    memcpy(&z.nr_free, image + home.bytes, head_bytes(z))
     relist(z)
 
 
 cdef bint same_image(const home_t *home, const zone_t *z, const uint8_t *image) noexcept nogil:
-    cdef late_t late
-    if memcmp(home.arena, image, home.bytes):
-        return False
-    image += home.bytes
-    if memcmp(&z.nr_free, image, head_bytes(z)):
-        return False
-    image += head_bytes(z)
-    memcpy(&late, image, sizeof(late_t))
-    return (z.queue == late.queue and z.ahead_due == late.ahead_due
-            and z.compact_considered == late.compact_considered
-            and z.compact_defer_shift == late.compact_defer_shift
-            and z.compact_order_failed == late.compact_order_failed)
+    return (memcmp(home.arena, image, home.bytes) == 0
+            and memcmp(&z.nr_free, image + home.bytes, head_bytes(z)) == 0)
 
 
 cdef uint64_t fingerprint(const home_t *home) noexcept nogil:

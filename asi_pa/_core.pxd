@@ -320,6 +320,12 @@ cdef struct zone_t:
     uint32_t heads
     uint32_t nonempty[MAX_LISTS]    # bit per order
     uint32_t queue                  # design "rfcv2-queue" only: the first page that waits
+    int ahead_due               # balance_ahead() is to run when no request is under way
+    # compaction_deferred() of mm/compaction.c
+    uint32_t compact_considered
+    int compact_defer_shift
+    int compact_order_failed
+    # what an operation changes ends here (the auditor's images)
     # shared by the machine's zones
     kernel_t *kernel
     stats_t *stats
@@ -331,11 +337,6 @@ cdef struct zone_t:
     void (*ahead)(zone_t *z) noexcept nogil
     int64_t (*choose)(zone_t *z, int order, int ft) noexcept nogil
     void *hooks
-    int ahead_due               # balance_ahead() is to run when no request is under way
-    # compaction_deferred() of mm/compaction.c
-    uint32_t compact_considered
-    int compact_defer_shift
-    int compact_order_failed
     # event log (recorded runs, audits); off when events is NULL
     event_t *events
     size_t nevents
