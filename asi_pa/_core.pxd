@@ -478,17 +478,22 @@ cdef inline uint32_t take_first(zone_t *z, uint32_t list, uint32_t orders, int o
                                 int ft) noexcept nogil:
     # The first block of the lowest of `orders` (bit 0: `order`, whose list is `list`), split.  Its state is
     # for the caller to set.
-    cdef link_t *links = z.links
-    cdef uint32_t frame, nxt, left
+    cdef uint32_t frame, left
     if not orders & 1:
         return split_first(z, list, ctz(orders), order, ft)
-    frame = links[list].next
-    nxt = links[frame].next
-    left = links[list + 1].next - 1
+    frame = unlink_first(z.links, list, &left)
+    z.nonempty[ft] -= <uint32_t>(left == 0) << order
+    return frame
+
+
+cdef inline uint32_t unlink_first(link_t *links, uint32_t list, uint32_t *left) noexcept nogil:
+    # The list's first block; `left` says how many remain.
+    cdef uint32_t frame = links[list].next
+    cdef uint32_t nxt = links[frame].next
+    left[0] = links[list + 1].next - 1
     links[list].next = nxt
     links[nxt].prev = list
-    links[list + 1].next = left
-    z.nonempty[ft] -= <uint32_t>(left == 0) << order
+    links[list + 1].next = left[0]
     return frame
 
 
@@ -498,14 +503,9 @@ cdef inline uint32_t split_first(zone_t *z, uint32_t list, int up, int order, in
     cdef uint8_t *state = z.state
     cdef uint8_t *listed = z.listed
     cdef int high = order + up
-    cdef uint32_t frame, nxt, left, upper
+    cdef uint32_t frame, left, upper
     list += <uint32_t>(2 * MAX_LISTS * up)
-    frame = links[list].next
-    nxt = links[frame].next
-    left = links[list + 1].next - 1
-    links[list].next = nxt
-    links[nxt].prev = list
-    links[list + 1].next = left
+    frame = unlink_first(links, list, &left)
     # bits `order` to `high` - 1 are clear: the sum sets them, and clears `high` where nothing is left
     z.nonempty[ft] += (<uint32_t>(left != 0) << high) - (1u << order)
     while high > order:
