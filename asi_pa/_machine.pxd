@@ -15,7 +15,7 @@ cdef class Machine:
     cdef list views
     cdef object on_window
     cdef object window_error
-    cdef int watched            # somebody acts after an operation: the worker that unmaps ahead, Python that is asked
+    cdef int watched            # somebody acts after an operation: the worker, Python that is asked
     cdef zone_t *_zone(self, int zone) except NULL
     cdef zone_t *_range(self, int zone, uint64_t start, uint64_t end) except NULL
     cdef int _afterwards(self) except -1

@@ -202,7 +202,7 @@ cdef class Machine:
         return pfn
 
     cdef int _afterwards(self) except -1:
-        # What a replay does after an operation: the workers it woke run; what Python raised meanwhile surfaces.
+        # What a replay does after an operation: the workers it woke run; what Python raised surfaces.
         run_ahead(&self.mm)
         self.raise_hook_error()
         return 0
@@ -259,7 +259,8 @@ cdef class Machine:
     def isolate(self, uint64_t start, uint64_t end, int mode=2, int zone=0):
         """start_isolate_page_range(): 0, or -EBUSY with everything as it was.  mode: 1 CMA_ALLOC, 2 other."""
         cdef zone_t *z = self._range(zone, start, end)
-        result = start_isolate_page_range(z, <uint32_t>(start - z.base_pfn), <uint32_t>(end - z.base_pfn), mode)
+        result = start_isolate_page_range(z, <uint32_t>(start - z.base_pfn),
+                                          <uint32_t>(end - z.base_pfn), mode)
         if self.watched:
             self._afterwards()
         return result
