@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Flips: whole free pageblocks change from one side of the mapping to the other.
 
 March 2025, patch 11, and September 2025, patch 18, flip after everything else has failed; ahead of need is
