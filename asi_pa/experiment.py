@@ -191,6 +191,7 @@ def _metrics(
     ops = compiled.ops
     alloc = ops["op"] == _OP_ALLOC
     allocations = int(alloc.sum())
+    served = allocations - run.failures
     sensitive = (compiled.classes & np.uint32(GFP_NAMES["__GFP_SENSITIVE"])) != 0
     by_class = np.bincount(ops["cls"][alloc], minlength=len(compiled.classes))[: len(compiled.classes)]
     failed = run.failures_by_class()[: len(compiled.classes)].astype(np.int64)
@@ -211,9 +212,7 @@ def _metrics(
         "pcp_allocations_by_kind": _pcp_allocations(compiled, machine, run, alloc, sensitive, s),
         "flips_s2n": s["flips_s2n"],
         "flips_n2s": s["flips_n2s"],
-        "flush_free_hit_ratio": 1 - (s["flush_allocs"] + s["map_allocs"]) / allocations
-        if allocations
-        else None,
+        "flush_free_hit_ratio": 1 - (s["flush_allocs"] + s["map_allocs"]) / served if served else None,
         "no_block_refusals": s["fail_noblock"],
         "stranded_pages_max": s["stranded_max"],
         "stranded_pages_end": _stranded(machine, run),
@@ -234,7 +233,7 @@ def _metrics(
         "replay_seconds": seconds,
         "replay_ops_per_second": len(ops) / seconds if seconds else 0.0,
     }
-    out.update(_physmap_metrics(physmap, allocations))
+    out.update(_physmap_metrics(physmap, served))
     zones = range(len(machine.spec.zones))
     mixed = [run.mixed_blocks(zone) for zone in zones]
     out["mixed_blocks"] = sum(m[0] for m in mixed)
@@ -281,7 +280,7 @@ def _stranded(machine: Machine, run: Replay) -> int:
     return min(mapped, int(pages.sum()) - mapped)
 
 
-def _physmap_metrics(physmap: Any, allocations: int) -> dict[str, Any]:
+def _physmap_metrics(physmap: Any, served: int) -> dict[str, Any]:
     if physmap is None:
         zero = dict.fromkeys(
             (
@@ -322,7 +321,7 @@ def _physmap_metrics(physmap: Any, allocations: int) -> dict[str, Any]:
         "tlb_flushes_full": c.flushes_full,
         "tlb_flushed_pages": c.flushed_pages,
         "ipis": c.ipis,
-        "tlb_flushes_per_1000_allocations": 1000 * flushes / allocations if allocations else 0.0,
+        "tlb_flushes_per_1000_allocations": 1000 * flushes / served if served else 0.0,
         "direct_map_kb": kb,
     }
 

@@ -125,7 +125,8 @@ def _design(
         "no_block_refusal": int(rng.integers(5, 60)) if tight and family == "migratetype" else 0,
     }
     failures = sum(causes.values())
-    allocations = operations // 2 - failures
+    allocations = operations // 2
+    served = allocations - failures
     n2s = int(rng.integers(20, 90)) if family == "migratetype" else 0
     s2n = n2s + int(rng.integers(40)) if family == "migratetype" else 0
     refills = int(rng.integers(100, 200)) if family == "pool" else 0
@@ -158,10 +159,10 @@ def _design(
             "table_pages_allocated": splits,
             "tlb_flushes_ranged": flushes - full,
             "tlb_flushes_full": full,
-            "tlb_flushes_per_1000_allocations": 1000 * flushes / allocations,
+            "tlb_flushes_per_1000_allocations": 1000 * flushes / served,
             "tlb_flushed_pages": flushes - full,
             "ipis": flushes,
-            "flush_free_hit_ratio": 1 - flushes / allocations,
+            "flush_free_hit_ratio": 1 - flushes / served,
             "no_block_refusals": causes["no_block_refusal"],
             "stranded_pages_max": 5000 if failures and asi else 0,
             "stranded_pages_end": 900 if asi else 0,

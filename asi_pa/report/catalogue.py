@@ -95,7 +95,7 @@ def _m(
 
 
 METRICS: tuple[Metric, ...] = (
-    _m("allocations", "allocations", "work", "count", "", "Requests that got their pages."),
+    _m("allocations", "requests", "work", "count", "", "Requests for pages, those that failed included."),
     _m(
         "failures",
         "failed requests",
@@ -355,11 +355,11 @@ METRICS: tuple[Metric, ...] = (
     ),
     _m(
         "tlb_flushes_per_1000_allocations",
-        "flushes / 1000 allocs",
+        "flushes / 1000 served",
         "flushes",
         "per1000",
         "low",
-        "TLB flushes, ranged and full, per thousand successful allocations.",
+        "TLB flushes, ranged and full, per thousand requests that got their pages.",
         asi=True,
         essential=True,
     ),
@@ -406,7 +406,7 @@ METRICS: tuple[Metric, ...] = (
         "flushes",
         "share",
         "high",
-        "Share of allocations served from a list already in the right state.",
+        "Of the requests that got their pages, the share served from a list already in the right state.",
         asi=True,
         essential=True,
     ),
