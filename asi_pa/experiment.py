@@ -213,7 +213,7 @@ def _metrics(
         "flips_s2n": s["flips_s2n"],
         "flips_n2s": s["flips_n2s"],
         "flush_free_hit_ratio": 1 - (s["flush_allocs"] + s["map_allocs"]) / served if served else None,
-        "no_block_refusals": s["fail_noblock"],
+        "no_block_refusals": s["noblock_refusals"],
         "stranded_pages_max": s["stranded_max"],
         "stranded_pages_end": _stranded(machine, run),
         "bytes_zeroed": s["pages_zeroed"] * 4096,

@@ -163,7 +163,7 @@ def _design(
             "tlb_flushed_pages": flushes - full,
             "ipis": flushes,
             "flush_free_hit_ratio": 1 - flushes / served,
-            "no_block_refusals": causes["no_block_refusal"],
+            "no_block_refusals": 3 * causes["no_block_refusal"],
             "stranded_pages_max": 5000 if failures and asi else 0,
             "stranded_pages_end": 900 if asi else 0,
             "bytes_zeroed": s2n << 21,

@@ -220,7 +220,7 @@ METRICS: tuple[Metric, ...] = (
         "kinds",
         "count",
         "low",
-        "Times a flip was not tried because the request may not block, whatever became of the request.",
+        "Attempts to get pages that came to a flip and may not wait for it, whatever became of the request.",
         asi=True,
     ),
     _m(
