@@ -696,8 +696,8 @@ UNMOVABLE = Freetype(name="Unmovable", mt=Migratetype.UNMOVABLE)
         ({"unmap_low": -1}, "unmap_low -1 is not a number"),
         ({"unmap_low": "few"}, "unmap_low 'few' is not a number"),
         ({"unmap_high": 1 << 80}, f"unmap_high {1 << 80} is not a number"),
-        ({"freetypes": ()}, "freetypes: 1 to 16"),
-        ({"freetypes": ("Unmovable",)}, "freetypes: 1 to 16 of Freetype"),
+        ({"freetypes": ()}, "freetypes: 1 to 15"),
+        ({"freetypes": ("Unmovable",)}, "freetypes: 1 to 15 of Freetype"),
         ({"freetypes": (UNMOVABLE,) * 2}, "freetypes: two of one name"),
         ({"freetypes": (UNMOVABLE,)}, "freetypes: none has the migratetype ISOLATE"),
         ({"boot": "Nowhere"}, "boot: no freetype 'Nowhere'"),
@@ -712,6 +712,16 @@ def test_tables_that_the_engine_cannot_run(changes: dict[str, Any], says: str) -
     for refuse in (as_design, lambda d: Machine(single_zone("64M"), d), describe_design):
         with pytest.raises(ValueError, match=re.escape(f"design 'wrong': {says}")):
             refuse(wrong)
+
+
+def test_as_many_freetypes_as_the_engine_has_room_for() -> None:
+    base = as_design("linux")
+    more = [Freetype(name=f"Movable{i}", mt=Migratetype.MOVABLE) for i in range(10)]
+    full = replace(base, name="full", freetypes=(*base.freetypes, *more[:-1]))
+    assert len(full.freetypes) == 15
+    healthy(Machine(single_zone("64M"), full))
+    with pytest.raises(ValueError, match="freetypes: 1 to 15 of Freetype"):
+        as_design(replace(full, freetypes=(*base.freetypes, *more)))
 
 
 def test_fallbacks_that_the_engine_cannot_follow() -> None:
