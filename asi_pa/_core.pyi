@@ -4,7 +4,7 @@ from enum import IntEnum
 
 from typing_extensions import disjoint_base
 
-from asi_pa.machine import ZoneSpec
+from asi_pa.kernel.spec import ZoneSpec
 
 class Flips(IntEnum):
     """Of Design.flips."""
