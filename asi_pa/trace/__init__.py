@@ -9,17 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from asi_pa.memory_text import describe_memory, form_name, memory_form
+from asi_pa.trace.memory import describe_memory, form_name, memory_form
 
-from .classify import DEFAULT_CLASSIFIER, Classifier
-from .compile import CompiledTrace, compile_trace, tight_memory
-from .format import MAGIC, Trace, read_trace, read_trace_file, write_trace
-from .info import describe, describe_text
-from .initial import Population
-from .recorded import holds_arrays, read_npz
-from .source import Source, open_source
-from .time_order import joined, merged
-from .workloads import DEFAULT_MEMORY, WORKLOADS, workload
+from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier
+from asi_pa.trace.compile import CompiledTrace, compile_trace, tight_memory
+from asi_pa.trace.format import MAGIC, Trace, read_trace, read_trace_file, write_trace
+from asi_pa.trace.info import describe, describe_text
+from asi_pa.trace.initial import Population
+from asi_pa.trace.npz import holds_arrays, read_npz
+from asi_pa.trace.source import Source, open_source
+from asi_pa.trace.time_order import joined, merged
+from asi_pa.trace.workloads import DEFAULT_MEMORY, WORKLOADS, workload
 
 __all__ = [
     "DEFAULT_CLASSIFIER",
@@ -73,7 +73,7 @@ def load_trace(path: str | os.PathLike[str]) -> Trace:
 
 def load_input(path: str | os.PathLike[str]) -> Trace | dict[str, Any]:
     """`load_trace`, or what a text about memory that is no trace says
-    (`asi_pa.memory_text.describe_memory`)."""
+    (`asi_pa.trace.memory.describe_memory`)."""
     name = os.fspath(path)
     if name != "-" and not os.path.exists(name):
         return _named(name)
@@ -118,6 +118,6 @@ def read_any(source: Source) -> Trace:
         if not holds_arrays(file):
             source.refuse_foreign()
         return read_npz(file, source.name)
-    from .text import read_source
+    from asi_pa.trace.text import read_source
 
     return read_source(source)

@@ -1,6 +1,6 @@
 """The gfp texts that traces print: the flags' names since 2.6.32, and which numbers can be believed.
 
-A text is read by its names, with the numbers of 6.18 (`asi_pa.gfp`).  Names that a kernel has or had and the
+A text is read by its names, with the numbers of 6.18 (`asi_pa.kernel.gfp`).  Names that a kernel has or had and the
 model has no bit for are listed with what they mean to it, most often nothing.  Sources: include/linux/gfp.h,
 gfp_types.h, include/trace/events/gfpflags.h and mmflags.h of the kernels named.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from asi_pa.gfp import GFP_NAMES
+from asi_pa.kernel.gfp import GFP_NAMES
 
 __all__ = ["TRACE_GFP_NAMES", "asked_type", "trace_gfp"]
 

@@ -20,13 +20,13 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa._reader import ASKS_GFP, OTHER, REASONS, Reader
+from asi_pa.trace.scanner import ASKS_GFP, OTHER, REASONS, Reader
 
-from .format import EVENT_COLUMNS, EXT, Trace
-from .gfp_names import TRACE_GFP_NAMES, asked_type, trace_gfp
-from .source import Source, damage, open_source
-from .text_lines import Notes, other_line
-from .time_order import Columns, in_order
+from asi_pa.trace.format import EVENT_COLUMNS, EXT, Trace
+from asi_pa.trace.gfp_names import TRACE_GFP_NAMES, asked_type, trace_gfp
+from asi_pa.trace.source import Source, damage, open_source
+from asi_pa.trace.text_lines import Notes, other_line
+from asi_pa.trace.time_order import Columns, in_order
 
 __all__ = ["read_source", "read_stream", "read_text"]
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .format import EVENT_COLUMNS, EXT, Trace
+from asi_pa.trace.format import EVENT_COLUMNS, EXT, Trace
 
 __all__ = ["Columns", "are_pieces", "in_order", "joined", "merged"]
 
