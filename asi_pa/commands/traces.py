@@ -74,9 +74,9 @@ def _info(args: argparse.Namespace) -> int:
 
 def _described(paths: Sequence[str], classifier: Classifier) -> Iterator[tuple[dict[str, Any], str]]:
     """What each file says, as numbers and in words; texts that are pieces of one recording are one trace."""
-    from asi_pa.memory_text import memory_text
     from asi_pa.trace import load_input
     from asi_pa.trace.info import describe, describe_text
+    from asi_pa.trace.memory import memory_text
     from asi_pa.trace.time_order import joined
 
     def told(traces: list[Trace]) -> Iterator[tuple[dict[str, Any], str]]:

@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from asi_pa.trace.memory import describe_memory, form_name, memory_form
-
 from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier
 from asi_pa.trace.compile import CompiledTrace, compile_trace, tight_memory
 from asi_pa.trace.format import MAGIC, Trace, read_trace, read_trace_file, write_trace
 from asi_pa.trace.info import describe, describe_text
 from asi_pa.trace.initial import Population
+from asi_pa.trace.memory import describe_memory, form_name, memory_form
 from asi_pa.trace.npz import holds_arrays, read_npz
 from asi_pa.trace.source import Source, open_source
 from asi_pa.trace.time_order import joined, merged

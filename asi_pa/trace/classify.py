@@ -32,7 +32,6 @@ import numpy as np
 import numpy.typing as npt
 
 from asi_pa.kernel.gfp import GFP_NAMES, MODEL_LRU, parse_gfp
-
 from asi_pa.trace.gfp_names import TRACE_GFP_NAMES
 
 __all__ = ["DEFAULT_CLASSIFIER", "Classifier", "request_words"]

@@ -1,8 +1,8 @@
 """The gfp texts that traces print: the flags' names since 2.6.32, and which numbers can be believed.
 
-A text is read by its names, with the numbers of 6.18 (`asi_pa.kernel.gfp`).  Names that a kernel has or had and the
-model has no bit for are listed with what they mean to it, most often nothing.  Sources: include/linux/gfp.h,
-gfp_types.h, include/trace/events/gfpflags.h and mmflags.h of the kernels named.
+A text is read by its names, with the numbers of 6.18 (`asi_pa.kernel.gfp`).  Names that a kernel has or had
+and the model has no bit for are listed with what they mean to it, most often nothing.  Sources:
+include/linux/gfp.h, gfp_types.h, include/trace/events/gfpflags.h and mmflags.h of the kernels named.
 """
 
 from __future__ import annotations

@@ -20,10 +20,9 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa.trace.scanner import ASKS_GFP, OTHER, REASONS, Reader
-
 from asi_pa.trace.format import EVENT_COLUMNS, EXT, Trace
 from asi_pa.trace.gfp_names import TRACE_GFP_NAMES, asked_type, trace_gfp
+from asi_pa.trace.scanner import ASKS_GFP, OTHER, REASONS, Reader
 from asi_pa.trace.source import Source, damage, open_source
 from asi_pa.trace.text_lines import Notes, other_line
 from asi_pa.trace.time_order import Columns, in_order

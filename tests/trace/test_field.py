@@ -22,8 +22,8 @@ pytest.importorskip("asi_pa.trace.scanner", reason="the extension modules are no
 
 from asi_pa import cli
 from asi_pa.kernel import procfs
-from asi_pa.trace.memory import describe_memory
 from asi_pa.trace import load_trace
+from asi_pa.trace.memory import describe_memory
 
 FIELD = Path(__file__).parents[1] / "data" / "field"
 NO_REPAIRS = {
