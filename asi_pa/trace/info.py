@@ -40,7 +40,7 @@ def describe(trace: Trace, classifier: str | Classifier = DEFAULT_CLASSIFIER) ->
         kind = trace.kind[part]
         counts = np.bincount(kind, minlength=len(KINDS))
         if len(counts) > len(KINDS):
-            raise ValueError(f"trace {trace.name}: impossible kind {len(counts) - 1}")
+            raise ValueError(f"{trace.label}: impossible kind {len(counts) - 1}")
         kinds += counts
         rows = np.flatnonzero(kind == ALLOC)
         where: tuple[npt.NDArray[Any], ...]
@@ -49,7 +49,7 @@ def describe(trace: Trace, classifier: str | Classifier = DEFAULT_CLASSIFIER) ->
         for k, what in enumerate(names):
             index, size = where[k], asked.shape[k]
             if len(index) and int(index.max()) >= size:
-                raise ValueError(f"trace {trace.name}: impossible {what} {int(index.max())}")
+                raise ValueError(f"{trace.label}: impossible {what} {int(index.max())}")
         np.add.at(asked, where, 1)
         failed += int((trace.pfn[part][rows] == FAILED_PFN).sum())
     masks = translated(trace)

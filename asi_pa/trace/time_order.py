@@ -114,7 +114,7 @@ def merged(traces: Sequence[Trace]) -> Trace:
     for trace in traces:
         if "began_ns" not in trace.provenance:
             raise ValueError(
-                f"trace {trace.name}: only texts can be put together, they say when each event was"
+                f"{trace.label}: only texts can be put together, they say when each event was"
             )
     gfps = list(dict.fromkeys(mask for trace in traces for mask in trace.gfps))
     comms = list(dict.fromkeys(comm for trace in traces for comm in trace.comms))
@@ -155,6 +155,7 @@ def merged(traces: Sequence[Trace]) -> Trace:
     return replace(
         traces[0],
         name="+".join(trace.name for trace in traces),
+        path="+".join(trace.path for trace in traces),
         **columns,
         gfps=tuple(gfps),
         comms=tuple(comms),
