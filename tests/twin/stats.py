@@ -43,6 +43,7 @@ class Stats:
     flush_frees: int = 0
     slowpath: int = 0
     kswapd_wakeups: int = 0
+    kcompactd_wakeups: int = 0
     pcp_refills: int = 0
     pcp_bulk_frees: int = 0
     pcp_missed_nonsensitive: int = 0
@@ -55,7 +56,3 @@ class Stats:
     compactions: int = 0
     compact_success: int = 0
     compact_moved: int = 0
-
-    def __post_init__(self) -> None:
-        """Was kswapd woken?  No count, but the whole machine's."""
-        self.kswapd_woken = False
