@@ -91,7 +91,8 @@ cdef class Allocator(BulkCalls):
             layout = sized(
                 memory, kernel=kernel, cpus=cpus, nodes=nodes, single_zone=single_zone, pcp=pcp,
                 exact_counters=exact_counters, pageblock_order=pageblock_order, max_page_order=max_page_order,
-                cma=cma, min_free=min_free, khugepaged=khugepaged, defrag_mode=defrag_mode,
+                cma=cma, min_free=min_free, khugepaged=khugepaged, pcptypes=as_design(design).khugepaged_pcptypes,
+                defrag_mode=defrag_mode,
                 watermark_boost_factor=watermark_boost_factor, distances=distances, room=hotplug,
                 room_zone=hotplug_zone, block=memory_block)
         machine = memory if isinstance(memory, Machine) else Machine(layout.spec, design, kernel, reclaims=True)

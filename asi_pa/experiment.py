@@ -21,7 +21,7 @@ from asi_pa._series import Samples
 from asi_pa.designs import Design, as_design
 from asi_pa.gfp import GFP_NAMES, MODEL_LRU
 from asi_pa.kernel import kernel_profile
-from asi_pa.sizing import parse_size
+from asi_pa.sizing import parse_size, raised_for
 from asi_pa.trace import CompiledTrace, Trace, compile_trace, load_trace, tight_memory
 
 __all__ = ["DEFAULT_DESIGNS", "SAMPLES", "compare", "replay"]
@@ -120,8 +120,13 @@ def build(
     compaction: bool = False,
     seed: int = 0,
 ) -> tuple[Machine, Replay, dict[str, Any]]:
-    """A machine in the trace's initial state: (machine, replay ready to run, notes on the state)."""
-    machine = Machine(compiled.machine, design, kernel or compiled.kernel, boot=False)
+    """A machine in the trace's initial state: (machine, replay ready to run, notes on the state).
+
+    Its watermarks are the design's own (``sizing.raised_for``).
+    """
+    profile = kernel or compiled.kernel
+    spec = raised_for(compiled.machine, design.khugepaged_pcptypes, kernel=profile)
+    machine = Machine(spec, design, profile, boot=False)
     run = Replay(machine, compiled.classes, compiled.nslots)
     notes: dict[str, Any] = {"blocks": 0, "mapped_blocks": 0, "mixed_blocks": 0, "displaced": 0}
     for zone, population in enumerate(compiled.population):
