@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """kswapd: woken by requests that found too little and by boosts, it balances and takes the boosts away.
 
 Rules: mm/vmscan.c wakeup_kswapd, pgdat_balanced, balance_pgdat; mm/page_alloc.c wake_all_kswapds, rmqueue

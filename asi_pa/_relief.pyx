@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """What a request that may block does when both attempts of the slow path failed: a model, not exact.
 
 The order of attempts is that of __alloc_pages_slowpath (mm/page_alloc.c, 7.2).  Drains and the reserve need
