@@ -91,11 +91,13 @@ cdef class Allocator(BulkCalls):
             layout = sized(
                 memory, kernel=kernel, cpus=cpus, nodes=nodes, single_zone=single_zone, pcp=pcp,
                 exact_counters=exact_counters, pageblock_order=pageblock_order, max_page_order=max_page_order,
-                cma=cma, min_free=min_free, khugepaged=khugepaged, pcptypes=as_design(design).khugepaged_pcptypes,
-                defrag_mode=defrag_mode,
+                cma=cma, min_free=min_free, khugepaged=khugepaged, defrag_mode=defrag_mode,
+                pcptypes=as_design(design).khugepaged_pcptypes,
                 watermark_boost_factor=watermark_boost_factor, distances=distances, room=hotplug,
                 room_zone=hotplug_zone, block=memory_block)
-        machine = memory if isinstance(memory, Machine) else Machine(layout.spec, design, kernel, reclaims=True)
+        machine = memory
+        if not isinstance(memory, Machine):
+            machine = Machine(layout.spec, design, kernel, reclaims=True)
         if (<Machine>machine).physmap is None:
             (<Machine>machine)._attach_physmap()
         self.machine = machine
@@ -357,7 +359,7 @@ cdef class Allocator(BulkCalls):
                 self.machine.drain(c, zone)
 
     def tick(self):
-        """A second passes: every CPU's vmstat worker lets its lists decay (decay_pcp_high); kswapd ran."""
+        """A second passes: every CPU's vmstat worker lets its lists decay (decay_pcp_high), kswapd runs."""
         self._idle()
         for zone in range(self.mm.nzones):
             for c in range(self.mm.ncpus):

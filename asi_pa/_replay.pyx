@@ -48,7 +48,7 @@ from asi_pa._wrappers cimport (
 
 
 cdef class Replay:
-    """A compiled trace on a machine, whose requests that may block drain and use up reserves before they fail.
+    """A compiled trace on a machine, whose requests that may block drain and use reserves before they fail.
 
     Parameters
     ----------

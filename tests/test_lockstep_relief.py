@@ -1,4 +1,4 @@
-"""Replays, with and without reclaim and compaction: the engine and its twin, driven together through random operations."""
+"""Replays, with and without reclaim and compaction: the engine and its twin, driven together."""
 
 from __future__ import annotations
 
@@ -68,9 +68,7 @@ def walk(design: Design, seed: int) -> dict[str, int]:
     spec = some_spec(rng)
     kernel = rng.choice(["7.2", "6.18", "6.12"])
     twin, compiled = Twin(spec, design, kernel), Machine(spec, design, kernel)
-    classes = [
-        request(rng) | LRU * (rng.random() < 0.5) | NORETRY * (rng.random() < 0.2) for _ in range(12)
-    ]
+    classes = [request(rng) | LRU * (rng.random() < 0.5) | NORETRY * (rng.random() < 0.2) for _ in range(12)]
     classes += [kind | LRU | SENSITIVE * side | 0xCC0 for kind in KINDS for side in (0, 1)]
     replays: tuple[Any, Any] = (
         TwinReplay(twin, classes, SLOTS),
