@@ -359,7 +359,7 @@ cdef class Allocator(BulkCalls):
                 self.machine.drain(c, zone)
 
     def tick(self):
-        """A second passes: every CPU's vmstat worker lets its lists decay (decay_pcp_high), kswapd runs."""
+        """A second passes: every CPU's vmstat worker lists decay (decay_pcp_high), kswapd runs."""
         self._idle()
         for zone in range(self.mm.nzones):
             for c in range(self.mm.ncpus):

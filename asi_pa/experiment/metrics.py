@@ -395,9 +395,9 @@ METRICS: tuple[Metric, ...] = (
         "Times a request that entered the slow path, or a watermark boost, had to wake kswapd.",
         "Times kswapd had to be woken, for it was asleep and the node not balanced, or boosted: by a request "
         "that entered the slow path with `__GFP_KSWAPD_RECLAIM`, and by the first such request after a "
-        "boost. In the model it runs after every 100th operation (one to five milliseconds of a busy machine) "
-        "and at every tick, and sleeps again. It takes the boost away that it found; without a declared supply it "
-        "finds nothing to reclaim.",
+        "boost. In the model it runs after every 100th operation (one to five milliseconds of a busy "
+        "machine) and at every tick, and sleeps again. It takes the boost away that it found; without a "
+        "declared supply it finds nothing to reclaim.",
         "`wakeup_kswapd()`, `balance_pgdat()`, mm/vmscan.c; `rmqueue()`, mm/page_alloc.c",
         measure=Counter("kswapd_wakeups"),
         optional=True,
