@@ -8,7 +8,7 @@ __all__ = ["Stats"]
 
 
 class Stats:
-    """One machine's counts; docs/metrics.md says what each means.  What was never counted is 0."""
+    """One machine's counts; docs/use/metrics.md says what each means.  What was never counted is 0."""
 
     def __getattr__(self, name: str) -> int:
         if name.startswith("_"):
