@@ -39,4 +39,6 @@ def in_words(error: BaseException) -> str:
 
 def say_error(message: str) -> None:
     """The one line that a user sees."""
+    if sys.stderr is None:
+        return
     print(f"asi-pa: error: {printable(message)}", file=sys.stderr, flush=True)

@@ -13,7 +13,7 @@ from libc.string cimport memset
 from asi_pa.allocator.bulk cimport BulkCalls, between_calls, number, request
 from asi_pa._core cimport ALLOC, FREE, KIND_MASK, PCP, POOL_LIST, blocks_on, request_t, zone_t
 from asi_pa.engine.page_isolation cimport head_of
-from asi_pa.engine.machine cimport Machine
+from asi_pa.engine.machine cimport NOT_MADE, Machine
 from asi_pa.engine.page_alloc cimport count_failure, mm_t, zone_of
 from asi_pa.engine.wrappers cimport design_alloc, design_free
 from asi_pa.engine.check cimport describe_frame
@@ -82,7 +82,7 @@ cdef class Allocator(BulkCalls):
                  pcp=True, exact_counters=False, pageblock_order=9, max_page_order=10, cma=None,
                  min_free=None, khugepaged=True, watermark_boost_factor=15000, defrag_mode=False,
                  distances=(), hotplug=None, hotplug_zone="Normal", memory_block=None):
-        if self.mm != NULL:
+        if self.machine is not NOT_MADE:
             raise RuntimeError("an Allocator is initialised once")
         if isinstance(memory, (Machine, MachineSpec)):
             spec = memory if isinstance(memory, MachineSpec) else memory.spec

@@ -6,6 +6,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from asi_pa._core cimport ALLOC, KIND_MASK, MAX_ORDERS, NIL, prefetchw, request_t, zone_t
 from asi_pa.run.hits cimport alloc_hit, free_hit, kind_t, learn_alloc, learn_free
+from asi_pa.engine.machine cimport NOT_MADE
 from asi_pa.engine.page_alloc cimport count_failure, decode_request_on, mm_t, zone_of
 from asi_pa.engine.wrappers cimport design_alloc, design_free, run_ahead
 from asi_pa.engine.check cimport describe_frame
@@ -31,6 +32,10 @@ cdef class BulkCalls:
     For one thread at a time: a call while a bulk call of the same allocator runs raises RuntimeError.
     """
 
+    def __cinit__(self):
+        self.machine = NOT_MADE
+        self.mm = &self.machine.mm
+
     cdef int _decode(self, cached_t *c, uint64_t key, object gfp, int64_t word) except -1:
         if word < 0 or word >> 32:
             raise ValueError(f"gfp {gfp}: a request word has 32 bits")
@@ -41,6 +46,7 @@ cdef class BulkCalls:
         return 0
 
     cdef int _refuse(self, object order, object cpu) except -1:
+        self.machine._made(type(self).__name__)
         if not 0 <= order <= self.mm.zones[0].max_order:
             raise ValueError(f"order {order} is not in 0..{self.mm.zones[0].max_order}")
         if not 0 <= cpu < self.mm.ncpus:
@@ -48,7 +54,7 @@ cdef class BulkCalls:
         raise RuntimeError("a bulk call of this allocator is running in another thread")
 
     cdef int _idle(self) except -1:
-        if self.running:
+        if self.running or self.machine is NOT_MADE:
             self._refuse(0, 0)
         return 0
 
@@ -208,6 +214,7 @@ cdef class BulkCalls:
 
     def _orders(self, order, n):
         """Orders as the loops want them: uint8, never empty."""
+        self.machine._made(type(self).__name__)
         given = np.asarray(order)
         if (given.size and given.dtype.kind not in "iu") or given.shape not in ((), (n,)):
             raise ValueError(f"order of shape {given.shape}, {given.dtype}: one integer, or {n} of them")

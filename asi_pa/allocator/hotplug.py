@@ -148,6 +148,7 @@ class MemoryBlocks:
     def _aligned(self, pfn: int, n: int) -> set[int]:
         if n <= 0 or pfn < 0 or pfn % self.pages or n % self.pages:
             raise ValueError(f"pfn {pfn}, {n} pages: not whole memory blocks of {self.pages} pages")
+        self._zone(pfn, n)  # before a set is as large as somebody's number
         return set(range(pfn // self.pages, (pfn + n) // self.pages))
 
     def _numbers(self, pfn: int, n: int, wanted: set[int], otherwise: str) -> set[int]:

@@ -10,6 +10,7 @@ from asi_pa.commands.options import (
     TRACE_HELP,
     Verbs,
     add_classifier,
+    add_max_memory,
     add_designs_options,
     add_verb,
     count,
@@ -57,6 +58,7 @@ Examples:
         help="of the modelled machine: 768M, 4G, ..., ample (the recorded one's), tight; repeatable",
     )
     add_classifier(parser)
+    add_max_memory(parser)
     parser.add_argument("--seed", metavar="N", type=whole, default=0, help="of everything that is drawn (0)")
     parser.add_argument("--kernel", metavar="VERSION", help="whose rules: 7.2, 6.18, 6.12 (the trace's own)")
     parser.add_argument(

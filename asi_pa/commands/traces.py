@@ -12,6 +12,7 @@ from asi_pa.commands.options import (
     TRACE_HELP,
     Verbs,
     add_classifier,
+    add_max_memory,
     add_verb,
     output,
     trace_output,
@@ -48,6 +49,7 @@ Examples:
     )
     parser.add_argument("traces", metavar="TRACE", nargs="*", help=TRACE_HELP)
     add_classifier(parser)
+    add_max_memory(parser)
     parser.add_argument(
         "--json", metavar="FILE", type=output, help="write a list of descriptions there instead of text"
     )
@@ -137,6 +139,7 @@ Examples:
         help="the recording, - for standard input, or a bundled trace by name",
     )
     parser.add_argument("output", metavar="OUTPUT", type=trace_output, help="the trace file to write")
+    add_max_memory(parser)
     parser.add_argument("--pack", action="store_true", help="compress: far smaller, opens more slowly")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from asi_pa.errors import printable
 from asi_pa.kernel.gfp import describe_gfp
 from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier
 from asi_pa.trace.compile import operations, translated
@@ -211,7 +212,7 @@ def describe_text(about: dict[str, Any]) -> str:
     where = [f"{key} {source[key]}" for key in ("source", "format", "recorder") if key in source]
     rows.append(("source", ", ".join(where)))
     previous, lines = "", []
-    for key, value in rows:
+    for key, value in ((key, printable(value)) for key, value in rows):
         lines.append(f"{key if key != previous else '':<13} {value}")
         previous = key
     return "\n".join(lines)
