@@ -117,10 +117,15 @@ def _npy_header(packed: bytes, name: str) -> tuple[np.dtype[Any], bool, tuple[in
     descr, order, shape = head["descr"], head["fortran_order"], head["shape"]
     if not isinstance(descr, str) or not _DTYPE.fullmatch(descr):
         objects = isinstance(descr, str) and "O" in descr
-        raise ValueError(f"{where} holds " + ("Python objects" if objects else f"{str(descr)[:40]!r}, not numbers"))
+        raise ValueError(
+            f"{where} holds " + ("Python objects" if objects else f"{str(descr)[:40]!r}, not numbers")
+        )
     if not isinstance(order, bool) or not isinstance(shape, tuple) or len(shape) > 8:
         raise ValueError(f"{where} has a header that is none")
     if any(type(extent) is not int or not 0 <= extent < 1 << 48 for extent in shape):
         negative = any(type(extent) is int and extent < 0 for extent in shape)
         raise ValueError(f"{where} has the {'negative' if negative else 'impossible'} shape {shape}")
-    return np.dtype(descr), order, shape, begin + length
+    try:
+        return np.dtype(descr), order, shape, begin + length
+    except TypeError:
+        raise ValueError(f"{where} holds {descr!r}, which NumPy does not know") from None

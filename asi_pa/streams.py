@@ -49,9 +49,7 @@ class _Output:
     def _shown(self, line: str) -> str:
         if not self._colours:
             return printable(line)
-        return "".join(
-            part if _COLOUR.fullmatch(part) else printable(part) for part in _COLOUR.split(line)
-        )
+        return "".join(part if _COLOUR.fullmatch(part) else printable(part) for part in _COLOUR.split(line))
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -79,7 +77,11 @@ def standard_output() -> Iterator[None]:
         raise ValueError("standard output is closed")
     sys.stdout = cast(TextIO, _Output(stream))
     try:
-        yield
+        try:
+            yield
+        except SystemExit:  # argparse's --help and --version
+            sys.stdout.flush()
+            raise
         sys.stdout.flush()
     finally:
         sys.stdout = stream

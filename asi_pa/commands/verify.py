@@ -11,8 +11,8 @@ from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 from asi_pa.commands.options import Verbs, add_max_memory, add_verb, count, output, whole, write_json
-from asi_pa.limits import state_limit, stated_limit
 from asi_pa.errors import FAILED, GOOD, UNUSABLE, in_words, say_error
+from asi_pa.limits import state_limit, stated_limit
 
 if TYPE_CHECKING:
     from asi_pa.verify import Verdict

@@ -14,6 +14,7 @@ from asi_pa.arrays import array_names
 from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier
 from asi_pa.trace.compile import CompiledTrace, compile_trace, tight_memory
 from asi_pa.trace.format import MAGIC, Trace, read_trace, read_trace_file, write_trace
+from asi_pa.trace.frames import recorded_zones
 from asi_pa.trace.info import describe, describe_text
 from asi_pa.trace.initial import Population
 from asi_pa.trace.memory import describe_memory, form_name, memory_form
@@ -112,7 +113,10 @@ def _named(name: str) -> Trace:
 
 def read_any(source: Source) -> Trace:
     """The trace in an opened file of any form."""
-    return replace(_read(source), path=source.name)
+    trace = replace(_read(source), path=source.name)
+    for which in ("start", "end"):
+        recorded_zones(trace, which)  # those that contradict themselves are named here
+    return trace
 
 
 def _read(source: Source) -> Trace:

@@ -130,9 +130,7 @@ def zone_frames(
     """
     start, end = int(zone["start_pfn"]), int(zone["start_pfn"]) + int(zone["spanned"])
     if end > len(kpf):
-        raise ValueError(
-            f"{trace.label}: kpageflags end at frame {len(kpf)}, zone {zone['name']} at {end}"
-        )
+        raise ValueError(f"{trace.label}: kpageflags end at frame {len(kpf)}, zone {zone['name']} at {end}")
     flags, seen = kpf[start:end], first[start:end]
     pcp = sum(int(cpu["count"]) for cpu in zone.get("cpus", []))
     hole = _holes(flags, seen, end - start - int(zone["managed"]))

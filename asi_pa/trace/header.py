@@ -26,9 +26,7 @@ __all__ = ["META", "TRACE", "checked"]
 
 _PAGES = integer(0, 1 << 40)
 _U32 = integer(0, (1 << 32) - 1)
-_CPU = record(
-    {"count": _PAGES, "high": _PAGES, "batch": _PAGES}, {"high_min": _PAGES, "high_max": _PAGES}
-)
+_CPU = record({"count": _PAGES, "high": _PAGES, "batch": _PAGES}, {"high_min": _PAGES, "high_max": _PAGES})
 _ZONE = record(
     {"name": text(64), "managed": _PAGES},
     # what a populated zone must have besides, `recorded_zones` asks for

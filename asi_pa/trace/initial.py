@@ -314,9 +314,7 @@ def recorded_population(
     for low, high in spans:
         outside &= ~((freed["pfn"] >= low) & (freed["pfn"] < high))
     if outside.any():
-        raise ValueError(
-            f"{trace.label}: frees pfn 0x{int(freed['pfn'][outside][0]):x}, outside every zone"
-        )
+        raise ValueError(f"{trace.label}: frees pfn 0x{int(freed['pfn'][outside][0]):x}, outside every zone")
     specs = [zone_spec(zone, frames, trace.cpus) for zone, frames in found]
     for nid in {spec.nid for spec in specs}:
         sizes = [0, 0, 0, 0]

@@ -38,9 +38,7 @@ _EXT = {
     "fallback_mt": "u1",
     "change_ownership": "u1",
 }
-_WANTED = frozenset(
-    [*_COLUMNS, "ext_idx", *(f"ext_{name}" for name in _EXT), "kpf_start", "kpf_end", "meta"]
-)
+_WANTED = frozenset([*_COLUMNS, "ext_idx", *(f"ext_{name}" for name in _EXT), "kpf_start", "kpf_end", "meta"])
 
 
 def read_npz(file: str | os.PathLike[str] | IO[bytes], path: str | None = None) -> Trace:

@@ -117,9 +117,7 @@ def merged(traces: Sequence[Trace]) -> Trace:
     """
     for trace in traces:
         if "began_ns" not in trace.provenance:
-            raise ValueError(
-                f"{trace.label}: only texts can be put together, they say when each event was"
-            )
+            raise ValueError(f"{trace.label}: only texts can be put together, they say when each event was")
     gfps = list(dict.fromkeys(mask for trace in traces for mask in trace.gfps))
     comms = list(dict.fromkeys(comm for trace in traces for comm in trace.comms))
     if max(len(gfps), len(comms)) > 0x10000:
