@@ -113,7 +113,7 @@ cdef struct request_t:
     uint8_t pad[20]         # 64 bytes: a cache line
 
 cdef struct design_t:
-    # From a dict with these keys (_build.pyx): the tables first, then what has a Design's field's name.
+    # From a dict with these keys (engine/boot.pyx): the tables first, then what has a Design's field's name.
     int nft
     int npcp
     uint8_t mt[MAX_FREETYPES]

@@ -1,8 +1,8 @@
-"""A scanner for the lines that perf script, trace-cmd report and ftrace print for kmem:mm_page_*.
+"""A scanner for the lines that perf script, trace-cmd report and ftrace print for the events of `trace.events`.
 
 All of them have the same spine, found from the first ``[`` that fits::
 
-    COMM-PID or COMM PID or COMM PID/TID  [CPU]  flags?  SECONDS.FRACTION:  kmem:?mm_page_NAME:  key=value ...
+    COMM-PID or COMM PID or COMM PID/TID  [CPU]  flags?  SECONDS.FRACTION:  kmem:?NAME:  key=value ...
 
 What is no such line (comments, LOST, other events, nonsense) is handed to Python.
 Command names and gfp texts become indices when first seen.
@@ -14,6 +14,8 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy
 
 import numpy as np
+
+from asi_pa.trace.events import EVENTS
 
 cdef enum:
     LINE_EVENT = 0
@@ -32,13 +34,42 @@ REASONS = {
     TOO_MANY: "more than 65535 different command names or gfp texts",
 }
 
+cdef enum:                  # what a line must say
+    NEEDS_ORDER = 1
+    NEEDS_GFP = 2
+    NEEDS_FALLBACK = 4
+    MAY_FAIL = 8            # not even a pfn
+
 cdef enum:
-    ALLOC = 0
-    FREE = 1
-    FREE_BATCHED = 2
-    ZONE_LOCKED = 3
-    PCPU_DRAIN = 4
-    EXTFRAG = 5
+    MAX_EVENTS = 32
+
+cdef struct event_t:
+    const char *name
+    uint32_t length
+    uint32_t needs
+
+_WORDS = {"order": NEEDS_ORDER, "gfp": NEEDS_GFP, "fallback": NEEDS_FALLBACK}
+cdef list names = [event.tracepoint.encode() for event in EVENTS]
+cdef event_t events[MAX_EVENTS]     # by kind
+cdef uint8_t nevents = 0
+
+
+cdef int fill_events() except -1:
+    global nevents
+    cdef bytes name
+    if len(names) > MAX_EVENTS:
+        raise OverflowError(f"more than {MAX_EVENTS} trace events")
+    for name, event in zip(names, EVENTS):
+        events[nevents].name = name
+        events[nevents].length = <uint32_t>len(name)
+        events[nevents].needs = MAY_FAIL if event.fails else 0
+        for word in event.needs:
+            events[nevents].needs |= <uint32_t>_WORDS[word]
+        nevents += 1
+    return 0
+
+
+fill_events()
 
 cdef uint32_t NO_PFN = 0xFFFFFFFF
 cdef uint8_t HEX[256]
@@ -198,30 +229,15 @@ cdef inline const char *fraction(const char *at, uint64_t *nanoseconds) noexcept
     return at
 
 cdef inline const char *event_name(const char *at, const char *end, uint8_t *kind) noexcept nogil:
-    """``mm_page_NAME:`` at ``at``; returns what follows it, NULL if it is none of ours."""
+    """An event's name and a colon at ``at``; returns what follows it, NULL if it is none of ours."""
     cdef int64_t left = end - at
-    if left < 13 or memcmp(at, b"mm_page_", 8) != 0:
-        return NULL
-    at += 8
-    left -= 8
-    if left >= 6 and memcmp(at, b"alloc:", 6) == 0:
-        kind[0] = ALLOC
-        return at + 6
-    if memcmp(at, b"free:", 5) == 0:
-        kind[0] = FREE
-        return at + 5
-    if left >= 13 and memcmp(at, b"free_batched:", 13) == 0:
-        kind[0] = FREE_BATCHED
-        return at + 13
-    if left >= 18 and memcmp(at, b"alloc_zone_locked:", 18) == 0:
-        kind[0] = ZONE_LOCKED
-        return at + 18
-    if left >= 11 and memcmp(at, b"pcpu_drain:", 11) == 0:
-        kind[0] = PCPU_DRAIN
-        return at + 11
-    if left >= 14 and memcmp(at, b"alloc_extfrag:", 14) == 0:
-        kind[0] = EXTFRAG
-        return at + 14
+    cdef const event_t *event
+    cdef uint8_t k
+    for k in range(nevents):
+        event = &events[k]
+        if left > event.length and at[event.length] == c":" and memcmp(at, event.name, event.length) == 0:
+            kind[0] = k
+            return at + event.length + 1
     return NULL
 
 cdef inline const char *usual_start(const char *at, const char *end, fields_t *f) noexcept nogil:
@@ -378,7 +394,7 @@ cdef class Reader:
         cdef const char *bracket
         cdef const char *after
         cdef uint64_t cpu = 0, seconds = 0, nanoseconds = 0
-        cdef uint8_t kind = ALLOC
+        cdef uint8_t kind = 0
         while True:
             # A command's name may hold brackets too: the first ones that are followed by a time and an event.
             bracket = <const char *>memchr(at, c"[", end - at)
@@ -463,6 +479,7 @@ cdef class Reader:
     cdef int _payload(self, const char *at, const char *end, uint8_t kind, int64_t row) noexcept nogil:
         cdef fields_t f
         cdef int code
+        cdef uint32_t needs = events[kind].needs
         f.has_pfn = f.has_order = f.has_mt = f.has_fallback = f.no_page = False
         f.pfn = f.order = f.mt = f.ownership = 0
         f.alloc_order = f.fallback_order = f.alloc_mt = f.fallback_mt = 0
@@ -479,29 +496,27 @@ cdef class Reader:
                 return BAD_FIELD
         if not f.has_pfn:
             return BAD_PFN
-        if kind == ALLOC and (f.no_page or f.pfn == <uint64_t>-1 or f.pfn == NO_PFN):
+        if needs & MAY_FAIL and (f.no_page or f.pfn == <uint64_t>-1 or f.pfn == NO_PFN):
             f.pfn = NO_PFN
         elif f.pfn >= NO_PFN:
             return BAD_PFN
-        if kind == FREE_BATCHED and not f.has_order:
-            f.order = 0
-        elif not f.has_order and kind != EXTFRAG:
+        if needs & NEEDS_ORDER and not f.has_order:
             return BAD_ORDER
         if f.order > 31 or f.alloc_order > 31 or f.fallback_order > 31:
             return BAD_ORDER
         if f.mt > 127 or f.alloc_mt > 127 or f.fallback_mt > 127:
             return BAD_TYPE
         self.c_pfn[row] = <uint32_t>f.pfn
-        self.c_order[row] = <uint8_t>(f.fallback_order if kind == EXTFRAG else f.order)
+        self.c_order[row] = <uint8_t>(f.fallback_order if needs & NEEDS_FALLBACK else f.order)
         self.c_mt[row] = <int8_t>f.mt if f.has_mt else -1
         self.c_gfp[row] = 0
-        if kind == ALLOC:
+        if needs & NEEDS_GFP:
             if f.gfp == NULL:
                 return BAD_FIELD
             code = intern_find(&self.gfp_texts, f.gfp, f.gfp_length, self.line + 1, &self.c_gfp[row])
             if code != LINE_EVENT:
                 return code
-        if kind == EXTFRAG:
+        if needs & NEEDS_FALLBACK:
             if not f.has_fallback:
                 return BAD_FIELD
             self.c_mt[row] = <int8_t>f.alloc_mt
