@@ -371,7 +371,7 @@ cdef class Machine:
     # ------------------------------------------------------------ state
 
     def dump(self, int zone=0):
-        """The zone's state as recorded runs dump it: int32 words from the counters on (see engine/model.md)"""
+        """The zone's state as recorded runs dump it: int32 words, from the counters on"""
         parts = [np.asarray(part, np.int64) for part in self._dump_parts(zone)]
         return np.concatenate(parts).astype(np.int32)
 
