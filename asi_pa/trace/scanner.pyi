@@ -3,6 +3,8 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 
+from asi_pa.trace.events import EVENTS as EVENTS
+
 REASONS: dict[int, str]
 EXT_ROW: np.dtype[np.void]
 
