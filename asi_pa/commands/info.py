@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from asi_pa.commands.options import TRACE_HELP, Verbs, add_classifier, add_verb, output, write_json
 from asi_pa.errors import GOOD
+
+if TYPE_CHECKING:
+    from asi_pa.trace import Classifier, Trace
 
 __all__ = ["add_info"]
 
@@ -30,6 +33,9 @@ Examples:
   asi-pa info redis
   asi-pa info workload.trace --classifier "comm=nginx*:nonsensitive;rfc"
   asi-pa info recorded/*.npz --json about.json
+  zcat ftrace.txt.gz | grep -v sched_switch | asi-pa info -
+  asi-pa info /sys/kernel/tracing/per_cpu/cpu*/trace
+  asi-pa info dmesg.txt                  (an OOM report; /proc/buddyinfo and its like)
 """,
     )
     parser.add_argument("traces", metavar="TRACE", nargs="*", help=TRACE_HELP)
@@ -40,8 +46,7 @@ Examples:
 
 
 def _info(args: argparse.Namespace) -> int:
-    from asi_pa.trace import Classifier, load_trace
-    from asi_pa.trace.info import describe, describe_text
+    from asi_pa.trace import Classifier
 
     if not args.traces:
         if args.json:
@@ -49,15 +54,41 @@ def _info(args: argparse.Namespace) -> int:
         for name, what in _known_traces():
             print(f"{name:<16}  {what}")
         return GOOD
-    classifier = Classifier.parse(args.classifier)
-    found = []
-    for index, path in enumerate(args.traces):
-        found.append(describe(load_trace(path), classifier))
+    found: list[dict[str, Any]] = []
+    for about, words in _described(args.traces, Classifier.parse(args.classifier)):
         if not args.json:
-            print(("\n" if index else "") + describe_text(found[-1]), flush=True)
+            print(("\n" if found else "") + words, flush=True)
+        found.append(about)
     if args.json:
         write_json(args.json, found)
     return GOOD
+
+
+def _described(paths: Sequence[str], classifier: Classifier) -> Iterator[tuple[dict[str, Any], str]]:
+    """What each file says, as numbers and in words; texts that are pieces of one recording are one trace."""
+    from asi_pa.trace import load_input
+    from asi_pa.trace.info import describe, describe_text
+    from asi_pa.trace.memory import memory_text
+    from asi_pa.trace.time_order import joined
+
+    def told(traces: list[Trace]) -> Iterator[tuple[dict[str, Any], str]]:
+        for trace in joined(traces):
+            about = describe(trace, classifier)
+            yield about, describe_text(about)
+
+    texts: list[Trace] = []
+    for path in paths:
+        made = load_input(path)
+        if not isinstance(made, dict) and made.provenance.get("format") == "text":
+            texts.append(made)
+            continue
+        yield from told(texts)
+        texts = []
+        if isinstance(made, dict):
+            yield made, memory_text(made)
+        else:
+            yield from told([made])
+    yield from told(texts)
 
 
 def _known_traces() -> Iterator[tuple[str, str]]:

@@ -30,6 +30,8 @@ class Event:
     """Its name in trace files and in ``asi-pa info``."""
     tracepoint: str
     """Its name in the kernel's group kmem."""
+    formerly: tuple[str, ...] = ()
+    """What older kernels call it."""
     needs: tuple[str, ...] = ("order",)
     """What a line must say besides its pfn: "order", "gfp" (which is kept) and "fallback" (alloc_order,
     fallback_order, alloc_migratetype, fallback_migratetype: a row of `EXT`, whose order is the event's)."""
@@ -45,7 +47,13 @@ class Event:
 
 EVENTS: tuple[Event, ...] = (
     Event(kind="alloc", tracepoint="mm_page_alloc", needs=("order", "gfp"), fails=True, becomes="alloc"),
-    Event(kind="free", tracepoint="mm_page_free", becomes="free"),
+    # Before 3.3 (b413d48aa706) a free was one of these two, never both.
+    Event(
+        kind="free",
+        tracepoint="mm_page_free",
+        formerly=("mm_page_free_direct", "mm_pagevec_free"),
+        becomes="free",
+    ),
     # Repeats a free.
     Event(kind="free_batched", tracepoint="mm_page_free_batched", needs=(), counted=True, recorded=False),
     Event(kind="zone_locked", tracepoint="mm_page_alloc_zone_locked"),
