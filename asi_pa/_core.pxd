@@ -1,5 +1,5 @@
-# The zone: free lists, counters; the hot paths are inline here so that every extension that cimports them gets
-# them inlined.  Cold paths (claim, steal, reserves) are in _core.pyx; what a frame, a list, a zone is, in
+# The zone: free lists, counters; the hot paths are inline here so that every extension that cimports them
+# gets them inlined.  Cold paths (claim, steal, reserves) are in _core.pyx; what a frame, a list, a zone is, in
 # engine/types.pxd, whose names can be had from here, too.
 #
 # Rules cite the kernel's function; versions and evidence are in docs/engine/model.md.
