@@ -326,8 +326,12 @@ cdef class Allocator(BulkCalls):
     # ------------------------------------------------------------ page protection
 
     def set_memory_ro(self, pfn, n):
-        """Clears RW of n pages in the unrestricted tree; the restricted one follows."""
+        """Clears RW and DIRTY of n pages in the unrestricted tree; the restricted one follows."""
         self.machine.physmap.set_memory_ro(pfn, n)
+
+    def set_memory_rox(self, pfn, n):
+        """Clears RW, DIRTY and NX; from 6.15 on leaves that became uniform are large again."""
+        self.machine.physmap.set_memory_rox(pfn, n)
 
     def set_memory_rw(self, pfn, n):
         """Sets RW again."""

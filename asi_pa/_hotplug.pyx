@@ -37,9 +37,8 @@ from asi_pa._pcp cimport pcp_drain
 from asi_pa._physmap cimport (
     Physmap,
     physmap_add,
+    physmap_leave_out,
     physmap_present,
-    physmap_remove,
-    physmap_reset_counters,
     physmap_t,
 )
 
@@ -48,13 +47,7 @@ from asi_pa._physmap cimport (
 
 def leave_out(Physmap physmap not None, uint64_t pfn, uint64_t n):
     """Takes pages that are not there yet out of a new physmap, as if it had been built without them."""
-    cdef physmap_t *pm = physmap.p
-    cdef bint mirror = pm.mirror
-    pm.mirror = True
-    check(physmap_remove(pm, pfn, n))
-    pm.mirror = mirror
-    physmap_reset_counters(pm)
-    pm.log.length = pm.log.seq = pm.log.dropped = 0
+    check(physmap_leave_out(physmap.p, pfn, n))
 
 
 def add_memory(Machine machine not None, int zone, uint64_t pfn, uint64_t n):
@@ -72,8 +65,8 @@ def add_memory(Machine machine not None, int zone, uint64_t pfn, uint64_t n):
 
 
 def remove_memory(Machine machine not None, uint64_t pfn, uint64_t n):
-    """The pages leave the trees (arch_remove_memory)."""
-    check(physmap_remove((<Physmap>machine.physmap).p, pfn, n))
+    """The pages leave the trees (arch_remove_memory); ValueError for a part of a 1G leaf."""
+    machine.physmap.hot_remove(pfn, n)
 
 
 cdef int check(int err) except -1:

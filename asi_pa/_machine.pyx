@@ -170,7 +170,8 @@ cdef class Machine:
         end = -(-max(zone.end_pfn for zone in self.spec.zones) // size) * size
         physmap = Physmap(start, end - start, cpus=self.spec.cpus, pageblock_order=self.spec.pageblock_order,
                           max_leaf="1G" if self.design.tree == "unrestricted" else "2M",
-                          mirror=self.design.mirror, log_limit=1 << 22)
+                          mirror=self.design.mirror, collapse=self.kernel.collapse_rox, log_limit=1 << 22,
+                          global_pages=not self.design.protects or self.design.tree == "unrestricted")
         self.physmap = physmap
         self.mm.physmap = &physmap.pm
         for i in range(self.mm.nzones):
