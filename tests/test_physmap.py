@@ -262,7 +262,10 @@ def test_log_records_end_at_gaps() -> None:
     assert list(zip(log["pfn"], log["count"], log["flush"], strict=True)) == [(0, 0, 2)]
 
 
-@pytest.mark.parametrize(("pfn", "n", "left"), [(512, 512, 0), (0, 700, 188), (100, 512, 512), (100, 1200, 688)])
+LEFT = [(512, 512, 0), (0, 700, 188), (100, 512, 512), (100, 1200, 688)]
+
+
+@pytest.mark.parametrize(("pfn", "n", "left"), LEFT)
 def test_removal_splits_nothing_and_leaves_parts_of_a_leaf_mapped(pfn: int, n: int, left: int) -> None:
     """remove_pmd_table(), arch/x86/mm/init_64.c: a 2M leaf is cleared as a whole or not at all."""
     physmap = Physmap(0, GIB)

@@ -186,7 +186,8 @@ def apply(physmap: Physmap, ref: Reference, op: str, at: int, n: int) -> None:
         ref.change(0, at, n, present=False, rw=False, dirty=False)
         flushes = 1
     else:
-        bits = {"ro": {"rw": False, "dirty": False}, "rw": {"rw": True}, "nx": {"nx": True}, "x": {"nx": False}}
+        ro = {"rw": False, "dirty": False}
+        bits = {"ro": ro, "rw": {"rw": True}, "nx": {"nx": True}, "x": {"nx": False}}
         getattr(physmap, f"set_memory_{op}")(pfn, n)
         wrote = ref.change(1, at, n, **bits[op]) if ref.mirror else 0
         wrote += ref.change(0, at, n, **bits[op])
