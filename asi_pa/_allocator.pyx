@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """``Allocator``: what research scripts use.
 
 A single call costs little more than an empty one: request words are decoded once and kept, arguments are read

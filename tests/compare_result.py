@@ -126,7 +126,8 @@ def _design(
         "no_block_refusal": int(rng.integers(5, 60)) if tight and family == "migratetype" else 0,
     }
     failures = sum(causes.values())
-    allocations = operations // 2 - failures
+    allocations = operations // 2
+    served = allocations - failures
     n2s = int(rng.integers(20, 90)) if family == "migratetype" else 0
     s2n = n2s + int(rng.integers(40)) if family == "migratetype" else 0
     refills = int(rng.integers(100, 200)) if family == "pool" else 0
@@ -154,11 +155,11 @@ def _design(
         "table_pages_allocated": splits,
         "tlb_flushes_ranged": flushes - full,
         "tlb_flushes_full": full,
-        "tlb_flushes_per_1000_allocations": 1000 * flushes / allocations,
+        "tlb_flushes_per_1000_allocations": 1000 * flushes / served,
         "tlb_flushed_pages": flushes - full,
         "ipis": flushes,
-        "flush_free_hit_ratio": 1 - flushes / allocations,
-        "no_block_refusals": causes["no_block_refusal"],
+        "flush_free_hit_ratio": 1 - flushes / served,
+        "no_block_refusals": 3 * causes["no_block_refusal"],
         "bytes_zeroed": s2n << 21,
         "direct_map_kb": {
             "unrestricted": {"4k": 0, "2m": pages * 4, "1g": 0},

@@ -52,6 +52,11 @@ class Measured:
         """Requests, those that failed included."""
         return int(self.requests.sum())
 
+    @property
+    def served(self) -> int:
+        """Requests that got their pages."""
+        return self.allocations - self.run.failures
+
     @cached_property
     def sensitive(self) -> npt.NDArray[np.bool_]:
         """By class of request: what the classifier said."""
@@ -110,14 +115,14 @@ class Measured:
         return {k: max(0, n - failed[k] - self.stats[f"pcp_missed_{k}"]) for k, n in served.items()}
 
     def flush_free_hit_ratio(self) -> float | None:
-        """Share of requests that waited for no flush and no mapping."""
+        """Of the requests that got their pages, the share that waited for no flush and no mapping."""
         waited = self.stats["flush_allocs"] + self.stats["map_allocs"]
-        return 1 - waited / self.allocations if self.allocations else None
+        return 1 - waited / self.served if self.served else None
 
     def flushes_per_1000(self) -> float:
-        """TLB flushes per thousand requests."""
+        """TLB flushes per thousand requests that got their pages."""
         flushes = self.physmap_count("flushes_ranged") + self.physmap_count("flushes_full")
-        return 1000 * flushes / self.allocations if self.allocations else 0.0
+        return 1000 * flushes / self.served if self.served else 0.0
 
     def stranded(self) -> int:
         """Free pages that only one kind of request can use without a flip: the smaller side."""

@@ -294,11 +294,12 @@ METRICS: tuple[Metric, ...] = (
         "count",
         "count",
         "work",
-        "allocations",
+        "requests",
         "",
-        "Requests that got their pages.",
-        "Requests that got their pages, whatever their order: each returns from the model's "
-        "`__alloc_pages()` with a page. A request for 2^3 pages counts once.",
+        "Requests for pages, those that failed included.",
+        "Requests, whatever their order and whatever became of them: each is one call of the model's "
+        "`__alloc_pages()`. A request for 2^3 pages counts once. What got its pages is `allocations` - "
+        "`failures`.",
         measure=lambda m: m.allocations,
     ),
     Metric(
@@ -486,10 +487,13 @@ METRICS: tuple[Metric, ...] = (
         "kinds",
         "flips refused",
         "low",
-        "Times a flip was not tried because the request may not block, whatever became of the request.",
-        "Times a flip was called for and not tried because the request may not block. Unlike the cause "
-        "`no_block_refusal` it also counts requests that were served in another way afterwards.",
-        measure=Counter("fail_noblock"),
+        "Attempts to get pages that came to a flip and may not wait for it, whatever became of the request.",
+        "Times a flip was called for and not tried because the request may not block: the zone's lists and "
+        "reserve had nothing for it, and the design flips for requests of its side that may. A request "
+        "counts once for each zone and each attempt of the fast and the slow path. Unlike the cause "
+        "`no_block_refusal` it also counts requests that were served in another way afterwards, and those "
+        "for whom no whole block was there to flip.",
+        measure=Counter("noblock_refusals"),
         asi=True,
     ),
     Metric(
@@ -672,10 +676,11 @@ METRICS: tuple[Metric, ...] = (
         "number",
         "per1000",
         "flushes",
-        "flushes / 1000 allocs",
+        "flushes / 1000 served",
         "low",
-        "TLB flushes, ranged and full, per thousand successful allocations.",
-        "1000 (`tlb_flushes_ranged` + `tlb_flushes_full`) / `allocations`.",
+        "TLB flushes, ranged and full, per thousand requests that got their pages.",
+        "1000 (`tlb_flushes_ranged` + `tlb_flushes_full`) / (`allocations` - `failures`): flushes per "
+        "thousand requests that got their pages. 0 if none did.",
         measure=lambda m: m.flushes_per_1000(),
         asi=True,
         essential=True,
@@ -744,9 +749,9 @@ METRICS: tuple[Metric, ...] = (
         "flushes",
         "flush-free hits",
         "high",
-        "Share of allocations served from a list already in the right state.",
-        "Share of allocations served from a list already in the right state, 0 to 1: no map, unmap, zeroing "
-        "or flush was done for them. `null` if nothing was allocated.",
+        "Of the requests that got their pages, the share served from a list already in the right state.",
+        "Of the requests that got their pages, the share served from a list already in the right state, 0 to "
+        "1: no map, unmap, zeroing or flush was done for them. `null` if none got any.",
         measure=lambda m: m.flush_free_hit_ratio(),
         asi=True,
         essential=True,

@@ -175,7 +175,7 @@ def by_order(run: Run) -> str:
     head = "".join(f"<th>{order}</th>" for order in range(orders))
     parts = []
     for key, title, unit in (
-        ("allocations_by_order", "allocations", "count"),
+        ("allocations_by_order", "requests", "count"),
         ("unusable_index", "unusable index at the end", "index"),
         ("extfrag_index", "extfrag index at the end", "index"),
     ):
