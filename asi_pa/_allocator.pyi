@@ -41,6 +41,7 @@ class Allocator(BulkCalls):
         hotplug: str | int | Sequence[tuple[int, int]] | None = None,
         hotplug_zone: str = "Normal",
         memory_block: str | int | None = None,
+        data_cache: str | int = "2M",
     ) -> None: ...
     @classmethod
     def from_trace(

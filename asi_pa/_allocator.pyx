@@ -67,6 +67,8 @@ cdef class Allocator(BulkCalls):
         large as it may become: the room is a hole until it is onlined.
     memory_block : str or int, optional
         Unit of hotplug in bytes; 128 MiB if not given.
+    data_cache : str or int
+        A CPU's slice of data caches in bytes, its own and its share of common ones (MachineSpec.data_cache).
 
     Frame numbers are absolute pfns, sizes pages of 4 KiB unless said otherwise.  ValueError for a machine
     that cannot be.  An allocator is for one thread at a time.
@@ -81,7 +83,7 @@ cdef class Allocator(BulkCalls):
     def __init__(self, memory="4G", design="linux", kernel="7.2", *, cpus=1, nodes=1, single_zone=False,
                  pcp=True, exact_counters=False, pageblock_order=9, max_page_order=10, cma=None,
                  min_free=None, khugepaged=True, watermark_boost_factor=15000, defrag_mode=False,
-                 distances=(), hotplug=None, hotplug_zone="Normal", memory_block=None):
+                 distances=(), hotplug=None, hotplug_zone="Normal", memory_block=None, data_cache="2M"):
         if self.mm != NULL:
             raise RuntimeError("an Allocator is initialised once")
         if isinstance(memory, (Machine, MachineSpec)):
@@ -92,7 +94,7 @@ cdef class Allocator(BulkCalls):
                 memory, kernel=kernel, cpus=cpus, nodes=nodes, single_zone=single_zone, pcp=pcp,
                 exact_counters=exact_counters, pageblock_order=pageblock_order, max_page_order=max_page_order,
                 cma=cma, min_free=min_free, khugepaged=khugepaged, defrag_mode=defrag_mode,
-                watermark_boost_factor=watermark_boost_factor, distances=distances, room=hotplug,
+                watermark_boost_factor=watermark_boost_factor, distances=distances, data_cache=data_cache, room=hotplug,
                 room_zone=hotplug_zone, block=memory_block)
         machine = memory if isinstance(memory, Machine) else Machine(layout.spec, design, kernel)
         if (<Machine>machine).physmap is None:
@@ -355,11 +357,11 @@ cdef class Allocator(BulkCalls):
                 self.machine.drain(c, zone)
 
     def tick(self):
-        """A second passes: every CPU's vmstat worker lets its lists decay (decay_pcp_high)."""
+        """A second passes: every CPU's vmstat worker folds its counters' differences and lets its lists decay."""
         self._idle()
         for zone in range(self.mm.nzones):
             for c in range(self.mm.ncpus):
-                self.machine.tick(c, zone)
+                self.machine.refresh_vm_stats(c, zone)
 
     def replay(self, start=None, end=None):
         """Runs the operations [start, end) of the trace this allocator was made from; returns how many.

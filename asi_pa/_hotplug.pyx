@@ -173,6 +173,7 @@ def set_limits(Machine machine not None, spec):
             z.wmark[k] = zone.wmark[k]
         for k in range(len(zone.lowmem_reserve)):
             z.lowmem_reserve[k] = zone.lowmem_reserve[k]
+        z.boost = 0                 # __setup_per_zone_wmarks()
         z.stat_threshold = zone.stat_threshold
         if z.pcps != NULL and zone.pcp is not None:
             for k in range(z.ncpus):

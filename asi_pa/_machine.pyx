@@ -33,7 +33,7 @@ from asi_pa._isolation cimport (
     undo_isolate_page_range,
 )
 from asi_pa._page_alloc cimport count_failure, decode_request, decode_request_on, mm_t, zone_of
-from asi_pa._pcp cimport pcp_decay, pcp_drain, pcp_flags, pcp_set_flags
+from asi_pa._pcp cimport pcp_decay, pcp_drain, pcp_flags, pcp_set_flags, refresh_cpu_vm_stats
 from asi_pa._physmap cimport Physmap
 from asi_pa._wrappers cimport (
     WRAP_NONE,
@@ -224,6 +224,12 @@ cdef class Machine:
         if z.pcps == NULL:
             return -1
         return int(pcp_decay(z, &z.pcps[cpu]))
+
+    def refresh_vm_stats(self, int cpu=0, int zone=0):
+        """refresh_cpu_vm_stats(): a CPU's differences of the zone's counters are folded, its lists decay."""
+        cdef zone_t *z = self._zone(zone)
+        self._check_cpu(cpu)
+        refresh_cpu_vm_stats(z, cpu)
 
     def unreserve_highatomic(self, int freetype, bint force, int zone=0, int cpu=0):
         """unreserve_highatomic_pageblock() for a requester of this freetype; 1 if a block was given back."""

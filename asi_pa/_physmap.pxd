@@ -42,6 +42,7 @@ from asi_pa._physmap_ops cimport (
     physmap_set_global,
     physmap_t,
     physmap_tree,
+    physmap_unflushed,
     physmap_unmap,
 )
 

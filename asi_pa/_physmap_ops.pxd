@@ -103,6 +103,8 @@ ctypedef struct physmap_t:
     physmap_log_t log
     physmap_counters_t counters
     uint64_t now                # the engine's operation counter, copied into log records
+    uint64_t unflushed_start    # around all pages whose entries went and whose flush is owed; end 0: none
+    uint64_t unflushed_end
     uint64_t flush_ceiling      # 4K pages; a larger range becomes a full flush
     int ncpus
     bint invlpgb                # flushes are broadcast by the processor: no IPIs
@@ -145,6 +147,15 @@ cdef inline bint physmap_present(physmap_t *pm, int tree, uint64_t pfn) noexcept
         return pgt_pte_table(t, e)[pfn & 511] & PGT_PRESENT
     e = t.pud[(pfn - t.pud_base) >> 18]
     return e & PGT_PRESENT and e & PGT_PSE
+
+
+cdef inline uint64_t physmap_unflushed(const physmap_t *pm, uint64_t pfn, uint64_t n) noexcept nogil:
+    """Of a range, the pages that some TLB may still hold: their unmapping was not followed by a flush yet.
+
+    One range is kept for all of them, so pages between two that were unmapped count, too.
+    """
+    cdef uint64_t start = max(pfn, pm.unflushed_start), end = min(pfn + n, pm.unflushed_end)
+    return end - start if end > start else 0
 
 
 cdef inline uint64_t physmap_present_pages(physmap_t *pm, int tree) noexcept nogil:

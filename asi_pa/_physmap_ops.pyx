@@ -130,7 +130,14 @@ cdef inline void run_wrote(physmap_t *pm, run_t *run, int level, uint64_t pfn,
 
 # -------------------------------------------------------------------------------------------- flush
 
-cdef int account_flush(physmap_t *pm, int kind, uint64_t n, bint cpa) noexcept nogil:
+cdef inline void owe_flush(physmap_t *pm, uint64_t pfn, uint64_t n) noexcept nogil:
+    """Entries of a range went, and whoever asked for it has to flush."""
+    if not pm.unflushed_end or pfn < pm.unflushed_start:
+        pm.unflushed_start = pfn
+    pm.unflushed_end = max(pm.unflushed_end, pfn + n)
+
+
+cdef int account_flush(physmap_t *pm, int kind, uint64_t pfn, uint64_t n, bint cpa) noexcept nogil:
     """Count one TLB flush of n pages on all CPUs; returns its kind.
 
     A range above the ceiling becomes a full flush (flush_tlb_kernel_range, arch/x86/mm/tlb.c;
@@ -145,6 +152,8 @@ cdef int account_flush(physmap_t *pm, int kind, uint64_t n, bint cpa) noexcept n
         return FLUSH_NONE
     if kind == FLUSH_RANGE and n > pm.flush_ceiling:
         kind = FLUSH_FULL
+    if kind == FLUSH_FULL or (pfn <= pm.unflushed_start and pm.unflushed_end <= pfn + n):
+        pm.unflushed_end = 0
     broadcast = pm.invlpgb and (kind == FLUSH_FULL or not cpa)
     if kind == FLUSH_FULL:
         pm.counters.flushes_full += 1
@@ -168,7 +177,7 @@ cdef int split(physmap_t *pm, run_t *run, uint64_t *e, int level) noexcept nogil
     pm.counters.splits[run.tree * 4 + level] += 1
     pm.counters.tables_allocated[run.tree] += 1
     if pm.split_flush:
-        flush = account_flush(pm, FLUSH_FULL, 0, False)
+        flush = account_flush(pm, FLUSH_FULL, 0, 0, False)
         pm.counters.flushes_split += 1
     log_append(pm, LOG_SPLIT, run.tree, level, run.cause, flush, pgt_pfn(old), 512)
     return 0
@@ -340,7 +349,9 @@ cdef int physmap_unmap(physmap_t *pm, int tree, uint64_t pfn, uint64_t n, int ca
             return err
     run_begin(&run, LOG_UNMAP, tree, cause, pfn)
     err = change(pm, &run, pfn, n, 0, clear_bits)
-    run_end(pm, &run, account_flush(pm, flush, n, False))
+    if flush == FLUSH_NONE:
+        owe_flush(pm, pfn, n)
+    run_end(pm, &run, account_flush(pm, flush, pfn, n, False))
     return err
 
 
@@ -348,7 +359,7 @@ cdef int physmap_flush(physmap_t *pm, uint64_t pfn, uint64_t n) noexcept nogil:
     """A flush on its own, for unmaps that deferred theirs; logged with n as its count."""
     if out_of_range(pm, pfn, n):
         return PGT_EINVAL
-    log_append(pm, LOG_FLUSH, UNRESTRICTED, 0, CAUSE_OTHER, account_flush(pm, FLUSH_RANGE, n, False),
+    log_append(pm, LOG_FLUSH, UNRESTRICTED, 0, CAUSE_OTHER, account_flush(pm, FLUSH_RANGE, pfn, n, False),
                pfn, n)
     return 0
 
@@ -382,7 +393,7 @@ cdef int physmap_protect(physmap_t *pm, uint64_t pfn, uint64_t n, uint64_t set_b
     run_begin(&run, LOG_PROTECT, UNRESTRICTED, cause, pfn)
     err = change(pm, &run, pfn, n, set_bits, clear_bits)
     flush = FLUSH_NONE if all_writes(pm) == before else FLUSH_RANGE
-    run_end(pm, &run, account_flush(pm, flush, n, True))
+    run_end(pm, &run, account_flush(pm, flush, pfn, n, True))
     if err == 0 and flush and collapse and pm.collapse:
         collapse_leaves(pm, pfn, n, cause)
     return err
@@ -408,7 +419,7 @@ cdef void collapse_leaves(physmap_t *pm, uint64_t pfn, uint64_t n, int cause) no
                 formed = True
         at += 512
     if formed:
-        log_append(pm, LOG_FLUSH, UNRESTRICTED, 0, cause, account_flush(pm, FLUSH_FULL, 0, True), pfn, n)
+        log_append(pm, LOG_FLUSH, UNRESTRICTED, 0, cause, account_flush(pm, FLUSH_FULL, pfn, n, True), pfn, n)
 
 
 # ---------------------------------------------------------------------------------- building, hotplug
@@ -559,7 +570,7 @@ cdef int physmap_remove(physmap_t *pm, uint64_t pfn, uint64_t n) noexcept nogil:
         pgt_remove(t, pfn, pfn + n)
         pm.counters.tables_freed[tree] += before - table_pages(t)
         if tree == UNRESTRICTED:
-            run_end(pm, &run, account_flush(pm, FLUSH_FULL, n, False))
+            run_end(pm, &run, account_flush(pm, FLUSH_FULL, pfn, n, False))
         else:
             run_cut(pm, &run, FLUSH_NONE)
     return 0

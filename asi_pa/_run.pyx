@@ -22,8 +22,8 @@ from asi_pa._hits cimport (
     pcp_free_hit,
 )
 from asi_pa._page_alloc cimport count_failure, zone_of
-from asi_pa._pcp cimport pcp_decay
-from asi_pa._relief cimport each_pcp, kswapd
+from asi_pa._pcp cimport refresh_cpu_vm_stats
+from asi_pa._relief cimport kswapd
 from asi_pa._wrappers cimport design_alloc, design_free, run_ahead
 
 cdef extern from *:
@@ -183,7 +183,7 @@ cdef bint step(run_t *run, const op_t *op) noexcept nogil:
     if op.op == OP_ALLOC:
         allocate(run, op)
     elif op.op == OP_TICK:
-        each_pcp(mm, decay)         # vmstat's worker: decay_pcp_high()
+        refresh_vm_stats(mm)
         if mm.relief != NULL:
             kswapd(mm, op.cpu if op.cpu < mm.ncpus else 0)
     elif op.op == OP_FREE or op.op == OP_SPLIT:
@@ -226,5 +226,9 @@ cdef void own(mm_t *mm, uint32_t pfn, uint32_t slot) noexcept nogil:
     z.links[pfn - <uint32_t>z.base_pfn].prev = slot
 
 
-cdef void decay(zone_t *z, pcp_t *pcp) noexcept nogil:
-    pcp_decay(z, pcp)
+cdef void refresh_vm_stats(mm_t *mm) noexcept nogil:
+    # vmstat's workers, on every CPU
+    cdef int i, cpu
+    for i in range(mm.nzones):
+        for cpu in range(mm.ncpus):
+            refresh_cpu_vm_stats(mm.zones[i], cpu)
