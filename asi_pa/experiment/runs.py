@@ -151,7 +151,8 @@ def replay(
     ``source``, ``metrics``, ``series`` and ``blockmap`` (``samples`` points), ``population`` and ``verify``
     ("ok", or the first broken invariant).  ``reclaim`` is the supply of page cache that may be freed (a
     size), ``compaction`` lets requests that may block compact; with neither, a request fails where the
-    kernel would begin to reclaim.  ``seed`` draws the supply.  ``progress`` is called with (operations done, of).
+    kernel would begin to reclaim.  ``seed`` draws the supply.  ``progress`` is called with (operations done,
+    of).
     """
     design = as_design(design)
     size = parse_size(reclaim) if isinstance(reclaim, str) else reclaim
