@@ -1,9 +1,9 @@
 """Every number of a comparison, an entry each: what it is called, what it means, and how it is measured.
 
-``key`` is its path in a result's ``metrics``; the JSON schema, the tables, the page, docs/metrics.md (``make
-docs``), the allocator's ``Statistics`` and the tests' made-up result are all made from this table.  To add a
-metric from a counter of the engine, add an entry with ``measure=Counter("name_in_stats_t")``; nothing else
-has to change.  What a measuring function may look at is ``asi_pa.experiment.measured.Measured``.
+``key`` is its path in a result's ``metrics``; the JSON schema, the tables, the page, docs/use/metrics.md
+(``make docs``), the allocator's ``Statistics`` and the tests' made-up result are all made from this table.
+To add a metric from a counter of the engine, add an entry with ``measure=Counter("name_in_stats_t")``;
+nothing else has to change.  What a measuring function may look at is ``asi_pa.experiment.measured.Measured``.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Metric:
     sentence: str
     """What a reader sees as a tooltip."""
     definition: str = ""
-    """What docs/metrics.md says beyond the sentence, or instead of it where it repeats it (Markdown)."""
+    """What docs/use/metrics.md says beyond the sentence, or instead of it where it repeats it (Markdown)."""
     source: str = ""
     """Where the definition comes from."""
     measure: Callable[[Measured], Any] | None = None
@@ -95,7 +95,7 @@ class Cause:
     """Why a request can fail."""
 
     counter: str
-    """In ``stats_t``; count_failure() of asi_pa/_page_alloc.pyx moves it."""
+    """In ``stats_t``; count_failure() of asi_pa/engine/page_alloc.pyx moves it."""
     words: str
     """What an OutOfMemoryError says."""
     label: str
@@ -113,9 +113,9 @@ class Group:
     short: str
     """The same where there is little room."""
     heading: str
-    """In docs/metrics.md."""
+    """In docs/use/metrics.md."""
     text: str = ""
-    """What docs/metrics.md says of all of them."""
+    """What docs/use/metrics.md says of all of them."""
 
 
 def leaf_share_2m(metrics: Mapping[str, Any]) -> float | None:
@@ -346,7 +346,7 @@ METRICS: tuple[Metric, ...] = (
         "reclaims and compacts only where it is told to ([Relief](#relief)): where a kernel would go on to "
         "reclaim, it counts a failure. On the recorded machine every request of a bundled trace succeeded, "
         "so at the trace's own memory size a design should have none; at a tighter size the number tells how "
-        "hard pressed the design is.",
+        "often the design crosses a watermark.",
         measure=lambda m: m.run.failures,
         essential=True,
     ),
@@ -498,9 +498,8 @@ METRICS: tuple[Metric, ...] = (
         "low",
         "Pages handed out as sensitive before the flush that their unmapping owes: a TLB may still map them.",
         "Pages handed out to a sensitive owner after their entries were cleared and before the flush "
-        "completed, so that a TLB may still map them. Adjacent ranges that wait for one flush count as one, "
-        "what lies between them included. In a replay nothing happens between the two; the auditor lets "
-        "another CPU act there. 0 for a sound design.",
+        "completed, so that a TLB may still map them. In a replay nothing happens between the two; the "
+        "auditor lets another CPU act there. 0 for a sound design.",
         measure=Counter("unflushed"),
         asi=True,
         screen=False,
@@ -826,7 +825,7 @@ METRICS: tuple[Metric, ...] = (
         "low",
         "Interrupts sent: flushes times the other CPUs online.",
         "Shootdown interrupts sent: for every flush, one to each other online CPU. 0 on a machine with one "
-        "CPU. (A replay's machine has no INVLPGB; docs/physmap.md says which flushes it spares.)",
+        "CPU. (A replay's machine has no INVLPGB; docs/engine/physmap.md says which flushes it spares.)",
         measure=lambda m: m.physmap_count("ipis"),
         asi=True,
     ),
