@@ -11,6 +11,8 @@ from libc.string cimport memset
 
 from asi_pa._core cimport (
     ALLOC,
+    COMPACTS_BOTH,
+    COMPACTS_ORDER,
     FLIPS_NONE,
     FREE,
     INFO_LRU,
@@ -140,9 +142,9 @@ cdef int compaction_order(mm_t *mm, int order, const request_t *rq) noexcept nog
     # As posted everywhere compaction is asked for the request's order, 0 meaning none: flip starvation.
     # __GFP_UNMAPPED v4 asks for a pageblock for unmapped requests; "both" for every request that could flip.
     cdef int big = mm.zones[0].pageblock_order
-    if mm.design.flips == FLIPS_NONE or order > big or mm.design.compaction == 0:
+    if mm.design.flips == FLIPS_NONE or order > big or mm.design.compaction == COMPACTS_ORDER:
         return order
-    if mm.design.compaction == 2 or not mm.design.mapped[rq.ft]:
+    if mm.design.compaction == COMPACTS_BOTH or not mm.design.mapped[rq.ft]:
         return big
     return order
 
