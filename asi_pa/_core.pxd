@@ -260,7 +260,7 @@ cdef struct stats_t:
     uint64_t pool_shrinks
     uint64_t pool_hits
     uint64_t exposures          # sensitive pages that were mapped when handed out, or became so while in use
-    uint64_t absences           # pages that must be present and were not when handed out, or went while in use
+    uint64_t absences           # pages that must be present and were not when handed out or while in use
     uint64_t unflushed          # sensitive pages handed out before the flush that their unmapping owes
     uint64_t exposed_now        # live sensitive pages that are mapped
     uint64_t hidden_now         # live nonsensitive pages that are not mapped
@@ -270,6 +270,7 @@ cdef struct stats_t:
     uint64_t flush_frees        # frees that had to wait for a flush
     uint64_t slowpath
     uint64_t kswapd_wakeups
+    uint64_t kcompactd_wakeups
     uint64_t reclaimed              # pages of the supply
     uint64_t compactions            # runs
     uint64_t compact_success
@@ -324,6 +325,7 @@ cdef struct zone_t:
     int64_t lowmem_reserve[MAX_ZONE_INDEX]
     int64_t boost
     int64_t boost_factor
+    int boosted                 # ZONE_BOOSTED_WATERMARK: the next request that may wakes kswapd
     int64_t pcp_batch_scale_max
     int below_high
     int ncpus

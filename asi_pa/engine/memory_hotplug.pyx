@@ -69,8 +69,8 @@ def add_memory(Machine machine not None, int zone, uint64_t pfn, uint64_t n):
 def remove_memory(Machine machine not None, uint64_t pfn, uint64_t n):
     """The pages leave the trees (arch_remove_memory); ValueError for a part of a 1G leaf.
 
-    A kernel removes nothing smaller than a 2M leaf.  On a machine scaled down to smaller memory blocks leaves end
-    where a block does.
+    A kernel removes nothing smaller than a 2M leaf.  On a machine scaled down to smaller memory blocks leaves
+    end where a block does.
     """
     if (pfn | n) & 511:
         check(physmap_cut((<Physmap>machine.physmap).p, pfn, n))

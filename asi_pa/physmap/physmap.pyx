@@ -126,8 +126,8 @@ cdef class Physmap:
     collapse
         ``set_memory_rox`` makes large leaves again, as 7.2 does; 6.12 never does.
     global_pages
-        Kernel entries are GLOBAL.  Not so in a kernel with ASI (or PTI): a global entry outlives the change of
-        CR3 and would defeat the hole.
+        Kernel entries are GLOBAL.  Not so in a kernel with ASI (or PTI): a global entry outlives the change
+        of CR3 and would defeat the hole.
     log, log_limit
         Keep the operation log; at most this many records.
     pageblock_order
@@ -269,8 +269,8 @@ cdef class Physmap:
     def hot_remove(self, pfn, n):
         """Memory is removed: ``n`` pages that are all there (else ValueError).
 
-        Nothing is split: what is only a part of a 2M leaf stays mapped, and counts as ``left_mapped``.  A part
-        of a 1G leaf is refused: the kernel would read the leaf as a table (docs/kernel-findings.md, D3).
+        Nothing is split: what is only a part of a 2M leaf stays mapped, and counts as ``left_mapped``.  A
+        part of a 1G leaf is refused: the kernel would read the leaf as a table (docs/kernel-findings.md, D3).
         """
         check_range(self.model(), pfn, n)
         missing = self._built(pfn, n, 0)
@@ -394,7 +394,8 @@ cdef class Physmap:
             tables_allocated=(c.tables_allocated[0], c.tables_allocated[1]),
             tables_freed=(c.tables_freed[0], c.tables_freed[1]),
             flushes_ranged=c.flushes_ranged, flushes_full=c.flushes_full, flushes_split=c.flushes_split,
-            flushes_others=c.flushes_others, flushed_pages=c.flushed_pages, ipis=c.ipis, skipped_level=c.skipped_level,
+            flushes_others=c.flushes_others, flushed_pages=c.flushed_pages, ipis=c.ipis,
+            skipped_level=c.skipped_level,
             skipped_absent=c.skipped_absent, copied_absent=c.copied_absent, redundant=c.redundant,
             left_mapped=c.left_mapped, log_dropped=self.p.log.dropped,
         )
