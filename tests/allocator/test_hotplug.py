@@ -330,7 +330,8 @@ def test_online_and_offline_end_a_boost(step):
     allocator.free_pages_bulk(taken[::2])
     held = []
     while not allocator.zone_state(0)["boost"]:
-        held.append(allocator.alloc_pages(0, GFP_KERNEL))
+        # who does not wake kswapd, which would end the boost itself
+        held.append(allocator.alloc_pages(0, parse_gfp("__GFP_DIRECT_RECLAIM")))
     allocator.free_pages_bulk(np.array([*held, *taken[1::2]]))
     assert allocator.zone_state(0)["boost"]
     if step == "online":
