@@ -1,0 +1,7 @@
+# What callers do when a try failed.
+from asi_pa.run.loop cimport op_t, run_t
+
+cdef void failed(run_t *run, const op_t *op) noexcept nogil
+cdef bint is_in_pages(const run_t *run, const op_t *op) noexcept nogil
+cdef void split_in_pages(run_t *run, const op_t *op) noexcept nogil
+cdef void free_in_pages(run_t *run, const op_t *op) noexcept nogil
