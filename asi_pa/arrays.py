@@ -1,7 +1,7 @@
 """Arrays out of an .npz file that somebody else wrote: nothing is unpickled, trusted or read past its end.
 
-The one place where the package opens .npz files.  What nobody asks for is not unpacked; what is asked for is weighed
-before, all of it together (`asi_pa.limits`).
+The one place where the package opens .npz files.  What nobody asks for is not unpacked; what is asked for is
+weighed before, all of it together (`asi_pa.limits`).
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def read_arrays(
     """Those of the named arrays that the file has, read-only.
 
     Raises ValueError for anything that is not an intact .npz file (zip members stored or deflated, each in
-    version 1 or 2 of NumPy's format and exactly as long as its own header says, no Python objects), and for one that
-    wants more memory than is allowed; OSError where the file cannot be read.
+    version 1 or 2 of NumPy's format and exactly as long as its own header says, no Python objects), and for
+    one that wants more memory than is allowed; OSError where the file cannot be read.
     """
     with _opened(file) as opened:
         size = opened.seek(0, os.SEEK_END)
@@ -97,7 +97,8 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> npt.ND
 
 
 def _npy_header(packed: bytes, name: str) -> tuple[np.dtype[Any], bool, tuple[int, ...], int]:
-    """dtype, order, shape and where the data begin, of NumPy's format (numpy.lib.format), versions 1 and 2."""
+    """dtype, order, shape and where the data begin, of NumPy's format (numpy.lib.format), versions 1 and
+    2."""
     where = f"array {name!r}"
     if packed[:6] != _MAGIC:
         raise ValueError(f"{where} does not begin as NumPy's format does")

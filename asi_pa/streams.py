@@ -1,7 +1,8 @@
-"""Standard output while a verb runs: what cannot be printed is said once, and a reader that went away stops nothing.
+"""Standard output while a verb runs: what cannot be printed is said once, and a reader that went away stops
+nothing.
 
-A verb goes on when the reader of its output is gone (``| head``): its files are written and its exit status is that of
-the work.  A full disk is an error that names standard output.
+A verb goes on when the reader of its output is gone (``| head``): its files are written and its exit status
+is that of the work.  A full disk is an error that names standard output.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class _Output:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._colours = stream.isatty()
+        self._failed: OSError | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -42,7 +44,9 @@ class _Output:
         return len(text)
 
     def flush(self) -> None:
-        """Sends what is held back on its way."""
+        """Sends what is held back on its way; raises what an earlier ``write`` could not do, too."""
+        if self._failed is not None:  # argparse keeps it to itself
+            raise self._failed
         with self._guarded():
             self._stream.flush()
 
@@ -59,7 +63,8 @@ class _Output:
             self._discard()
         except OSError as error:
             self._discard()
-            raise OSError(error.errno, error.strerror, "standard output") from None
+            self._failed = OSError(error.errno, error.strerror, "standard output")
+            raise self._failed from None
 
     def _discard(self) -> None:
         """Nothing more is sent, neither by us nor by the interpreter when it ends."""

@@ -10,7 +10,7 @@ cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from asi_pa.allocator.bulk cimport BulkCalls, between_calls, number, request
+from asi_pa.allocator.bulk cimport BulkCalls, after_operation, number, request
 from asi_pa._core cimport ALLOC, FREE, KIND_MASK, PCP, POOL_LIST, blocks_on, request_t, zone_t
 from asi_pa.engine.page_isolation cimport head_of
 from asi_pa.engine.machine cimport NOT_MADE, Machine
@@ -67,6 +67,8 @@ cdef class Allocator(BulkCalls):
         large as it may become: the room is a hole until it is onlined.
     memory_block : str or int, optional
         Unit of hotplug in bytes; 128 MiB if not given.
+    data_cache : str or int
+        A CPU's slice of data caches in bytes, its own and its share of common ones (MachineSpec.data_cache).
 
     Frame numbers are absolute pfns, sizes pages of 4 KiB unless said otherwise.  ValueError for a machine
     that cannot be.  An allocator is for one thread at a time.
@@ -81,7 +83,7 @@ cdef class Allocator(BulkCalls):
     def __init__(self, memory="4G", design="linux", kernel="7.2", *, cpus=1, nodes=1, single_zone=False,
                  pcp=True, exact_counters=False, pageblock_order=9, max_page_order=10, cma=None,
                  min_free=None, khugepaged=True, watermark_boost_factor=15000, defrag_mode=False,
-                 distances=(), hotplug=None, hotplug_zone="Normal", memory_block=None):
+                 distances=(), hotplug=None, hotplug_zone="Normal", memory_block=None, data_cache="2M"):
         if self.machine is not NOT_MADE:
             raise RuntimeError("an Allocator is initialised once")
         if isinstance(memory, (Machine, MachineSpec)):
@@ -93,7 +95,8 @@ cdef class Allocator(BulkCalls):
                 exact_counters=exact_counters, pageblock_order=pageblock_order, max_page_order=max_page_order,
                 cma=cma, min_free=min_free, khugepaged=khugepaged, defrag_mode=defrag_mode,
                 pcptypes=as_design(design).khugepaged_pcptypes,
-                watermark_boost_factor=watermark_boost_factor, distances=distances, room=hotplug,
+                watermark_boost_factor=watermark_boost_factor, distances=distances, data_cache=data_cache,
+                room=hotplug,
                 room_zone=hotplug_zone, block=memory_block)
         machine = memory
         if not isinstance(memory, Machine):
@@ -179,7 +182,7 @@ cdef class Allocator(BulkCalls):
         cpu : int
             The CPU that asks: its per-CPU lists, its node's zonelist.
 
-        Raises OutOfMemoryError when the zones have nothing for it: who may block has drained all per-CPU lists
+        Raises OutOfMemoryError when the zones have nothing for it: who may block has drained all pcp lists
         and used up the HIGHATOMIC reserve by then, nothing is reclaimed or compacted.  ValueError for an
         impossible order, gfp or cpu.  Source: __alloc_pages(), mm/page_alloc.c, Linux 7.2.
         """
@@ -193,9 +196,9 @@ cdef class Allocator(BulkCalls):
         self.allocated += 1
         if pfn < 0:
             self._failed(<int>c, <int>o, rq)
-        between_calls(self, <int>c)
         if self.machine.watched:
             self.machine._afterwards()
+        after_operation(self.mm, &self.clock, <int>c)
         return pfn
 
     @cython.binding(False)
@@ -219,15 +222,15 @@ cdef class Allocator(BulkCalls):
             raise ValueError(f"free of pfn {pfn}, order {order}: {describe_frame(z, frame)}")
         design_free(self.mm, z, <int>c, frame, <int>o)
         self.freed += 1
-        between_calls(self, <int>c)
         if self.machine.watched:
             self.machine._afterwards()
+        after_operation(self.mm, &self.clock, <int>c)
 
     cdef int _failed(self, int cpu, int order, const request_t *rq) except -1:
         cause = self._cause(cpu, order, rq)
-        between_calls(self, cpu)
         if self.machine.watched:
             self.machine._afterwards()
+        after_operation(self.mm, &self.clock, cpu)
         raise OutOfMemoryError(order, rq.gfp, cause)
 
     cdef str _cause(self, int cpu, int order, const request_t *rq):
@@ -334,8 +337,12 @@ cdef class Allocator(BulkCalls):
     # ------------------------------------------------------------ page protection
 
     def set_memory_ro(self, pfn, n):
-        """Clears RW of n pages in the unrestricted tree; the restricted one follows."""
+        """Clears RW and DIRTY of n pages in the unrestricted tree; the restricted one follows."""
         self.machine.physmap.set_memory_ro(pfn, n)
+
+    def set_memory_rox(self, pfn, n):
+        """Clears RW, DIRTY and NX; from 6.15 on leaves that became uniform are large again."""
+        self.machine.physmap.set_memory_rox(pfn, n)
 
     def set_memory_rw(self, pfn, n):
         """Sets RW again."""
@@ -359,12 +366,13 @@ cdef class Allocator(BulkCalls):
                 self.machine.drain(c, zone)
 
     def tick(self):
-        """A second passes: every CPU's vmstat worker lists decay (decay_pcp_high), kswapd runs."""
+        """A second passes: vmstat's workers fold counters' differences and let lists decay, kswapd runs."""
         self._idle()
         for zone in range(self.mm.nzones):
             for c in range(self.mm.ncpus):
-                self.machine.tick(c, zone)
+                self.machine.refresh_vm_stats(c, zone)
         self.machine.run_kswapd()
+        after_operation(self.mm, &self.clock, 0)
 
     def replay(self, start=None, end=None):
         """Runs the operations [start, end) of the trace this allocator was made from; returns how many.

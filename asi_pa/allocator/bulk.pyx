@@ -119,15 +119,16 @@ cdef class BulkCalls:
             to64 = &wide[0]
         self.running = 1
         with nogil:
-            got = alloc_many(self.mm, <int>c, rq, orders, one, count, to32, to64)
+            got = alloc_many(self.mm, <int>c, rq, orders, one, count, to32, to64, &self.clock)
         self.running = 0
         self.allocated += got
         if got < count:
             self.allocated += 1
             count_failure(self.mm, <int>c, orders[got] if orders != NULL else one, rq)
-        between_calls(self, <int>c)
         if self.machine.watched:
             self.machine._afterwards()
+        if got < count:
+            after_operation(self.mm, &self.clock, <int>c)
         return out if got == count else out[:got]
 
     def free_pages_bulk(self, pfns, order=0, *, cpu=0):
@@ -173,7 +174,7 @@ cdef class BulkCalls:
         with nogil:
             bad = mark_many(self.mm, from32, from64, orders, one, n)
             if bad < 0:
-                free_many(self.mm, <int>c, from32, from64, orders, one, n)
+                free_many(self.mm, <int>c, from32, from64, orders, one, n, &self.clock)
         self.running = 0
         if bad >= 0:
             why = self._why_not(int(pfns[bad]))
@@ -181,7 +182,6 @@ cdef class BulkCalls:
             raise ValueError(f"free_pages_bulk: element {bad}, free of pfn {pfns[bad]}, order "
                              f"{orders[bad] if orders != NULL else one}: {why}; nothing was freed")
         self.freed += n
-        between_calls(self, <int>c)
         if self.machine.watched:
             self.machine._afterwards()
 
@@ -238,7 +238,7 @@ cdef class BulkCalls:
 # ---------------------------------------------------------------- the loops
 
 cdef int64_t alloc_many(mm_t *mm, int cpu, const request_t *rq, const uint8_t *orders, int order, int64_t n,
-                        uint32_t *to32, uint64_t *to64) noexcept nogil:
+                        uint32_t *to32, uint64_t *to64, uint64_t *clock) noexcept nogil:
     cdef int64_t i, pfn
     cdef kind_t kinds[MAX_ORDERS]
     cdef zone_t *z = mm.zones[0]
@@ -254,6 +254,7 @@ cdef int64_t alloc_many(mm_t *mm, int cpu, const request_t *rq, const uint8_t *o
             return i
         if mm.design.looks_ahead:
             run_ahead(mm)
+        after_operation(mm, clock, cpu)
         if to32 != NULL:
             to32[i] = <uint32_t>pfn
         else:
@@ -303,7 +304,7 @@ cdef int64_t mark_many(mm_t *mm, const uint32_t *from32, const uint64_t *from64,
 
 
 cdef void free_many(mm_t *mm, int cpu, const uint32_t *from32, const uint64_t *from64, const uint8_t *orders,
-                    int order, int64_t n) noexcept nogil:
+                    int order, int64_t n, uint64_t *clock) noexcept nogil:
     cdef int64_t i
     cdef uint64_t pfn
     cdef uint32_t frame
@@ -325,3 +326,4 @@ cdef void free_many(mm_t *mm, int cpu, const uint32_t *from32, const uint64_t *f
         frame = <uint32_t>(pfn - z.base_pfn)
         if not free_hit(z, &kinds[order], frame):
             design_free(mm, z, cpu, frame, order)
+        after_operation(mm, clock, cpu)

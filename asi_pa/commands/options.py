@@ -93,7 +93,8 @@ def add_max_memory(parser: argparse.ArgumentParser) -> None:
         "--max-memory",
         metavar="SIZE",
         type=_size,
-        help="what an input's arrays and columns may take, unpacked (512 times the file, 256M at least, 4G at most)",
+        help="what an input's arrays and columns may take, unpacked (512 times the file, 256M at least, 4G "
+        "at most)",
     )
 
 

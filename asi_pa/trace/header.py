@@ -1,6 +1,7 @@
 """What the headers of trace files must look like: the JSON of a .trace, the ``meta`` of a recorded .npz.
 
-Nothing of a header is used before it has been held against these; what the columns hold is checked where it is used.
+Nothing of a header is used before it has been held against these; what the columns hold is checked where it
+is used.
 """
 
 from __future__ import annotations
@@ -104,7 +105,8 @@ META = record(
 
 
 def checked(data: bytes | str, schema: Check, where: str) -> dict[str, Any]:
-    """The header in a JSON text, held against its schema; ValueError, led by ``where``, if it does not fit."""
+    """The header in a JSON text, held against its schema; ValueError, led by ``where``, if it does not
+    fit."""
     header = json_object(data, where)
     schema(header, where)
     return header

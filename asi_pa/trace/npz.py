@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from asi_pa.arrays import read_arrays
 from asi_pa.errors import printable
-from asi_pa.trace.format import EXT, KINDS, KPF_BITS, Trace
+from asi_pa.trace.events import KINDS
+from asi_pa.trace.format import EXT, KPF_BITS, Trace
 from asi_pa.trace.header import META, checked
 
 __all__ = ["read_npz"]

@@ -1,11 +1,10 @@
-"""``asi-pa info``, ``convert`` and ``record``: traces."""
+"""``asi-pa info``: what a trace holds."""
 
 from __future__ import annotations
 
 import argparse
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asi_pa.commands.options import (
@@ -15,7 +14,6 @@ from asi_pa.commands.options import (
     add_max_memory,
     add_verb,
     output,
-    trace_output,
     write_json,
 )
 from asi_pa.errors import GOOD
@@ -23,10 +21,11 @@ from asi_pa.errors import GOOD
 if TYPE_CHECKING:
     from asi_pa.trace import Classifier, Trace
 
-__all__ = ["add_convert", "add_info", "add_record"]
+__all__ = ["add_info"]
 
 
 def add_info(verbs: Verbs[Any]) -> None:
+    """The verb info."""
     parser = add_verb(
         verbs,
         "info",
@@ -110,88 +109,3 @@ def _known_traces() -> Iterator[tuple[str, str]]:
     for name, write in WORKLOADS.items():
         first = re.split(r"\.(?:\s|$)", write.__doc__ or "", maxsplit=1)[0]
         yield name, f"workload: {' '.join(first.split())}"
-
-
-def add_convert(verbs: Verbs[Any]) -> None:
-    parser = add_verb(
-        verbs,
-        "convert",
-        _convert,
-        "turn a recording into a trace file",
-        """
-Reads a trace from what recorded it - the text of `perf script`, `trace-cmd report` or ftrace, plain or
-compressed, from a file, a pipe or standard input (-), or a recorded .npz file - and writes the column
-format that NumPy maps without copying. Several texts are pieces of one recording and become one trace,
-in order of time. Every command that takes a trace takes those inputs too; a converted one opens at once.
-
-Examples:
-  asi-pa convert recorded.npz workload.trace
-  perf script --ns -F comm,tid,cpu,time,event,trace > perf.txt && asi-pa convert perf.txt workload.trace
-  perf script --ns -F comm,tid,cpu,time,event,trace | asi-pa convert - workload.trace
-  asi-pa convert per_cpu/cpu*/trace all.trace
-  asi-pa convert --pack workload.trace small.trace
-""",
-    )
-    parser.add_argument(
-        "inputs",
-        metavar="INPUT",
-        nargs="+",
-        help="the recording, - for standard input, or a bundled trace by name",
-    )
-    parser.add_argument("output", metavar="OUTPUT", type=trace_output, help="the trace file to write")
-    add_max_memory(parser)
-    parser.add_argument("--pack", action="store_true", help="compress: far smaller, opens more slowly")
-
-
-def _convert(args: argparse.Namespace) -> int:
-    from asi_pa.trace import load_trace, merged, write_trace
-
-    traces = [load_trace(path) for path in args.inputs]
-    trace = traces[0] if len(traces) == 1 else merged(traces)
-    size = write_trace(trace, args.output, pack=args.pack)
-    print(f"{args.output}: {len(trace)} events, {size} bytes")
-    return GOOD
-
-
-def add_record(verbs: Verbs[Any]) -> None:
-    parser = add_verb(
-        verbs,
-        "record",
-        _record,
-        "record the page allocator of this machine",
-        """
-Records the page allocator's trace events with perf while a command runs, for a number of seconds, or
-until Ctrl-C, and the state of all memory before and after, without which a trace cannot be replayed
-faithfully. The whole machine is recorded. Needs root and the perf program.
-
-Examples:
-  asi-pa record build.trace -- make -j8
-  asi-pa record idle.trace --seconds 30
-""",
-    )
-    parser.add_argument("output", metavar="OUTPUT", type=trace_output, help="the trace file to write")
-    parser.add_argument("command", metavar="COMMAND", nargs="*", help="what to run, after --")
-    parser.add_argument("--seconds", metavar="N", type=_seconds, help="stop after so long")
-    parser.add_argument("--description", metavar="TEXT", default="", help="kept with the trace")
-
-
-def _record(args: argparse.Namespace) -> int:
-    from asi_pa.trace import write_trace
-    from asi_pa.trace.record import record
-
-    command = args.command or None
-    name = Path(args.output).stem
-    trace = record(name, command, seconds=args.seconds, description=args.description)
-    size = write_trace(trace, args.output)
-    print(f"{args.output}: {len(trace)} events, {size} bytes, lost: {trace.lost}")
-    return GOOD
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
-    return value
