@@ -70,9 +70,10 @@ from asi_pa._core cimport (
     zone_t,
     zone_watermark_fast,
 )
+from asi_pa._pool cimport pool_pages
 from asi_pa._zone_check cimport zone_verify
 from asi_pa._isolation cimport head_of
-from asi_pa._wrappers cimport WRAP_NONE, WRAP_POOL, WRAP_QUEUE, pool_pages
+from asi_pa._wrappers cimport WRAP_NONE, WRAP_POOL, WRAP_QUEUE
 
 
 # ---------------------------------------------------------------- findings

@@ -28,6 +28,7 @@ from asi_pa._core cimport (
     vmdiff_t,
     zone_t,
 )
+from asi_pa._free_queue cimport queue_run
 from asi_pa._highatomic cimport unreserve_highatomic
 from asi_pa._isolation cimport (
     alloc_contig_range,
@@ -36,18 +37,16 @@ from asi_pa._isolation cimport (
     take_and_putback,
     undo_isolate_page_range,
 )
+from asi_pa._odd_pages cimport is_odd, odd_present
 from asi_pa._page_alloc cimport mm_t
 from asi_pa._pcp cimport pcp_decay, pcp_drain
+from asi_pa._pool cimport pool_shrink
 from asi_pa._wrappers cimport (
     WRAP_NONE,
     WRAP_POOL,
     WRAP_QUEUE,
     design_alloc,
     design_free,
-    is_odd,
-    odd_present,
-    pool_shrink,
-    queue_run,
     run_ahead,
     wrapped_contig,
     wrapped_free,

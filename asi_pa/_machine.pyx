@@ -24,6 +24,7 @@ from asi_pa._core cimport (
     vmdiff_t,
     zone_t,
 )
+from asi_pa._free_queue cimport queue_run
 from asi_pa._highatomic cimport unreserve_highatomic
 from asi_pa._hooks cimport ZoneView, ahead_hook, choose_hook
 from asi_pa._isolation cimport (
@@ -36,6 +37,7 @@ from asi_pa._isolation cimport (
 from asi_pa._page_alloc cimport count_failure, decode_request, decode_request_on, mm_t, zone_of
 from asi_pa._pcp cimport pcp_decay, pcp_drain, pcp_flags, pcp_set_flags
 from asi_pa._physmap cimport Physmap
+from asi_pa._pool cimport pool_shrink
 from asi_pa._wrappers cimport (
     WRAP_NONE,
     WRAP_PER_PAGE,
@@ -43,8 +45,6 @@ from asi_pa._wrappers cimport (
     WRAP_QUEUE,
     design_alloc,
     design_free,
-    pool_shrink,
-    queue_run,
     run_ahead,
     wrapped_contig,
     wrapped_free,

@@ -32,9 +32,10 @@ from asi_pa._core cimport (
     zone_watermark_ok,
 )
 from asi_pa._highatomic cimport unreserve_highatomic
+from asi_pa._odd_pages cimport is_odd, odd_present
 from asi_pa._page_alloc cimport get_page_from_freelist, set_dirty, zone_of
 from asi_pa._pcp cimport pcp_drain
-from asi_pa._wrappers cimport WRAP_NONE, design_free, is_odd, odd_present
+from asi_pa._wrappers cimport WRAP_NONE, design_free
 
 cdef enum:
     SWAP_CLUSTER_MAX = 32       # include/linux/swap.h

@@ -34,18 +34,13 @@ from asi_pa._core cimport (
 )
 from asi_pa._mapping cimport blocks_map, blocks_unmap
 from asi_pa._machine cimport Machine
+from asi_pa._odd_pages cimport is_odd, odd_present, set_pages
 from asi_pa._page_alloc cimport decode_request, decode_request_on, mm_t, set_dirty
 from asi_pa._physmap cimport CAUSE_POPULATE, RESTRICTED, physmap_reset_counters
+from asi_pa._pool cimport pool_pages
 from asi_pa._relief cimport direct_relief
 from asi_pa._run cimport MAX_CLASSES, OP_ALLOC, op_t, run_ops, run_t
-from asi_pa._wrappers cimport (
-    WRAP_NONE,
-    WRAP_POOL,
-    is_odd,
-    odd_present,
-    pool_pages,
-    set_pages,
-)
+from asi_pa._wrappers cimport WRAP_NONE, WRAP_POOL
 
 
 cdef class Replay:

@@ -62,7 +62,17 @@ DIRECTIVES: dict[str, bool | int] = {
 SHARED = f"{PACKAGE}._cyutility"
 SUFFIX = EXTENSION_SUFFIXES[0]
 #: What a replay spends no time in; all else is optimised where all runs are replayed.
-COLD = ("_build", "_hooks", "_machine", "_physmap", "_physmap_ops", "_wrappers")
+COLD = (
+    "_build",
+    "_free_queue",
+    "_hooks",
+    "_machine",
+    "_odd_pages",
+    "_physmap",
+    "_physmap_ops",
+    "_pool",
+    "_wrappers",
+)
 #: Seconds of processor time after which the replay of one recorded run counts as hanging; it takes some 0.02.
 PATIENCE = 10
 #: So many crashes or hangs of one copy are enough.
