@@ -15,12 +15,14 @@ from asi_pa._core cimport (
     MAX_FREETYPES,
     MAX_ORDERS,
     MAX_PCP_LISTS,
+    MIGRATE_MOVABLE,
     NIL,
     NO_FREETYPE,
     ZERO_ALLOC,
     ZERO_DIRTY,
     ZERO_FLIP,
     ZERO_LOCKED,
+    ZERO_MAPPED,
     ZERO_NONE,
     Zone,
     block_of,
@@ -76,6 +78,8 @@ cdef int fill_design(design_t *d, object design, int pageblock_order) except -1:
     memset(d.pcp_list, NO_PCP_LIST, sizeof(d.pcp_list))
     memset(d.pcp_free, NO_PCP_LIST, sizeof(d.pcp_free))
     d.nft = n
+    # where every migratetype has both sides, recorders log migratetypes
+    doubled = sum(ft.mt == MIGRATE_MOVABLE for ft in design.freetypes) > 1
     for i, ft in enumerate(design.freetypes):
         d.mt[i] = ft.mt
         d.sensitive[i] = ft.sensitive
@@ -93,7 +97,7 @@ cdef int fill_design(design_t *d, object design, int pageblock_order) except -1:
         d.cma[i] = or_none(design.index_of(4, i))
         d.isolate[i] = or_none(design.index_of(5, i))
         d.other[i] = design.other_side(i)
-        d.event_type[i] = ft.mt if design.flips == "september" else i
+        d.event_type[i] = ft.mt if doubled else i
     for i in range(3):
         for j in range(2):
             d.start[i][j] = design.freetype(design.start[i][j])
@@ -114,12 +118,16 @@ cdef int fill_design(design_t *d, object design, int pageblock_order) except -1:
     d.tracks = bool(design.protects) and not design.wrapper
     d.flips = {"none": FLIPS_NONE, "march": FLIPS_MARCH, "september": FLIPS_SEPTEMBER}[design.flips]
     d.zeroing = {"none": ZERO_NONE, "locked": ZERO_LOCKED, "flip": ZERO_FLIP, "dirty": ZERO_DIRTY,
-                 "alloc": ZERO_ALLOC}[design.zeroing]
+                 "mapped": ZERO_MAPPED, "alloc": ZERO_ALLOC}[design.zeroing]
     d.owner_zeroes = design.owner_zeroes
     d.flip_before_steal = design.flip_before_steal
     d.contig_flips = design.contig_flips
     d.tree = {"unrestricted": UNRESTRICTED, "restricted": RESTRICTED}[design.tree]
     d.compaction = {"order": 0, "unmapped": 1, "both": 2}[design.compaction]
+    d.pool_by_mark = design.pool_by_mark
+    d.refill_request = design.refill_unmaps == "request"
+    d.pool_clears = design.pool_clears
+    d.shrink_counts = design.shrink_counts
     d.shrink_batch = design.shrink_batch
     d.queue_delay = design.queue_delay
     d.queue_batch = design.queue_batch
@@ -130,6 +138,12 @@ cdef int fill_design(design_t *d, object design, int pageblock_order) except -1:
     d.unmap_high = design.unmap_high
     d.looks_ahead = design.unmap_low > 0
     d.explicit_maps = design.explicit_maps
+    d.keeps_bit = design.blocks_keep_bit
+    d.flip_keeps_isolation = design.flip_keeps_isolation
+    d.flip_splits = design.flip_splits
+    d.isolates_unmapped = design.isolates_unmapped
+    d.unmapped_counts = design.unmapped_counts
+    d.reports_unmapped = design.reports_unmapped
     d.putback_by_block = design.putback_by_block
     d.noblock_flags_kept = design.keeps_noblock
     d.flip_cma = design.flip_cma
@@ -165,7 +179,7 @@ cdef int build_zone(Zone zone, mm_t *mm, object spec, object machine, int boot, 
         z.lowmem_reserve[i] = spec.lowmem_reserve[i]
     memset(z.pbmapped, mm.design.tracks and mm.design.mapped[boot], z.nblocks)
     if protects:
-        if mm.design.flip_cma:
+        if mm.design.flip_cma or mm.design.keeps_bit:
             z.listed = <uint8_t *>calloc(z.nframes + (1u << z.max_order), 1)
             if z.listed == NULL:
                 raise MemoryError("no memory for the zone's map of lists")

@@ -69,7 +69,7 @@ cdef enum:                  # rmqueue_mode of mm/page_alloc.c
     RMQUEUE_CLAIM = 2
     RMQUEUE_STEAL = 3
 
-cdef enum:                  # why a block's type or mapping changed; 0-8 as recorded runs number them
+cdef enum:                  # why a block's type or mapping changed; as recorded runs number them, 9 to 13 and above are ours
     CTX_OTHER = 0
     CTX_CLAIM = 1           # claim of a whole buddy
     CTX_PARTIAL = 2         # claim of a pageblock's free part
@@ -80,8 +80,12 @@ cdef enum:                  # why a block's type or mapping changed; 0-8 as reco
     CTX_ISOLATE_FREE = 7    # __isolate_free_page
     CTX_FLIP = 8            # September's flip, either way
     CTX_CONTIG = 9
-    CTX_POPULATE = 10
-    CTX_HOTPLUG = 11
+    CTX_REFILL = 10         # of the pool
+    CTX_SHRINK = 11
+    CTX_PAGE_MAP = 12       # of single pages, for who allocates or frees them
+    CTX_WORKER = 13
+    CTX_POPULATE = 14
+    CTX_HOTPLUG = 16
 
 cdef enum:                  # request info of an allocation, kept in links[head].next
     INFO_MT = 0x03
@@ -140,6 +144,10 @@ cdef struct design_t:
     int contig_flips
     int tree                            # of the physmap: RESTRICTED or UNRESTRICTED
     int compaction                      # asked for: 0 the order, 1 a block if unmapped, 2 a block
+    int pool_by_mark            # a freed page goes to the pool by its pageblock's mark, not by its mapping
+    int refill_request          # a refill changes the mapping of the request's pages only
+    int pool_clears             # what leaves the pool for the direct map is cleared
+    int shrink_counts           # the shrinker stops when it has freed what was asked
     int64_t shrink_batch
     int64_t queue_delay
     int64_t queue_batch
@@ -150,6 +158,12 @@ cdef struct design_t:
     int64_t unmap_high
     int looks_ahead                     # balance_ahead() has something to do
     int explicit_maps                   # sound: every relabel across mappings maps or unmaps
+    int keeps_bit                       # whether a block is unmapped is its own bit, which only flips change
+    int flip_keeps_isolation            # a flip changes a block's bit alone
+    int flip_splits                     # what a flip leaves goes to the lists as in an ordinary split
+    int isolates_unmapped               # a block of the unmapped side can be isolated
+    int unmapped_counts                 # the watermark test's order part sees unmapped lists
+    int reports_unmapped                # page reporting visits unmapped lists
     int putback_by_block                # sound: page reporting puts back pageblock by pageblock
     int noblock_flags_kept              # sound: may-block is decided by gfp, not by recomputed flags
     int slow_keeps_fast                 # the slow path keeps the fast path's flags (September, patch 16)
@@ -166,6 +180,7 @@ cdef enum:
     ZERO_FLIP = 2           # the whole block, outside it
     ZERO_DIRTY = 3          # its pages that held sensitive data, outside it
     ZERO_ALLOC = 4          # every nonsensitive allocation
+    ZERO_MAPPED = 5         # the whole block, outside it, after it was mapped
 
 cdef enum:                  # where a step drops the zone lock: another CPU may act there
     WINDOW_TAKEN = 1        # the block is off its list, nothing mapped, unmapped or cleared yet
@@ -173,6 +188,7 @@ cdef enum:                  # where a step drops the zone lock: another CPU may 
     WINDOW_FLUSHED = 3      # mapping changed and flushed, label not yet
     WINDOW_REPORTED = 4     # page reporting holds the block
     WINDOW_CONTIG = 5       # the range is isolated, not yet grabbed
+    WINDOW_MAPPED = 6       # mapped, not yet cleared
 
 cdef enum:
     NO_FREETYPE = 255       # a design's table has none
@@ -212,10 +228,18 @@ cdef struct vmdiff_t:
     int64_t free
     int64_t cma
 
+cdef enum:
+    EVENT_MAP = 1
+    EVENT_UNMAP = 2
+    EVENT_SILENT = 3        # a block leaves its mapped label without unmap
+    EVENT_RETYPE = 4        # any other change of type
+    EVENT_POOLED = 6        # present pages enter the pool by a free
+    EVENT_QUEUED = 7        # a chunk enters the free queue
+
 cdef struct event_t:
-    # a block's mapping or type changed; the recorded runs' event rows have this shape
+    # a block's or a page's mapping or type changed; the recorded runs' event rows have this shape
     uint64_t op
-    uint8_t kind            # 1 map, 2 unmap, 3 leaves its mapped label without unmap, 4 other type change
+    uint8_t kind            # EVENT_*
     uint8_t ctx
     uint8_t old_ft
     uint8_t new_ft
@@ -288,6 +312,7 @@ cdef struct zone_t:
     uint8_t *pbtype             # effective freetype
     uint8_t *pbbase             # freetype under ISOLATE
     uint8_t *pbmapped           # 1: the pageblock is present in the protected tree
+    uint8_t *pbpool             # 1: the pageblock is marked as the pool's (design "pool")
     uint8_t *listed             # a free block's list, where its pageblock's type may say another; else NULL
     uint8_t *dirty              # bit per frame: holds sensitive data; NULL when not tracked
     size_t arrays_bytes
@@ -545,9 +570,10 @@ cdef inline uint32_t rmqueue(zone_t *z, int order, int ft, uint32_t flags, int *
 cdef inline void set_block_type(zone_t *z, uint32_t block, int ft, int ctx) noexcept nogil:
     # set_pageblock_migratetype(); designs with a protected tree look at what that means for it.
     if z.design.tracks:
-        block_retyped(z, block, ft, ctx)
+        ft = block_retyped(z, block, ft, ctx)
     z.pbbase[block] = <uint8_t>ft
-    if z.design.explicit_maps and z.design.mt[z.pbtype[block]] == MIGRATE_ISOLATE:
+    if (z.design.explicit_maps or (ctx == CTX_FLIP and z.design.flip_keeps_isolation)) and (
+            z.design.mt[z.pbtype[block]] == MIGRATE_ISOLATE):
         ft = z.design.isolate[ft]       # isolated meanwhile: it stays so
     z.pbtype[block] = <uint8_t>ft
 
@@ -625,7 +651,8 @@ cdef void set_plenty(zone_t *z) noexcept nogil
 cdef void pcp_set_quiet(zone_t *z, pcp_t *pcp) noexcept nogil
 cdef void set_below_high(zone_t *z, bint below) noexcept nogil
 cdef uint32_t merge_blocks(zone_t *z, uint32_t frame, int *order, int ft) noexcept nogil
-cdef void block_retyped(zone_t *z, uint32_t block, int ft, int ctx) noexcept nogil
+cdef int block_retyped(zone_t *z, uint32_t block, int ft, int ctx) noexcept nogil
+cdef void keep_claimed(zone_t *z, uint32_t frame, int cur, int order, int ft) noexcept nogil
 cdef uint32_t rmqueue_claim(zone_t *z, int order, int ft, uint32_t flags) noexcept nogil
 cdef uint32_t rmqueue_steal(zone_t *z, int order, int ft) noexcept nogil
 cdef uint32_t rmqueue_slow(zone_t *z, int order, int ft, uint32_t flags, int *mode) noexcept nogil

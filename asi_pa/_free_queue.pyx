@@ -7,8 +7,10 @@ the pcp lists; msgid 20250110-asi-rfc-v2-v2-0-8419288bc805@google.com, patch 14.
 
 from libc.stdint cimport int64_t, uint8_t
 
-from asi_pa._core cimport NIL, ORDER_MASK, QUEUED, free_to_buddy
-from asi_pa._physmap cimport CAUSE_QUEUE_WORKER, FLUSH_NONE, FLUSH_RANGE, physmap_flush, physmap_unmap
+from asi_pa._core cimport CTX_WORKER, EVENT_QUEUED, NIL, ORDER_MASK, QUEUED, free_to_buddy
+from asi_pa._mapping cimport log_event
+from asi_pa._odd_pages cimport map_chunk
+from asi_pa._physmap cimport physmap_flush
 
 
 cdef void queue_add(mm_t *mm, zone_t *z, uint32_t frame, int order) noexcept nogil:
@@ -17,6 +19,9 @@ cdef void queue_add(mm_t *mm, zone_t *z, uint32_t frame, int order) noexcept nog
     z.links[frame].next = z.queue
     z.links[frame].prev = NIL
     z.queue = frame
+    mm.queued_chunks += 1
+    mm.queued_pages += 1 << order
+    log_event(z, EVENT_QUEUED, 0, 0, 0, frame, 1u << order, <uint32_t>mm.queued_chunks)
     if not mm.queue_due:
         mm.queue_due = mm.now + mm.design.queue_delay
 
@@ -26,7 +31,7 @@ cdef void queue_run(mm_t *mm, int cpu) noexcept nogil:
     cdef int64_t batch = mm.design.queue_batch, unmapped, freed
     cdef int i
     cdef zone_t *z
-    cdef uint32_t frame
+    cdef uint32_t frame, n
     mm.queue_due = 0
     while True:
         unmapped = freed = 0
@@ -34,9 +39,10 @@ cdef void queue_run(mm_t *mm, int cpu) noexcept nogil:
             z = mm.zones[i]
             frame = z.queue
             while frame != NIL and (unmapped < batch or not batch):
-                physmap_unmap(mm.physmap, mm.design.tree, z.base_pfn + frame,
-                              1u << (z.state[frame] & ORDER_MASK), CAUSE_QUEUE_WORKER,
-                              FLUSH_RANGE if batch == 1 else FLUSH_NONE)
+                n = 1u << (z.state[frame] & ORDER_MASK)
+                map_chunk(mm, z, frame, n, False, True, CTX_WORKER, 0, 0)
+                if batch == 1:
+                    physmap_flush(mm.physmap, z.base_pfn + frame, n)
                 unmapped += 1
                 frame = z.links[frame].next
         if not unmapped:
@@ -50,5 +56,7 @@ cdef void queue_run(mm_t *mm, int cpu) noexcept nogil:
             while freed < unmapped and z.queue != NIL:
                 frame = z.queue
                 z.queue = z.links[frame].next
+                mm.queued_chunks -= 1
+                mm.queued_pages -= 1 << (z.state[frame] & ORDER_MASK)
                 free_to_buddy(z, frame, z.state[frame] & ORDER_MASK)
                 freed += 1

@@ -11,6 +11,8 @@ from asi_pa._build cimport build_zone, check_spec, fill_design
 from asi_pa._core cimport (
     ALLOC,
     NIL,
+    ORDER_MASK,
+    POOL_LIST,
     Zone,
     blocks_on,
     design_t,
@@ -34,9 +36,10 @@ from asi_pa._isolation cimport (
     take_and_putback,
     undo_isolate_page_range,
 )
+from asi_pa._odd_pages cimport odd_present
 from asi_pa._page_alloc cimport count_failure, decode_request, decode_request_on, mm_t, zone_of
 from asi_pa._pcp cimport pcp_decay, pcp_drain, pcp_flags, pcp_set_flags
-from asi_pa._physmap cimport Physmap
+from asi_pa._physmap cimport Physmap, physmap_present
 from asi_pa._pool cimport pool_shrink
 from asi_pa._wrappers cimport (
     WRAP_NONE,
@@ -410,6 +413,37 @@ cdef class Machine:
         if d.tracks:
             yield [z.nblocks - z.first_block]
             yield np.asarray(<uint8_t[:z.nblocks]>z.pbmapped)[z.first_block:].astype(np.int32)
+        elif self.mm.wrapper != WRAP_NONE:
+            yield from self._dump_pages(zone, shift)
+
+    def _dump_pages(self, int zone, shift):
+        # what designs that map by page add: pool or queue, and the runs of odd pages
+        cdef zone_t *z = self._zone(zone)
+        cdef uint32_t frame
+        cdef uint8_t odd = odd_present(&self.mm)
+        if self.mm.wrapper == WRAP_POOL:
+            yield [z.nblocks - z.first_block]
+            yield np.asarray(<uint8_t[:z.nblocks]>z.pbpool)[z.first_block:].astype(np.int32)
+            yield [z.max_order + 1]
+            for order in range(z.max_order + 1):
+                frames = self._list(zone, order, POOL_LIST)
+                yield [len(frames)]
+                yield frames + shift
+        elif self.mm.wrapper == WRAP_QUEUE:
+            queue = []
+            frame = z.queue
+            while frame != NIL:
+                queue += [frame + shift, z.state[frame] & ORDER_MASK]
+                frame = z.links[frame].next
+            yield [len(queue) // 2]
+            yield queue
+        mask = np.zeros(z.nframes + 1, np.uint8)
+        cdef uint8_t[::1] is_odd_page = mask
+        for frame in range(z.first, z.nframes):
+            is_odd_page[frame] = physmap_present(self.mm.physmap, self.mm.design.tree, z.base_pfn + frame) == odd
+        edges = np.flatnonzero(np.diff(mask, prepend=np.uint8(0)))
+        yield [len(edges) // 2]
+        yield np.column_stack([edges[::2] + shift, edges[1::2] - edges[::2]]).reshape(-1)
 
     def _dump_pcp(self, int zone, int cpu, shift):
         cdef zone_t *z = self._zone(zone)

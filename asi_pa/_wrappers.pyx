@@ -7,19 +7,26 @@ per-page: set_direct_map_invalid_noflush() and a flush for every page, as secret
 
 from libc.stdint cimport uint64_t
 
-from asi_pa._core cimport INFO_SENSITIVE, ZERO_NONE
+from asi_pa._core cimport CTX_PAGE_MAP, INFO_SENSITIVE, ZERO_NONE
 from asi_pa._free_queue cimport queue_add, queue_run
-from asi_pa._odd_pages cimport clear_pages, handed_out, is_odd, odd_present, set_pages
+from asi_pa._odd_pages cimport (
+    clear_pages,
+    given_back,
+    handed_out,
+    is_odd,
+    map_chunk,
+    odd_present,
+    set_pages,
+)
 from asi_pa._page_alloc cimport set_dirty, zone_of
 from asi_pa._physmap cimport (
     CAUSE_PAGE_ALLOC,
     CAUSE_PAGE_FREE,
     FLUSH_RANGE,
     physmap_flush,
-    physmap_present,
     physmap_unmap,
 )
-from asi_pa._pool cimport pool_free, pool_or_buddy
+from asi_pa._pool cimport pool_free, pool_or_buddy, pool_owns
 
 
 cdef int64_t wrapped_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil:
@@ -47,7 +54,8 @@ cdef int64_t wrapped_alloc(mm_t *mm, int cpu, int order, const request_t *rq) no
     if odd:
         if mm.design.zeroing != ZERO_NONE:
             clear_pages(mm, z, <uint32_t>(<uint64_t>pfn - z.base_pfn), order)
-        set_pages(mm, <uint64_t>pfn, 1u << order, odd_present(mm), CAUSE_PAGE_ALLOC)
+        map_chunk(mm, z, <uint32_t>(<uint64_t>pfn - z.base_pfn), 1u << order, odd_present(mm), False,
+                  CTX_PAGE_MAP, 0, 0)
         if odd_present(mm):
             mm.stats.map_allocs += 1
         else:
@@ -59,9 +67,10 @@ cdef int64_t wrapped_alloc(mm_t *mm, int cpu, int order, const request_t *rq) no
 cdef void wrapped_free(mm_t *mm, zone_t *z, int cpu, uint32_t frame, int order) noexcept nogil:
     cdef uint64_t pfn = z.base_pfn + frame
     mm.now += 1
+    given_back(mm, z, frame, order)
     if mm.wrapper == WRAP_POOL:
-        if physmap_present(mm.physmap, mm.design.tree, pfn) == odd_present(mm):
-            pool_free(z, frame, order)
+        if pool_owns(mm, z, frame):
+            pool_free(mm, z, frame, order)
             return
     elif is_odd(mm, z.links[frame].next):
         if mm.wrapper == WRAP_QUEUE:

@@ -64,6 +64,9 @@ class Design:
     """Freetype of all memory at boot."""
     merge_across: bool = True
     """Free blocks of order >= pageblock_order merge across mapped and unmapped labels."""
+    blocks_keep_bit: bool = False
+    """Whether a pageblock is unmapped is a bit of its own that only flips change, and free blocks of one
+    migratetype merge whatever their bits: a free page's list and its block's bit may differ (2026, v2)."""
     protects: str = ""
     """What must be absent from which tree; empty: nothing."""
     tree: str = "restricted"
@@ -79,13 +82,29 @@ class Design:
     zeroing: str = "none"
     """Where what a sensitive owner left is cleared on the way S -> N: "none", "locked" (whole block, under
     the zone lock), "flip" (whole block, outside it), "dirty" (only pages that held sensitive data, outside
-    it) or "alloc" (every nonsensitive allocation; until then the block's old contents stay readable)."""
+    it), "mapped" (whole block, outside it, *after* it was mapped: readable for as long as the clearing takes)
+    or "alloc" (every nonsensitive allocation; until then the block's old contents stay readable)."""
     owner_zeroes: bool = False
     """A sensitive owner clears its pages before it frees them (secretmem)."""
+    flips_by_any: bool = True
+    """A request whose migratetype has no list on the other side flips an UNMOVABLE block of that side; else
+    only requests whose migratetype has both sides flip (2026: UNMOVABLE ones, in either direction)."""
+    flip_keeps_isolation: bool = False
+    """A flip changes a pageblock's bit alone: one that was isolated meanwhile stays isolated (2026)."""
+    flip_splits: bool = False
+    """What a flip leaves of its block goes to the lists as in an ordinary split, heads of empty lists; else
+    piece by piece as freed pages do, which may merge and take the lists' tails."""
     flip_before_steal: bool = False
     """A request that may flip does so rather than take single pages from another migratetype."""
     reserves_nonsensitive: bool = True
     """Nonsensitive requests have HIGHATOMIC reserves, too."""
+    isolates_unmapped: bool = True
+    """A pageblock of the unmapped side can be isolated; else contiguous ranges, CMA and offlining fail on any
+    range that has one (2026)."""
+    unmapped_counts: bool = True
+    """A free block on an unmapped list passes the order part of the watermark test (2026: v4, not v2)."""
+    reports_unmapped: bool = True
+    """Page reporting takes blocks off the unmapped lists, too (2026: not)."""
     putback_by_block: bool = False
     """Page reporting puts a block back pageblock by pageblock, each under its own type: another CPU may have
     isolated one of them meanwhile.  The kernel's __putback_isolated_page() does not look."""
@@ -116,6 +135,18 @@ class Design:
     """"pool": the largest order of a refill (2023: 9), at most pageblock_order."""
     refill_leaves: bool = False
     """"pool": a chunk's mapping changes at once, which keeps 2M leaves; not page by page as posted."""
+    pool_by_mark: bool = False
+    """"pool": a freed page goes to the pool when its pageblock is marked, whoever owned it and however it is
+    mapped; a refill marks, only a shrunk chunk of exactly a pageblock unmarks (2023 as posted).  Else a page
+    belongs to the pool when its own mapping says so."""
+    refill_unmaps: str = "chunk"
+    """"pool": what a refill changes the mapping of: "chunk", or the "request"'s pages at its start (2023 as
+    posted)."""
+    pool_clears: bool = True
+    """"pool": what the shrinker gives back to the direct map is cleared before."""
+    shrink_counts: bool = True
+    """"pool": the shrinker stops when it has freed what was asked; else it takes the running total off the
+    rest after each order, and so stops early (2023 as posted)."""
     shrink_batch: int = 128
     """Pages that one call of the pool's shrinker gives back (SHRINK_BATCH of mm/shrinker.c, 7.2)."""
 
@@ -170,7 +201,7 @@ class Design:
             if self.freetypes[i].mt == here.mt:
                 return i
         for i in other:
-            if self.freetypes[i].mt == MT.UNMOVABLE and here.mt <= MT.RECLAIMABLE:
+            if self.flips_by_any and self.freetypes[i].mt == MT.UNMOVABLE and here.mt <= MT.RECLAIMABLE:
                 return i
         return index
 
@@ -181,7 +212,7 @@ class Design:
             return True
         if x.mt > MT.RECLAIMABLE or y.mt > MT.RECLAIMABLE:
             return False
-        return self.merge_across or x.mapped == y.mapped
+        return self.merge_across or x.mapped == y.mapped or (self.blocks_keep_bit and x.mt == y.mt)
 
     def pcp_lists(self, pageblock_order: int) -> list[tuple[int, frozenset[int]]]:
         """(order, freetypes) of every pcp list, in the kernel's list order (order_to_pindex).
@@ -409,19 +440,19 @@ FREETYPE_SOUND = replace(
     contig_flips=True,
 )
 
-# 2026: one more list, of unmovable memory absent from the direct map itself.  Read in excerpts only;
-# inferred: requests of any migratetype may flip an unmapped block back, and the flip's place is September's.
-# v2 stays as it was posted, as far as it was read: alloc_contig_range hands a range out with the mapping that
-# it has, and page reporting is plain Linux's.
-UNMAPPED_V2 = Design(
-    name="unmapped/v2",
-    title="__GFP_UNMAPPED v2 (March 2026) as posted: absent from the direct map",
-    source=("msgid 20260320-page_alloc-unmapped-v2-0-28bf1bd54f41@google.com, read in excerpts",),
+# 2026: one more list, of unmovable memory absent from the direct map itself.  No other migratetype has an
+# unmapped variant, and the unmapped list falls back to nothing and is nobody's fallback.
+UNMAPPED_V4 = Design(
+    name="unmapped/v4",
+    title="ALLOC_UNMAPPED v4 (as of August 2026) as posted: absent from the direct map",
+    source=(
+        "msgid 20260726-page_alloc-unmapped-v3-0-6f5729aa9832@google.com",
+        "bjackman/linux, mm/page_alloc.c at e267797c27b1, mm/page_isolation.c at 175b83dc",
+    ),
     as_posted=True,
     freetypes=(
         *_side("", sensitive=False, mapped=True),
         Freetype(name="UnmovableUnmapped", mt=MT.UNMOVABLE),
-        Freetype(name="IsolateUnmapped", mt=MT.ISOLATE),
     ),
     start=(("Unmovable", "UnmovableUnmapped"), ("Movable", "Movable"), ("Reclaimable", "Reclaimable")),
     pcp_banks=(_bank(), PcpBank(types=("UnmovableUnmapped",), thp=(("UnmovableUnmapped",),))),
@@ -430,36 +461,80 @@ UNMAPPED_V2 = Design(
     protects="sensitive unmovable pages absent from the direct map",
     tree="unrestricted",
     flips="september",
-    explicit_maps=True,
-    zeroing="flip",
-)
-
-UNMAPPED_V4 = replace(
-    UNMAPPED_V2,
-    name="unmapped/v4",
-    title="__GFP_UNMAPPED v4 (2026) made sound: owners clear, unmapped requests compact for a pageblock",
-    as_posted=False,
-    source=("msgid 20260726-page_alloc-unmapped-v3-0-6f5729aa9832@google.com and v4, read second-hand",),
-    zeroing="none",
-    owner_zeroes=True,
-    putback_by_block=True,
-    contig_flips=True,
+    flips_by_any=False,
+    flip_keeps_isolation=True,
+    flip_splits=True,
+    zeroing="mapped",
+    isolates_unmapped=False,
+    reports_unmapped=False,
     compaction="unmapped",
 )
 
-UNMAPPED_SYMMETRIC = replace(
+# March 2026: migratetype alone decides a merge, nothing is cleared, the right not to block is lost with
+# reserves (slow path's flags), the slow path keeps the fast one's.
+UNMAPPED_V2 = replace(
     UNMAPPED_V4,
+    name="unmapped/v2",
+    title="__GFP_UNMAPPED v2 (March 2026) as posted: absent from the direct map",
+    source=(
+        "msgid 20260320-page_alloc-unmapped-v2-0-28bf1bd54f41@google.com",
+        "linux-mm/linux-mm (mm-new), mm/page_alloc.c at f42bec4385a4",
+    ),
+    blocks_keep_bit=True,
+    flip_splits=False,
+    zeroing="none",
+    keeps_noblock=False,
+    slow_keeps_fast=True,
+    unmapped_counts=False,
+    compaction="order",
+)
+
+# v4 without its window: a block is cleared, through another mapping, before it is mapped.  An isolated block
+# keeps its bit, so that one that was isolated during a flip comes back on its own side.
+UNMAPPED_SOUND = replace(
+    UNMAPPED_V4,
+    name="unmapped/sound",
+    title="ALLOC_UNMAPPED v4 made sound: a block is cleared before it is mapped",
+    as_posted=False,
+    freetypes=(*UNMAPPED_V4.freetypes, Freetype(name="IsolateUnmapped", mt=MT.ISOLATE)),
+    explicit_maps=True,
+    putback_by_block=True,
+    zeroing="flip",
+)
+
+UNMAPPED_SYMMETRIC = replace(
+    UNMAPPED_SOUND,
     name="unmapped/symmetric",
-    title="__GFP_UNMAPPED v4 made sound, compaction for a pageblock for mapped requests too",
+    title="ALLOC_UNMAPPED v4 made sound, compaction for a pageblock for mapped requests too",
     compaction="both",
 )
 
-POOL_UNMAPPED = replace(
+POOL_SOUND = replace(
     POOL,
-    name="pool/unmapped",
-    title="separate pool of pages absent from the direct map, prototype of 2023",
+    name="pool/sound",
+    title="separate pool of pages absent from the direct map, prototype of 2023 made sound",
     protects="sensitive unmovable pages absent from the direct map",
     tree="unrestricted",
+)
+
+POOL_AS_POSTED = replace(
+    POOL_SOUND,
+    name="pool/as-posted",
+    title="separate pool of pages absent from the direct map, prototype of 2023 as posted",
+    source=("msgid 20230308094106.227365-1-rppt@kernel.org, patches 1 and 3",),
+    as_posted=True,
+    pool_by_mark=True,
+    refill_unmaps="request",
+    pool_clears=False,
+    shrink_counts=False,
+    putback_by_block=False,
+)
+
+POOL_LETTER = replace(
+    POOL_AS_POSTED,
+    name="pool/letter",
+    title="separate pool of 2023 as its letter says: a refill unmaps the whole chunk",
+    refill_unmaps="chunk",
 )
 
 QUEUE_AS_POSTED = replace(
@@ -497,8 +572,11 @@ _ALL = (
     FREETYPE_SOUND,
     UNMAPPED_V2,
     UNMAPPED_V4,
+    UNMAPPED_SOUND,
     UNMAPPED_SYMMETRIC,
-    POOL_UNMAPPED,
+    POOL_AS_POSTED,
+    POOL_LETTER,
+    POOL_SOUND,
     POOL,
 )
 
@@ -507,7 +585,7 @@ DESIGNS: dict[str, Design] = {d.name: d for d in _ALL} | {
     "rfcv2-queue": QUEUE_SOUND,
     "migratetype": MIGRATETYPE_SOUND,
     "freetype": FREETYPE_SOUND,
-    "unmapped": UNMAPPED_V4,
+    "unmapped": UNMAPPED_SOUND,
     "pool": POOL,
 }
 
