@@ -9,6 +9,7 @@ import numpy as np
 from asi_pa._build cimport build_zone, check_spec, fill_design
 from asi_pa._core cimport (
     ALLOC,
+    HOLE,
     NIL,
     ORDER_MASK,
     POOL_LIST,
@@ -439,7 +440,9 @@ cdef class Machine:
         mask = np.zeros(z.nframes + 1, np.uint8)
         cdef uint8_t[::1] is_odd_page = mask
         for frame in range(z.first, z.nframes):
-            is_odd_page[frame] = physmap_present(self.mm.physmap, self.mm.design.tree, z.base_pfn + frame) == odd
+            if z.state[frame] != HOLE:
+                is_odd_page[frame] = odd == physmap_present(self.mm.physmap, self.mm.design.tree,
+                                                            z.base_pfn + frame)
         edges = np.flatnonzero(np.diff(mask, prepend=np.uint8(0)))
         yield [len(edges) // 2]
         yield np.column_stack([edges[::2] + shift, edges[1::2] - edges[::2]]).reshape(-1)

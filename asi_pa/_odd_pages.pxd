@@ -26,6 +26,7 @@ cdef uint32_t count_present(mm_t *mm, zone_t *z, uint32_t frame, uint32_t n) noe
 cdef void set_pages(mm_t *mm, uint64_t pfn, uint64_t n, bint present, int cause) noexcept nogil
 cdef void map_chunk(mm_t *mm, zone_t *z, uint32_t frame, uint32_t n, bint present, bint at_once, int ctx,
                     int order, int request) noexcept nogil
+cdef void audit_mapping(mm_t *mm, zone_t *z, uint32_t frame, uint32_t n, bint present) noexcept nogil
 cdef void given_back(mm_t *mm, zone_t *z, uint32_t frame, int order) noexcept nogil
 cdef void clear_pages(mm_t *mm, zone_t *z, uint32_t frame, int order) noexcept nogil
 cdef int64_t handed_out(mm_t *mm, zone_t *z, int64_t pfn, int order, const request_t *rq) noexcept nogil

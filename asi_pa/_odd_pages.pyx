@@ -97,16 +97,21 @@ cdef inline void count_wrong(mm_t *mm, uint32_t wrong, bint present, int sign) n
         mm.stats.exposed_now += sign * <int64_t>wrong
 
 
-cdef int64_t handed_out(mm_t *mm, zone_t *z, int64_t pfn, int order, const request_t *rq) noexcept nogil:
-    # The audit of every allocation: mapped as it should be, and no old secrets in what is mapped.
-    cdef uint32_t frame = <uint32_t>(<uint64_t>pfn - z.base_pfn), n = 1u << order, wrong
-    cdef bint present = wanted_present(mm, rq.info)
-    wrong = count_present(mm, z, frame, n)
+cdef void audit_mapping(mm_t *mm, zone_t *z, uint32_t frame, uint32_t n, bint present) noexcept nogil:
+    # Pages that somebody gets must be present, or absent.
+    cdef uint32_t wrong = count_present(mm, z, frame, n)
     if present:
         wrong = n - wrong
     if wrong:
         mm.stats.exposures += 1
         count_wrong(mm, wrong, present, 1)
+
+
+cdef int64_t handed_out(mm_t *mm, zone_t *z, int64_t pfn, int order, const request_t *rq) noexcept nogil:
+    # The audit of every allocation: mapped as it should be, and no old secrets in what is mapped.
+    cdef uint32_t frame = <uint32_t>(<uint64_t>pfn - z.base_pfn), n = 1u << order
+    cdef bint present = wanted_present(mm, rq.info)
+    audit_mapping(mm, z, frame, n, present)
     if not present:
         set_dirty(z, frame, n, True)
     else:

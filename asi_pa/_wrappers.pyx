@@ -9,6 +9,7 @@ from libc.stdint cimport uint64_t
 from asi_pa._core cimport CTX_PAGE_MAP, INFO_SENSITIVE, ZERO_NONE
 from asi_pa._free_queue cimport queue_add, queue_run
 from asi_pa._odd_pages cimport (
+    audit_mapping,
     clear_pages,
     given_back,
     handed_out,
@@ -16,6 +17,7 @@ from asi_pa._odd_pages cimport (
     map_chunk,
     odd_present,
     set_pages,
+    wanted_present,
 )
 from asi_pa._page_alloc cimport set_dirty, zone_of
 from asi_pa._physmap cimport (
@@ -96,5 +98,6 @@ cdef void wrapped_contig(mm_t *mm, zone_t *z, uint32_t frame, uint32_t n, uint32
         set_pages(mm, pfn, n, odd_present(mm), CAUSE_PAGE_ALLOC)
         if not odd_present(mm):
             physmap_flush(mm.physmap, pfn, n)
+    audit_mapping(mm, z, frame, n, wanted_present(mm, info))
     if info & INFO_SENSITIVE and (odd_present(mm) or is_odd(mm, info)):
         set_dirty(z, frame, n, True)

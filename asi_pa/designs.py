@@ -491,7 +491,8 @@ UNMAPPED_V2 = replace(
 )
 
 # v4 without its window: a block is cleared, through another mapping, before it is mapped.  An isolated block
-# keeps its bit, so that one that was isolated during a flip comes back on its own side.
+# keeps its bit, so that contiguous ranges and offlining can have free unmapped blocks (flipped), and one that
+# was isolated during a flip comes back on its own side.
 UNMAPPED_SOUND = replace(
     UNMAPPED_V4,
     name="unmapped/sound",
@@ -499,6 +500,8 @@ UNMAPPED_SOUND = replace(
     as_posted=False,
     freetypes=(*UNMAPPED_V4.freetypes, Freetype(name="IsolateUnmapped", mt=MT.ISOLATE)),
     explicit_maps=True,
+    isolates_unmapped=True,
+    contig_flips=True,
     putback_by_block=True,
     zeroing="flip",
 )
