@@ -143,6 +143,7 @@ cdef int fill_design(design_t *d, object design, int pageblock_order) except -1:
     d.isolates_unmapped = design.isolates_unmapped
     d.unmapped_counts = design.unmapped_counts
     d.reports_unmapped = design.reports_unmapped
+    d.undoes_others_isolation = design.undoes_others_isolation
     d.putback_by_block = design.putback_by_block
     d.noblock_flags_kept = design.keeps_noblock
     d.flip_cma = design.flip_cma

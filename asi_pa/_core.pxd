@@ -164,6 +164,7 @@ cdef struct design_t:
     int isolates_unmapped               # a block of the unmapped side can be isolated
     int unmapped_counts                 # the watermark test's order part sees unmapped lists
     int reports_unmapped                # page reporting visits unmapped lists
+    int undoes_others_isolation         # a contiguous range that cannot be isolated undoes all of its range
     int putback_by_block                # sound: page reporting puts back pageblock by pageblock
     int noblock_flags_kept              # sound: may-block is decided by gfp, not by recomputed flags
     int slow_keeps_fast                 # the slow path keeps the fast path's flags (September, patch 16)

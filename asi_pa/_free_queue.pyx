@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """RFCv2's free queue: free pages are unmapped.
 
 A freed nonsensitive page waits in a per-CPU list for a worker that unmaps and flushes it, then frees it past

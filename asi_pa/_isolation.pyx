@@ -294,8 +294,9 @@ cdef int alloc_contig_range(zone_t *z, uint32_t start, uint32_t end, int mode, u
     cdef int cpu, order, ft
     cdef int error = start_isolate_page_range(z, start, end, mode)
     if error:
-        # the kernel undoes the whole range, and with it what another caller had isolated (6.12 alike)
-        undo_isolate_page_range(z, start, end)
+        if z.design.undoes_others_isolation:
+            # the kernel undoes the whole range, and with it what another caller had isolated (6.12 alike)
+            undo_isolate_page_range(z, start, end)
         return error
     if z.window != NULL:
         z.window(z, WINDOW_CONTIG, start, 0)

@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Odd pages: those whose mapping differs from all other memory's, in designs that map page by page.
 
 In the restricted tree they are the nonsensitive ones (present there), in the unrestricted tree the sensitive
@@ -71,6 +70,8 @@ cdef void map_chunk(mm_t *mm, zone_t *z, uint32_t frame, uint32_t n, bint presen
     cdef uint32_t already = count_present(mm, z, frame, n), exposed = 0
     if present:
         exposed = count_newly_exposed(mm, z, frame, n)
+        if ctx == CTX_SHRINK:
+            mm.stats.stale_exposed += exposed       # nobody gets it now: no owner's audit will see it
         log_event(z, EVENT_MAP, ctx, order, request, frame, n, exposed | already << 16)
     else:
         log_event(z, EVENT_UNMAP, ctx, order, request, frame, n, (n - already) << 16)

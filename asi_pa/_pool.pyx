@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """The separate pool of 2023: the odd pages have free lists of their own, refilled a pageblock at a time.
 
 "Prototype for direct map awareness in page allocator", msgid 20230308094106.227365-1-rppt@kernel.org, patches

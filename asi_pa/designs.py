@@ -106,6 +106,9 @@ class Design:
     """A free block on an unmapped list passes the order part of the watermark test (2026: v4, not v2)."""
     reports_unmapped: bool = True
     """Page reporting takes blocks off the unmapped lists, too (2026: not)."""
+    undoes_others_isolation: bool = True
+    """An alloc_contig_range() whose isolation fails undoes the isolation of its whole range, pageblocks that
+    another caller isolated included, as Linux 7.2 and 6.12 do (docs/kernel-findings.md); else of its own."""
     putback_by_block: bool = False
     """Page reporting puts a block back pageblock by pageblock, each under its own type: another CPU may have
     isolated one of them meanwhile.  The kernel's __putback_isolated_page() does not look."""
@@ -358,6 +361,7 @@ MIGRATETYPE_SOUND = replace(
     merge_across=False,
     label_maps=False,
     explicit_maps=True,
+    undoes_others_isolation=False,
     putback_by_block=True,
     mirror=True,
     zeroing="flip",
@@ -406,6 +410,7 @@ PER_PAGE = replace(
     protects="sensitive pages absent from the restricted physmap",
     wrapper="per-page",
     zeroing="alloc",
+    undoes_others_isolation=False,
     putback_by_block=True,
 )
 
@@ -416,6 +421,7 @@ POOL = replace(
     source=("msgid 20230308094106.227365-1-rppt@kernel.org, 5 patches",),
     protects="sensitive pages absent from the restricted physmap",
     wrapper="pool",
+    undoes_others_isolation=False,
     putback_by_block=True,
 )
 
@@ -436,6 +442,7 @@ FREETYPE_SOUND = replace(
     keeps_noblock=True,
     flip_cma=False,
     explicit_maps=True,
+    undoes_others_isolation=False,
     putback_by_block=True,
     mirror=True,
     contig_flips=True,
@@ -502,6 +509,7 @@ UNMAPPED_SOUND = replace(
     explicit_maps=True,
     isolates_unmapped=True,
     contig_flips=True,
+    undoes_others_isolation=False,
     putback_by_block=True,
     zeroing="flip",
 )
@@ -531,6 +539,7 @@ POOL_AS_POSTED = replace(
     refill_unmaps="request",
     pool_clears=False,
     shrink_counts=False,
+    undoes_others_isolation=True,
     putback_by_block=False,
 )
 
@@ -549,6 +558,7 @@ QUEUE_AS_POSTED = replace(
     as_posted=True,
     wrapper="queue",
     zeroing="none",
+    undoes_others_isolation=True,
     putback_by_block=False,
 )
 
@@ -560,6 +570,7 @@ QUEUE_SOUND = replace(
     queue_batch=0,
     queue_waits=True,
     zeroing="alloc",
+    undoes_others_isolation=False,
     putback_by_block=True,
 )
 

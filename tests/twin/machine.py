@@ -158,7 +158,8 @@ class Machine:
         result = isolation.start_isolate_page_range(zone, start, end, mode)
         if result:
             # The kernel undoes the whole range, what others had isolated there included (6.12 and 7.2).
-            isolation.undo_isolate_page_range(zone, start, end)
+            if self.tables.design.undoes_others_isolation:
+                isolation.undo_isolate_page_range(zone, start, end)
             return result
         zone.lock_dropped(Window.CONTIG, start, 0)
         for cpu in range(self.spec.cpus):

@@ -68,6 +68,7 @@ class Wrapper:
         present = odd == self.odd_present
         already = sum(self.is_present(page) == present for page in pages)
         stale = sum(zone.count_dirty(page, 1) for page in pages if present and not self.is_present(page))
+        self.stats.stale_exposed += stale * (ctx is Context.SHRINK)
         log(zone, Kind.MAP if present else Kind.UNMAP, ctx, old, new, pfn, len(pages), stale | already << 16)
         self.set_odd(pfn, order, odd)
 
