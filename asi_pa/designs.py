@@ -455,7 +455,7 @@ UNMAPPED_V4 = Design(
     title="ALLOC_UNMAPPED v4 (as of August 2026) as posted: absent from the direct map",
     source=(
         "msgid 20260726-page_alloc-unmapped-v3-0-6f5729aa9832@google.com",
-        "bjackman/linux, mm/page_alloc.c at e267797c27b1, mm/page_isolation.c at 175b83dc",
+        "mm/page_alloc.c of bjackman/linux at e267797c27b1, mm/page_isolation.c at 175b83dc",
     ),
     as_posted=True,
     freetypes=(
@@ -486,7 +486,7 @@ UNMAPPED_V2 = replace(
     title="__GFP_UNMAPPED v2 (March 2026) as posted: absent from the direct map",
     source=(
         "msgid 20260320-page_alloc-unmapped-v2-0-28bf1bd54f41@google.com",
-        "linux-mm/linux-mm (mm-new), mm/page_alloc.c at f42bec4385a4",
+        "mm/page_alloc.c of linux-mm/linux-mm (mm-new) at f42bec4385a4",
     ),
     blocks_keep_bit=True,
     flip_splits=False,
@@ -546,7 +546,7 @@ POOL_AS_POSTED = replace(
 POOL_LETTER = replace(
     POOL_AS_POSTED,
     name="pool/letter",
-    title="separate pool of 2023 as its letter says: a refill unmaps the whole chunk",
+    title="separate pool of 2023 as posted, but a refill unmaps the whole chunk, as its letter says",
     refill_unmaps="chunk",
 )
 

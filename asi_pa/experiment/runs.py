@@ -38,9 +38,9 @@ DEFAULT_DESIGNS = (
     "migratetype/eager",
     "freetype/sound",
     "rfcv2-queue/sound",
-    "unmapped/v4",
+    "unmapped/sound",
     "unmapped/symmetric",
-    "pool/unmapped",
+    "pool/sound",
 )
 #: Points of a time series.
 SAMPLES = 200
