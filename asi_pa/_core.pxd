@@ -8,10 +8,10 @@
 #                                                               the last are the heads of the free lists
 #   pbtype [--------- one freetype per pageblock ----------]
 #
-# Rules cite the kernel's function; versions and evidence are in docs/model.md.
+# Rules cite the kernel's function; versions and evidence are in docs/engine/model.md.
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from asi_pa._physmap cimport physmap_t
+from asi_pa.physmap.physmap cimport physmap_t
 
 cdef enum:
     MAX_FREETYPES = 15
@@ -117,6 +117,7 @@ cdef struct request_t:
     uint8_t pad[20]         # 64 bytes: a cache line
 
 cdef struct design_t:
+    # From a dict with these keys (_build.pyx): the tables first, then what has a Design's field's name.
     int nft
     int npcp
     uint8_t mt[MAX_FREETYPES]
@@ -135,17 +136,19 @@ cdef struct design_t:
     uint8_t pcp_list[MAX_ORDERS][MAX_FREETYPES]     # where a request of this freetype looks; 255: none
     uint8_t pcp_free[MAX_ORDERS][MAX_FREETYPES]     # what a page freed in such a block joins; 255: none
     uint8_t pcp_list_order[MAX_PCP_LISTS]
-    int label_maps                      # March 2025: labelling a block maps it when the label says mapped
     int tracks                          # the design has a protected tree: mapping is recorded
-    int flips                           # FLIP_* below
-    int zeroing                         # ZERO_* below
+    int looks_ahead                     # balance_ahead() has something to do
+    # fields of a Design
+    int label_maps                      # March 2025: labelling a block maps it when the label says mapped
+    int flips                           # Flips below
+    int zeroing                         # Zeroing below
     int owner_zeroes                    # a sensitive owner clears its pages before it frees them
     int flip_before_steal
     int contig_flips
     int tree                            # of the physmap: RESTRICTED or UNRESTRICTED
-    int compaction                      # asked for: 0 the order, 1 a block if unmapped, 2 a block
+    int compaction                      # Compaction below
     int pool_by_mark            # a freed page goes to the pool by its pageblock's mark, not by its mapping
-    int refill_request          # a refill changes the mapping of the request's pages only
+    int refill_unmaps           # Refill below
     int pool_clears             # what leaves the pool for the direct map is cleared
     int shrink_counts           # the shrinker stops when it has freed what was asked
     int64_t shrink_batch
@@ -156,9 +159,8 @@ cdef struct design_t:
     bint refill_leaves
     int64_t unmap_low
     int64_t unmap_high
-    int looks_ahead                     # balance_ahead() has something to do
     int explicit_maps                   # sound: every relabel across mappings maps or unmaps
-    int keeps_bit                       # whether a block is unmapped is its own bit, which only flips change
+    int blocks_keep_bit                 # whether a block is unmapped is its own bit, which only flips change
     int flip_keeps_isolation            # a flip changes a block's bit alone
     int flip_splits                     # what a flip leaves goes to the lists as in an ordinary split
     int isolates_unmapped               # a block of the unmapped side can be isolated
@@ -166,22 +168,33 @@ cdef struct design_t:
     int reports_unmapped                # page reporting visits unmapped lists
     int undoes_others_isolation         # a contiguous range that cannot be isolated undoes all of its range
     int putback_by_block                # sound: page reporting puts back pageblock by pageblock
-    int noblock_flags_kept              # sound: may-block is decided by gfp, not by recomputed flags
+    int keeps_noblock                   # sound: may-block is decided by gfp, not by recomputed flags
     int slow_keeps_fast                 # the slow path keeps the fast path's flags (September, patch 16)
     int flip_cma                        # a flip may take CMA blocks (September as posted)
 
-cdef enum:
+# Words of a Design: each is the end of a member's name ("" is NONE).
+
+cpdef enum Flips:
     FLIPS_NONE = 0
     FLIPS_MARCH = 1         # S -> N by claim, N -> S by the unmap step
     FLIPS_SEPTEMBER = 2     # both ways by __rmqueue of the other sensitivity
 
-cdef enum:
+cpdef enum Zeroing:
     ZERO_NONE = 0
     ZERO_LOCKED = 1         # the whole block, under the zone lock
     ZERO_FLIP = 2           # the whole block, outside it
     ZERO_DIRTY = 3          # its pages that held sensitive data, outside it
     ZERO_ALLOC = 4          # every nonsensitive allocation
     ZERO_MAPPED = 5         # the whole block, outside it, after it was mapped
+
+cpdef enum Compaction:      # what direct compaction is asked for
+    COMPACTS_ORDER = 0      # the request's order
+    COMPACTS_UNMAPPED = 1   # a pageblock for unmapped requests
+    COMPACTS_BOTH = 2       # a pageblock for every request that could flip
+
+cpdef enum Refill:          # what a refill of the pool changes the mapping of
+    REFILL_CHUNK = 0
+    REFILL_REQUEST = 1          # its pages, at the chunk's start
 
 cdef enum:                  # where a step drops the zone lock: another CPU may act there
     WINDOW_TAKEN = 1        # the block is off its list, nothing mapped, unmapped or cleared yet
@@ -195,6 +208,7 @@ cdef enum:
     NO_FREETYPE = 255       # a design's table has none
 
 cdef struct kernel_t:
+    # From a dict; the fields of a Kernel that the engine asks for.
     int free_high_needs_high_min
     int pcp_bulk_in_batches
     int pcp_refill_highatomic
@@ -283,6 +297,7 @@ cdef struct stats_t:
     uint64_t flush_frees        # frees that had to wait for a flush
     uint64_t slowpath
     uint64_t kswapd_wakeups
+    uint64_t kcompactd_wakeups
     uint64_t reclaimed              # pages of the supply
     uint64_t compactions            # runs
     uint64_t compact_success
@@ -338,6 +353,7 @@ cdef struct zone_t:
     int64_t lowmem_reserve[MAX_ZONE_INDEX]
     int64_t boost
     int64_t boost_factor
+    int boosted                 # ZONE_BOOSTED_WATERMARK: the next request that may wakes kswapd
     int64_t pcp_batch_scale_max
     int below_high
     int ncpus

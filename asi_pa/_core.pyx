@@ -1,13 +1,13 @@
 """The zone: frames, free lists, fallbacks, watermarks; hot inline paths are in ``_core.pxd``.
 
-Rules are those of mm/page_alloc.c, Linux 7.2, as recorded runs confirm them; ``docs/model.md`` lists each
-with its source and the recorded sets that would notice if it were wrong.
+Rules are those of mm/page_alloc.c, Linux 7.2, as recorded runs confirm them; ``docs/engine/model.md`` lists
+each with its source and the recorded sets that would notice if it were wrong.
 """
 
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from asi_pa._mapping cimport (
+from asi_pa.engine.mapping cimport (
     block_live,
     block_zero,
     blocks_map,
@@ -24,7 +24,7 @@ cdef int block_retyped(zone_t *z, uint32_t block, int ft, int ctx) noexcept nogi
     # nothing unmaps.  2026, v2: whatever is written to it, its bit stays, and with it its one unmapped type.
     cdef design_t *d = z.design
     cdef int old = z.pbtype[block], kind = EVENT_RETYPE, new = ft
-    if d.keeps_bit and ctx != CTX_FLIP and d.mapped[ft] != d.mapped[old]:
+    if d.blocks_keep_bit and ctx != CTX_FLIP and d.mapped[ft] != d.mapped[old]:
         new = old
         if d.mt[ft] == d.mt[old]:
             return old
@@ -266,8 +266,8 @@ cdef void keep_claimed(zone_t *z, uint32_t frame, int cur, int order, int ft) no
             piece += 1
 
 
-cdef uint32_t claim_block(zone_t *z, uint32_t frame, int cur, int order, int ft,
-                          int old_ft) noexcept nogil:
+cdef uint32_t claim_block(zone_t *z, uint32_t frame, int cur, int order, int ft, int old_ft,
+                          uint32_t flags) noexcept nogil:
     # try_to_claim_block()
     cdef design_t *d = z.design
     cdef uint32_t block, at, end, pages, free_pages = 0, movable = 0, alike
@@ -284,7 +284,8 @@ cdef uint32_t claim_block(zone_t *z, uint32_t frame, int cur, int order, int ft,
         if d.mapped[ft] and not d.mapped[old_ft]:
             z.stats.map_allocs += 1
         return frame
-    boost_watermark(z)
+    if boost_watermark(z) and flags & ALLOC_KSWAPD:
+        z.boosted = 1
     block = block_of(z, frame)
     if not block_in_zone(z, block):
         return NIL
@@ -329,7 +330,7 @@ cdef uint32_t rmqueue_claim(zone_t *z, int order, int ft, uint32_t flags) noexce
         if cur < z.pageblock_order // 2 and d.mt[ft] == MIGRATE_MOVABLE:
             break
         other = find_suitable_fallback(z, cur, ft)
-        frame = claim_block(z, first_of(z, cur, other), cur, order, ft, other)
+        frame = claim_block(z, first_of(z, cur, other), cur, order, ft, other, flags)
         if frame != NIL:
             count_extfrag(z, cur)
             return frame

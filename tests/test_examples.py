@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("asi_pa._allocator", reason="the extension modules are not built")
+pytest.importorskip("asi_pa.allocator.allocator", reason="the extension modules are not built")
 
 ROOT = Path(__file__).resolve().parent.parent
 #: With the package of this tree, and nothing of the caller's.
@@ -42,8 +42,8 @@ def test_short(path):
 
 
 def test_the_tour_runs():
-    """The Python of docs/api.md, as one script."""
-    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "api.md").read_text(), re.M | re.S)
+    """The Python of docs/use/api.md, as one script."""
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "use" / "api.md").read_text(), re.M | re.S)
     assert len(blocks) >= 5
     done = subprocess.run([sys.executable, "-c", "".join(blocks)], **RUN)
     assert "it is free already" in done.stdout
@@ -64,7 +64,8 @@ def test_flip_cost():
 def test_fragment_then_flip():
     rows = {words[0]: words for words in run("fragment_then_flip")[1:]}
     assert rows.keys() == {"linux", "migratetype", "freetype"}
-    assert len({words[1] for words in rows.values()}) == 1
+    # March's four pcp types raise the watermarks (set_recommended_min_free_kbytes)
+    assert int(rows["freetype"][1]) == int(rows["linux"][1]) > int(rows["migratetype"][1])
     assert int(rows["migratetype"][2]) < int(rows["linux"][2]) / 2
     assert rows["migratetype"][-1] == "flip_starvation"
     assert float(rows["linux"][4]) > 0.8
@@ -75,6 +76,6 @@ def test_own_design():
     assert lines[0] == ["redis,", "768M", "migratetype", "mine"]
     table = {words[0]: [float(word) for word in words[1:]] for words in lines[1:]}
     assert table["exposure_violations"] == [0, 0]
-    assert table["failures"][1] < table["failures"][0]
+    assert table["flush_free_hit_ratio"][1] > table["flush_free_hit_ratio"][0]
     assert table["flips_n2s"][1] > table["flips_n2s"][0]
     assert table["extfrag_events"][1] < table["extfrag_events"][0]

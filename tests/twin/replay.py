@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from asi_pa.designs import as_design
-from asi_pa.gfp import GFP_NAMES, MODEL_LRU, Migratetype
-from asi_pa.kernel import kernel_profile
-from asi_pa.machine import MachineSpec, PcpSpec, ZoneSpec
+from asi_pa.kernel.gfp import GFP_NAMES, MODEL_LRU, Migratetype
+from asi_pa.kernel.versions import kernel_profile
+from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
 
 from .dump import first_difference, labelled, tail_of
 from .machine import Machine
@@ -89,7 +89,9 @@ class Engine(Protocol):
 
 
 def request_word(flags: int, *, design: bool) -> int:
-    """The request word (asi_pa.gfp) for an allocation's recorded flags; ``design``: not plain Linux."""
+    """The request word (asi_pa.kernel.gfp) for an allocation's recorded flags; ``design``: not plain
+    Linux.
+    """
     gfp = (flags & 3) << 3  # migratetype: __GFP_MOVABLE, __GFP_RECLAIMABLE
     for bit, name in (
         (4, "__GFP_HIGH"),

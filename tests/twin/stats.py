@@ -8,10 +8,7 @@ __all__ = ["Stats"]
 
 
 class Stats:
-    """One machine's counts; docs/metrics.md says what each means.  What was never counted is 0."""
-
-    #: Was kswapd woken?  No count, but the whole machine's.
-    kswapd_woken = False
+    """One machine's counts; docs/use/metrics.md says what each means.  What was never counted is 0."""
 
     def __getattr__(self, name: str) -> int:
         if name.startswith("_"):
@@ -23,4 +20,4 @@ class Stats:
 
     def counts(self) -> Counter[str]:
         """The counts by name; equal to another Counter where only zeros are missing."""
-        return Counter({name: count for name, count in vars(self).items() if name != "kswapd_woken"})
+        return Counter(vars(self))

@@ -6,9 +6,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from asi_pa.gfp import Migratetype
-from asi_pa.kernel import Kernel
-from asi_pa.machine import MachineSpec, ZoneSpec
+from asi_pa.kernel.gfp import Migratetype
+from asi_pa.kernel.spec import MachineSpec, ZoneSpec
+from asi_pa.kernel.versions import Kernel
 
 from . import mapping
 from .mapping import Context, Window
@@ -103,6 +103,8 @@ class Zone:
         self.nr_reserved_highatomic = 0
         self.nr_isolate_pageblock = 0
         self.watermark_boost = 0
+        #: ZONE_BOOSTED_WATERMARK: the next request that may wakes kswapd.
+        self.boosted = False
         #: ZONE_BELOW_HIGH: the high watermark failed, the per-CPU lists shrink.
         self.below_high = False
         self.pcp = [PerCpuPages(spec.pcp, tables) for _ in range(machine.cpus)]
