@@ -1,8 +1,9 @@
 """ALLOC_UNMAPPED, the series of 2026: memory absent from the direct map itself.
 
 Source: msgid 20260320-page_alloc-unmapped-v2-0-28bf1bd54f41@google.com (v2) and mm/page_alloc.c of
-linux-mm/linux-mm (mm-new) at f42bec4385a4; msgid 20260726-page_alloc-unmapped-v3-0-6f5729aa9832@google.com (v3)
-and, for v4 as of August 2026, mm/page_alloc.c of bjackman/linux at e267797c27b1, mm/page_isolation.c at 175b83dc.
+linux-mm/linux-mm (mm-new) at f42bec4385a4; msgid 20260726-page_alloc-unmapped-v3-0-6f5729aa9832@google.com
+(v3) and, for v4 as of August 2026, mm/page_alloc.c of bjackman/linux at e267797c27b1, mm/page_isolation.c at
+175b83dc.
 
 One more list, of unmovable memory absent from the direct map itself.  No other migratetype has an unmapped
 variant, and the unmapped list falls back to nothing and is nobody's fallback.

@@ -318,7 +318,9 @@ class Pool(Wrapper):
         return total
 
     def _release(self, zone: Zone, pfn: int, order: int) -> None:
-        """A chunk goes back to the tails of the buddy's lists; what held secrets is cleared if all is well."""
+        """A chunk goes back to the tails of the buddy's lists; what held secrets is cleared if all is
+        well.
+        """
         if self.design.pool_clears and not self.odd_present:
             self.clear(zone, pfn, order)
         self.change(zone, pfn, order, False, Context.SHRINK, order)
