@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from asi_pa.kernel import indexes
 from asi_pa.kernel.gfp import GFP_NAMES
+from asi_pa.trace.compile import OP_ALLOC
 
 if TYPE_CHECKING:
     from asi_pa.engine.machine import Machine
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Measured"]
 
-_OP_ALLOC = 1
 _BLOCKS, _MOVABLE, _RECLAIMABLE = (
     GFP_NAMES[name] for name in ("__GFP_DIRECT_RECLAIM", "__GFP_MOVABLE", "__GFP_RECLAIMABLE")
 )
@@ -48,7 +48,7 @@ class Measured:
     @cached_property
     def requests(self) -> npt.NDArray[np.bool_]:
         """Which operations are requests."""
-        return np.asarray(self.compiled.ops["op"] == _OP_ALLOC)
+        return np.asarray(self.compiled.ops["op"] == OP_ALLOC)
 
     @cached_property
     def allocations(self) -> int:

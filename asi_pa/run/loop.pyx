@@ -28,6 +28,7 @@ from asi_pa.engine.kswapd cimport KSWAPD_EVERY, kswapd
 from asi_pa.engine.page_alloc cimport count_failure, zone_of
 from asi_pa.engine.pcp cimport refresh_cpu_vm_stats
 from asi_pa.engine.wrappers cimport design_alloc, design_free, run_ahead
+from asi_pa.trace.ops cimport OP_ALLOC, OP_FREE, OP_SPLIT, OP_TICK
 
 cdef extern from *:
     """
