@@ -182,7 +182,7 @@ cdef class Allocator(BulkCalls):
         cpu : int
             The CPU that asks: its per-CPU lists, its node's zonelist.
 
-        Raises OutOfMemoryError when the zones have nothing for it: who may block has drained all per-CPU lists
+        Raises OutOfMemoryError when the zones have nothing for it: who may block has drained all pcp lists
         and used up the HIGHATOMIC reserve by then, nothing is reclaimed or compacted.  ValueError for an
         impossible order, gfp or cpu.  Source: __alloc_pages(), mm/page_alloc.c, Linux 7.2.
         """

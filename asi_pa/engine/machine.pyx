@@ -83,7 +83,8 @@ cdef class Machine:
     boot : bool
         False leaves every frame a hole, for an initial state to be loaded (``run.replay.Replay.populate``).
     reclaims : bool
-        Requests that may block go on where the kernel begins to reclaim: drains, reserves (``asi_pa.engine.vmscan``).
+        Requests that may block go on where the kernel begins to reclaim: drains, reserves
+        (``asi_pa.engine.vmscan``).
         On the recorded machines they fail there.
 
     Frame numbers are absolute pfns, sizes are pages.  Raises ValueError for impossible sizes.
