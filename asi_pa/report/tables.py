@@ -17,7 +17,8 @@ from asi_pa.report.palette import design_colours
 __all__ = ["by_order", "claims", "definitions", "glance", "metrics"]
 
 HEADLINES = (
-    "failures",
+    "failures_by_group.real",
+    "failures_by_group.declined",
     "tlb_flushes_per_1000_allocations",
     "restricted_2m_share",
     "bytes_zeroed",

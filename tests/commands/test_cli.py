@@ -443,10 +443,10 @@ def test_compare_relieves_a_shortage(capsys, tmp_path):
     assert "reclaim 64.0 MiB, compaction" in out
     made = read_json(found)
     assert made["command"] == ["asi-pa", "compare", *words, *relief, "--json", str(found)]
-    assert made["relief"] == {"reclaim_bytes": 64 << 20, "compaction": True}
+    assert made["relief"] == {"reclaim_bytes": 64 << 20, "compaction": True, "fallbacks": True}
     status, _, _ = run(capsys, "compare", *words, "--json", str(found), "--quiet")
     without = read_json(found)
-    assert without["relief"] == {"reclaim_bytes": 0, "compaction": False}
+    assert without["relief"] == {"reclaim_bytes": 0, "compaction": False, "fallbacks": True}
     for mine, other in zip(made["runs"][0]["designs"], without["runs"][0]["designs"], strict=True):
         assert 0 < mine["metrics"]["pages_reclaimed"] <= 16384
         want = (entry["metrics"]["failures_by_cause"]["watermark"] for entry in (mine, other))

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asi_pa.experiment.claims import evaluate_claims
-from asi_pa.experiment.metrics import METRICS
+from asi_pa.experiment.metrics import FAILURE_GROUPS, METRICS, WAYS_OUT
 
 BREACHES = [metric.key for metric in METRICS if metric.breach]
 
@@ -226,6 +226,10 @@ def _made_up(rng: np.random.Generator, kind: str) -> Any:
         return [-1000] * 9 + [int(rng.integers(400, 900)), 911]
     if kind == "counts by side":
         return {"mapped": 300, "unmapped": 4000}
+    if kind == "counts by group":
+        return {group: int(rng.integers(90)) for group in FAILURE_GROUPS}
+    if kind == "counts by way out":
+        return {way: int(rng.integers(90)) for way in WAYS_OUT}
     if kind == "counts by kind":
         return {"sensitive": 1000, "nonsensitive": 200}  # the same for all
     return int(rng.integers(90))
