@@ -103,7 +103,6 @@ cdef class Allocator(BulkCalls):
         self.machine = machine
         self.mm = &self.machine.mm
         self.end_pfn = max(zone.end_pfn for zone in self.machine.spec.zones)
-        self.hooked = self.mm.zones[0].ahead != NULL or self.mm.zones[0].choose != NULL
         self.blocks = MemoryBlocks(machine, layout)
 
     @classmethod
@@ -192,11 +191,11 @@ cdef class Allocator(BulkCalls):
         rq = request(self, gfp, <int>c)
         pfn = design_alloc(self.mm, <int>c, <int>o, rq)
         self.allocated += 1
-        if self.hooked:
-            self.machine.raise_hook_error()
         if pfn < 0:
             self._failed(<int>c, <int>o, rq)
         between_calls(self, <int>c)
+        if self.machine.watched:
+            self.machine._afterwards()
         return pfn
 
     @cython.binding(False)
@@ -221,12 +220,14 @@ cdef class Allocator(BulkCalls):
         design_free(self.mm, z, <int>c, frame, <int>o)
         self.freed += 1
         between_calls(self, <int>c)
-        if self.hooked:
-            self.machine.raise_hook_error()
+        if self.machine.watched:
+            self.machine._afterwards()
 
     cdef int _failed(self, int cpu, int order, const request_t *rq) except -1:
         cause = self._cause(cpu, order, rq)
         between_calls(self, cpu)
+        if self.machine.watched:
+            self.machine._afterwards()
         raise OutOfMemoryError(order, rq.gfp, cause)
 
     cdef str _cause(self, int cpu, int order, const request_t *rq):
@@ -251,7 +252,6 @@ cdef class Allocator(BulkCalls):
         zone = self._zone_with(start, end)
         if self.machine.alloc_contig_range(start, end, cma, gfp, zone) != 0:
             raise RangeBusyError(start, end, *self._first_in_use(start, end))
-        self.machine.raise_hook_error()
 
     def free_contig_range(self, start, n, *, cpu=0):
         """Gives back n frames from ``alloc_contig_range``; ValueError, and nothing changed, if one is not."""

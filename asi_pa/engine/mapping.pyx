@@ -7,7 +7,7 @@ March and September 2025 (``docs/engine/designs.md``), checked by recorded runs 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport realloc
 
-from asi_pa._core cimport (
+from asi_pa.engine.types cimport (
     ALLOC,
     CTX_CLAIM,
     CTX_CONTIG,

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from asi_pa.kernel import indexes
 from asi_pa.kernel.callers import GROUPS, WayOut, group_of
 from asi_pa.kernel.gfp import GFP_NAMES
+from asi_pa.trace.compile import OP_ALLOC
 
 if TYPE_CHECKING:
     from asi_pa.engine.machine import Machine
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Measured"]
 
-_OP_ALLOC = 1
 _KB = {"4k": 4, "2m": 2048, "1g": 1 << 20}
 
 
@@ -46,7 +46,7 @@ class Measured:
     @cached_property
     def requests(self) -> npt.NDArray[np.bool_]:
         """Which operations are requests."""
-        return np.asarray(self.compiled.ops["op"] == _OP_ALLOC)
+        return np.asarray(self.compiled.ops["op"] == OP_ALLOC)
 
     @cached_property
     def allocations(self) -> int:

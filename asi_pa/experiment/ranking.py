@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from asi_pa.designs import REFERENCE
 from asi_pa.experiment.metrics import Metric, Number
 
 __all__ = ["as_posted", "best", "competes", "protects", "run_name", "shown", "value_of"]
@@ -29,7 +30,7 @@ def protects(design: Mapping[str, Any]) -> bool:
     """Whether a design (an entry of ``runs[].designs``) protects anything at all."""
     if "protects" in design:
         return bool(design["protects"])
-    return design["design"] != "linux" and design["metrics"]["exposure_violations"] is not None
+    return design["design"] != REFERENCE and design["metrics"]["exposure_violations"] is not None
 
 
 def as_posted(design: Mapping[str, Any]) -> bool:

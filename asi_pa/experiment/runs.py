@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asi_pa import __version__
-from asi_pa.designs import Design, as_design
+from asi_pa.designs import COMPARED, REFERENCE, Design, as_design
 from asi_pa.engine.machine import Machine
 from asi_pa.experiment.measured import Measured
 from asi_pa.experiment.metrics import measure
@@ -28,20 +28,8 @@ from asi_pa.trace import CompiledTrace, Trace, compile_trace, load_trace, tight_
 
 __all__ = ["DEFAULT_DESIGNS", "SAMPLES", "Series", "build", "compare", "replay"]
 
-#: What ``compare`` shows unless asked otherwise: no ASI, the page-wise bound, and the sound designs; a pool
-#: against migratetypes first.
-DEFAULT_DESIGNS = (
-    "linux",
-    "per-page",
-    "pool/nonsensitive",
-    "migratetype/sound",
-    "migratetype/eager",
-    "freetype/sound",
-    "rfcv2-queue/sound",
-    "unmapped/v4",
-    "unmapped/symmetric",
-    "pool/unmapped",
-)
+#: What ``compare`` shows unless asked otherwise.
+DEFAULT_DESIGNS = COMPARED
 #: Points of a time series.
 SAMPLES = 200
 _COLUMNS = 256
@@ -142,7 +130,7 @@ def build(
 
 def replay(
     compiled: CompiledTrace,
-    design: str | Design = "linux",
+    design: str | Design = REFERENCE,
     *,
     kernel: str | None = None,
     samples: int = SAMPLES,

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, TextIO
 
+from asi_pa.designs import PROPOSAL, REFERENCE
 from asi_pa.experiment.metrics import GROUPS, ROWS, Metric
 from asi_pa.experiment.ranking import as_posted, best, protects, shown, value_of
 from asi_pa.report.evidence import count, summary
@@ -185,10 +186,10 @@ def _painted(cell: str, paint: _Paint) -> str:
 
 def _row(run: Mapping[str, Any], metric: Metric, paint: _Paint) -> str:
     designs = run["designs"]
-    reference = next((value_of(metric, d["metrics"]) for d in designs if d["design"] == "linux"), None)
+    reference = next((value_of(metric, d["metrics"]) for d in designs if d["design"] == REFERENCE), None)
     parts = []
     for design, cell in zip(designs, _cells(run, metric), strict=True):
-        bare = design["design"] == "linux" or metric.asi
+        bare = design["design"] == REFERENCE or metric.asi
         delta = "" if bare else delta_text(shown(metric, design), reference, metric.unit)
         gap = 0 if design is designs[-1] else DELTA + 1 - len(delta)
         parts.append(_painted(f"{cell:>{VALUE + 1}}", paint) + paint(delta, DIM) + " " * gap)
@@ -213,7 +214,7 @@ def _legend(result: Mapping[str, Any], width: int, paint: _Paint) -> str:
 
 
 def _claims(result: Mapping[str, Any], width: int, paint: _Paint, quiet: bool) -> str:
-    lines = [] if quiet else [paint("The RFC's claims, on design migratetype", BOLD)]
+    lines = [] if quiet else [paint(f"The RFC's claims, on design {PROPOSAL.family}", BOLD)]
     runs = len(result["runs"])
     for claim in result["claims"]:
         verdict = paint(f"{claim['verdict']:<8}", VERDICT_COLOUR.get(claim["verdict"], DIM), BOLD)

@@ -30,6 +30,7 @@ from asi_pa.engine.page_alloc cimport zone_of
 from asi_pa.engine.pcp cimport pcp_decay
 from asi_pa.engine.vmscan cimport each_pcp
 from asi_pa.engine.wrappers cimport design_alloc, design_free, run_ahead
+from asi_pa.trace.ops cimport OP_ALLOC, OP_FREE, OP_SPLIT, OP_TICK
 
 cdef extern from *:
     """

@@ -20,7 +20,8 @@ from asi_pa.kernel.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL
 from asi_pa.kernel.sizing import lowmem_reserves, stat_threshold
 from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
 from asi_pa.trace.classify import Classifier, draw, request_words
-from asi_pa.trace.format import FREE, Trace
+from asi_pa.trace.events import FREE
+from asi_pa.trace.format import Trace
 from asi_pa.trace.frames import (
     FRAME_FREE,
     FRAME_HELD,

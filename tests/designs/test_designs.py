@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from asi_pa._core import Compaction, Flips, Zeroing
 from asi_pa.audit import Meanwhile, audit
 from asi_pa.cli import _parser
 from asi_pa.designs import DESIGNS, Design, Freetype, PcpBank, as_design
 from asi_pa.designs.describe import describe_design, diff_designs, list_designs
 from asi_pa.engine.machine import Machine
+from asi_pa.engine.types import Compaction, Flips, Zeroing
 from asi_pa.engine.wrappers import Wrapper
 from asi_pa.experiment import DEFAULT_DESIGNS, build, compare, replay
 from asi_pa.kernel.gfp import GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NAMES, MODEL_LRU, Migratetype
