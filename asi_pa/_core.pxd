@@ -1,6 +1,6 @@
-# The zone: free lists, counters; the hot paths are inline here so that every extension that cimports them gets
-# them inlined.  Cold paths (claim, steal, reserves) are in _core.pyx; what a frame, a list, a zone is, in
-# engine/types.pxd, whose names can be had from here, too.
+# The zone: free lists, counters; the hot paths are inline here so that every extension that cimports them
+# gets them inlined.  Cold paths (claim, steal, reserves) are in _core.pyx; what a frame, a list, a zone is,
+# in engine/types.pxd, whose names can be had from here, too.
 #
 # Rules cite the kernel's function; versions and evidence are in docs/engine/model.md.
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t

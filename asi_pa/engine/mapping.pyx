@@ -180,6 +180,7 @@ cdef void blocks_unmap(zone_t *z, uint32_t block, uint32_t n, int ctx, bint flus
         live = block_live(z, b)
         z.stats.exposed_now -= live & 0xFFFF
         z.stats.hidden_now += live >> 16
+        z.stats.absences += live >> 16
         z.pbmapped[b] = 0
         z.stats.flips_n2s += 1
     if z.physmap != NULL:

@@ -258,7 +258,9 @@ cdef struct stats_t:
     uint64_t pool_refill_pages
     uint64_t pool_shrinks
     uint64_t pool_hits
-    uint64_t exposures          # allocations wrongly mapped when handed out, and live pages a flip exposed
+    uint64_t exposures          # sensitive pages that were mapped when handed out, or became so while in use
+    uint64_t absences           # pages that must be present and were not when handed out or while in use
+    uint64_t unflushed          # sensitive pages handed out before the flush that their unmapping owes
     uint64_t exposed_now        # live sensitive pages that are mapped
     uint64_t hidden_now         # live nonsensitive pages that are not mapped
     uint64_t stale_exposed      # pages mapped while they still held sensitive data

@@ -162,7 +162,7 @@ def _few_flushes(run: Mapping[str, Any]) -> Iterator[Figure]:
                     run, design, metrics, other, reference, "tlb_flushes_per_1000_allocations", lower=True
                 )
                 yield from _compare(
-                    run, design, metrics, other, reference, "flush_free_hit_ratio", lower=False
+                    run, design, metrics, other, reference, "tlb_flushes_per_1000_able", lower=True
                 )
         flushes, flips = tlb_flushes(metrics), metrics.get("flips_n2s")
         if flushes is not None and flips is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from asi_pa.designs import PROPOSAL, REFERENCE
 from asi_pa.experiment.metrics import GROUPS, ROWS, Metric, metric
-from asi_pa.experiment.ranking import best, competes, run_name, shown, value_of
+from asi_pa.experiment.ranking import best, competes, is_breach, run_name, shown, value_of
 from asi_pa.report.evidence import count, figure_unit, summary
 from asi_pa.report.format import delta_text, format_value
 from asi_pa.report.palette import design_colours
@@ -158,7 +158,7 @@ def _metric_row(metric: Metric, designs: Sequence[Design], reference: Design | N
         delta = "" if design is reference else delta_text(value, base, metric.unit)
         if design["design"] in top:
             kind = "best"
-        elif metric.key == "exposure_violations" and value:
+        elif is_breach(metric, design):
             kind = "leak"
         elif not competes(metric, design):
             kind = "out"

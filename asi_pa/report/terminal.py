@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 from asi_pa.designs import PROPOSAL, REFERENCE
 from asi_pa.experiment.metrics import GROUPS, ROWS, Metric
-from asi_pa.experiment.ranking import as_posted, best, protects, shown, value_of
+from asi_pa.experiment.ranking import as_posted, best, breaches, is_breach, protects, shown, value_of
 from asi_pa.report.evidence import count, summary
 from asi_pa.report.format import delta_text, format_bytes, format_value, plural, relief_text
 from asi_pa.report.modelled_time import modelled_terminal
@@ -107,7 +107,7 @@ def _rows(run: Mapping[str, Any], quiet: bool) -> tuple[list[Metric], list[tuple
         if not (metric.essential if quiet else metric.screen):
             continue
         values = [value_of(metric, d["metrics"]) for d in run["designs"] if protects(d) or not metric.asi]
-        if not quiet and metric.key != "exposure_violations" and len(set(values)) == 1:
+        if not quiet and not metric.breach and len(set(values)) == 1:
             if values[0] is not None:
                 same.append((metric, values[0]))
         elif any(value is not None for value in values):
@@ -158,8 +158,7 @@ def _cells(run: Mapping[str, Any], metric: Metric) -> list[str]:
     cells = []
     for design in run["designs"]:
         value = shown(metric, design)
-        broken = metric.key == "exposure_violations" and value
-        mark = "*" if design["design"] in top else "!" if broken else " "
+        mark = "*" if design["design"] in top else "!" if is_breach(metric, design) else " "
         cells.append(f"{format_value(value, metric.unit)}{mark}")
     return cells
 
@@ -204,7 +203,7 @@ def _legend(result: Mapping[str, Any], width: int, paint: _Paint) -> str:
     bare = sorted({d["design"] for d in designs if not protects(d)})
     if bare:
         text += f" {', '.join(bare)} protects nothing and has no figures where protection costs."
-    leaky = sorted({d["design"] for d in designs if d["metrics"].get("exposure_violations")})
+    leaky = sorted({d["design"] for d in designs if breaches(d)})
     if leaky:
         text += f" {', '.join(leaky)} breaks its promise (!) and does not compete there."
     posted = sorted({d["design"] for d in designs if as_posted(d)} - set(leaky))

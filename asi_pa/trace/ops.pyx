@@ -1,6 +1,6 @@
 """Operations: what the compiler makes of a trace, and what a replay runs; 8 bytes each.
 
-``Op`` are the codes, ``OP`` is the dtype: op (an `Op`), order, cls (index into the request classes), cpu, slot.
+``Op`` are the codes, ``OP`` is the dtype: op (an `Op`), order, cls (index into request classes), cpu, slot.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""A scanner for the lines that perf script, trace-cmd report and ftrace print for the events of `trace.events`.
+"""A scanner for the lines that perf script, trace-cmd report and ftrace print for `trace.events`.
 
 All of them have the same spine, found from the first ``[`` that fits::
 
