@@ -909,7 +909,7 @@ def test_the_first_step_of_the_walk_through(newcomer: Path) -> None:
     theirs, ours = (entry["metrics"] for entry in run["designs"])
     less, more = (m["failures_by_group"]["real"] for m in (ours, theirs))
     assert f"{more - less:,} fewer requests without a way out fail, {less:,} for {more:,}," in page
-    assert (ours["mixed_blocks"], theirs["mixed_blocks"]) == (5, 2)
+    assert (ours["mixed_blocks"], theirs["mixed_blocks"]) == (3, 3)
     assert audit("mine.py:MINE", depth=3, seconds=30, only=("smallest", "cma")).status == 0
     mine = as_design("mine.py:MINE")
     loose = tuple(replace(ft, whole_blocks_only=False) for ft in mine.freetypes)
