@@ -8,6 +8,7 @@ from typing import Any
 from asi_pa.commands.audit import add_audit
 from asi_pa.commands.compare import add_compare
 from asi_pa.commands.designs import add_designs, add_starvation
+from asi_pa.commands.field import add_field
 from asi_pa.commands.options import Verbs
 from asi_pa.commands.traces import add_convert, add_info, add_record
 from asi_pa.commands.verify import add_verify
@@ -19,6 +20,7 @@ VERBS: tuple[Callable[[Verbs[Any]], None], ...] = (
     add_compare,
     add_audit,
     add_starvation,
+    add_field,
     add_verify,
     add_info,
     add_convert,

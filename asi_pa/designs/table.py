@@ -119,6 +119,9 @@ class Design:
     """Unmapping ahead of need: below this many free sensitive pages (0: never) ..."""
     unmap_high: int = 0
     """... whole free nonsensitive pageblocks are unmapped until there are this many."""
+    map_back: int = 0
+    """Giving back ahead of need: whole free unmapped pageblocks beyond this many (0: never) are mapped again,
+    cleared as flips clear, by the same worker."""
     flip_cma: bool = False
     """A flip may take blocks out of CMA (September as posted)."""
     keeps_noblock: bool = True
@@ -537,6 +540,19 @@ UNMAPPED_SYMMETRIC = replace(
     compaction="both",
 )
 
+# What v4 lacks on a fragmented machine, with as little new as we found: any request that may block takes an
+# unmapped block back, both sides compact for a whole block, and free unmapped blocks beyond a mark are given
+# back before anybody asks.  No new list, no new place in the allocator: the worker is migratetype/eager's.
+OURS_TWO_WAY = replace(
+    UNMAPPED_SOUND,
+    name="ours/two-way",
+    title="unmapped/sound; any request flips back, both sides compact for a block, free blocks are given back",
+    source=("mm/page_alloc.c of no tree: ours, on msgid 20260726-page_alloc-unmapped-v3-0-6f5729aa9832@google.com",),
+    flips_by_any=True,
+    compaction="both",
+    map_back=8,
+)
+
 POOL_SOUND = replace(
     POOL,
     name="pool/sound",
@@ -605,6 +621,7 @@ _ALL = (
     UNMAPPED_V4,
     UNMAPPED_SOUND,
     UNMAPPED_SYMMETRIC,
+    OURS_TWO_WAY,
     POOL_AS_POSTED,
     POOL_LETTER,
     POOL_SOUND,

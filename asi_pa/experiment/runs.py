@@ -40,6 +40,7 @@ DEFAULT_DESIGNS = (
     "rfcv2-queue/sound",
     "unmapped/sound",
     "unmapped/symmetric",
+    "ours/two-way",
     "pool/sound",
 )
 #: Points of a time series.
