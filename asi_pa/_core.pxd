@@ -69,7 +69,7 @@ cdef enum:                  # rmqueue_mode of mm/page_alloc.c
     RMQUEUE_CLAIM = 2
     RMQUEUE_STEAL = 3
 
-cdef enum:                  # why a block's type or mapping changed; as recorded runs number them, 9 to 13 and above are ours
+cdef enum:                  # why a block's type or mapping changed; 0-8 and 10-13 as recorded runs number them
     CTX_OTHER = 0
     CTX_CLAIM = 1           # claim of a whole buddy
     CTX_PARTIAL = 2         # claim of a pageblock's free part
@@ -159,7 +159,7 @@ cdef struct design_t:
     bint refill_leaves
     int64_t unmap_low
     int64_t unmap_high
-    int64_t map_back                    # whole free unmapped pageblocks beyond which they are mapped again; 0: never
+    int64_t map_back            # whole free unmapped pageblocks beyond which they are mapped again; 0: never
     int explicit_maps                   # sound: every relabel across mappings maps or unmaps
     int blocks_keep_bit                 # whether a block is unmapped is its own bit, which only flips change
     int flip_keeps_isolation            # a flip changes a block's bit alone

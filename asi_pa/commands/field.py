@@ -64,5 +64,7 @@ def _field(args: argparse.Namespace) -> int:
         text, made = secretmem.secretmem_text(rows), secretmem.as_json(rows)
     sys.stdout.write(text)
     if args.json:
-        write_json(args.json, {"schema": "asi_pa.field/1", "scenario": args.scenario, "memory": memory, "rows": made})
+        write_json(
+            args.json, {"schema": "asi_pa.field/1", "scenario": args.scenario, "memory": memory, "rows": made}
+        )
     return GOOD

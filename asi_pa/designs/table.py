@@ -546,8 +546,8 @@ UNMAPPED_SYMMETRIC = replace(
 OURS_TWO_WAY = replace(
     UNMAPPED_SOUND,
     name="ours/two-way",
-    title="unmapped/sound; any request flips back, both sides compact for a block, free blocks are given back",
-    source=("mm/page_alloc.c of no tree: ours, on msgid 20260726-page_alloc-unmapped-v3-0-6f5729aa9832@google.com",),
+    title="unmapped/sound; any request flips back, either side compacts for a block, blocks are given back",
+    source=("msgid 20260726-page_alloc-unmapped-v3-0-6f5729aa9832@google.com, and what it lacks: ours",),
     flips_by_any=True,
     compaction="both",
     map_back=8,

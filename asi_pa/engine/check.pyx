@@ -38,7 +38,9 @@ cdef inline bint may_be_listed(const zone_t *z, uint32_t block, int ft) noexcept
     # May a free page of the block be on this freetype's list?  Where a block keeps a bit of its own, on the
     # list of any bit (2026, v2).
     cdef int own = z.pbtype[block]
-    return own == ft or (z.design.blocks_keep_bit and (z.design.mt[own] == z.design.mt[ft] or not z.design.mapped[own]))
+    if own == ft or not z.design.blocks_keep_bit:
+        return own == ft
+    return z.design.mt[own] == z.design.mt[ft] or not z.design.mapped[own]
 
 
 cdef const char *zone_verify(zone_t *z, uint64_t *where) noexcept nogil:

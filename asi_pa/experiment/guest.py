@@ -1,9 +1,9 @@
 """guest: memory of a virtual machine without a direct map, populated page by page, then torn down at once.
 
-guest_memfd of a confidential guest takes its memory through the page cache, a folio at a time, and each folio
-leaves the direct map when it is added and comes back when it is removed (msgid
-20260506080753.14517-1-itazur@amazon.com).  Measured with a flush a folio: faults up to 40 times as long, growing
-with CPUs, population 5 times (msgid 20250924152214.7292-3-roypat@amazon.co.uk).
+guest_memfd of a confidential guest takes its memory through the page cache, a folio at a time, and each
+folio leaves the direct map when it is added and comes back when it is removed (msgid
+20260506080753.14517-1-itazur@amazon.com).  Measured with a flush a folio: faults up to 40 times as long,
+growing with CPUs, population 5 times (msgid 20250924152214.7292-3-roypat@amazon.co.uk).
 """
 
 from __future__ import annotations
@@ -135,8 +135,8 @@ def guest(
 
 def guest_text(rows: Sequence[Guest]) -> str:
     """Two tables, as Markdown: what populating costs, and what is left of it."""
-    head = ("design", "populated", "flushes a GiB", "splits", "flips", "alone at the buddy")
-    head += tuple(f"x at {cpus} CPUs" for cpus in CPUS)
+    head = ["design", "populated", "flushes a GiB", "splits", "flips", "alone at the buddy"]
+    head += [f"x at {cpus} CPUs" for cpus in CPUS]
     cost = [
         (
             f"`{row.design}`",

@@ -6,6 +6,7 @@ memory where they leave the restricted tree only, plain kernel memory where noth
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -65,14 +66,14 @@ class Scripted:
         self._next = 0
 
     def alloc(self, kind: int, order: int, n: int, *, until_failure: bool = False) -> Held:
-        """Asks ``n`` times; ``until_failure``: in steps of 64, no further than the first step with a failure."""
+        """Asks ``n`` times; ``until_failure``: in steps of 64, up to the first step with a failure."""
         asked: list[npt.NDArray[np.uint32]] = []
         obtained, step = 0, min(n, 64) if until_failure else n
         while n > 0:
             count = min(step, n)
             if self._next + (count << order) > self.slots:
                 raise RuntimeError("the script asks for more than it has slots for")
-            slots = self._next + (np.arange(count, dtype=np.uint32) << order)
+            slots = (self._next + (np.arange(count) << order)).astype(np.uint32)
             before = self.run.failures
             self.run.run(_ops(_ALLOC, order, kind, slots))
             self._next += count << order
@@ -104,14 +105,18 @@ class Scripted:
             return counted | dict.fromkeys((*zero, "tlb_flushes_ranged", "tlb_flushes_full"), 0)
         c = physmap.counters()
         writes = {name: sum(tree[level] for tree in c.leaf_writes) for level, name in enumerate(names)}
-        return counted | writes | {
-            "leaf_splits_2m": sum(c.splits_2m),
-            "leaf_splits_1g": sum(c.splits_1g),
-            "table_pages_allocated": sum(c.tables_allocated),
-            "tlb_flushes_ranged": c.flushes_ranged,
-            "tlb_flushes_full": c.flushes_full,
-            "tlb_flushed_pages": c.flushed_pages,
-        }
+        return (
+            counted
+            | writes
+            | {
+                "leaf_splits_2m": sum(c.splits_2m),
+                "leaf_splits_1g": sum(c.splits_1g),
+                "table_pages_allocated": sum(c.tables_allocated),
+                "tlb_flushes_ranged": c.flushes_ranged,
+                "tlb_flushes_full": c.flushes_full,
+                "tlb_flushed_pages": c.flushed_pages,
+            }
+        )
 
     def free_sides(self) -> tuple[int, int]:
         """(free pages on the scarce side, all other free pages), those of a pool with the scarce ones."""
@@ -148,8 +153,7 @@ class Scripted:
         block = 1 << self.machine.spec.pageblock_order
         padded = np.zeros(-(-len(pages) // block) * block, bool)
         padded[: len(pages)] = pages
-        found: npt.NDArray[np.bool_] = padded.reshape(-1, block).any(axis=1)
-        return found
+        return np.asarray(padded.reshape(-1, block).any(axis=1), bool)
 
     def check(self) -> None:
         """Raises RuntimeError where an invariant of the engine is broken."""
@@ -169,14 +173,15 @@ def mib(pages: int) -> str:
     return f"{pages / 256:,.0f} MiB"
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Rows as Markdown, the first column to the left."""
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
 
-    def line(row: tuple[str, ...]) -> str:
-        cells = [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+    def line(row: Sequence[str]) -> str:
+        cells = [
+            c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        ]
         return "| " + " | ".join(cells) + " |"
 
     rule = "|" + "|".join("-" * (w + 1) + ("-" if i == 0 else ":") for i, w in enumerate(widths)) + "|"
     return "\n".join([line(head), rule, *map(line, rows)]) + "\n"
-

@@ -1,10 +1,10 @@
 """secretmem-vs-frag: what protected memory a machine gives, idle and antagonised, and what comes back of it.
 
-The benchmark of that name (bjackman/kernel-benchmarks-nix, packages/benchmarks/secretmem-vs-frag, 2026): 90 % of
-free memory is filled in 64 KiB pieces that are mlock()ed, every second one is unmapped, then secretmem is asked
-for until none comes; its measure is ``allocated_bytes``.  With vm.compact_unevictable_allowed=0 the pieces cannot
-be moved ("pinned"); without mlock they can, and compaction may help.  The reverse question is hugepages-alloc's:
-how many 2M pages are there after protected memory was freed?
+The benchmark of that name (bjackman/kernel-benchmarks-nix, packages/benchmarks/secretmem-vs-frag, 2026): 90 %
+of free memory is filled in 64 KiB pieces that are mlock()ed, every second one is unmapped, then secretmem is
+asked for until none comes; its measure is ``allocated_bytes``.  With vm.compact_unevictable_allowed=0 the
+pieces cannot be moved ("pinned"); without mlock they can, and compaction may help.  The reverse question is
+hugepages-alloc's: how many 2M pages are there after protected memory was freed?
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Secretmem:
     pinned: int
     """The same between pieces that nothing moves."""
     first: int
-    """Of the first 128 requests, those that got a page where pinned pieces fill all of memory, every second one
-    freed: half of it is free, and no block as a whole (as in the recorded runs Ux-k1, Vx-k1, Px-k1, Lx-k1)."""
+    """Of the first 128 requests, those that got a page where pinned pieces fill all of memory, every second
+    one freed: half of it is free, no block as a whole (the recorded runs Ux-k1, Vx-k1, Px-k1, Lx-k1)."""
     huge_before: int
     """2M pages that user memory gets on the idle machine."""
     huge_after: int
@@ -77,7 +77,8 @@ def _one(design: Design, memory: str) -> Secretmem:
     return Secretmem(
         design.name,
         got.obtained,
-        *antagonised,
+        antagonised[0],
+        antagonised[1],
         first,
         before.obtained,
         after.obtained,
@@ -89,7 +90,10 @@ def _one(design: Design, memory: str) -> Secretmem:
 def secretmem(
     designs: Sequence[str | Design], memory: str = "1G", *, progress: Callable[[str], None] | None = None
 ) -> list[Secretmem]:
-    """The scenario for each design, on one zone of ``memory``.  Raises ValueError for unknown designs and sizes."""
+    """The scenario for each design, on one zone of ``memory``.
+
+    Raises ValueError for unknown designs and sizes.
+    """
     rows = []
     for design in map(as_design, designs):
         if progress:

@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from asi_pa.designs import Design
-from asi_pa.verify.dump import PCP_FIELDS, DumpShape, ZoneState, check_state, take_apart
 from asi_pa.kernel.gfp import Migratetype
-from asi_pa.kernel.versions import Kernel, kernel_profile
 from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
+from asi_pa.kernel.versions import Kernel, kernel_profile
 from asi_pa.verify.arrays import read_arrays
 from asi_pa.verify.designs import design_of, watched
+from asi_pa.verify.dump import PCP_FIELDS, DumpShape, ZoneState, check_state, take_apart
 from asi_pa.verify.ops import DUMP, SECOND_ZONE, check_ops, check_results
 
 __all__ = ["Recorded", "read_recording"]
@@ -375,7 +375,9 @@ def _check_start(state: ZoneState, meta: dict[str, Any], where: str, zone: int) 
             f"{where}: alloc_factor {cpu.fields['alloc_factor']} before the first operation",
         )
     odd = len(state.queue) + len(state.odd_runs) + sum(map(len, state.pool))
-    _need(not odd, f"{where}: pages in the pool or queue, or mapped unlike others, before the first operation")
+    _need(
+        not odd, f"{where}: pages in the pool or queue, or mapped unlike others, before the first operation"
+    )
     if zone == 0:
         _check_holes(state, meta)
 

@@ -91,7 +91,15 @@ def test_scripts_show_what_was_found(march, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "design", ["freetype/as-posted", "unmapped/v2", "unmapped/v4", "pool/as-posted", "pool/sound", "rfcv2-queue/as-posted"]
+    "design",
+    [
+        "freetype/as-posted",
+        "unmapped/v2",
+        "unmapped/v4",
+        "pool/as-posted",
+        "pool/sound",
+        "rfcv2-queue/as-posted",
+    ],
 )
 def test_scripts_of_other_designs_show_what_was_found(design):
     result = audit(design, depth=3, seconds=60, only=("smallest", "cma", "reserve"))

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from asi_pa.audit import audit
 from asi_pa.engine.machine import Machine
 from asi_pa.kernel.gfp import GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NAMES, MODEL_LRU, Migratetype
-from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
 from asi_pa.kernel.sizing import single_zone
+from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
 
 BASE = 4096
 ORDER, BLOCK = 3, 8

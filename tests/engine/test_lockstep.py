@@ -94,7 +94,9 @@ VARIANTS = {
 } | {"decides": Decides.based_on("migratetype/sound", name="decides", unmap_low=0)}
 #: As posted: some of what the tests do exposes pages or hands them out on the wrong side.  All others must
 #: not, whatever happens.
-UNSOUND = tuple(design.name for design in DESIGNS.values() if design.as_posted) + ("unmapped/v2:zeroing=dirty",)
+UNSOUND = tuple(design.name for design in DESIGNS.values() if design.as_posted) + (
+    "unmapped/v2:zeroing=dirty",
+)
 
 
 def machine_spec(rng: Any) -> MachineSpec:

@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from asi_pa.designs import as_design
 from asi_pa.kernel.gfp import GFP_NAMES, MODEL_LRU, Migratetype
-from asi_pa.kernel.versions import kernel_profile
 from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
+from asi_pa.kernel.versions import kernel_profile
 
 from .dump import first_difference, labelled, tail_of
 from .machine import Machine

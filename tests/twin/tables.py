@@ -93,9 +93,7 @@ class Tables:
         self.other_side = tuple(design.other_side(freetype) for freetype in everyone)
         doubled = sum(kind.mt is Migratetype.MOVABLE for kind in kinds) > 1
         #: A freetype's number in the event log: September's recorder wrote plain migratetypes.
-        self.event_type = tuple(
-            int(kind.mt) if doubled else freetype for freetype, kind in enumerate(kinds)
-        )
+        self.event_type = tuple(int(kind.mt) if doubled else freetype for freetype, kind in enumerate(kinds))
         #: Does the design unmap ahead of need, by its own rule or by one written in Python?
         self.asks_ahead = type(design).unmap_ahead is not Design.unmap_ahead
         self.looks_ahead = self.asks_ahead or design.unmap_low > 0 or design.map_back > 0

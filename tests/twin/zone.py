@@ -292,8 +292,7 @@ class Zone:
     def is_set_aside(self, pfn: int) -> bool:
         """Is the page in a design's pool or queue?"""
         return any(
-            self.queue.get(pfn & -(1 << order), -1) >= order
-            or pfn & -(1 << order) in self.pool[order]
+            self.queue.get(pfn & -(1 << order), -1) >= order or pfn & -(1 << order) in self.pool[order]
             for order in range(self.max_page_order + 1)
         )
 
