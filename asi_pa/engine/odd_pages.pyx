@@ -21,6 +21,7 @@ from asi_pa.physmap.physmap cimport (
     FLUSH_NONE,
     physmap_map,
     physmap_present,
+    physmap_unflushed,
     physmap_unmap,
 )
 
@@ -103,9 +104,11 @@ cdef void audit_mapping(mm_t *mm, zone_t *z, uint32_t frame, uint32_t n, bint pr
     cdef uint32_t wrong = count_present(mm, z, frame, n)
     if present:
         wrong = n - wrong
-    if wrong:
-        mm.stats.exposures += 1
-        count_wrong(mm, wrong, present, 1)
+    if present:
+        mm.stats.absences += wrong
+    else:
+        mm.stats.exposures += wrong
+    count_wrong(mm, wrong, present, 1)
 
 
 cdef int64_t handed_out(mm_t *mm, zone_t *z, int64_t pfn, int order, const request_t *rq) noexcept nogil:
@@ -114,6 +117,7 @@ cdef int64_t handed_out(mm_t *mm, zone_t *z, int64_t pfn, int order, const reque
     cdef bint present = wanted_present(mm, rq.info)
     audit_mapping(mm, z, frame, n, present)
     if not present:
+        mm.stats.unflushed += physmap_unflushed(mm.physmap, <uint64_t>pfn, n)
         set_dirty(z, frame, n, True)
     else:
         mm.stats.stale_exposed += count_dirty(z, frame, n)

@@ -22,7 +22,8 @@ import numpy.typing as npt
 
 from asi_pa.kernel.sizing import derive, single_zone
 from asi_pa.kernel.spec import MachineSpec, ZoneSpec
-from asi_pa.trace.format import ALLOC, Trace, profile
+from asi_pa.trace.events import ALLOC
+from asi_pa.trace.format import Trace, profile
 from asi_pa.trace.frames import FRAME_FREE, FRAME_HELD, FRAME_HOLE, ZoneFrames
 from asi_pa.trace.initial import (
     Held,
@@ -92,7 +93,9 @@ def modelled_population(
     zone = machine.zones[0]
     held, placed = _place(held, displaced, state, block_mt, zone.start_pfn, trace, rng)
     free = state == FRAME_FREE
-    population, next_slot = finish(held, free, zone, block_mt, words, next_slot, trace.max_page_order)
+    population, next_slot = finish(
+        held, free, zone, block_mt, words, next_slot, trace.max_page_order, trace.pageblock_order
+    )
     notes |= placed | {
         "modelled_pages": pages,
         "modelled_free_pages": population.free_pages,

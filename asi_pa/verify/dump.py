@@ -104,7 +104,9 @@ class ZoneState:
     blocks: Words
     cpus: list[CpuState]
     mapped: Words | None
-    """By pageblock: is it present in the tree that the design protects?  None where pages are mapped singly."""
+    """By pageblock: is it present in the tree that the design protects?  None for designs that map by
+    page.
+    """
     pool_marks: Words | None
     """By pageblock: is it marked as the pool's?  None for designs without a pool."""
     pool: list[Words]

@@ -13,6 +13,7 @@ import pytest
 from asi_pa import __version__, cli
 from asi_pa.commands import designs as designs_verb
 from asi_pa.designs import DESIGNS
+from asi_pa.experiment.ranking import breaches
 from asi_pa.report import page, read_json
 from asi_pa.trace import WORKLOADS, bundled_traces, load_trace, write_trace
 
@@ -324,7 +325,7 @@ def test_compare(capsys, tmp_path):
     assert result["command"][:4] == ["asi-pa", "compare", "redis", "--memory"]
     (replayed,) = result["runs"]
     assert [design["design"] for design in replayed["designs"]] == ["linux", "migratetype/sound"]
-    assert all(not design["metrics"]["exposure_violations"] for design in replayed["designs"])
+    assert not any(breaches(design) for design in replayed["designs"])
 
 
 def test_compare_reports_a_broken_replay(capsys, monkeypatch):
@@ -442,10 +443,10 @@ def test_compare_relieves_a_shortage(capsys, tmp_path):
     assert "reclaim 64.0 MiB, compaction" in out
     made = read_json(found)
     assert made["command"] == ["asi-pa", "compare", *words, *relief, "--json", str(found)]
-    assert made["relief"] == {"reclaim_bytes": 64 << 20, "compaction": True}
+    assert made["relief"] == {"reclaim_bytes": 64 << 20, "compaction": True, "fallbacks": True}
     status, _, _ = run(capsys, "compare", *words, "--json", str(found), "--quiet")
     without = read_json(found)
-    assert without["relief"] == {"reclaim_bytes": 0, "compaction": False}
+    assert without["relief"] == {"reclaim_bytes": 0, "compaction": False, "fallbacks": True}
     for mine, other in zip(made["runs"][0]["designs"], without["runs"][0]["designs"], strict=True):
         assert 0 < mine["metrics"]["pages_reclaimed"] <= 16384
         want = (entry["metrics"]["failures_by_cause"]["watermark"] for entry in (mine, other))
@@ -457,3 +458,43 @@ def test_compare_relieves_a_shortage(capsys, tmp_path):
 @pytest.mark.parametrize("size", ["0", "much", "-1", "1K", "1000T", ""])
 def test_compare_refuses_a_supply_that_is_no_size(capsys, size):
     assert f"'{size}'" in refused(capsys, "compare", "redis", f"--reclaim={size}")
+
+
+def test_compare_shows_how_the_answer_depends_on_the_classifier(capsys):
+    words = (
+        "compare",
+        "net",
+        "--memory",
+        "600M",
+        "--designs",
+        "linux,migratetype",
+        "--quiet",
+        "--no-fallbacks",
+    )
+    status, out, _ = run(capsys, *words, "--classifiers", "rfc", "rfc,skb=sensitive")
+    assert status == 0
+    lines = [line.split() for line in out.splitlines()]
+    assert [line for line in lines if line[:2] == ["net,", "600M:"]] == [
+        ["net,", "600M:", "linux"],
+        ["net,", "600M:", "migratetype/sound"],
+    ]
+    rows = [line for line in lines if line and line[0].startswith("rfc")]
+    assert [row[0] for row in rows] == ["rfc", "rfc,skb=sensitive"] * 2
+    declined = [int(row[3].replace(",", "")) for row in rows]
+    assert declined[0] == declined[1], "plain Linux does not care"
+    assert declined[2] > 5 * declined[3], "one caller decides net"
+
+
+@pytest.mark.parametrize(
+    "more", [("--json", "x.json"), ("--costs", "default"), ("--classifier", "sensitive")]
+)
+def test_compare_by_classifier_refuses_other_forms(capsys, tmp_path, monkeypatch, more):
+    monkeypatch.chdir(tmp_path)
+    words = ("compare", "net", *more, "--classifiers", "rfc")
+    assert f"not together with {more[0]}" in refused(capsys, *words)
+
+
+def test_compare_by_classifier_names_a_bad_rule_before_any_work(capsys):
+    assert "rfc,nobody=sensitive" in refused(
+        capsys, "compare", "net", "--classifiers", "rfc", "rfc,nobody=sensitive"
+    )

@@ -82,14 +82,13 @@ class Wrapper:
     def audited(self, zone: Zone, pfn: int, order: int, request: Request) -> tuple[Zone, int]:
         """Are the pages mapped as they should be, and free of others' secrets where they can be read?"""
         wrong = self.count_wrong(pfn, order, request)
-        self.stats.exposures += wrong > 0
         if self.holds_secrets(request):
+            self.stats.exposures += wrong
             self.stats.exposed_now += wrong
-        else:
-            self.stats.hidden_now += wrong
-        if self.holds_secrets(request):
             zone.set_dirty(pfn, 1 << order, True)
         else:
+            self.stats.absences += wrong
+            self.stats.hidden_now += wrong
             self.stats.stale_exposed += zone.count_dirty(pfn, 1 << order)
         return zone, pfn
 
@@ -319,7 +318,9 @@ class Pool(Wrapper):
         return total
 
     def _release(self, zone: Zone, pfn: int, order: int) -> None:
-        """A chunk goes back to the tails of the buddy's lists; what held secrets is cleared if all is well."""
+        """A chunk goes back to the tails of the buddy's lists; what held secrets is cleared if all is
+        well.
+        """
         if self.design.pool_clears and not self.odd_present:
             self.clear(zone, pfn, order)
         self.change(zone, pfn, order, False, Context.SHRINK, order)
