@@ -11,6 +11,7 @@ from asi_pa.commands.options import (
     Verbs,
     add_classifier,
     add_designs_options,
+    add_max_memory,
     add_verb,
     count,
     listed,
@@ -58,6 +59,7 @@ Examples:
         help="of the modelled machine: 768M, 4G, ..., ample (the recorded one's), tight; repeatable",
     )
     add_classifier(parser)
+    add_max_memory(parser)
     parser.add_argument(
         "--classifiers",
         metavar="RULES",
