@@ -22,6 +22,7 @@ from asi_pa._core cimport (
     NIL,
     ORDER_MASK,
     TAIL,
+    WMARK_HIGH,
     account_freepages,
     big_alloc,
     block_of,
@@ -30,13 +31,15 @@ from asi_pa._core cimport (
     free_one,
     list_add_tail,
     request_t,
+    set_plenty,
     zone_t,
+    zone_watermark_ok,
 )
 from asi_pa._mapping cimport blocks_map, blocks_unmap
 from asi_pa._machine cimport Machine
 from asi_pa._page_alloc cimport decode_request, decode_request_on, mm_t, set_dirty
 from asi_pa._physmap cimport CAUSE_POPULATE, RESTRICTED, physmap_reset_counters
-from asi_pa._relief cimport direct_relief
+from asi_pa._relief cimport direct_relief, reclaim
 from asi_pa._run cimport MAX_CLASSES, OP_ALLOC, op_t, run_ops, run_t
 from asi_pa._wrappers cimport (
     WRAP_NONE,
@@ -318,6 +321,25 @@ cdef class Replay:
         self.displaced = []
         self._reset()
         return lost
+
+    def settle(self):
+        """Brings every zone above its high watermark, as kswapd would have before the trace began.
+
+        Without that a design that displaces pages starts with memory that was reclaimed for them, others with
+        none.  What the supply cannot give is not there.  Nothing of it is counted.
+        """
+        cdef mm_t *mm = &self.machine.mm
+        cdef int i
+        cdef zone_t *z
+        with nogil:
+            for i in range(mm.nzones):
+                z = mm.zones[i]
+                z.boost = 0
+                set_plenty(z)
+                while not zone_watermark_ok(z, 0, z.wmark[WMARK_HIGH], z.zone_idx, 0):
+                    if not reclaim(mm, 0, 32):
+                        break
+        self._reset()
 
     def _reset(self):
         # counting starts with the trace

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from asi_pa import metrics as indexes
 from asi_pa.gfp import GFP_NAMES
+from asi_pa.trace.groups import GROUPS
 
 if TYPE_CHECKING:
     from asi_pa._machine import Machine
@@ -82,6 +83,21 @@ class Measured:
         orders: list[int] = np.bincount(self.compiled.ops["order"][self.requests], minlength=11).tolist()
         return orders
 
+    @cached_property
+    def requests_by_class(self) -> npt.NDArray[np.int64]:
+        """Requests by class of request."""
+        classes = len(self.compiled.classes)
+        counts = np.bincount(self.compiled.ops["cls"][self.requests], minlength=classes)
+        return counts[:classes].astype(np.int64)
+
+    def by_group(self, by_class: npt.NDArray[np.int64]) -> dict[str, int]:
+        """What is counted by class of request, by the group of its failures."""
+        sums = dict.fromkeys(GROUPS, 0)
+        for group, count in zip(self.compiled.groups, by_class.tolist(), strict=True):
+            if group:
+                sums[group] += count
+        return sums
+
     def by_kind(self, by_class: npt.NDArray[np.int64]) -> dict[str, int]:
         """What is counted by class of request, by kind."""
         return {
@@ -91,9 +107,7 @@ class Measured:
 
     def requests_by_kind(self) -> dict[str, int]:
         """Requests by what the classifier said of them."""
-        classes = len(self.compiled.classes)
-        by_class = np.bincount(self.compiled.ops["cls"][self.requests], minlength=classes)[:classes]
-        return self.by_kind(by_class.astype(np.int64))
+        return self.by_kind(self.requests_by_class)
 
     def pcp_allocations_by_kind(self) -> dict[str, int]:
         """Allocations that per-CPU lists served: of their orders, neither failed nor served by the buddy."""

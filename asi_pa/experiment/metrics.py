@@ -8,11 +8,12 @@ has to change.  What a measuring function may look at is ``asi_pa.experiment.mea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from asi_pa.experiment.measured import Measured
+from asi_pa.trace.groups import GROUPS as GROUPS_OF_REQUESTS
 
 __all__ = [
     "CAUSES",
@@ -245,6 +246,11 @@ TYPES: dict[str, dict[str, Any]] = {
     "index by order": {"type": "array", "items": {"type": "integer"}},
     "counts by cause": {"type": "object", "required": list(CAUSES), "additionalProperties": _COUNT},
     "counts by kind": _PAIR,
+    "counts by group": {
+        "type": "object",
+        "required": list(GROUPS_OF_REQUESTS),
+        "additionalProperties": _COUNT,
+    },
     "kb by tree": {
         "type": "object",
         "required": ["unrestricted", "restricted"],
@@ -342,6 +348,51 @@ METRICS: tuple[Metric, ...] = (
         measure=lambda m: {key: m.stats[cause.counter] for key, cause in CAUSES.items()},
     ),
     *_cause_rows(),
+    Metric(
+        "requests_by_group",
+        "counts by group",
+        "count",
+        "failures",
+        "",
+        "",
+        "",
+        "Requests in three groups whose failures mean different things: `real` (order 3 or less, and the caller "
+        "has no other way: it may block, and a kernel reclaims until it kills, or it is atomic), `declined` "
+        "(order 3 or less with another way: __GFP_NORETRY of orders 1 to 3, or movable and of order 0; the "
+        "caller takes smaller pages, or fewer), `huge` (above PAGE_ALLOC_COSTLY_ORDER, 3).",
+        "skb_page_frag_refill(), net/core/sock.c; allocate_slab(), mm/slub.c; readahead, mm/readahead.c; 6.18",
+        measure=lambda m: m.by_group(m.requests_by_class),
+        optional=True,
+    ),
+    Metric(
+        "failures_by_group",
+        "counts by group",
+        "count",
+        "failures",
+        "",
+        "",
+        "",
+        "Failed requests by group. They are never added up where designs are compared.",
+        measure=lambda m: m.by_group(m.failed_by_class),
+        optional=True,
+    ),
+    *(
+        Metric(
+            f"failures_by_group.{group}",
+            "",
+            "count",
+            "failures",
+            f"  {group}",
+            "low",
+            sentence,
+            essential=group != "huge",
+        )
+        for group, sentence in (
+            ("real", "Failed requests whose callers have no other way."),
+            ("declined", "Failed requests whose callers have another way, and take it."),
+            ("huge", "Failed requests of more than order 3, for which no kernel tries hard."),
+        )
+    ),
     Metric(
         "requests_by_kind",
         "counts by kind",
@@ -936,6 +987,6 @@ def metric(key: str) -> Metric:
     raise KeyError(f"no metric {key!r}")
 
 
-def measure(measured: Measured) -> dict[str, Any]:
-    """All of them after a replay: the ``metrics`` of a result."""
-    return {m.key: m.measure(measured) for m in METRICS if m.measure is not None}
+def measure(measured: Measured, keys: Collection[str] = ()) -> dict[str, Any]:
+    """All of them after a replay, or only some: the ``metrics`` of a result."""
+    return {m.key: m.measure(measured) for m in METRICS if m.measure and (not keys or m.key in keys)}

@@ -104,12 +104,19 @@ class Series:
         }
 
 
-def _supply(compiled: CompiledTrace, size: int, seed: int) -> npt.NDArray[np.uint32]:
-    """Slots of page-cache allocations of the initial state that reclaim may free, drawn from the seed."""
-    lru = (compiled.classes & np.uint32(MODEL_LRU)) != 0
-    slots = [p.held_slot[lru[p.held_cls] & (p.held_order == 0)] for p in compiled.population]
+def _supply(compiled: CompiledTrace, size: int | None, seed: int) -> npt.NDArray[np.uint32]:
+    """Slots of single pages of the initial state that reclaim may free, in an order drawn from the seed.
+
+    ``size`` None: every page of a file that the recorded machine had there; else so many bytes of what is on
+    the LRU.
+    """
+    if size is None:
+        slots = [p.held_slot[p.held_file & (p.held_order == 0)] for p in compiled.population]
+    else:
+        lru = (compiled.classes & np.uint32(MODEL_LRU)) != 0
+        slots = [p.held_slot[lru[p.held_cls] & (p.held_order == 0)] for p in compiled.population]
     drawn = np.random.default_rng(seed).permutation(np.concatenate(slots))
-    return drawn[: size // 4096].astype(np.uint32)
+    return drawn[: None if size is None else size // 4096].astype(np.uint32)
 
 
 def build(
@@ -117,20 +124,26 @@ def build(
     design: Design,
     kernel: str | None = None,
     *,
-    reclaim: int = 0,
+    reclaim: int | None = 0,
     compaction: bool = False,
     seed: int = 0,
 ) -> tuple[Machine, Replay, dict[str, Any]]:
-    """A machine in the trace's initial state: (machine, replay ready to run, notes on the state)."""
+    """A machine in the trace's initial state: (machine, replay ready to run, notes on the state).
+
+    ``reclaim``: bytes that reclaim may free; None: the pages of files that the recorded machine had.
+    """
     machine = Machine(compiled.machine, design, kernel or compiled.kernel, boot=False)
     run = Replay(machine, compiled.classes, compiled.nslots)
     notes: dict[str, Any] = {"blocks": 0, "mapped_blocks": 0, "mixed_blocks": 0, "displaced": 0}
     for zone, population in enumerate(compiled.population):
         for key, value in run.populate(zone, population).items():
             notes[key] += value
-    if reclaim or compaction:
+    relieved = reclaim is None or reclaim > 0 or compaction
+    if relieved:
         run.relieve(_supply(compiled, reclaim, seed), compaction)
     notes["lost"] = run.place_displaced()
+    if relieved:
+        run.settle()
     return machine, run, notes
 
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from .classify import DEFAULT_CLASSIFIER, Classifier
-from .compile import CompiledTrace, compile_trace, tight_memory
+from .compile import CompiledTrace, Starts, compile_trace, tight_memory
 from .format import MAGIC, Trace, read_trace, write_trace
 from .info import describe, describe_text
 from .initial import Population
@@ -19,6 +19,7 @@ __all__ = [
     "Classifier",
     "CompiledTrace",
     "Population",
+    "Starts",
     "Trace",
     "bundled_traces",
     "compile_trace",
