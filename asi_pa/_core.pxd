@@ -8,10 +8,10 @@
 #                                                               the last are the heads of the free lists
 #   pbtype [--------- one freetype per pageblock ----------]
 #
-# Rules cite the kernel's function; versions and evidence are in docs/model.md.
+# Rules cite the kernel's function; versions and evidence are in docs/engine/model.md.
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from asi_pa._physmap cimport physmap_t
+from asi_pa.physmap.physmap cimport physmap_t
 
 cdef enum:
     MAX_FREETYPES = 15
@@ -238,7 +238,7 @@ cdef struct stats_t:
     uint64_t claims_refused
     uint64_t steals
     uint64_t boosts
-    uint64_t noblock_refusals
+    uint64_t noblock_refusals       # attempts that ended at a flip, which the request may not wait for
     uint64_t fail_watermark
     uint64_t fail_no_memory
     uint64_t fail_fragmentation

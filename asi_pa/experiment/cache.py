@@ -20,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from asi_pa.describe import describe_design
+from asi_pa.designs.describe import describe_design
 from asi_pa.designs import Design
 from asi_pa.trace import Trace
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa import metrics as indexes
-from asi_pa.gfp import GFP_NAMES
+from asi_pa.kernel import indexes
+from asi_pa.kernel.gfp import GFP_NAMES
 from asi_pa.trace.groups import GROUPS
 
 if TYPE_CHECKING:
-    from asi_pa._machine import Machine
-    from asi_pa._replay import Replay
-    from asi_pa.pagetable import PhysmapCounters
+    from asi_pa.engine.machine import Machine
+    from asi_pa.physmap.records import PhysmapCounters
+    from asi_pa.run.replay import Replay
     from asi_pa.trace import CompiledTrace
 
 __all__ = ["Measured"]
@@ -52,6 +52,11 @@ class Measured:
     def allocations(self) -> int:
         """Requests, those that failed included."""
         return int(self.requests.sum())
+
+    @property
+    def served(self) -> int:
+        """Requests that got their pages."""
+        return self.allocations - self.run.failures
 
     @cached_property
     def sensitive(self) -> npt.NDArray[np.bool_]:
@@ -124,14 +129,14 @@ class Measured:
         return {k: max(0, n - failed[k] - self.stats[f"pcp_missed_{k}"]) for k, n in served.items()}
 
     def flush_free_hit_ratio(self) -> float | None:
-        """Share of requests that waited for no flush and no mapping."""
+        """Of the requests that got their pages, the share that waited for no flush and no mapping."""
         waited = self.stats["flush_allocs"] + self.stats["map_allocs"]
-        return 1 - waited / self.allocations if self.allocations else None
+        return 1 - waited / self.served if self.served else None
 
     def flushes_per_1000(self) -> float:
-        """TLB flushes per thousand requests."""
+        """TLB flushes per thousand requests that got their pages."""
         flushes = self.physmap_count("flushes_ranged") + self.physmap_count("flushes_full")
-        return 1000 * flushes / self.allocations if self.allocations else 0.0
+        return 1000 * flushes / self.served if self.served else 0.0
 
     def stranded(self) -> int:
         """Free pages that only one kind of request can use without a flip: the smaller side."""

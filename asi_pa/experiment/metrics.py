@@ -1,9 +1,9 @@
 """Every number of a comparison, an entry each: what it is called, what it means, and how it is measured.
 
-``key`` is its path in a result's ``metrics``; the JSON schema, the tables, the page, docs/metrics.md (``make
-docs``), the allocator's ``Statistics`` and the tests' made-up result are all made from this table.  To add a
-metric from a counter of the engine, add an entry with ``measure=Counter("name_in_stats_t")``; nothing else
-has to change.  What a measuring function may look at is ``asi_pa.experiment.measured.Measured``.
+``key`` is its path in a result's ``metrics``; the JSON schema, the tables, the page, docs/use/metrics.md
+(``make docs``), the allocator's ``Statistics`` and the tests' made-up result are all made from this table.
+To add a metric from a counter of the engine, add an entry with ``measure=Counter("name_in_stats_t")``;
+nothing else has to change.  What a measuring function may look at is ``asi_pa.experiment.measured.Measured``.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Metric:
     sentence: str
     """What a reader sees as a tooltip."""
     definition: str = ""
-    """What docs/metrics.md says beyond the sentence, or instead of it where it repeats it (Markdown)."""
+    """What docs/use/metrics.md says beyond the sentence, or instead of it where it repeats it (Markdown)."""
     source: str = ""
     """Where the definition comes from."""
     measure: Callable[[Measured], Any] | None = None
@@ -94,7 +94,7 @@ class Cause:
     """Why a request can fail."""
 
     counter: str
-    """In ``stats_t``; count_failure() of asi_pa/_page_alloc.pyx moves it."""
+    """In ``stats_t``; count_failure() of asi_pa/engine/page_alloc.pyx moves it."""
     words: str
     """What an OutOfMemoryError says."""
     label: str
@@ -112,9 +112,9 @@ class Group:
     short: str
     """The same where there is little room."""
     heading: str
-    """In docs/metrics.md."""
+    """In docs/use/metrics.md."""
     text: str = ""
-    """What docs/metrics.md says of all of them."""
+    """What docs/use/metrics.md says of all of them."""
 
 
 def leaf_share_2m(metrics: Mapping[str, Any]) -> float | None:
@@ -300,11 +300,12 @@ METRICS: tuple[Metric, ...] = (
         "count",
         "count",
         "work",
-        "allocations",
+        "requests",
         "",
-        "Requests that got their pages.",
-        "Requests that got their pages, whatever their order: each returns from the model's "
-        "`__alloc_pages()` with a page. A request for 2^3 pages counts once.",
+        "Requests for pages, those that failed included.",
+        "Requests, whatever their order and whatever became of them: each is one call of the model's "
+        "`__alloc_pages()`. A request for 2^3 pages counts once. What got its pages is `allocations` - "
+        "`failures`.",
         measure=lambda m: m.allocations,
     ),
     Metric(
@@ -537,10 +538,13 @@ METRICS: tuple[Metric, ...] = (
         "kinds",
         "flips refused",
         "low",
-        "Times a flip was not tried because the request may not block, whatever became of the request.",
-        "Times a flip was called for and not tried because the request may not block. Unlike the cause "
-        "`no_block_refusal` it also counts requests that were served in another way afterwards.",
-        measure=Counter("fail_noblock"),
+        "Attempts to get pages that came to a flip and may not wait for it, whatever became of the request.",
+        "Times a flip was called for and not tried because the request may not block: the zone's lists and "
+        "reserve had nothing for it, and the design flips for requests of its side that may. A request "
+        "counts once for each zone and each attempt of the fast and the slow path. Unlike the cause "
+        "`no_block_refusal` it also counts requests that were served in another way afterwards, and those "
+        "for whom no whole block was there to flip.",
+        measure=Counter("noblock_refusals"),
         asi=True,
     ),
     Metric(
@@ -723,10 +727,11 @@ METRICS: tuple[Metric, ...] = (
         "number",
         "per1000",
         "flushes",
-        "flushes / 1000 allocs",
+        "flushes / 1000 served",
         "low",
-        "TLB flushes, ranged and full, per thousand successful allocations.",
-        "1000 (`tlb_flushes_ranged` + `tlb_flushes_full`) / `allocations`.",
+        "TLB flushes, ranged and full, per thousand requests that got their pages.",
+        "1000 (`tlb_flushes_ranged` + `tlb_flushes_full`) / (`allocations` - `failures`): flushes per "
+        "thousand requests that got their pages. 0 if none did.",
         measure=lambda m: m.flushes_per_1000(),
         asi=True,
         essential=True,
@@ -795,9 +800,9 @@ METRICS: tuple[Metric, ...] = (
         "flushes",
         "flush-free hits",
         "high",
-        "Share of allocations served from a list already in the right state.",
-        "Share of allocations served from a list already in the right state, 0 to 1: no map, unmap, zeroing "
-        "or flush was done for them. `null` if nothing was allocated.",
+        "Of the requests that got their pages, the share served from a list already in the right state.",
+        "Of the requests that got their pages, the share served from a list already in the right state, 0 to "
+        "1: no map, unmap, zeroing or flush was done for them. `null` if none got any.",
         measure=lambda m: m.flush_free_hit_ratio(),
         asi=True,
         essential=True,

@@ -16,7 +16,7 @@ from asi_pa.designs import Design
 from asi_pa.experiment.cache import Cache, design_words, key_of, package_hash, trace_hash
 from asi_pa.experiment.probe import Relief
 from asi_pa.experiment.rows import MIB, Row, SeedStarts, design_row, linux_row, measured_at, short_pages
-from asi_pa.sizing import parse_size
+from asi_pa.kernel.sizing import parse_size
 from asi_pa.trace import Classifier, CompiledTrace, Starts, Trace, tight_memory
 
 __all__ = ["REFERENCE", "Found", "Plan", "Study", "Subject", "at_size", "processors", "sizes_of"]

@@ -3,25 +3,21 @@
 Who frees whom is resolved once, here, so that a replay needs no frame numbers of the recorded machine.  The
 rules:
 
-==================================  ==========================================================
-===================== the trace                           becomes
-       counted as ==================================
-       ==========================================================  =====================
-alloc                               ALLOC into a slot
-free of what was allocated          FREE of its slot
-free of what it never mentioned     FREE of an allocation that is there at the start
-``held_at_start`` free of a part                      SPLIT into single pages, once; FREE of each page
-   ``partial_frees``, ``splits`` free of several allocations at once FREE of each
-                     ``free_of_other_order``
-alloc of frames still allocated     FREE of what is in the way first: it went unrecorded
-``alloc_of_allocated`` free of frames already free         nothing: allocation and free went by unseen
-        ``free_of_free_dropped`` alloc that failed (pfn -1)          nothing: no caller has pages from it
-                          ``failed_allocs``
-free_batched                        nothing: repeats a free
-``free_batched_ignored`` zone_locked, pcpu_drain, extfrag    nothing: the allocator's own doing
-a second of the trace's time        TICK (at most 60 for a gap)
-==================================  ==========================================================
-=====================
+================================  ===========================================  =============================
+the trace                         becomes                                      counted as
+================================  ===========================================  =============================
+alloc                             ALLOC into a slot
+free of what was allocated        FREE of its slot
+free of what it never mentioned   FREE of what is there at the start           ``held_at_start``
+free of a part                    SPLIT into single pages, once; FREE of each  ``partial_frees``, ``splits``
+free of several allocations       FREE of each                                 ``free_of_other_order``
+alloc of frames still allocated   FREE of what is in the way first             ``alloc_of_allocated``
+free of frames already free       nothing: its allocation went by unseen       ``free_of_free_dropped``
+alloc that failed (pfn -1)        nothing: no caller has pages from it         ``failed_allocs``
+free_batched                      nothing: repeats a free                      ``free_batched_ignored``
+zone_locked, pcpu_drain, extfrag  nothing: the allocator's own doing
+a second of the trace's time      TICK (at most 60 for a gap)
+================================  ===========================================  =============================
 """
 
 from __future__ import annotations
@@ -35,16 +31,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa._compile import OP, Compiler
-from asi_pa.gfp import GFP_NAMES
-from asi_pa.machine import MachineSpec
-from asi_pa.sizing import parse_size
-
-from .classify import DEFAULT_CLASSIFIER, Classifier
-from .format import Trace, profile
-from .groups import split_classes
-from .initial import HeldClasses, Population, recorded_population
-from .modelled import Base, modelled_population
+from asi_pa.kernel.gfp import GFP_NAMES
+from asi_pa.kernel.sizing import parse_size
+from asi_pa.kernel.spec import MachineSpec
+from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier
+from asi_pa.trace.compiler import OP, Compiler
+from asi_pa.trace.format import Trace, profile
+from asi_pa.trace.groups import split_classes
+from asi_pa.trace.initial import HeldClasses, Population, recorded_population
+from asi_pa.trace.resize import Base, modelled_population
 
 __all__ = [
     "OP",
@@ -82,7 +77,7 @@ class CompiledTrace:
     ops: npt.NDArray[np.void]
     """`OP`[n]: op (1 alloc, 2 free, 3 split, 4 tick), order, cls (index into ``classes``), cpu, slot."""
     classes: npt.NDArray[np.uint32]
-    """u32: request words (`asi_pa.gfp`)."""
+    """u32: request words (`asi_pa.kernel.gfp`)."""
     nslots: int
     """Slots are 0 .. nslots - 1; an allocation of order k owns the 2^k slots from its own on."""
     time_ns: npt.NDArray[np.uint64]
@@ -113,7 +108,7 @@ class CompiledTrace:
 
 
 def translated(trace: Trace) -> list[int]:
-    """The trace's gfp masks in the bits of `asi_pa.gfp`: kernels number their flags differently."""
+    """The trace's gfp masks in the bits of `asi_pa.kernel.gfp`: kernels number their flags differently."""
     moves = [
         (value, GFP_NAMES[name])
         for name, value in trace.gfp_names.items()
@@ -173,7 +168,7 @@ def compile_trace(
     size, and ``recorded`` together with ``memory`` or for a trace without snapshots.
     """
     if not isinstance(trace, Trace):
-        from . import load_trace
+        from asi_pa.trace import load_trace
 
         trace = load_trace(trace)
     if recorded and memory is not None:

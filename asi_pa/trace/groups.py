@@ -18,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa.gfp import GFP_NAMES
+from asi_pa.kernel.gfp import GFP_NAMES
 
 __all__ = ["GROUPS", "group_of", "split_classes"]
 
