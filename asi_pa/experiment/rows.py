@@ -42,10 +42,9 @@ Row = dict[str, Any]
 class SeedStarts:
     """Start states of one trace and seed, the last ones kept: designs ask for the same sizes."""
 
-    def __init__(self, starts: Starts, seed: int, most: int) -> None:
+    def __init__(self, starts: Starts, whole: CompiledTrace, seed: int, most: int) -> None:
         self.starts, self.seed, self.most = starts, seed, most
-        self.any = starts.at(None, seed)
-        """The whole zone: what its requests are is the same on every size."""
+        self.whole = whole
         self._kept: OrderedDict[int, CompiledTrace | None] = OrderedDict()
 
     def at(self, pages: int) -> CompiledTrace | None:
@@ -89,7 +88,7 @@ class _Search:
         self.starts, self.design, self.kernel, self.relief = starts, design, kernel, relief
         self.linux = None if linux is None else linux * MIB
         self.stopped = stopped
-        self.asked = requests(starts.any)
+        self.asked = requests(starts.whole)
         self.floored = False
         self._seen: dict[int, Failures] = {}
 

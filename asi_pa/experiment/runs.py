@@ -1,32 +1,28 @@
-"""Experiments: the same operations through every design, and what each did with them, as one result.
+"""One compiled trace through one design: the machine in its initial state, the replay, what it did.
 
-``replay`` runs one compiled trace through one design; ``compare`` runs traces through designs at several
-memory sizes.  The result is plain data (schema ``asi_pa.compare/1``, docs/use/json-schema.md); metrics are
-defined in docs/use/metrics.md.
+Metrics are defined in docs/use/metrics.md.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa import __version__
 from asi_pa.designs import Design, as_design
 from asi_pa.engine.machine import Machine
 from asi_pa.experiment.measured import Measured
 from asi_pa.experiment.metrics import measure
 from asi_pa.kernel.gfp import MODEL_LRU
 from asi_pa.kernel.sizing import parse_size
-from asi_pa.kernel.versions import kernel_profile
 from asi_pa.run.replay import Replay
 from asi_pa.run.samples import Samples
-from asi_pa.trace import CompiledTrace, Trace, compile_trace, load_trace, tight_memory
+from asi_pa.trace import CompiledTrace
 
-__all__ = ["DEFAULT_DESIGNS", "SAMPLES", "Series", "build", "compare", "replay"]
+__all__ = ["DEFAULT_DESIGNS", "SAMPLES", "Series", "build", "replay"]
 
 #: What ``compare`` shows unless asked otherwise: no ASI, the page-wise bound, and the sound designs; a pool
 #: against migratetypes first.
@@ -153,7 +149,7 @@ def replay(
     *,
     kernel: str | None = None,
     samples: int = SAMPLES,
-    reclaim: str | int = 0,
+    reclaim: str | int | None = 0,
     compaction: bool = False,
     seed: int = 0,
     progress: Callable[[int, int], None] = _no_progress,
@@ -162,7 +158,8 @@ def replay(
 
     Returns the design's entry of a result: ``design``, ``title``, ``protects``, ``as_posted``, ``source``,
     ``metrics``, ``series`` and ``blockmap`` (``samples`` points), ``population`` and ``verify`` ("ok", or
-    the first broken invariant).  ``reclaim`` is the supply of page cache that may be freed (a size),
+    the first broken invariant).  ``reclaim`` is the supply of page cache that may be freed (a size; None: the
+    recorded machine's own file pages),
     ``compaction`` lets requests that may block compact; with neither, a request fails where the kernel would
     begin to reclaim.  ``seed`` draws the supply.  ``progress`` is called with (operations done, of).
     """
@@ -195,125 +192,4 @@ def replay(
         "blockmap": series.blockmap(),
         "population": population,
         "verify": broken or "ok",
-    }
-
-
-def _memory_name(memory: int) -> str:
-    for unit, shift in (("T", 40), ("G", 30), ("M", 20)):
-        if memory >= 1 << shift and not memory & ((1 << (shift - 4)) - 1):
-            return f"{memory / (1 << shift):g}{unit}"
-    return f"{memory >> 10}K"
-
-
-def _compile(trace: Trace, memory: str | int, classifier: str, seed: int) -> CompiledTrace:
-    """The trace on a machine of a size; "ample" is the recorded one, with its zones, where they are known."""
-    if memory == "ample":
-        known = bool(trace.snapshots.get("zones_start")) and "start" in trace.kpageflags
-        return compile_trace(trace, classifier, seed=seed, recorded=known)
-    if memory == "tight":
-        whole = compile_trace(trace, classifier, seed=seed)
-        return compile_trace(trace, classifier, memory=tight_memory(whole), seed=seed)
-    size = parse_size(memory) if isinstance(memory, str) else memory
-    return compile_trace(trace, classifier, memory=size, seed=seed)
-
-
-def compare(
-    traces: Iterable[str | Trace],
-    designs: Sequence[str | Design] = DEFAULT_DESIGNS,
-    *,
-    memory: Sequence[str | int] = ("ample", "tight"),
-    classifier: str = "rfc",
-    seed: int = 0,
-    kernel: str | None = None,
-    samples: int = SAMPLES,
-    reclaim: str | int = 0,
-    compaction: bool = False,
-    command: Sequence[str] = (),
-    progress: Callable[[str, int, int], None] | None = None,
-) -> dict[str, Any]:
-    """Every trace at every memory size through every design.
-
-    Parameters
-    ----------
-    traces : names of bundled traces, files, or Trace objects
-    designs : design names or Design objects
-    memory : sizes such as ``"2G"`` or bytes; ``"ample"`` is the recorded machine with its zones, per-CPU
-        limits and CPUs, ``"tight"`` one zone of the size at which the trace's peak nearly fills a
-        machine that shrank in proportion
-    classifier : rules for sensitivity (docs/use/traces.md)
-    seed : of everything that is drawn
-    kernel : profile; None takes the trace's own
-    reclaim, compaction : what relieves a shortage, as in ``replay``
-    progress : called with (what, operations done, of)
-
-    Returns the result as a dict of schema ``asi_pa.compare/1``.  Raises ValueError for what cannot be.
-    """
-    from asi_pa.experiment.claims import evaluate_claims
-
-    chosen = [as_design(d) for d in designs]
-    if not chosen:
-        raise ValueError("no designs to compare")
-    if kernel is not None:
-        kernel_profile(kernel)
-    supply = parse_size(reclaim) if isinstance(reclaim, str) else reclaim
-    runs = []
-    kernels, texts = [], []
-    for item in traces:
-        trace = item if isinstance(item, Trace) else load_trace(item)
-        for size in memory:
-            compiled = _compile(trace, size, classifier, seed)
-            kernels.append(kernel or compiled.kernel)
-            texts.append(compiled.classifier)
-            relief = {"reclaim": supply, "compaction": compaction, "seed": seed}
-            runs.append(_run(compiled, str(size), chosen, kernel, samples, relief, progress))
-    if not runs:
-        raise ValueError("no traces to compare on")
-    result: dict[str, Any] = {
-        "schema": "asi_pa.compare/1",
-        "asi_pa": __version__,
-        "command": list(command),
-        "kernel": ", ".join(sorted(set(kernels))),
-        "seed": seed,
-        "classifier": texts[0],
-        "relief": {"reclaim_bytes": supply, "compaction": compaction},
-        "runs": runs,
-        "claims": [],
-    }
-    result["claims"] = evaluate_claims(result)
-    return result
-
-
-def _run(
-    compiled: CompiledTrace,
-    memory: str,
-    designs: Sequence[Design],
-    kernel: str | None,
-    samples: int,
-    relief: dict[str, Any],
-    progress: Callable[[str, int, int], None] | None,
-) -> dict[str, Any]:
-    entries = []
-    population: dict[str, Any] = {}
-    for design in designs:
-        what = f"{compiled.name}, {memory}, {design.name}"
-        report = (lambda done, of, what=what: progress(what, done, of)) if progress else _no_progress
-        entry = replay(compiled, design, kernel=kernel, samples=samples, progress=report, **relief)
-        population[design.name] = entry.pop("population")
-        entries.append(entry)
-    first = population[designs[0].name]
-    return {
-        "trace": compiled.name,
-        "memory": memory if memory in ("ample", "tight") else _memory_name(compiled.memory_bytes),
-        "memory_bytes": compiled.memory_bytes,
-        "description": str(compiled.source.get("description", "")),
-        "operations": len(compiled.ops),
-        "repairs": compiled.repairs,
-        "population": {
-            "pages free": sum(p.free_pages for p in compiled.population),
-            "pages held": sum(p.held_pages for p in compiled.population),
-            "mixed blocks": first["mixed_blocks"],
-            **{f"displaced, {k}": p["displaced"] for k, p in population.items() if p["displaced"]},
-            **{f"lost, {k}": p["lost"] for k, p in population.items() if p["lost"]},
-        },
-        "designs": entries,
     }

@@ -54,6 +54,13 @@ class Subject:
     """Pages of the recorded zone, the largest size of a search."""
     guess: int
     """Where the search for linux begins."""
+    whole: CompiledTrace
+    """On the recorded zone: its requests are the same on every size."""
+
+    @property
+    def kernel(self) -> str:
+        """The profile that fits the recorded kernel."""
+        return self.whole.kernel
 
     @classmethod
     def of(cls, trace: Trace, classifier: str, seed: int) -> Subject:
@@ -61,7 +68,7 @@ class Subject:
         starts = Starts(trace, Classifier.parse(classifier, seed))
         whole = starts.at(None, seed)
         pages = whole.population[0].free_pages + whole.population[0].held_pages
-        return cls(trace, starts, trace_hash(trace), pages, tight_memory(whole) // 4096)
+        return cls(trace, starts, trace_hash(trace), pages, tight_memory(whole) // 4096, whole)
 
 
 def processors() -> int:
@@ -88,7 +95,7 @@ class _Task:
             if self.stopped.is_set():
                 raise KeyboardInterrupt
             if self._starts is None:
-                self._starts = SeedStarts(self.subject.starts, self.seed, self.subject.most)
+                self._starts = SeedStarts(self.subject.starts, self.subject.whole, self.seed, self.subject.most)
             found = make(self._starts)
             self.cache.put(key, found)
         return found
