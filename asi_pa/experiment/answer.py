@@ -77,7 +77,9 @@ def _places(plan: Plan, found: Found) -> list[Any]:
     ]
     if not plan.quick:
         search = of(found.rows, lambda row, key: row[key])
-        places.append(("search", lambda measure: search(measure) if measure.key in _SEARCHED else None, False))
+        places.append(
+            ("search", lambda measure: search(measure) if measure.key in _SEARCHED else None, False)
+        )
     return places
 
 

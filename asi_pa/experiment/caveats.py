@@ -25,7 +25,7 @@ def caveats(subjects: Sequence[Subject], result: Mapping[str, Any]) -> list[str]
         lines += _of_evidence(subject, trace, result)
     few = [subject.trace for subject in subjects]
     if few and all(trace.cpus <= 2 for trace in few):
-        lines.append(f"All the evidence is {_names(subjects)}: machines of at most 2 CPUs.")
+        lines.append(f"All the evidence is recorded on machines of at most 2 CPUs ({_names(subjects)}).")
     return lines
 
 
@@ -46,10 +46,7 @@ def _of_evidence(subject: Subject, trace: Mapping[str, Any], result: Mapping[str
     name, asked = trace["trace"], trace["requests"]
     floored = trace["floored"].get(result["reference"], 0)
     if floored > result["seeds"] // 2:
-        yield (
-            f"{name}: too short to fill memory: linux serves it on the smallest memory that its start state "
-            "fits in, so no design can need less."
-        )
+        yield f"{name}: too short to fill memory: its start state takes as much as it needs."
     whole = subject.whole
     ops = whole.ops
     counts = np.bincount(ops["cls"][ops["op"] == OP_ALLOC], minlength=len(whole.classes))
@@ -60,6 +57,6 @@ def _of_evidence(subject: Subject, trace: Mapping[str, Any], result: Mapping[str
     top = int(counts.argmax())
     if counts[top] >= _MOST * total:
         words = describe_gfp(int(whole.classes[top]) & 0x3FFFFFF)
-        yield f"{name}: one caller decides: {100 * counts[top] / total:.0f} % of its requests are {words}."
+        yield f"{name}: one caller decides: {100 * counts[top] / total:.0f} % of its requests ({words})."
     if sum(asked.values()) < 10_000:
         yield f"{name}: only {sum(asked.values()):,} requests."

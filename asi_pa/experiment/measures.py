@@ -76,15 +76,15 @@ MEASURES: tuple[Measure, ...] = (
         lambda m: m["mixed_blocks"],
     ),
     Measure(
-        "flushes", "TLB flushes", "count", "low", 0.1, 16,
+        "flushes", "TLB flushes", "count", "low", 0.1, 8,
         "TLB flushes, ranged and full.", tlb_flushes, protection=True,
     ),
     Measure(
-        "price", "memory real requests need", "mib", "low", 0.02, 4,
+        "price", "memory needed", "mib", "low", 0.02, 4,
         "The smallest memory on which at most max(10, 0.01 %) of the real requests fail.",
     ),
     Measure(
-        "roomy", "memory for 1 % declined", "mib", "low", 0.02, 4,
+        "roomy", "and to decline 1 %", "mib", "low", 0.02, 4,
         "The smallest memory on which besides at most 1 % of the requests with another way are declined.",
     ),
     Measure(

@@ -95,7 +95,9 @@ class _Task:
             if self.stopped.is_set():
                 raise KeyboardInterrupt
             if self._starts is None:
-                self._starts = SeedStarts(self.subject.starts, self.subject.whole, self.seed, self.subject.most)
+                self._starts = SeedStarts(
+                    self.subject.starts, self.subject.whole, self.seed, self.subject.most
+                )
             found = make(self._starts)
             self.cache.put(key, found)
         return found

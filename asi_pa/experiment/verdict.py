@@ -158,10 +158,10 @@ def _exact(result: Result) -> str:
 
 
 _WINS = {
-    "leaves": "keeps more of the restricted map in 2M leaves ({}, the other {})",
-    "flushes": "flushes less ({}, the other {})",
-    "mixed": "mixes fewer pageblocks ({}, the other {})",
-    "declined": "declines fewer requests ({}, the other {})",
+    "leaves": "keeps more of the restricted map in 2M leaves ({} against {})",
+    "flushes": "flushes less ({} against {})",
+    "mixed": "mixes fewer pageblocks ({} against {})",
+    "declined": "declines fewer requests ({} against {})",
 }
 
 
