@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from asi_pa._core import Compaction, Flips, Zeroing
 from asi_pa.audit import Meanwhile, audit
 from asi_pa.cli import _parser
 from asi_pa.designs import DESIGNS, Design, Freetype, PcpBank, as_design
 from asi_pa.designs.describe import describe_design, diff_designs, list_designs
 from asi_pa.engine.machine import Machine
+from asi_pa.engine.wrappers import Wrapper
 from asi_pa.experiment import DEFAULT_DESIGNS, build, compare, replay
 from asi_pa.kernel.gfp import GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NAMES, MODEL_LRU, Migratetype
 from asi_pa.kernel.sizing import single_zone
@@ -714,6 +716,24 @@ def test_tables_that_the_engine_cannot_run(changes: dict[str, Any], says: str) -
             refuse(wrong)
 
 
+def test_the_engine_has_a_number_for_every_word() -> None:
+    """And no word but those: a Design's choices are the engine's enums."""
+    words = {
+        "flips": (Flips, "FLIPS_"),
+        "zeroing": (Zeroing, "ZERO_"),
+        "compaction": (Compaction, "COMPACTS_"),
+        "wrapper": (Wrapper, "WRAP_"),
+    }
+    for field, (enum, prefix) in words.items():
+        known = {member.name.removeprefix(prefix).lower().replace("_", "-") for member in enum}
+        for word in known:
+            assert as_design(f"migratetype:{field}={word}" if word != "none" else "migratetype") is not None
+        with pytest.raises(ValueError, match=f"{field} is one of ") as refused:
+            as_design(f"migratetype:{field}=x")
+        offered = str(refused.value).partition("is one of ")[2].split(", ")
+        assert {word or "none" for word in offered} == known
+
+
 def test_as_many_freetypes_as_the_engine_has_room_for() -> None:
     base = as_design("linux")
     more = [Freetype(name=f"Movable{i}", mt=Migratetype.MOVABLE) for i in range(10)]
@@ -899,9 +919,9 @@ def test_the_first_step_of_the_walk_through(newcomer: Path) -> None:
     ]
     (run,) = compare(["redis"], ["migratetype", "mine.py:MINE"], memory=("tight",), samples=2)["runs"]
     theirs, ours = (entry["metrics"] for entry in run["designs"])
-    words = f"{ours['failures'] - theirs['failures']} more of the requests fail, {ours['failures']:,} for "
+    words = f"{theirs['failures'] - ours['failures']} fewer of the requests fail, {ours['failures']:,} for "
     assert words + f"{theirs['failures']:,}," in page
-    assert (ours["mixed_blocks"], theirs["mixed_blocks"]) == (1, 2)
+    assert (ours["mixed_blocks"], theirs["mixed_blocks"]) == (5, 2)
     assert audit("mine.py:MINE", depth=3, seconds=30, only=("smallest", "cma")).status == 0
     mine = as_design("mine.py:MINE")
     loose = tuple(replace(ft, whole_blocks_only=False) for ft in mine.freetypes)
@@ -913,7 +933,7 @@ def test_the_first_step_of_the_walk_through(newcomer: Path) -> None:
 
 def test_the_example_is_the_built_in() -> None:
     path = ROOT / "examples" / "hysteresis.py"
-    compiled = compile_trace(workload("bursts", "512M"), "gfp!=__GFP_DIRECT_RECLAIM:sensitive", memory="450M")
+    compiled = compile_trace(workload("bursts", "512M"), "gfp!=__GFP_DIRECT_RECLAIM:sensitive", memory="440M")
     sound, eager, example = (
         replay(compiled, word, samples=2)["metrics"]
         for word in ("migratetype", "migratetype/eager", f"{path}:HYSTERESIS")
