@@ -19,9 +19,9 @@ _PAUSE = 0.3
 class Progress:
     """A context in which calls ``(what, done, of)`` move a bar on stderr, with the time that is left.
 
-    A new bar begins where ``of`` changes; ``what`` may change with every call and is drawn with the bar, a few
-    times a second.  Silent when ``quiet``, when stderr is no terminal, and without tqdm (the extra ``report``).
-    The bar is gone at the end, after errors too.  May be called by several threads.
+    A new bar begins where ``of`` changes; ``what`` may change with every call and is drawn with the bar, a
+    few times a second.  Silent when ``quiet``, when stderr is no terminal, and without tqdm (the extra
+    ``report``).  The bar is gone at the end, after errors too.  May be called by several threads.
     """
 
     def __init__(self, quiet: bool = False) -> None:

@@ -72,7 +72,7 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE,...",
         type=listed,
         action="extend",
-        help="replay these sizes, without a search: 768M, 4G, ..., ample (the recorded machine's); repeatable",
+        help="replay these sizes, without a search: 768M, 4G, ..., ample (as recorded); repeatable",
     )
     group.add_argument(
         "--reclaim",

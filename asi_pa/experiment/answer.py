@@ -1,4 +1,4 @@
-"""The study of one trace as the answer shows it: each measure, design by design, and the rule's words for it."""
+"""The study of one trace as the answer shows it: each measure by design, and the rule's words for it."""
 
 from __future__ import annotations
 

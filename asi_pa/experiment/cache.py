@@ -20,8 +20,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from asi_pa.designs.describe import describe_design
 from asi_pa.designs import Design
+from asi_pa.designs.describe import describe_design
 from asi_pa.trace import Trace
 
 __all__ = ["Cache", "cache_folder", "design_words", "key_of", "package_hash", "trace_hash"]
@@ -38,7 +38,7 @@ def cache_folder() -> Path:
 
 
 class Cache:
-    """Entries of plain data by key.  Without a folder, or with one that cannot be used, it is always empty."""
+    """Entries of plain data by key.  Without a folder that can be used it is always empty."""
 
     def __init__(self, folder: Path | None = None, limit: int = LIMIT) -> None:
         self._lock = threading.Lock()

@@ -69,17 +69,18 @@ def compare(
     Parameters
     ----------
     traces : names of bundled traces, files, or Trace objects
-    designs : design names or Design objects; None: the usual ones, with migratetype against the pool.  The
-        reference, linux, is always among them.
-    memory : sizes to replay instead of a search, such as ``"2G"`` or bytes; ``"ample"`` is the recorded machine
+    designs : design names or Design objects; None: the usual ones, with migratetype against the pool;
+        the reference, linux, is always among them
+    memory : sizes to replay instead of a search, such as ``"2G"`` or bytes; ``"ample"``: as recorded
     classifier : rules for sensitivity (docs/use/traces.md)
     seed, seeds : the first seed, and how many; they draw which part of the machine a smaller one keeps, and
         what is reclaimed first
     quick : one seed, two sizes, no words
     kernel : profile; None takes the trace's own
-    samples : points of the time series of the replays that ``runs`` shows
-    reclaim, compaction : what relieves a shortage: bytes of page cache (None: the file pages that the recorded
-        machine had; 0: none), and whether requests that may block compact
+    samples : points of the time series of the replays that ``runs`` shows; with 2 the curves of requests
+        that fail over memory are left out, too
+    reclaim, compaction : what relieves a shortage: bytes of page cache (None: the file pages that the
+        recorded machine had; 0: none), and whether requests that may block compact
     progress : called with (what, steps done, of)
     cache : where what was computed is kept; None: nowhere
     threads : 0: as many as there are processors
@@ -125,7 +126,8 @@ def _compared(
     cache: Cache,
 ) -> dict[str, Any]:
     subjects = [Subject.of(trace, plan.classifier, plan.seeds[0]) for trace in traces]
-    found = Study(plan, subjects, cache, progress).run()
+    study = Study(plan, subjects, cache, progress)
+    found = study.run()
     runs = _runs(plan, subjects, found, samples, cache, progress)
     result: dict[str, Any] = {
         "schema": SCHEMA,
@@ -147,6 +149,9 @@ def _compared(
         "runs": runs,
         "claims": [],
     }
+    if samples > 2 and not plan.memory:
+        needed = [of.rows[0][REFERENCE]["price"] for of in found]
+        result["curves"] = [study.curve(s, n) for s, n in zip(subjects, needed, strict=True) if n]
     result["claims"] = evaluate_claims(result)
     result["verdict"] = sentences(result)
     result["caveats"] = caveats(subjects, result)

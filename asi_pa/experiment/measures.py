@@ -1,7 +1,7 @@
 """The measures that decide between two designs, and from which difference on they count.
 
-All but what a search finds are taken on the recorded machine ("ample") and on one of 1.05 times the memory that
-linux needs ("short").  docs/method.md says why these.
+All but what a search finds are taken on the recorded machine ("ample") and on one of 1.05 times the memory
+that linux needs ("short").  docs/method.md says why these.
 """
 
 from __future__ import annotations
@@ -59,6 +59,11 @@ def _declined(metrics: Metrics) -> float | None:
     return metrics["failures_by_group"]["declined"] / asked if asked >= LEAST_DECLINABLE else None
 
 
+def _real(metrics: Metrics) -> float | None:
+    asked = metrics["requests_by_group"]["real"]
+    return metrics["failures_by_group"]["real"] / asked if asked else None
+
+
 MEASURES: tuple[Measure, ...] = (
     Measure(
         "leaves", "restricted map in 2M leaves", "share", "high", 0.0, 0.02,
@@ -86,6 +91,10 @@ MEASURES: tuple[Measure, ...] = (
     Measure(
         "roomy", "and to decline 1 %", "mib", "low", 0.02, 4,
         "The smallest memory on which besides at most 1 % of the requests with another way are declined.",
+    ),
+    Measure(
+        "real", "real requests failed", "share", "low", 0.0, 0.001,
+        "Share of the requests without another way that got nothing.", _real,
     ),
     Measure(
         "declined", "requests declined", "share", "low", 0.0, 0.01,

@@ -361,11 +361,12 @@ METRICS: tuple[Metric, ...] = (
         "",
         "",
         "",
-        "Requests in three groups whose failures mean different things: `real` (order 3 or less, and the caller "
-        "has no other way: it may block, and a kernel reclaims until it kills, or it is atomic), `declined` "
-        "(order 3 or less with another way: __GFP_NORETRY of orders 1 to 3, or movable and of order 0; the "
-        "caller takes smaller pages, or fewer), `huge` (above PAGE_ALLOC_COSTLY_ORDER, 3).",
-        "skb_page_frag_refill(), net/core/sock.c; allocate_slab(), mm/slub.c; readahead, mm/readahead.c; 6.18",
+        "Requests in three groups whose failures mean different things: `real` (order 3 or less, and the "
+        "caller has no other way: it may block, and a kernel reclaims until it kills, or it is atomic), "
+        "`declined` "
+        "(order 3 or less with another way: __GFP_NORETRY of orders 1 to 3, or movable and of order 0; "
+        "the caller takes smaller pages, or fewer), `huge` (above PAGE_ALLOC_COSTLY_ORDER, 3).",
+        "skb_page_frag_refill(), net/core/sock.c; allocate_slab(), mm/slub.c; mm/readahead.c; 6.18",
         measure=lambda m: m.by_group(m.requests_by_class),
         optional=True,
     ),

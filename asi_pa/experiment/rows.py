@@ -1,6 +1,7 @@
 """What one design does with one trace and one seed: found by search and by a replay where memory is short.
 
-A row is plain data, so that it can be kept in a cache.  Sizes are MiB.  docs/method.md says why it is made so.
+A row is plain data, so that it can be kept in a cache.  Sizes are MiB.  docs/method.md says why it is made
+so.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """The rule that makes words of numbers: better, worse, equal, undecided, untested.
 
-Two designs are compared seed by seed.  A seed speaks for *equal* if the difference is within the measure's floor.
-With 16 seeds 14 have to agree: *better* or *worse* if they lie on that side and the median difference is more
-than 1.5 floors, *equal* if they lie within the floor; else *undecided*, and only the range may be told.  Nothing
-happened: *untested*.  docs/method.md has the error rates: no false word in 2,807 draws of a design against itself.
+Two designs are compared seed by seed.  A seed speaks for *equal* if the difference is within the measure's
+floor. With 16 seeds 14 have to agree: *better* or *worse* if they lie on that side and the median difference
+is more than 1.5 floors, *equal* if they lie within the floor; else *undecided*, and only the range may be
+told.  Nothing happened: *untested*.  docs/method.md has the error rates: no false word in 2,807 draws of a
+design against itself.
 """
 
 from __future__ import annotations

@@ -30,9 +30,10 @@ def smallest(
 ) -> int | None:
     """The smallest size of the lattice, in pages, on which ``holds``, as far as it holds above and not below.
 
-    From ``guess`` on the size grows, or shrinks, by the factor ``step`` (such as 1.02), then by more, until one
-    size holds and one does not; these are halved until they are neighbours or ``enough(fails, holds)``.  None
-    if it does not hold on ``most``.  Where it holds and fails by turns, the answer is one of the borders.
+    From ``guess`` on the size grows, or shrinks, by the factor ``step`` (such as 1.02), then by more, until
+    one size holds and one does not; these are halved until they are neighbours or ``enough(fails, holds)``.
+    None if it does not hold on ``most``.  Where it holds and fails by turns, the answer is one of the
+    borders.
     """
     at = min(on_lattice(guess), most)
     move = max(int(at * (step - 1)), lattice(at))

@@ -1,7 +1,7 @@
-"""Yields of a fragmented machine and holes found by the auditor: stored with the package, made by ``make stored``.
+"""Yields of a fragmented machine and holes found by the auditor, stored with the package by ``make stored``.
 
-Both take minutes and hang on no trace.  A test computes the yields again and replays every stored counterexample,
-so that a change of the engine or of a design shows.
+Both take minutes and hang on no trace.  A test computes the yields again and replays every stored
+counterexample, so that a change of the engine or of a design shows.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def load() -> dict[str, Any]:
 
 
 def posted(design: str) -> str | None:
-    """The design's form as it was posted, with its holes: ``migratetype/as-posted`` of ``migratetype/sound``."""
+    """The design's form as it was posted: ``migratetype/as-posted`` of ``migratetype/sound``."""
     family = design.split("/")[0]
     return next(
         (

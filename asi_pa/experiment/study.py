@@ -1,6 +1,7 @@
 """The comparison itself: every trace and seed through every design, on all processors, kept as it comes.
 
-One *task* is a trace and a seed: linux is searched first, the other designs beside it on the same start states.
+One *task* is a trace and a seed: linux is searched first, the other designs beside it on the same start
+states.
 """
 
 from __future__ import annotations
@@ -10,18 +11,23 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from asi_pa.designs import Design
 from asi_pa.experiment.cache import Cache, design_words, key_of, package_hash, trace_hash
 from asi_pa.experiment.probe import Relief
 from asi_pa.experiment.rows import MIB, Row, SeedStarts, design_row, linux_row, measured_at, short_pages
+from asi_pa.experiment.search import on_lattice
 from asi_pa.kernel.sizing import parse_size
 from asi_pa.trace import Classifier, CompiledTrace, Starts, Trace, tight_memory
 
 __all__ = ["REFERENCE", "Found", "Plan", "Study", "Subject", "at_size", "processors", "sizes_of"]
 
 REFERENCE = "linux"
+#: Sizes of the curves of failing requests, as multiples of what the reference needs; and their seeds.
+CURVE = (0.9, 0.94, 0.97, 1.0, 1.03, 1.06, 1.12, 1.2, 1.35, 1.6)
+CURVE_SEEDS = 4
 Progress = Callable[[str, int, int], None]
 
 
@@ -142,10 +148,12 @@ class _Task:
 
         return make
 
-    def at_sizes(self, sizes: Sequence[int], tell: Callable[[str], None]) -> dict[str, Row]:
-        """Rows of measures at given sizes (pages; 0: the recorded machine), by design."""
+    def at_sizes(
+        self, sizes: Sequence[int], tell: Callable[[str], None], designs: Sequence[Design] = ()
+    ) -> dict[str, Row]:
+        """Rows of measures at given sizes (pages; 0: the recorded machine), by design (none named: all)."""
         plan, rows = self.plan, {}
-        for design in plan.designs:
+        for design in designs or plan.designs:
             made: Row = {}
             for pages in sizes:
                 made[str(pages)] = self._kept(design, ["at", pages], self._at(design, pages))
@@ -212,6 +220,42 @@ class Study:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
 
+    def curve(self, subject: Subject, needed: float) -> dict[str, Any]:
+        """Shares of failing requests over memory, of the reference and the two: medians of some seeds.
+
+        ``needed`` is what the reference needs, MiB.  Sizes on which the start state does not fit are left
+        out.
+        """
+        plan = self.plan
+        chosen = [d for d in plan.designs if d.name in (REFERENCE, *plan.protagonists)]
+        wanted = sorted({min(on_lattice(needed * MIB * step), subject.most) for step in CURVE})
+        seeds = plan.seeds[:CURVE_SEEDS]
+        fits = {s: [p for p in wanted if fits_in(subject, p, s)] for s in seeds}
+        sizes = [p for p in wanted if all(p in each for each in fits.values())]
+        with ThreadPoolExecutor(plan.threads or processors()) as pool:
+            futures = [
+                pool.submit(self._task(subject, seed).at_sizes, sizes, lambda _: None, chosen)
+                for seed in seeds
+            ]
+            try:
+                rows = [future.result() for future in futures]
+            except BaseException:
+                self._stopped.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+        return {
+            "trace": subject.trace.name,
+            "mib": [pages // MIB for pages in sizes],
+            "seeds": len(seeds),
+            "shares": {
+                design.name: {
+                    key: [_middle([row[design.name][str(p)][key] for row in rows]) for p in sizes]
+                    for key in ("real", "declined")
+                }
+                for design in chosen
+            },
+        }
+
     def _task(self, subject: Subject, seed: int) -> _Task:
         return _Task(self.plan, subject, seed, self.cache, self._stopped)
 
@@ -252,6 +296,19 @@ class Study:
                 spare = [{name: row["0"] for name, row in f.result().items()} for f in more]
             found.append(Found(rows, spare, []))
         return found
+
+
+def fits_in(subject: Subject, pages: int, seed: int) -> bool:
+    """Whether the start state has a place for all that the trace frees."""
+    try:
+        return not subject.starts.at(pages, seed).initial.get("evicted")
+    except ValueError:
+        return False
+
+
+def _middle(values: Sequence[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return median(there) if there else None
 
 
 def sizes_of(plan: Plan) -> list[int]:

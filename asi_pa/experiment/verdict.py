@@ -1,7 +1,7 @@
 """Two or three sentences that say what the words of the rule say, and no more.
 
-One is about the price in memory, one about requests that are declined, one about the recorded machine, where no
-seed matters.  A word that is undecided is listed with its range and never argued with.
+One is about the price in memory, one about requests that are declined, one about the recorded machine, where
+no seed matters.  A word that is undecided is listed with its range and never argued with.
 """
 
 from __future__ import annotations
@@ -118,8 +118,8 @@ def _declined(result: Result) -> str:
                 none = "none" if top == 0 else f"at most {_share(top)}"
                 rest = f", {_join([short_name(n) for n in (*fine, result['reference'])])} {none}"
             parts.append(
-                f"{short_name(name)} declines {_share_range(row['values'][name])} of {trace['trace']}'s requests "
-                f"that have another way{rest} ({agree})"
+                f"{short_name(name)} declines {_share_range(row['values'][name])} of {trace['trace']}'s "
+                f"requests that have another way{rest} ({agree})"
             )
         for name in open_:
             parts.append(

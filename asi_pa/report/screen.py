@@ -1,4 +1,4 @@
-"""The answer on one screen: the question, the measures that decide, the verdict, everybody else, how it was counted.
+"""The answer on one screen: question, measures that decide, verdict, everybody else, how it was counted.
 
 At most 45 lines of 78 columns; ``mail`` is 72 columns of plain ASCII, ready to paste.
 """
