@@ -106,7 +106,7 @@ class _Screen:
         room = self.label + self.value - len(one)
         label = label if len(label) < room else label[: room - 2] + "."
         cells = f"{label:<{room}}{one}{other:>{self.value}}"
-        return f"{cells}  {better[: self.better]}".rstrip()
+        return f"{cells}  {better[: self.better]}"[: self.width].rstrip()
 
     def _table(self) -> str:
         one, other = (short_name(name) for name in self.sides)
@@ -205,13 +205,13 @@ class _Screen:
         if not names or self.result["answer"][0]["measures"][0]["place"] not in PLACES:
             return []
         heads = ("2M map", "flushes", "declined", "memory", "yield", "holes")
-        each = (self.width - max(17, *map(len, map(short_name, names)))) // len(heads)
+        each = max(8, (self.width - max(17, *map(len, map(short_name, names)))) // len(heads))
         stub = self.width - each * len(heads)
-        title = f"{'worst trace':<{stub}}" + "".join(f"{h:>{each}}" for h in heads)
+        title = f"{'worst trace'[: stub - 1]:<{stub}}" + "".join(f"{h:>{each}}" for h in heads)
         lines = [self._paint(title, _BOLD)]
         for name in names:
             text = "".join(f"{cell:>{each}}" for cell in self._other(name))
-            lines.append(f"{short_name(name):<{stub}}{text}")
+            lines.append(f"{short_name(name)[: stub - 1]:<{stub}}{text}")
         return lines
 
     def _other(self, name: str) -> list[str]:

@@ -57,8 +57,9 @@ def _measure_row(result: Mapping[str, Any], row: Mapping[str, Any], names: Seque
 def claims(entries: Sequence[Mapping[str, Any]], runs: int) -> str:
     """A card per claim: verdict, what speaks for and against it, every figure folded away."""
     cards = "".join(_claim_card(claim, runs) for claim in entries)
-    return f"""<p>As its cover letter makes them, judged on <code>migratetype</code> by the figures of all runs: a
-claim holds if every figure speaks for it, fails if every figure speaks against it, is mixed otherwise.</p>
+    return f"""<p>As its cover letter makes them, judged on <code>migratetype</code> by the figures
+of all runs: a claim holds if every figure speaks for it, fails if every figure
+speaks against it, is mixed otherwise.</p>
 <div class="cards claims">{cards}</div>"""
 
 
@@ -183,10 +184,11 @@ def definitions() -> str:
             for m in members
         )
         parts.append(f"<h3>{escape(_sentence(GROUPS[group].title))}</h3><dl>{entries}</dl>")
-    return f"""<div class="definitions"><p>Sensitive pages (S) are holes in the restricted physmap, nonsensitive ones (N)
-are present in both physmaps. A flip takes a whole pageblock (2 MiB) from one kind to the other. The project's
-<code>docs/use/metrics.md</code> has the definitions at length, with their sources; the JSON file of the same
-command (<code>--json</code>) has every number of this page.</p>{"".join(parts)}</div>"""
+    return f"""<div class="definitions"><p>Sensitive pages (S) are holes in the restricted physmap, nonsensitive ones (N) are
+present in both physmaps. A flip takes a whole pageblock (2 MiB) from one kind to the
+other. The project's <code>docs/use/metrics.md</code> has the definitions at length,
+with their sources; the JSON file of the same command (<code>--json</code>) has every
+number of this page.</p>{"".join(parts)}</div>"""
 
 
 def _group_row(title: str, columns: int) -> str:

@@ -16,13 +16,18 @@ import numpy as np
 import pytest
 
 from asi_pa.experiment.costs import load_costs
+from asi_pa.experiment.measures import measure_named
 from asi_pa.experiment.metrics import GROUPS, METRICS, ROWS, TYPES
 from asi_pa.experiment.ranking import best, value_of
+from asi_pa.experiment.rule import judge
+from asi_pa.experiment.verdict import sentences
 from asi_pa.report import (
     MissingPlotlyError,
     add_modelled_time,
     read_json,
     render_html,
+    render_mail,
+    render_screen,
     render_terminal,
     validate,
     write_html,
@@ -490,3 +495,64 @@ def test_colours_tell_things_apart() -> None:
     assert len(set(colours.values())) == len(kinds)
     designs = ["linux", *(f"design {i}" for i in range(40))]
     assert len(set(design_colours(designs).values())) == len(designs)
+
+
+# The screen
+
+
+@pytest.mark.parametrize("traces", [("redis",), ("redis", "net"), ("redis", "net", "gcc", "kernelmem")])
+def test_the_answer_fits_one_screen(traces: tuple[str, ...]) -> None:
+    names = (*KINDS, *(f"freetype/v{i}" for i in range(9)))
+    result = make_result(designs=names, traces=traces, columns=8, samples=9)
+    for width in (78, 200, None):
+        lines = render_screen(result, width, colour=False).splitlines()
+        assert len(lines) <= 45
+        assert max(map(len, lines)) <= 78
+    narrow = render_screen(result, 60, colour=False).splitlines()
+    assert max(map(len, narrow)) <= 60
+    mail = render_mail(result)
+    assert mail.isascii()
+    assert max(map(len, mail.splitlines())) <= 72
+    assert len(mail.splitlines()) <= 45
+    assert lines[0].startswith("migratetype or pool?")
+
+
+def test_the_screen_says_who_is_better_and_in_how_many_seeds(result: dict[str, Any]) -> None:
+    (trace,) = result["answer"]
+    row = next(r for r in trace["measures"] if (r["measure"], r["place"]) == ("declined", "short"))
+    row["values"]["migratetype/sound"] = [0.24] * 15 + [0.53]
+    row["values"]["pool/nonsensitive"] = row["values"]["linux"] = [0.0] * 16
+    for one, other in (("migratetype/sound", "linux"), ("migratetype/sound", "pool/nonsensitive")):
+        word = judge(measure_named("declined"), row["values"][one], row["values"][other])
+        made = {"word": word.word, "agree": word.agree, "seeds": word.seeds, "difference": None}
+        if other == "linux":
+            row["against_reference"][one] = made
+        else:
+            row["against_other"] = made
+    row["against_reference"]["pool/nonsensitive"] = {"word": "equal", "agree": 16, "seeds": 16}
+    result["verdict"] = sentences(result)
+    text = render_screen(result, 78, colour=False)
+    line = next(line for line in text.splitlines() if "requests declined" in line)
+    assert line.split()[-7:] == ["24", "[24..53]", "%", "0", "%", "pool", "16/16"]
+    said = " ".join(text.split())
+    assert "migratetype declines 24 % [24..53] of redis's requests that have another way, pool" in said
+    assert "pool and linux none (16 of 16 seeds)" in said
+
+
+def test_undecided_is_listed_with_its_range_and_one_seed_says_no_word(result: dict[str, Any]) -> None:
+    (trace,) = result["answer"]
+    row = next(r for r in trace["measures"] if r["measure"] == "price")
+    row["values"]["linux"] = [1000] * 16
+    row["values"]["migratetype/sound"] = [1000] * 8 + [1036] * 8
+    row["against_reference"]["migratetype/sound"]["word"] = "undecided"
+    assert "migratetype is undecided on redis +1.8 % [+0.0..+3.6]" in " ".join(sentences(result))
+    result["quick"] = True
+    assert sentences(result) == []
+    result["verdict"] = []
+    for each in trace["measures"]:
+        each["against_other"] = None
+    text = render_screen(result, 78, colour=False)
+    assert "one seed: no words" in text
+    assert "undecided" not in text
+    quiet = render_screen(result, 78, quiet=True, colour=False)
+    assert quiet.startswith("The RFC's claims:")
