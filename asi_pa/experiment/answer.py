@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from asi_pa.designs import REFERENCE
 from asi_pa.experiment.measures import MEASURES, Measure
 from asi_pa.experiment.probe import requests
 from asi_pa.experiment.rows import real_limit
 from asi_pa.experiment.rule import Word, judge
-from asi_pa.experiment.study import REFERENCE, Found, Plan, Subject, sizes_of
+from asi_pa.experiment.study import Found, Plan, Subject, sizes_of
 from asi_pa.kernel.gfp import GFP_NAMES
 from asi_pa.trace import CompiledTrace
 from asi_pa.trace.compile import OP_ALLOC
@@ -71,8 +72,11 @@ def _places(plan: Plan, found: Found) -> list[Any]:
             (str(size), _but_searched(of(found.sizes, lambda row, key, p=pages: row[str(p)][key])), False)
             for size, pages in zip(plan.memory, sizes_of(plan), strict=True)
         ]
+    ample = ("ample", _but_searched(of(found.ample, lambda row, key: row[key])), len(found.ample) == 1)
+    if not found.rows:
+        return [ample]
     places = [
-        ("ample", _but_searched(of(found.ample, lambda row, key: row[key])), len(found.ample) == 1),
+        ample,
         ("short", _but_searched(of(found.rows, lambda row, key: (row["short"] or {}).get(key))), False),
     ]
     if not plan.quick:

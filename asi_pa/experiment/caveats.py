@@ -38,6 +38,8 @@ def _of_recording(subject: Subject) -> Iterator[str]:
     if not subject.whole.initial.get("snapshot"):
         yield f"{trace.name}: no snapshot of the machine; what was held at the start is not known."
         yield f"{trace.name}: its memory is guessed, {subject.most >> 8:,} MiB."
+    if not subject.most:
+        yield f"{trace.name}: only the recorded machine: what it frees has no place in a smaller one."
     if trace.lost:
         yield f"{trace.name}: {trace.lost:,} events were lost in recording."
 

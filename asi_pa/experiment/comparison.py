@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from asi_pa import __version__
-from asi_pa.designs import Design, as_design
+from asi_pa.designs import DESIGNS, PROPOSAL, REFERENCE, Design, as_design
 from asi_pa.experiment.answer import answer
 from asi_pa.experiment.cache import Cache, design_words, key_of, package_hash
 from asi_pa.experiment.caveats import caveats
@@ -15,7 +15,7 @@ from asi_pa.experiment.claims import evaluate_claims
 from asi_pa.experiment.probe import Relief
 from asi_pa.experiment.rows import short_pages
 from asi_pa.experiment.runs import DEFAULT_DESIGNS, SAMPLES, replay
-from asi_pa.experiment.study import REFERENCE, Found, Plan, Study, Subject, at_size, processors, sizes_of
+from asi_pa.experiment.study import Found, Plan, Study, Subject, at_size, processors, sizes_of
 from asi_pa.experiment.verdict import sentences
 from asi_pa.kernel.sizing import parse_size
 from asi_pa.kernel.versions import kernel_profile
@@ -26,7 +26,6 @@ __all__ = ["SCHEMA", "SEEDS", "compare", "protagonists"]
 SCHEMA = "asi_pa.compare/2"
 #: Seeds of a comparison; with fewer the rule has less to go by.
 SEEDS = 16
-_SIDES = ("migratetype/sound", "pool/nonsensitive")
 
 Progress = Callable[[str, int, int], None]
 Run = dict[str, Any]
@@ -38,7 +37,7 @@ def protagonists(designs: Sequence[Design] | None) -> tuple[str, str]:
     One design stands against linux.
     """
     if designs is None:
-        return _SIDES
+        return DESIGNS[PROPOSAL.family].name, DESIGNS[PROPOSAL.separate_pool].name
     names = [design.name for design in designs]
     others = [name for name in names if name != REFERENCE]
     if len(others) < 2:
@@ -150,7 +149,7 @@ def _compared(
         "claims": [],
     }
     if samples > 2 and not plan.memory:
-        needed = [of.rows[0][REFERENCE]["price"] for of in found]
+        needed = [of.rows[0][REFERENCE]["price"] if of.rows else None for of in found]
         result["curves"] = [study.curve(s, n) for s, n in zip(subjects, needed, strict=True) if n]
     result["claims"] = evaluate_claims(result)
     result["verdict"] = sentences(result)
@@ -172,6 +171,9 @@ def _runs(
         if plan.memory:
             names = [str(size) for size in plan.memory]
             places += [(subject, n, p) for n, p in zip(names, sizes_of(plan), strict=True)]
+            continue
+        if not of.rows:
+            places.append((subject, "ample", 0))
             continue
         needed = of.rows[0][REFERENCE]["price"]
         pages = subject.most if needed is None else min(short_pages(needed), subject.most)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from asi_pa.kernel import indexes
 from asi_pa.kernel.gfp import GFP_NAMES
+from asi_pa.trace.compile import OP_ALLOC
 from asi_pa.trace.groups import GROUPS
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Measured"]
 
-_OP_ALLOC = 1
+_BLOCKS, _MOVABLE, _RECLAIMABLE = (
+    GFP_NAMES[name] for name in ("__GFP_DIRECT_RECLAIM", "__GFP_MOVABLE", "__GFP_RECLAIMABLE")
+)
 _KB = {"4k": 4, "2m": 2048, "1g": 1 << 20}
 
 
@@ -46,7 +49,7 @@ class Measured:
     @cached_property
     def requests(self) -> npt.NDArray[np.bool_]:
         """Which operations are requests."""
-        return np.asarray(self.compiled.ops["op"] == _OP_ALLOC)
+        return np.asarray(self.compiled.ops["op"] == OP_ALLOC)
 
     @cached_property
     def allocations(self) -> int:
@@ -114,6 +117,11 @@ class Measured:
         """Requests by what the classifier said of them."""
         return self.by_kind(self.requests_by_class)
 
+    def shares(self, by_kind: Mapping[str, int]) -> dict[str, float | None]:
+        """What is counted by kind as a share of its requests."""
+        asked = self.requests_by_kind()
+        return {kind: count / asked[kind] if asked[kind] else None for kind, count in by_kind.items()}
+
     def pcp_allocations_by_kind(self) -> dict[str, int]:
         """Allocations that per-CPU lists served: of their orders, neither failed nor served by the buddy."""
         design, spec = self.machine.design, self.machine.spec
@@ -128,24 +136,42 @@ class Measured:
         failed = self.by_kind(self.failed_by_class)
         return {k: max(0, n - failed[k] - self.stats[f"pcp_missed_{k}"]) for k, n in served.items()}
 
-    def flush_free_hit_ratio(self) -> float | None:
-        """Of the requests that got their pages, the share that waited for no flush and no mapping."""
-        waited = self.stats["flush_allocs"] + self.stats["map_allocs"]
-        return 1 - waited / self.served if self.served else None
+    def flushes_per_1000_able(self) -> float | None:
+        """TLB flushes per thousand requests that can cause one in this design; None without such requests."""
+        design, classes = self.machine.design, self.compiled.classes
+        if not design.protects:
+            return None
+        if design.wrapper in ("per-page", "queue"):
+            able = ~self.sensitive
+        else:
+            able = self.sensitive.copy()
+            if design.tree == "unrestricted":
+                able &= (classes & np.uint32(_MOVABLE | _RECLAIMABLE)) == 0
+            if not (design.wrapper and design.tree == "unrestricted"):
+                able &= (classes & np.uint32(_BLOCKS)) != 0
+        requests = int(able[self.compiled.ops["cls"][self.requests]].sum())
+        flushes = self.physmap_count("flushes_ranged") + self.physmap_count("flushes_full")
+        return 1000 * flushes / requests if requests else None
 
     def flushes_per_1000(self) -> float:
         """TLB flushes per thousand requests that got their pages."""
         flushes = self.physmap_count("flushes_ranged") + self.physmap_count("flushes_full")
         return 1000 * flushes / self.served if self.served else 0.0
 
-    def stranded(self) -> int:
-        """Free pages that only one kind of request can use without a flip: the smaller side."""
+    def stranded(self) -> dict[str, int]:
+        """Free pages that only one kind of request can use without a flip, by side."""
         design = self.machine.design
+        sides = {"mapped": 0, "unmapped": 0}
         if not design.protects:
-            return 0
-        pages = self.run.free_pages()
-        mapped = sum(int(pages[i]) for i, ft in enumerate(design.freetypes) if ft.mapped) + int(pages[-1])
-        return min(mapped, int(pages.sum()) - mapped)
+            return sides
+        *listed, pool = (int(n) for n in self.run.free_pages())
+        # what wraps an allocator takes everything else as it is in the tree the design changes
+        odd, usual = ("mapped", "unmapped") if design.tree == "restricted" else ("unmapped", "mapped")
+        for pages, freetype in zip(listed, design.freetypes, strict=True):
+            side = usual if design.wrapper else "mapped" if freetype.mapped else "unmapped"
+            sides[side] += pages
+        sides[odd] += pool
+        return sides
 
     @cached_property
     def mixed(self) -> tuple[int, int]:

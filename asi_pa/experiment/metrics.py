@@ -62,7 +62,7 @@ class Metric:
 
     key: str
     type: str
-    """Of TYPES; empty for what is a part of another entry's value or derived from others."""
+    """Of TYPES; empty for what is a part of another entry's value."""
     unit: Unit
     group: str
     label: str
@@ -76,9 +76,7 @@ class Metric:
     source: str = ""
     """Where the definition comes from."""
     measure: Callable[[Measured], Any] | None = None
-    """None for a part of another entry's value and for what is derived."""
-    derive: Callable[[Mapping[str, Any]], Number | None] | None = None
-    """For a row computed from the ``metrics`` of a result."""
+    """None for a part of another entry's value."""
     asi: bool = False
     """Counts the cost of protection: what protects nothing, leaks, or is as posted does not compete."""
     screen: bool = True
@@ -87,6 +85,8 @@ class Metric:
     """Shown even where there is little room."""
     optional: bool = False
     """May be missing from a result."""
+    breach: bool = False
+    """Above 0 the design broke its promise."""
 
 
 @dataclass(frozen=True)
@@ -238,6 +238,7 @@ CAUSES: dict[str, Cause] = {
 
 _COUNT = {"type": "integer", "minimum": 0}
 _PAIR = {"type": "object", "required": ["sensitive", "nonsensitive"], "additionalProperties": _COUNT}
+_SIDES = {"type": "object", "required": ["mapped", "unmapped"], "additionalProperties": _COUNT}
 _LEAVES = {"type": "object", "required": ["4k", "2m", "1g"], "additionalProperties": _COUNT}
 
 #: JSON Schema of each type that a value of a result can have.
@@ -250,11 +251,17 @@ TYPES: dict[str, dict[str, Any]] = {
     "index by order": {"type": "array", "items": {"type": "integer"}},
     "counts by cause": {"type": "object", "required": list(CAUSES), "additionalProperties": _COUNT},
     "counts by kind": _PAIR,
+    "shares by kind": {
+        "type": "object",
+        "required": ["sensitive", "nonsensitive"],
+        "additionalProperties": {"type": ["number", "null"], "minimum": 0},
+    },
     "counts by group": {
         "type": "object",
         "required": list(GROUPS_OF_REQUESTS),
         "additionalProperties": _COUNT,
     },
+    "counts by side": _SIDES,
     "kb by tree": {
         "type": "object",
         "required": ["unrestricted", "restricted"],
@@ -289,13 +296,30 @@ def _map_rows() -> Iterator[Metric]:
                 "",
                 "kb",
                 "physmap",
-                f"{tree}, {size.upper()}",
+                f"{tree}{'' if tree == 'restricted' else ' span'}, {size.upper()}",
                 "",
                 f"What the {tree} physmap maps at the end in leaves of {size.upper()} (as DirectMap{size} of "
-                "/proc/meminfo).",
+                "/proc/meminfo)." + " It spans the zones from the first frame to the last, so it is "
+                "larger than the machine." * (tree == "unrestricted"),
                 asi=tree == "restricted",
                 screen=tree == "restricted" and size != "1g",
             )
+
+
+def _side_rows() -> Iterator[Metric]:
+    """Parts of ``stranded_pages_end``."""
+    for side, others in (("mapped", "protected"), ("unmapped", "visible")):
+        yield Metric(
+            f"stranded_pages_end.{side}",
+            "",
+            "pages",
+            "kinds",
+            f"free at the end, {side}",
+            "",
+            f"Free pages at the end that are {side}: {others} memory cannot be made of them without a flip.",
+            asi=True,
+            screen=False,
+        )
 
 
 METRICS: tuple[Metric, ...] = (
@@ -336,7 +360,7 @@ METRICS: tuple[Metric, ...] = (
         "reclaims and compacts only where it is told to ([Relief](#relief)): where a kernel would go on to "
         "reclaim, it counts a failure. On the recorded machine every request of a bundled trace succeeded, "
         "so at the trace's own memory size a design should have none; at a tighter size the number tells how "
-        "hard pressed the design is.",
+        "often the design crosses a watermark.",
         measure=lambda m: m.run.failures,
         essential=True,
     ),
@@ -438,6 +462,30 @@ METRICS: tuple[Metric, ...] = (
         optional=True,
     ),
     Metric(
+        "failure_rate",
+        "shares by kind",
+        "share",
+        "failures",
+        "",
+        "",
+        "",
+        "`failures_by_kind` / `requests_by_kind`; `null` where nothing was asked for.",
+        measure=lambda m: m.shares(m.by_kind(m.failed_by_class)),
+        optional=True,
+    ),
+    Metric(
+        "pcp_share",
+        "shares by kind",
+        "share",
+        "failures",
+        "",
+        "",
+        "",
+        "`pcp_allocations_by_kind` / `requests_by_kind`; `null` where nothing was asked for.",
+        measure=lambda m: m.shares(m.pcp_allocations_by_kind()),
+        optional=True,
+    ),
+    Metric(
         "kswapd_wakeups",
         "count",
         "count",
@@ -509,24 +557,72 @@ METRICS: tuple[Metric, ...] = (
         optional=True,
     ),
     Metric(
-        "exposure_violations",
+        "leaked_pages",
         "count?",
-        "count",
+        "pages",
         "kinds",
-        "exposure violations",
+        "leaked pages",
         "low",
-        "Broken promises that the auditor saw: a sensitive allocated page present in the restricted "
-        "physmap, a nonsensitive one absent, sensitive data mapped before it was zeroed, a page handed "
-        "out before its flush. A sound design has none; linux promises nothing, so it breaks nothing.",
-        "Broken promises, counted by an auditor that checks every allocation and free against the physmap "
-        "the design protects: a sensitive allocated page present in the restricted physmap; a nonsensitive "
-        "allocated page absent from it; a page mapped that still holds sensitive data, that is, not zeroed "
-        "since; a page handed out as sensitive before its flush completed. 0 for a sound design. A design "
-        "that protects nothing promises nothing, so it has 0, or `null`; `protects` says which designs those "
-        "are.",
-        measure=Counter("exposures", "stale_exposed"),
+        "Sensitive pages that were present in the protected physmap when they were handed out, or became so "
+        "while in use. A sound design has none; linux promises nothing, so it breaks nothing.",
+        "Pages of sensitive owners that were present in the physmap the design protects: when they were "
+        "handed out, or because their block was mapped while they were in use. Every allocation and every "
+        "change of a block is checked. A page counts once each time. 0 for a sound design; a design that "
+        "protects nothing promises nothing, so it has 0, or `null`; `protects` says which designs those are.",
+        measure=Counter("exposures"),
         asi=True,
         essential=True,
+        breach=True,
+    ),
+    Metric(
+        "uncleared_pages",
+        "count?",
+        "pages",
+        "kinds",
+        "mapped uncleared",
+        "low",
+        "Pages that were mapped, or handed out mapped, while they still held what a sensitive owner wrote.",
+        "Free pages that were mapped, or handed out mapped, while they still held sensitive data: a "
+        "sensitive owner had them, and nobody has cleared them since. 0 for a sound design.",
+        measure=Counter("stale_exposed"),
+        asi=True,
+        essential=True,
+        breach=True,
+    ),
+    Metric(
+        "unflushed_pages",
+        "count?",
+        "pages",
+        "kinds",
+        "handed out unflushed",
+        "low",
+        "Pages handed out as sensitive before the flush that their unmapping owes: a TLB may still map them.",
+        "Pages handed out to a sensitive owner after their entries were cleared and before the flush "
+        "completed, so that a TLB may still map them. In a replay nothing happens between the two; the "
+        "auditor lets another CPU act there. 0 for a sound design.",
+        measure=Counter("unflushed"),
+        asi=True,
+        screen=False,
+        breach=True,
+    ),
+    Metric(
+        "absent_pages",
+        "count?",
+        "pages",
+        "kinds",
+        "absent pages",
+        "low",
+        "Pages whose owner may be seen, absent when handed out or while in use: an ASI exit where a "
+        "restricted map is protected (a cost), an oops where the direct map itself is.",
+        "Pages of owners that may be seen which were absent from the physmap the design changes, when they "
+        "were handed out or because their block was unmapped while they were in use. No exposure. Where the "
+        "restricted physmap is protected (`tree` of the design is `restricted`) the access faults and the "
+        "kernel leaves the restricted address space, which is a cost; in the direct-map designs "
+        "(`unrestricted`: `unmapped`, `pool/unmapped`) it is an oops, and the design is broken.",
+        "an ASI exit: 20240712-asi-rfc-24-v1-0 and linuxasi.dev",
+        measure=Counter("absences"),
+        asi=True,
+        screen=False,
     ),
     Metric(
         "flips_s2n",
@@ -583,19 +679,21 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "stranded_pages_end",
-        "count",
+        "counts by side",
         "pages",
         "kinds",
-        "stranded pages, end",
-        "low",
-        "Free pages of the wrong kind at the end.",
-        "Pages at the end that are free and mapped in the restricted physmap: the free pages on N lists and, "
-        "for `pool`, the pages in the pool; or those that are not, if they are fewer. The other kind of "
-        "request can have them only through a flip or a shrinker.",
+        "",
+        "",
+        "",
+        "Pages at the end that are free, by side: `mapped`, the free pages of lists whose blocks are present "
+        "in the physmap the design changes, and `unmapped`, the others; a pool's pages are on the side the "
+        "pool is for. A request of the other side can have them only through a flip or a shrinker. Pages on "
+        "per-CPU lists are not counted. Both 0 for a design that protects nothing.",
         measure=lambda m: m.stranded(),
         asi=True,
         screen=False,
     ),
+    *_side_rows(),
     Metric(
         "bytes_zeroed",
         "count",
@@ -644,15 +742,16 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "restricted_2m_share",
-        "",
+        "number?",
         "share",
         "physmap",
         "restricted map in 2M",
         "high",
         "Share of what the restricted physmap maps at the end that sits in leaves of 2M or larger.",
-        "Not a key of its own: (`2m` + `1g`) / (`4k` + `2m` + `1g`) of `direct_map_kb.restricted`. Claim 1 "
+        "(`2m` + `1g`) / (`4k` + `2m` + `1g`) of `direct_map_kb.restricted`. Claim 1 "
         "is about this share. Undefined, shown as `-`, while nothing is mapped.",
-        derive=leaf_share_2m,
+        measure=lambda m: leaf_share_2m({"direct_map_kb": m.direct_map_kb()}),
+        optional=True,
         asi=True,
         essential=True,
     ),
@@ -758,6 +857,19 @@ METRICS: tuple[Metric, ...] = (
         essential=True,
     ),
     Metric(
+        "tlb_flushes",
+        "count",
+        "count",
+        "flushes",
+        "",
+        "low",
+        "",
+        "`tlb_flushes_ranged` and `tlb_flushes_full` together.",
+        measure=lambda m: m.physmap_count("flushes_ranged") + m.physmap_count("flushes_full"),
+        asi=True,
+        optional=True,
+    ),
+    Metric(
         "tlb_flushes_ranged",
         "count",
         "count",
@@ -780,8 +892,7 @@ METRICS: tuple[Metric, ...] = (
         "low",
         "Flushes of a longer range, which the kernel turns into flushes of the whole TLB on every CPU.",
         "Such calls for more pages: the whole TLB of every CPU is flushed. A block has 512 pages, so a "
-        "flip's flush is a full one. Splitting a present leaf adds a full flush, as "
-        "`__split_large_page()` does.",
+        "flip's flush is a full one. Every split adds a full flush, as `__split_large_page()` does.",
         "arch/x86/mm/tlb.c, arch/x86/mm/pat/set_memory.c",
         measure=lambda m: m.physmap_count("flushes_full"),
         asi=True,
@@ -802,6 +913,24 @@ METRICS: tuple[Metric, ...] = (
         optional=True,
     ),
     Metric(
+        "tlb_flushes_other_spaces",
+        "count",
+        "count",
+        "flushes",
+        "  also other spaces'",
+        "low",
+        "Ranged flushes after which every other address space is flushed at its next use: kernel entries "
+        "are not global under ASI.",
+        "Of `tlb_flushes_ranged`, those of kernels whose entries are not global, as under ASI: INVLPG "
+        "reaches the current address space, and every other one is flushed as a whole at its next use. The "
+        "cost model needs it.",
+        "`flush_tlb_one_kernel()`, arch/x86/mm/tlb.c",
+        measure=lambda m: m.physmap_count("flushes_others"),
+        asi=True,
+        screen=False,
+        optional=True,
+    ),
+    Metric(
         "ipis",
         "count",
         "count",
@@ -810,21 +939,26 @@ METRICS: tuple[Metric, ...] = (
         "low",
         "Interrupts sent: flushes times the other CPUs online.",
         "Shootdown interrupts sent: for every flush, one to each other online CPU. 0 on a machine with one "
-        "CPU or with INVLPGB.",
+        "CPU. (A replay's machine has no INVLPGB; docs/engine/physmap.md says which flushes it spares.)",
         measure=lambda m: m.physmap_count("ipis"),
         asi=True,
     ),
     Metric(
-        "flush_free_hit_ratio",
+        "tlb_flushes_per_1000_able",
         "number?",
-        "share",
+        "per1000",
         "flushes",
-        "flush-free hits",
-        "high",
-        "Of the requests that got their pages, the share served from a list already in the right state.",
-        "Of the requests that got their pages, the share served from a list already in the right state, 0 to "
-        "1: no map, unmap, zeroing or flush was done for them. `null` if none got any.",
-        measure=lambda m: m.flush_free_hit_ratio(),
+        "flushes / 1000 able",
+        "low",
+        "TLB flushes per thousand requests of the kinds that can cause one: where a flush is at stake, how "
+        "often it happens.",
+        "1000 (`tlb_flushes_ranged` + `tlb_flushes_full`) / the requests of the kinds that can cause a flush "
+        "in this design: where pages are mapped one by one (`per-page`, `rfcv2-queue`) the nonsensitive "
+        "ones, whose pages are unmapped when they are freed; elsewhere those for unmapped memory, which in "
+        "the direct-map designs are the sensitive UNMOVABLE ones only, and of these those that may block (a "
+        "pool of unmapped pages asks for all). Failed requests included. `null` where there are none. Most "
+        "requests of most traces are not of these kinds, so a share of all requests says little.",
+        measure=lambda m: m.flushes_per_1000_able(),
         asi=True,
         essential=True,
     ),

@@ -10,13 +10,13 @@ import numpy.typing as npt
 from asi_pa.designs import Design
 from asi_pa.experiment.runs import build
 from asi_pa.trace import CompiledTrace
+from asi_pa.trace.compile import OP_ALLOC
 from asi_pa.trace.groups import GROUPS
 
 __all__ = ["Failures", "Relief", "by_group", "failures", "requests"]
 
 #: A probe is cut into so many pieces, between which it may end.
 _PIECES = 24
-_OP_ALLOC = 1
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Failures:
 def requests(compiled: CompiledTrace) -> Failures:
     """Requests of a trace by group."""
     ops = compiled.ops
-    return by_group(compiled, np.bincount(ops["cls"][ops["op"] == _OP_ALLOC], minlength=256))
+    return by_group(compiled, np.bincount(ops["cls"][ops["op"] == OP_ALLOC], minlength=256))
 
 
 def by_group(compiled: CompiledTrace, by_class: npt.NDArray[np.int64]) -> Failures:

@@ -129,8 +129,11 @@ class _Search:
     def run(self, guess: int, step: float) -> Row:
         """``price``, ``roomy`` (MiB; None where all of memory is too little) and ``short``."""
         most = self.starts.most
+        row: Row = {"price": None, "roomy": None, "floored": False, "short": None}
+        if not self.asked.real + self.asked.declined + self.asked.huge:
+            return row
         needed = smallest(self.serves, guess, step=step, most=most, enough=self._known_equal)
-        row: Row = {"price": None, "roomy": None, "floored": self.floored, "short": None}
+        row["floored"] = self.floored
         if needed is not None:
             row["price"] = needed / MIB
         linux = self.linux or needed

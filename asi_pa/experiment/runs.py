@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa.designs import Design, as_design
+from asi_pa.designs import COMPARED, REFERENCE, Design, as_design
 from asi_pa.engine.machine import Machine
 from asi_pa.experiment.measured import Measured
 from asi_pa.experiment.metrics import measure
@@ -24,20 +24,8 @@ from asi_pa.trace import CompiledTrace
 
 __all__ = ["DEFAULT_DESIGNS", "SAMPLES", "Series", "build", "replay"]
 
-#: What ``compare`` shows unless asked otherwise: no ASI, the page-wise bound, and the sound designs; a pool
-#: against migratetypes first.
-DEFAULT_DESIGNS = (
-    "linux",
-    "per-page",
-    "pool/nonsensitive",
-    "migratetype/sound",
-    "migratetype/eager",
-    "freetype/sound",
-    "rfcv2-queue/sound",
-    "unmapped/v4",
-    "unmapped/symmetric",
-    "pool/unmapped",
-)
+#: What ``compare`` shows unless asked otherwise.
+DEFAULT_DESIGNS = COMPARED
 #: Points of a time series.
 SAMPLES = 200
 _COLUMNS = 256
@@ -148,7 +136,7 @@ def build(
 
 def replay(
     compiled: CompiledTrace,
-    design: str | Design = "linux",
+    design: str | Design = REFERENCE,
     *,
     kernel: str | None = None,
     samples: int = SAMPLES,
@@ -159,12 +147,12 @@ def replay(
 ) -> dict[str, Any]:
     """Runs a compiled trace through one design.
 
-    Returns the design's entry of a result: ``design``, ``title``, ``protects``, ``as_posted``, ``source``,
-    ``metrics``, ``series`` and ``blockmap`` (``samples`` points), ``population`` and ``verify`` ("ok", or
-    the first broken invariant).  ``reclaim`` is the supply of page cache that may be freed (a size; None: the
-    recorded machine's own file pages),
-    ``compaction`` lets requests that may block compact; with neither, a request fails where the kernel would
-    begin to reclaim.  ``seed`` draws the supply.  ``progress`` is called with (operations done, of).
+    Returns the design's entry of a result: ``design``, ``title``, ``protects``, ``tree``, ``as_posted``,
+    ``source``, ``metrics``, ``series`` and ``blockmap`` (``samples`` points), ``population`` and ``verify``
+    ("ok", or the first broken invariant).  ``reclaim`` is the supply of page cache that may be freed (a
+    size; None: the recorded machine's own file pages), ``compaction`` lets requests that may block compact;
+    with neither, a request fails where the kernel would begin to reclaim.  ``seed`` draws the supply.
+    ``progress`` is called with (operations done, of).
     """
     design = as_design(design)
     size = parse_size(reclaim) if isinstance(reclaim, str) else reclaim
@@ -189,6 +177,7 @@ def replay(
         "title": design.title,
         "protects": design.protects,
         "as_posted": design.as_posted,
+        "tree": design.tree,
         "source": list(design.source),
         "metrics": measure(Measured(compiled, machine, run, seconds, series.zone)),
         "series": series.series(),

@@ -36,15 +36,8 @@ def load() -> dict[str, Any]:
 
 def posted(design: str) -> str | None:
     """The design's form as it was posted: ``migratetype/as-posted`` of ``migratetype/sound``."""
-    family = design.split("/")[0]
-    return next(
-        (
-            name
-            for name, d in DESIGNS.items()
-            if d.as_posted and name.split("/")[0] == family and name != design
-        ),
-        None,
-    )
+    family = DESIGNS[design].family if design in DESIGNS else None
+    return next((n for n, d in DESIGNS.items() if d.as_posted and d.family == family and n != design), None)
 
 
 def yields(designs: Sequence[str | Design]) -> dict[str, dict[str, int]]:

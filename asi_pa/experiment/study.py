@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from asi_pa.designs import Design
+from asi_pa.designs import REFERENCE, Design
 from asi_pa.experiment.cache import Cache, design_words, key_of, package_hash, trace_hash
 from asi_pa.experiment.probe import Relief
 from asi_pa.experiment.rows import MIB, Row, SeedStarts, design_row, linux_row, measured_at, short_pages
@@ -22,9 +22,8 @@ from asi_pa.experiment.search import on_lattice
 from asi_pa.kernel.sizing import parse_size
 from asi_pa.trace import Classifier, CompiledTrace, Starts, Trace, tight_memory
 
-__all__ = ["REFERENCE", "Found", "Plan", "Study", "Subject", "at_size", "processors", "sizes_of"]
+__all__ = ["Found", "Plan", "Study", "Subject", "at_size", "processors", "sizes_of"]
 
-REFERENCE = "linux"
 #: Sizes of the curves of failing requests, as multiples of what the reference needs; and their seeds.
 CURVE = (0.9, 0.94, 0.97, 1.0, 1.03, 1.06, 1.12, 1.2, 1.35, 1.6)
 CURVE_SEEDS = 4
@@ -57,7 +56,7 @@ class Subject:
     starts: Starts
     hash: str
     most: int
-    """Pages of the recorded zone, the largest size of a search."""
+    """Pages of the recorded zone, the largest size of a search; 0: no smaller machine can be made of it."""
     guess: int
     """Where the search for linux begins."""
     whole: CompiledTrace
@@ -72,7 +71,11 @@ class Subject:
     def of(cls, trace: Trace, classifier: str, seed: int) -> Subject:
         """Raises ValueError for a trace that cannot be compiled."""
         starts = Starts(trace, Classifier.parse(classifier, seed))
-        whole = starts.at(None, seed)
+        try:
+            whole = starts.at(None, seed)
+        except ValueError:
+            # what it frees has no place in one zone: only the recorded machine is left
+            return cls(trace, starts, trace_hash(trace), 0, 0, starts.recorded())
         pages = whole.population[0].free_pages + whole.population[0].held_pages
         return cls(trace, starts, trace_hash(trace), pages, tight_memory(whole) // 4096, whole)
 
@@ -176,6 +179,8 @@ def at_size(subject: Subject, pages: int, seed: int) -> CompiledTrace:
     if pages:
         return subject.starts.at(pages, seed)
     trace = subject.trace
+    if not subject.most:
+        return subject.whole
     known = bool(trace.snapshots.get("zones_start")) and "start" in trace.kpageflags
     return subject.starts.recorded() if known else subject.starts.at(None, seed)
 
@@ -269,13 +274,16 @@ class Study:
             ]
             return [Found([], [], [future.result() for future in futures]) for futures in waiting]
         base = plan.seeds[0]
-        first = [pool.submit(self._task(s, base).linux, s.guess) for s, _ in named]
+        first = [pool.submit(self._task(s, base).linux, s.guess) if s.most else None for s, _ in named]
         ample = [
             [pool.submit(self._task(s, seed).at_sizes, (0,), tell) for seed in (base, base + 1)]
             for s, tell in named
         ]
         waiting = []
         for (s, tell), linux in zip(named, first, strict=True):
+            if linux is None:
+                waiting.append([])
+                continue
             needed = linux.result()["price"]
             guess = s.guess if needed is None else round(needed * MIB)
             guesses = [s.guess, *[guess] * (len(plan.seeds) - 1)]

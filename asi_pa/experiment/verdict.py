@@ -20,8 +20,7 @@ Row = Mapping[str, Any]
 
 def short_name(name: str) -> str:
     """``migratetype`` for ``migratetype/sound``: the family alone where that names the design, too."""
-    family = name.split("/")[0]
-    return family if family in DESIGNS and DESIGNS[family].name == name else name
+    return next((short for short, design in DESIGNS.items() if design.name == name != short), name)
 
 
 def entry(trace: Mapping[str, Any], measure: str, place: str) -> Row | None:

@@ -7,8 +7,9 @@ from html import escape
 from itertools import groupby
 from typing import Any
 
+from asi_pa.designs import PROPOSAL, REFERENCE
 from asi_pa.experiment.metrics import GROUPS, ROWS, Metric
-from asi_pa.experiment.ranking import best, competes, shown, value_of
+from asi_pa.experiment.ranking import best, competes, is_breach, shown, value_of
 from asi_pa.report.cells import value_text
 from asi_pa.report.evidence import count, figure_unit, summary
 from asi_pa.report.format import delta_text, format_value
@@ -57,7 +58,7 @@ def _measure_row(result: Mapping[str, Any], row: Mapping[str, Any], names: Seque
 def claims(entries: Sequence[Mapping[str, Any]], runs: int) -> str:
     """A card per claim: verdict, what speaks for and against it, every figure folded away."""
     cards = "".join(_claim_card(claim, runs) for claim in entries)
-    return f"""<p>As its cover letter makes them, judged on <code>migratetype</code> by the figures
+    return f"""<p>As its cover letter makes them, judged on <code>{PROPOSAL.family}</code> by the figures
 of all runs: a claim holds if every figure speaks for it, fails if every figure
 speaks against it, is mixed otherwise.</p>
 <div class="cards claims">{cards}</div>"""
@@ -100,7 +101,7 @@ def _figure_row(figure: Mapping[str, Any]) -> str:
 def metrics(run: Run) -> str:
     """Every metric of a run: rows in groups, designs across, the difference to linux beside each value."""
     designs = run["designs"]
-    reference = next((d for d in designs if d["design"] == "linux"), None)
+    reference = next((d for d in designs if d["design"] == REFERENCE), None)
     colours = design_colours(d["design"] for d in designs)
     head = "".join(
         f'<th style="--c:{colours[d["design"]]}" title="{escape(d["title"])}">{_name(d["design"])}</th>'
@@ -138,7 +139,7 @@ def _metric_row(metric: Metric, designs: Sequence[Design], reference: Design | N
         delta = "" if design is reference else delta_text(value, base, metric.unit)
         if design["design"] in top:
             kind = "best"
-        elif metric.key == "exposure_violations" and value:
+        elif is_breach(metric, design):
             kind = "leak"
         elif not competes(metric, design):
             kind = "out"
@@ -184,11 +185,12 @@ def definitions() -> str:
             for m in members
         )
         parts.append(f"<h3>{escape(_sentence(GROUPS[group].title))}</h3><dl>{entries}</dl>")
-    return f"""<div class="definitions"><p>Sensitive pages (S) are holes in the restricted physmap, nonsensitive ones (N) are
-present in both physmaps. A flip takes a whole pageblock (2 MiB) from one kind to the
-other. The project's <code>docs/use/metrics.md</code> has the definitions at length,
-with their sources; the JSON file of the same command (<code>--json</code>) has every
-number of this page.</p>{"".join(parts)}</div>"""
+    return f"""<div class="definitions">
+<p>Sensitive pages (S) are holes in the restricted physmap, nonsensitive ones
+(N) are present in both physmaps. A flip takes a whole pageblock (2 MiB) from
+one kind to the other. The project's <code>docs/use/metrics.md</code> has the
+definitions at length, with their sources; the JSON file of the same command
+(<code>--json</code>) has every number of this page.</p>{"".join(parts)}</div>"""
 
 
 def _group_row(title: str, columns: int) -> str:

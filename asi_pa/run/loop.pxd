@@ -1,25 +1,15 @@
-# Operations of a trace, and what runs them.
+# What runs the operations of a trace.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from asi_pa._core cimport request_t
 from asi_pa.run.hits cimport kind_t
 from asi_pa.engine.page_alloc cimport mm_t
+from asi_pa.trace.ops cimport op_t
 
 cdef enum:
-    OP_ALLOC = 1
-    OP_FREE = 2
-    OP_SPLIT = 3
-    OP_TICK = 4
     MAX_CLASSES = 256
     KINDS = 64
     KIND_SHIFT = 26         # of a 32-bit hash, to a number below KINDS
-
-cdef packed struct op_t:
-    uint8_t op
-    uint8_t order
-    uint8_t cls
-    uint8_t cpu
-    uint32_t slot
 
 cdef struct run_t:
     # A machine, the allocations of a trace on it, and what happened.

@@ -10,7 +10,7 @@ wakes it ends a stretch, and the next one ends where it is kswapd's turn.
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memset
 
-from asi_pa._core cimport ALLOC, INFO_COMP, NIL, likely, pcp_t, prefetchw, request_t, zone_t
+from asi_pa._core cimport ALLOC, INFO_COMP, NIL, likely, prefetchw, request_t, zone_t
 from asi_pa.run.hits cimport (
     BUDDY_ALLOC,
     NO_HIT,
@@ -26,9 +26,9 @@ from asi_pa.run.hits cimport (
 )
 from asi_pa.engine.kswapd cimport KSWAPD_EVERY, kswapd
 from asi_pa.engine.page_alloc cimport count_failure, zone_of
-from asi_pa.engine.pcp cimport pcp_decay
-from asi_pa.engine.vmscan cimport each_pcp
+from asi_pa.engine.pcp cimport refresh_cpu_vm_stats
 from asi_pa.engine.wrappers cimport design_alloc, design_free, run_ahead
+from asi_pa.trace.ops cimport OP_ALLOC, OP_FREE, OP_SPLIT, OP_TICK
 
 cdef extern from *:
     """
@@ -205,7 +205,7 @@ cdef bint step(run_t *run, const op_t *op) noexcept nogil:
     if op.op == OP_ALLOC:
         allocate(run, op)
     elif op.op == OP_TICK:
-        each_pcp(mm, decay)         # vmstat's worker: decay_pcp_high()
+        refresh_vm_stats(mm)
         kswapd(mm, cpu_of(mm, op))
     elif op.op == OP_FREE or op.op == OP_SPLIT:
         held = run.slots[op.slot]
@@ -252,5 +252,9 @@ cdef void own(mm_t *mm, uint32_t pfn, uint32_t slot) noexcept nogil:
     z.links[pfn - <uint32_t>z.base_pfn].prev = slot
 
 
-cdef void decay(zone_t *z, pcp_t *pcp) noexcept nogil:
-    pcp_decay(z, pcp)
+cdef void refresh_vm_stats(mm_t *mm) noexcept nogil:
+    # vmstat's workers, on every CPU
+    cdef int i, cpu
+    for i in range(mm.nzones):
+        for cpu in range(mm.ncpus):
+            refresh_cpu_vm_stats(mm.zones[i], cpu)

@@ -1,6 +1,6 @@
 """The replay: compiled operations through a machine, without Python and without the GIL.
 
-    ops      op order cls cpu slot   8 bytes an operation (``asi_pa.trace.compiler.OP``)
+    ops      op order cls cpu slot   8 bytes an operation (``asi_pa.trace.ops.OP``)
     slots    slot -> pfn             filled by ALLOC, emptied by FREE
 """
 
@@ -10,7 +10,7 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
-from asi_pa.trace.compiler import OP
+from asi_pa.trace.ops import OP
 from asi_pa._core cimport (
     ALLOC,
     CTX_POPULATE,
@@ -39,7 +39,8 @@ from asi_pa.engine.machine cimport Machine
 from asi_pa.engine.page_alloc cimport decode_request, decode_request_on, mm_t, set_dirty
 from asi_pa.physmap.physmap cimport CAUSE_POPULATE, RESTRICTED, physmap_reset_counters
 from asi_pa.engine.vmscan cimport direct_relief, reclaim
-from asi_pa.run.loop cimport MAX_CLASSES, OP_ALLOC, op_t, run_ops, run_t
+from asi_pa.run.loop cimport MAX_CLASSES, run_ops, run_t
+from asi_pa.trace.ops cimport OP_ALLOC, op_t
 from asi_pa.engine.wrappers cimport (
     WRAP_NONE,
     WRAP_POOL,

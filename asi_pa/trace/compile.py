@@ -13,7 +13,7 @@ free of a part                    SPLIT into single pages, once; FREE of each  `
 free of several allocations       FREE of each                                 ``free_of_other_order``
 alloc of frames still allocated   FREE of what is in the way first             ``alloc_of_allocated``
 free of frames already free       nothing: its allocation went by unseen       ``free_of_free_dropped``
-alloc that failed (pfn -1)        nothing: no caller has pages from it         ``failed_allocs``
+alloc that failed (pfn -1)        ALLOC, and FREE of what it got here             ``failed_allocs``
 free_batched                      nothing: repeats a free                      ``free_batched_ignored``
 zone_locked, pcpu_drain, extfrag  nothing: the allocator's own doing
 a second of the trace's time      TICK (at most 60 for a gap)
@@ -35,10 +35,11 @@ from asi_pa.kernel.gfp import GFP_NAMES
 from asi_pa.kernel.sizing import parse_size
 from asi_pa.kernel.spec import MachineSpec
 from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier
-from asi_pa.trace.compiler import OP, Compiler
+from asi_pa.trace.compiler import Compiler
 from asi_pa.trace.format import Trace, profile
 from asi_pa.trace.groups import split_classes
 from asi_pa.trace.initial import HeldClasses, Population, recorded_population
+from asi_pa.trace.ops import OP, Op
 from asi_pa.trace.resize import Base, modelled_population
 
 __all__ = [
@@ -56,7 +57,7 @@ __all__ = [
     "translated",
 ]
 
-OP_ALLOC, OP_FREE, OP_SPLIT, OP_TICK = 1, 2, 3, 4
+OP_ALLOC, OP_FREE, OP_SPLIT, OP_TICK = map(int, Op)
 #: ``time_ns[k]`` is the time of operation k * STAMP_EVERY.
 STAMP_EVERY = 1024
 _CHUNK = 1 << 19
@@ -75,7 +76,7 @@ class CompiledTrace:
 
     name: str
     ops: npt.NDArray[np.void]
-    """`OP`[n]: op (1 alloc, 2 free, 3 split, 4 tick), order, cls (index into ``classes``), cpu, slot."""
+    """`OP`[n]: op (`Op`), order, cls (index into ``classes``), cpu, slot."""
     classes: npt.NDArray[np.uint32]
     """u32: request words (`asi_pa.kernel.gfp`)."""
     nslots: int

@@ -18,6 +18,11 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
+from asi_pa.trace.ops cimport OP_ALLOC, OP_FREE, OP_SPLIT, OP_TICK, op_t
+
+from asi_pa.trace.events import EVENTS
+from asi_pa.trace.ops import OP
+
 cdef extern from *:
     """
     #define asi_prefetch(p) __builtin_prefetch((const void *)(p), 1)
@@ -25,10 +30,6 @@ cdef extern from *:
     void asi_prefetch(const void *p) noexcept nogil
 
 cdef enum:
-    OP_ALLOC = 1
-    OP_FREE = 2
-    OP_SPLIT = 3
-    OP_TICK = 4
     MAX_ORDER = 10
     SECTION_SHIFT = 10
     SECTION = 1 << SECTION_SHIFT
@@ -64,23 +65,28 @@ cdef enum:
     R_FREES = 9
     R_COUNT = 10
 
+cdef enum:                  # what an event becomes
+    NO_EVENT = 0
+    ALLOC = 1
+    FREE = 2
+    NOTHING = 3
+    NOTHING_COUNTED = 4
+
+cdef uint8_t becomes[256]   # by kind; NO_EVENT where there is none
+for _kind in range(256):
+    becomes[_kind] = NO_EVENT
+for _kind, _event in enumerate(EVENTS):
+    becomes[_kind] = {"alloc": ALLOC, "free": FREE, "": NOTHING + _event.counted}[_event.becomes]
+
 cdef uint32_t NO_PFN = 0xFFFFFFFF
 cdef uint64_t TICK_NS = 1000000000
 cdef uint64_t STAMP_MASK = 1023
 
-OP = np.dtype([("op", "u1"), ("order", "u1"), ("cls", "u1"), ("cpu", "u1"), ("slot", "<u4")])
 HELD_AT_START = np.dtype([("pfn", "<u4"), ("slot", "<u4"), ("order", "u1"), ("pad", "u1", 3)])
 COUNTERS = (
     "failed_allocs", "alloc_of_allocated", "frees_inserted", "free_of_free_dropped", "free_of_other_order",
     "partial_frees", "splits", "free_batched_ignored", "allocs", "frees",
 )
-
-cdef struct op_t:
-    uint8_t op
-    uint8_t order
-    uint8_t cls
-    uint8_t cpu
-    uint32_t slot
 
 cdef struct held_t:
     uint32_t pfn
@@ -229,18 +235,20 @@ cdef class Compiler:
                   const uint16_t *comm) noexcept nogil:
         cdef int64_t i
         cdef uint32_t *section
+        cdef uint8_t what
         cdef int code
         for i in range(n):
             if i + AHEAD < n:
                 section = self.directory[pfn[i + AHEAD] >> SECTION_SHIFT]
                 if section != NULL:
                     asi_prefetch(&section[pfn[i + AHEAD] & (SECTION - 1)])
-            if kind[i] > 1:
-                if kind[i] > 5:
-                    return E_KIND
-                self.counts[R_BATCHED] += kind[i] == 2
+            what = becomes[kind[i]]
+            if what >= NOTHING:
+                self.counts[R_BATCHED] += what == NOTHING_COUNTED
                 self.event += 1
                 continue
+            if what == NO_EVENT:
+                return E_KIND
             if order[i] > MAX_ORDER:
                 return E_ORDER
             if cpu[i] >= self.ncpus:
@@ -255,7 +263,7 @@ cdef class Compiler:
             self.now = time_ns[i]
             if self.now >= self.next_tick:
                 self._ticks()
-            if kind[i] == 0:
+            if what == ALLOC:
                 if gfp[i] >= self.ngfps:
                     return E_GFP
                 if comm[i] >= self.ncomms:
@@ -368,14 +376,11 @@ cdef class Compiler:
         cdef uint32_t size = <uint32_t>1 << order
         cdef uint32_t i, slot = 0
         cdef uint32_t *entry
-        cdef uint64_t threshold, mixed
-        cdef uint8_t cls
         cdef bint held = False
         cdef int code
         self.counts[R_ALLOCS] += 1
         if pfn == NO_PFN:
-            self.counts[R_FAILED] += 1
-            return OK
+            return self._failed(order, cpu, gfp, comm)
         if pfn & (size - 1) != 0:
             return E_ALIGN
         entry = self._entries(pfn)
@@ -388,16 +393,38 @@ cdef class Compiler:
             code = self._release(pfn, entry, size, cpu, True)
             if code != OK:
                 return code
-        if self.stacks[order].count:
-            self.stacks[order].count -= 1
-            slot = self.stacks[order].data[self.stacks[order].count]
-        else:
-            code = self._new_slot(order, &slot)
-            if code != OK:
-                return code
+        code = self._take_slot(order, &slot)
+        if code != OK:
+            return code
         for i in range(size):
             entry[i] = HELD + slot + i
-        threshold = self.thresholds[gfp, comm, order]
+        self._emit(OP_ALLOC, order, self._class(gfp, comm, order), cpu, slot)
+        self.pages += size
+        if self.pages > self.pages_max:
+            self.pages_max = self.pages
+        return OK
+
+    cdef int _failed(self, uint8_t order, uint8_t cpu, uint16_t gfp, uint16_t comm) noexcept nogil:
+        # A request that failed there is one here, too; what it may get is given back at once.
+        cdef uint32_t slot = 0
+        cdef int code = self._take_slot(order, &slot)
+        self.counts[R_FAILED] += 1
+        if code != OK:
+            return code
+        self._emit(OP_ALLOC, order, self._class(gfp, comm, order), cpu, slot)
+        self._emit(OP_FREE, order, 0, cpu, slot)
+        return self._push(order, slot)
+
+    cdef inline int _take_slot(self, uint8_t order, uint32_t *slot) noexcept nogil:
+        if self.stacks[order].count:
+            self.stacks[order].count -= 1
+            slot[0] = self.stacks[order].data[self.stacks[order].count]
+            return OK
+        return self._new_slot(order, slot)
+
+    cdef inline uint8_t _class(self, uint16_t gfp, uint16_t comm, uint8_t order) noexcept nogil:
+        cdef uint64_t threshold = self.thresholds[gfp, comm, order], mixed
+        cdef uint8_t cls
         if threshold == 0:
             cls = self.pairs[gfp, 0]
         elif threshold > NO_PFN:  # 2^32: always
@@ -408,11 +435,7 @@ cdef class Compiler:
             mixed = (mixed ^ (mixed >> 27)) * <uint64_t>0x94D049BB133111EB
             mixed = (mixed ^ (mixed >> 31)) >> 32
             cls = self.pairs[gfp, mixed < threshold]
-        self._emit(OP_ALLOC, order, cls, cpu, slot)
-        self.pages += size
-        if self.pages > self.pages_max:
-            self.pages_max = self.pages
-        return OK
+        return cls
 
     cdef inline int _free(self, uint32_t pfn, uint8_t order, uint8_t cpu) noexcept nogil:
         cdef uint32_t size = <uint32_t>1 << order

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asi_pa.kernel.gfp import GFP_NAMES
+from asi_pa.trace.ops import Op
 
 __all__ = ["GROUPS", "group_of", "split_classes"]
 
@@ -26,7 +27,6 @@ GROUPS = ("real", "declined", "huge")
 _NORETRY = GFP_NAMES["__GFP_NORETRY"]
 _MOVABLE = GFP_NAMES["__GFP_MOVABLE"]
 _COSTLY_ORDER = 3
-_OP_ALLOC = 1
 
 
 def group_of(word: int, order: int) -> str:
@@ -47,7 +47,7 @@ def split_classes(
     each) and the group of each class, empty for one that nothing asks for.  Raises ValueError for more than
     256 classes.
     """
-    alloc = ops["op"] == _OP_ALLOC
+    alloc = ops["op"] == int(Op.ALLOC)
     pairs = ops["cls"].astype(np.int64) * 16 + np.minimum(ops["order"], 15)
     seen = np.bincount(pairs[alloc], minlength=256 * 16)
     words, groups = [int(word) for word in classes], [""] * len(classes)

@@ -126,12 +126,10 @@ class Replay:
             self.owner[pfn + k] = slot + k
 
     def tick(self) -> None:
-        """vmstat's worker: decay_pcp_high of every zone and CPU."""
-        for zone in self.machine.zones:
-            for cpu, lists in enumerate(zone.pcp):
-                if lists.enabled:
-                    zone.this_cpu = cpu
-                    pcp.tick(zone)
+        """vmstat's workers (refresh_cpu_vm_stats): differences are folded, lists decay, on every CPU."""
+        for number in range(len(self.machine.zones)):
+            for cpu in range(self.machine.spec.cpus):
+                self.machine.refresh_vm_stats(cpu, number)
 
     # Reclaim
 
