@@ -47,7 +47,7 @@ def split_classes(
     each) and the group of each class, empty for one that nothing asks for.  Raises ValueError for more than
     256 classes.
     """
-    alloc = ops["op"] == int(Op.ALLOC)
+    alloc = ops["op"] == int(Op.OP_ALLOC)
     pairs = ops["cls"].astype(np.int64) * 16 + np.minimum(ops["order"], 15)
     seen = np.bincount(pairs[alloc], minlength=256 * 16)
     words, groups = [int(word) for word in classes], [""] * len(classes)

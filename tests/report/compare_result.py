@@ -268,6 +268,7 @@ def _design(
     }
     metrics["restricted_2m_share"] = leaf_share_2m(metrics)
     metrics["tlb_flushes"] = flushes
+    metrics["failures_by_kind"] = {"sensitive": 1, "nonsensitive": 1}
     return {
         "design": name,
         "title": TITLES.get(name, name),
