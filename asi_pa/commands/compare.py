@@ -92,6 +92,11 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="yields and holes of these designs now, not as stored with this version (minutes)",
     )
+    group.add_argument(
+        "--no-fallbacks",
+        action="store_true",
+        help="where a try of a known caller fails, do not replay the pages it would ask for instead",
+    )
     group.add_argument("--no-cache", action="store_true", help="compute everything, keep nothing")
 
 
@@ -151,6 +156,7 @@ def _compare(args: argparse.Namespace) -> int:
                 samples=args.samples if written else 2,
                 reclaim=reclaim,
                 compaction=not args.no_relief,
+                fallbacks=not args.no_fallbacks,
                 command=args.command_line,
                 progress=progress,
                 cache=cache,

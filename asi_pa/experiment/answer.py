@@ -56,8 +56,8 @@ def _untested(whole: CompiledTrace) -> Callable[[Measure], bool]:
     ops = whole.ops
     asked = np.bincount(ops["cls"][ops["op"] == OP_ALLOC], minlength=len(whole.classes))[: len(whole.classes)]
     sensitive = (whole.classes & np.uint32(GFP_NAMES["__GFP_SENSITIVE"])) != 0
-    both = asked[sensitive].sum() > 0 and asked[~sensitive].sum() > 0
-    return lambda measure: not asked.sum() or (measure.protection and not both)
+    mapped = asked[~sensitive].sum() > 0
+    return lambda measure: not asked.sum() or (measure.protection and not mapped)
 
 
 def _places(plan: Plan, found: Found) -> list[Any]:

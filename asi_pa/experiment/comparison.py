@@ -58,6 +58,7 @@ def compare(
     samples: int = SAMPLES,
     reclaim: str | int | None = None,
     compaction: bool = True,
+    fallbacks: bool = True,
     command: Sequence[str] = (),
     progress: Progress | None = None,
     cache: Cache | None = None,
@@ -80,6 +81,7 @@ def compare(
         that fail over memory are left out, too
     reclaim, compaction : what relieves a shortage: bytes of page cache (None: the file pages that the
         recorded machine had; 0: none), and whether requests that may block compact
+    fallbacks : as in ``replay``
     progress : called with (what, steps done, of)
     cache : where what was computed is kept; None: nowhere
     threads : 0: as many as there are processors
@@ -103,7 +105,7 @@ def compare(
         designs=tuple(every),
         protagonists=sides,
         seeds=tuple(range(seed, seed + (1 if quick else seeds))),
-        relief=Relief(parse_size(reclaim) if isinstance(reclaim, str) else reclaim, compaction),
+        relief=Relief(parse_size(reclaim) if isinstance(reclaim, str) else reclaim, compaction, fallbacks),
         classifier=classifier,
         kernel=kernel,
         memory=tuple(memory),
@@ -140,6 +142,7 @@ def _compared(
         "relief": {
             "reclaim_bytes": plan.relief.reclaim,
             "compaction": plan.relief.compaction,
+            "fallbacks": plan.relief.fallbacks,
             "words": plan.relief.words(),
         },
         "reference": REFERENCE,
@@ -204,7 +207,7 @@ def _run(
     relief, seed = plan.relief, plan.seeds[0]
     key = key_of(
         "run", package_hash(), subject.hash, plan.classifier, plan.kernel, seed, pages, samples,
-        [relief.reclaim, relief.compaction], [design_words(design) for design in plan.designs],
+        relief.options(), [design_words(design) for design in plan.designs],
     )  # fmt: skip
     kept: Run | None = cache.get(key)
     if kept is not None:
@@ -215,7 +218,7 @@ def _run(
         entries.append(
             replay(
                 compiled, design, kernel=plan.kernel, samples=samples, seed=seed,
-                reclaim=relief.reclaim, compaction=relief.compaction,
+                **relief.options(),
             )
         )  # fmt: skip
         tell()

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from asi_pa.kernel import indexes
+from asi_pa.kernel.callers import GROUPS, WayOut, group_of
 from asi_pa.kernel.gfp import GFP_NAMES
 from asi_pa.trace.compile import OP_ALLOC
-from asi_pa.trace.groups import GROUPS
 
 if TYPE_CHECKING:
     from asi_pa.engine.machine import Machine
@@ -53,8 +53,8 @@ class Measured:
 
     @cached_property
     def allocations(self) -> int:
-        """Requests, those that failed included."""
-        return int(self.requests.sum())
+        """Requests, those that failed and those that callers made instead of a try included."""
+        return int(self.requests.sum()) + self.fallbacks[2]
 
     @property
     def served(self) -> int:
@@ -70,6 +70,41 @@ class Measured:
     def failed_by_class(self) -> npt.NDArray[np.int64]:
         """Failed requests by class of request."""
         return self.run.failures_by_class()[: len(self.compiled.classes)].astype(np.int64)
+
+    @cached_property
+    def fallbacks(self) -> tuple[int, int, int]:
+        """Tries whose caller's fallback was replayed, in how many a page failed, requests for such pages."""
+        return self.run.fallbacks()
+
+    @cached_property
+    def replayed_by_class(self) -> npt.NDArray[np.int64]:
+        """Requests that callers made instead of a try, by the try's class."""
+        return self.run.replayed_by_class()[: len(self.compiled.classes)]
+
+    def requests_by_group(self) -> dict[str, int]:
+        """Requests by what their failure would mean (asi_pa.kernel.callers); replayed ones are real."""
+        ops = self.compiled.ops[self.requests]
+        kinds, counts = np.unique(ops["cls"].astype(np.int64) << 4 | ops["order"], return_counts=True)
+        found = dict.fromkeys(GROUPS, 0)
+        for kind, count in zip(kinds.tolist(), counts.tolist(), strict=True):
+            found[group_of(int(self.compiled.classes[kind >> 4]), kind & 15)] += count
+        found["real"] += self.fallbacks[2]
+        return found
+
+    def failures_by_group(self) -> dict[str, int]:
+        """Failed requests by what it means."""
+        failed = self.run.failures_by_way_out().astype(np.int64)
+        declined = int(failed[WayOut.OPPORTUNISTIC, 0])
+        return {
+            "real": int(failed[:, 0].sum()) - declined,
+            "declined": declined,
+            "huge": int(failed[:, 1].sum()),
+        }
+
+    def failures_by_way_out(self) -> dict[str, int]:
+        """Failed requests by what they leave the caller, huge ones included."""
+        failed = self.run.failures_by_way_out().sum(axis=1)
+        return {way.name.lower(): int(failed[way]) for way in WayOut}
 
     @cached_property
     def physmap(self) -> PhysmapCounters | None:
@@ -89,22 +124,8 @@ class Measured:
     def requests_by_order(self) -> list[int]:
         """Requests by order, 0 to MAX_PAGE_ORDER."""
         orders: list[int] = np.bincount(self.compiled.ops["order"][self.requests], minlength=11).tolist()
+        orders[0] += self.fallbacks[2]
         return orders
-
-    @cached_property
-    def requests_by_class(self) -> npt.NDArray[np.int64]:
-        """Requests by class of request."""
-        classes = len(self.compiled.classes)
-        counts = np.bincount(self.compiled.ops["cls"][self.requests], minlength=classes)
-        return counts[:classes].astype(np.int64)
-
-    def by_group(self, by_class: npt.NDArray[np.int64]) -> dict[str, int]:
-        """What is counted by class of request, by the group of its failures."""
-        sums = dict.fromkeys(GROUPS, 0)
-        for group, count in zip(self.compiled.groups, by_class.tolist(), strict=True):
-            if group:
-                sums[group] += count
-        return sums
 
     def by_kind(self, by_class: npt.NDArray[np.int64]) -> dict[str, int]:
         """What is counted by class of request, by kind."""
@@ -115,7 +136,9 @@ class Measured:
 
     def requests_by_kind(self) -> dict[str, int]:
         """Requests by what the classifier said of them."""
-        return self.by_kind(self.requests_by_class)
+        classes = len(self.compiled.classes)
+        by_class = np.bincount(self.compiled.ops["cls"][self.requests], minlength=classes)[:classes]
+        return self.by_kind(by_class.astype(np.int64) + self.replayed_by_class)
 
     def shares(self, by_kind: Mapping[str, int]) -> dict[str, float | None]:
         """What is counted by kind as a share of its requests."""
@@ -131,6 +154,9 @@ class Measured:
         eligible = self.requests & np.isin(self.compiled.ops["order"], list(orders))
         kind = self.sensitive[self.compiled.ops["cls"][eligible]]
         served = {"sensitive": int(kind.sum()), "nonsensitive": int((~kind).sum())}
+        if 0 in orders:
+            replayed = self.by_kind(self.replayed_by_class)
+            served = {k: n + replayed[k] for k, n in served.items()}
         if design.wrapper == "pool":
             served["nonsensitive"] = 0  # the pool has no per-CPU lists
         failed = self.by_kind(self.failed_by_class)

@@ -13,14 +13,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from asi_pa.experiment.measured import Measured
-from asi_pa.trace.groups import GROUPS as GROUPS_OF_REQUESTS
+from asi_pa.kernel import callers
 
 __all__ = [
     "CAUSES",
+    "FAILURE_GROUPS",
     "GROUPS",
     "METRICS",
     "ROWS",
     "TYPES",
+    "WAYS_OUT",
     "Cause",
     "Counter",
     "Group",
@@ -236,6 +238,10 @@ CAUSES: dict[str, Cause] = {
     ),
 }
 
+#: What a failure means, and what it leaves its caller, as results name it.
+FAILURE_GROUPS = callers.GROUPS
+WAYS_OUT = tuple(way.name.lower() for way in callers.WayOut)
+
 _COUNT = {"type": "integer", "minimum": 0}
 _PAIR = {"type": "object", "required": ["sensitive", "nonsensitive"], "additionalProperties": _COUNT}
 _SIDES = {"type": "object", "required": ["mapped", "unmapped"], "additionalProperties": _COUNT}
@@ -256,12 +262,9 @@ TYPES: dict[str, dict[str, Any]] = {
         "required": ["sensitive", "nonsensitive"],
         "additionalProperties": {"type": ["number", "null"], "minimum": 0},
     },
-    "counts by group": {
-        "type": "object",
-        "required": list(GROUPS_OF_REQUESTS),
-        "additionalProperties": _COUNT,
-    },
     "counts by side": _SIDES,
+    "counts by group": {"type": "object", "required": list(FAILURE_GROUPS), "additionalProperties": _COUNT},
+    "counts by way out": {"type": "object", "required": list(WAYS_OUT), "additionalProperties": _COUNT},
     "kb by tree": {
         "type": "object",
         "required": ["unrestricted", "restricted"],
@@ -285,6 +288,26 @@ def _cause_rows() -> Iterator[Metric]:
             asi=cause.asi,
             essential=cause.asi,
         )
+
+
+def _group_rows() -> Iterator[Metric]:
+    """Parts of ``failures_by_group``, each a number of its own."""
+    says = {
+        "real": (
+            "real failures",
+            "Requests without a way out that failed: they may block, or are atomic, of order 3 or less; and "
+            "pages that a caller asked for when its try had failed.",
+        ),
+        "declined": (
+            "declined tries",
+            "Tries of order 3 or less that failed, whose callers take less: network page fragments, SLUB's "
+            "first tries, readahead.",
+        ),
+        "huge": ("huge failures", "Failed requests of an order above 3, which a kernel may always refuse."),
+    }
+    for key, (label, sentence) in says.items():
+        row = f"failures_by_group.{key}"
+        yield Metric(row, "", "count", "failures", label, "low", sentence, essential=key != "huge")
 
 
 def _map_rows() -> Iterator[Metric]:
@@ -362,7 +385,75 @@ METRICS: tuple[Metric, ...] = (
         "so at the trace's own memory size a design should have none; at a tighter size the number tells how "
         "often the design crosses a watermark.",
         measure=lambda m: m.run.failures,
-        essential=True,
+        screen=False,
+    ),
+    Metric(
+        "failures_by_group",
+        "counts by group",
+        "count",
+        "failures",
+        "",
+        "",
+        "",
+        "Failed requests by what the failure means, told by mask and order; never to be added up. `real`: "
+        "the caller has no way out; the request may block, so that a kernel would go on reclaiming until it "
+        "kills, or it is atomic. `declined`: the request was a try (`__GFP_NORETRY`, or a movable one that "
+        "may not reclaim) and its caller takes less. `huge`: any of an order above PAGE_ALLOC_COSTLY_ORDER "
+        "(3). A page that a caller asks for after a failed try (`fallbacks_replayed`) is `real`.",
+        "include/linux/gfp_types.h; net/core/sock.c `skb_page_frag_refill()`, mm/slub.c `allocate_slab()`",
+        measure=lambda m: m.failures_by_group(),
+    ),
+    *_group_rows(),
+    Metric(
+        "requests_by_group",
+        "counts by group",
+        "count",
+        "failures",
+        "",
+        "",
+        "",
+        "Requests by the same groups; pages that a caller asked for instead of a try are among the `real` "
+        "ones, the try stays where it is.",
+        measure=lambda m: m.requests_by_group(),
+    ),
+    Metric(
+        "failures_by_way_out",
+        "counts by way out",
+        "count",
+        "failures",
+        "",
+        "",
+        "",
+        "Failed requests of all orders by what they leave the caller: `opportunistic`, `blocking`, `atomic`. "
+        "__GFP_NORETRY of order 0 is opportunistic only where movable (readahead): SLUB uses it for requests "
+        "that it repeats without.",
+        measure=lambda m: m.failures_by_way_out(),
+    ),
+    Metric(
+        "fallbacks_replayed",
+        "count",
+        "count",
+        "failures",
+        "tries replayed as pages",
+        "",
+        "Failed tries of known callers for which the replay asked for single pages instead, as they would.",
+        "Failed tries of known callers (`asi_pa/kernel/callers.py`: network page fragments, SLUB, buffer "
+        "heads, huge pages) for which the replay asked for single pages instead, 2^order of them, until one "
+        "was not to be had; they go when the try would have. `--no-fallbacks` leaves that out.",
+        measure=lambda m: m.fallbacks[0],
+        screen=False,
+        optional=True,
+    ),
+    Metric(
+        "fallbacks_failed",
+        "count",
+        "count",
+        "failures",
+        "  in which a page failed",
+        "low",
+        "Of these, those in which a page was not to be had either.",
+        measure=lambda m: m.fallbacks[1],
+        optional=True,
     ),
     Metric(
         "failures_by_cause",
@@ -377,52 +468,6 @@ METRICS: tuple[Metric, ...] = (
         measure=lambda m: {key: m.stats[cause.counter] for key, cause in CAUSES.items()},
     ),
     *_cause_rows(),
-    Metric(
-        "requests_by_group",
-        "counts by group",
-        "count",
-        "failures",
-        "",
-        "",
-        "",
-        "Requests in three groups whose failures mean different things: `real` (order 3 or less, and the "
-        "caller has no other way: it may block, and a kernel reclaims until it kills, or it is atomic), "
-        "`declined` "
-        "(order 3 or less with another way: __GFP_NORETRY of orders 1 to 3, or movable and of order 0; "
-        "the caller takes smaller pages, or fewer), `huge` (above PAGE_ALLOC_COSTLY_ORDER, 3).",
-        "skb_page_frag_refill(), net/core/sock.c; allocate_slab(), mm/slub.c; mm/readahead.c; 6.18",
-        measure=lambda m: m.by_group(m.requests_by_class),
-        optional=True,
-    ),
-    Metric(
-        "failures_by_group",
-        "counts by group",
-        "count",
-        "failures",
-        "",
-        "",
-        "",
-        "Failed requests by group. They are never added up where designs are compared.",
-        measure=lambda m: m.by_group(m.failed_by_class),
-        optional=True,
-    ),
-    *(
-        Metric(
-            f"failures_by_group.{group}",
-            "",
-            "count",
-            "failures",
-            f"  {group}",
-            "low",
-            sentence,
-            essential=group != "huge",
-        )
-        for group, sentence in (
-            ("real", "Failed requests whose callers have no other way."),
-            ("declined", "Failed requests whose callers have another way, and take it."),
-            ("huge", "Failed requests of more than order 3, for which no kernel tries hard."),
-        )
-    ),
     Metric(
         "requests_by_kind",
         "counts by kind",

@@ -194,9 +194,7 @@ def measured_at(
     compiled: CompiledTrace, design: Design, kernel: str | None, relief: Relief, seed: int
 ) -> Row:
     """The measures of a replay to the end."""
-    machine, run, _ = build(
-        compiled, design, kernel, reclaim=relief.reclaim, compaction=relief.compaction, seed=seed
-    )
+    machine, run, _ = build(compiled, design, kernel, seed=seed, **relief.options())
     run.run(compiled.ops)
     metrics = measure(Measured(compiled, machine, run, 0.0, 0), NEEDED)
     return taken(metrics, bool(design.protects))

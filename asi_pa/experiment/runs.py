@@ -111,6 +111,7 @@ def build(
     reclaim: int | None = 0,
     compaction: bool = False,
     seed: int = 0,
+    fallbacks: bool = True,
 ) -> tuple[Machine, Replay, dict[str, Any]]:
     """A machine in the trace's initial state: (machine, replay ready to run, notes on the state).
 
@@ -120,7 +121,7 @@ def build(
     profile = kernel or compiled.kernel
     spec = raised_for(compiled.machine, design.khugepaged_pcptypes, kernel=profile)
     machine = Machine(spec, design, profile, boot=False)
-    run = Replay(machine, compiled.classes, compiled.nslots)
+    run = Replay(machine, compiled.classes, compiled.nslots, fallbacks)
     notes: dict[str, Any] = {"blocks": 0, "mapped_blocks": 0, "mixed_blocks": 0, "displaced": 0}
     for zone, population in enumerate(compiled.population):
         for key, value in run.populate(zone, population).items():
@@ -143,6 +144,7 @@ def replay(
     reclaim: str | int | None = 0,
     compaction: bool = False,
     seed: int = 0,
+    fallbacks: bool = True,
     progress: Callable[[int, int], None] = _no_progress,
 ) -> dict[str, Any]:
     """Runs a compiled trace through one design.
@@ -152,11 +154,14 @@ def replay(
     ("ok", or the first broken invariant).  ``reclaim`` is the supply of page cache that may be freed (a
     size; None: the recorded machine's own file pages), ``compaction`` lets requests that may block compact;
     with neither, a request fails where the kernel would begin to reclaim.  ``seed`` draws the supply.
-    ``progress`` is called with (operations done, of).
+    ``fallbacks``: where a try of a known caller fails, the pages follow that it would ask for instead
+    (``asi_pa.kernel.callers``).  ``progress`` is called with (operations done, of).
     """
     design = as_design(design)
     size = parse_size(reclaim) if isinstance(reclaim, str) else reclaim
-    machine, run, population = build(compiled, design, kernel, reclaim=size, compaction=compaction, seed=seed)
+    machine, run, population = build(
+        compiled, design, kernel, reclaim=size, compaction=compaction, seed=seed, fallbacks=fallbacks
+    )
     series = Series(machine, compiled)
     n = len(compiled.ops)
     stops = np.unique(np.linspace(0, n, max(samples, 2)).astype(int)).tolist()

@@ -97,7 +97,7 @@ class _Task:
         plan, relief = self.plan, self.plan.relief
         key = key_of(
             "row", package_hash(), self.subject.hash, plan.classifier, plan.kernel, self.seed,
-            [relief.reclaim, relief.compaction], design_words(design), what,
+            relief.options(), design_words(design), what,
         )  # fmt: skip
         found: Row | None = self.cache.get(key)
         if found is None:

@@ -37,7 +37,6 @@ from asi_pa.kernel.spec import MachineSpec
 from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier
 from asi_pa.trace.compiler import Compiler
 from asi_pa.trace.format import Trace, profile
-from asi_pa.trace.groups import split_classes
 from asi_pa.trace.initial import HeldClasses, Population, recorded_population
 from asi_pa.trace.ops import OP, Op
 from asi_pa.trace.resize import Base, modelled_population
@@ -95,8 +94,6 @@ class CompiledTrace:
     counts: dict[str, int] = field(default_factory=dict)
     """Events and operations: allocs, frees, splits, partial_frees, held_at_start, ticks, peak_pages (most
     pages alive beyond those at the start), end_pages (the same at the end) ..."""
-    groups: tuple[str, ...] = ()
-    """By class: the group of its requests (`asi_pa.trace.groups`); empty: nothing asks for it."""
     initial: dict[str, Any] = field(default_factory=dict)
     """How the initial state was decided and how it agrees with what was recorded."""
     source: dict[str, Any] = field(default_factory=dict)
@@ -203,8 +200,7 @@ class Starts:
         parts = list(operations(trace, classifier, progress=progress))
         self._compiler, self._classes = parts[-1][1:]
         self._freed = self._compiler.held_at_start()
-        ops = np.concatenate([part[0] for part in parts])
-        self._ops, self._classes, self.groups = split_classes(ops, self._classes)
+        self._ops = np.concatenate([part[0] for part in parts])
         self._ops.flags.writeable = False
 
     @cached_property
@@ -260,7 +256,6 @@ class Starts:
             classifier=self.classifier.describe(),
             repairs=repairs,
             counts=counts,
-            groups=self.groups + ("",) * (len(words.words) - len(self.groups)),
             initial=initial,
             source={
                 "trace": trace.name,

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from asi_pa.experiment.claims import evaluate_claims
 from asi_pa.experiment.measures import MEASURES, Measure
-from asi_pa.experiment.metrics import METRICS, leaf_share_2m
+from asi_pa.experiment.metrics import FAILURE_GROUPS, METRICS, WAYS_OUT, leaf_share_2m
 from asi_pa.experiment.probe import Relief
 from asi_pa.experiment.rule import judge
 from asi_pa.experiment.verdict import sentences
@@ -319,12 +319,14 @@ def _made_up(rng: np.random.Generator, kind: str) -> Any:
         return [int(v) for v in np.sort(rng.integers(0, 900, 11))]
     if kind == "index by order":
         return [-1000] * 9 + [int(rng.integers(400, 900)), 911]
-    if kind == "counts by group":
-        return {"real": int(rng.integers(90)), "declined": int(rng.integers(90)), "huge": 0}
     if kind == "counts by side":
         return {"mapped": 300, "unmapped": 4000}
     if kind == "shares by kind":
         return {"sensitive": 0.001, "nonsensitive": 0.002}
+    if kind == "counts by group":
+        return {group: int(rng.integers(90)) for group in FAILURE_GROUPS}
+    if kind == "counts by way out":
+        return {way: int(rng.integers(90)) for way in WAYS_OUT}
     if kind == "counts by kind":
         return {"sensitive": 1000, "nonsensitive": 200}  # the same for all
     return int(rng.integers(90))

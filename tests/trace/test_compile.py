@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from asi_pa.kernel.gfp import GFP_NAMES, MODEL_LRU
 from asi_pa.trace import Classifier, compile_trace
-from asi_pa.trace.compile import OP_ALLOC, OP_FREE, OP_SPLIT, OP_TICK, operations, tight_memory, translated
-from asi_pa.trace.groups import split_classes
+from asi_pa.trace.compile import OP_ALLOC, OP_FREE, OP_SPLIT, OP_TICK, operations, tight_memory
 from tests.trace.events import FAILED, GFPS, make_trace
 
 SENSITIVE = GFP_NAMES["__GFP_SENSITIVE"]
@@ -168,10 +167,7 @@ def test_operations_do_what_the_events_say(events: list[tuple[str, int, int]]) -
     compiled = compile_trace(trace)
     # One event at a time, so that what an event became is known.
     parts = [ops for ops, _, _ in operations(trace, Classifier.parse(), chunk=1)]
-    words = Classifier.parse().table(translated(trace), trace.comms, 11)[2]
-    ops, _, groups = split_classes(np.concatenate(parts), words)
-    np.testing.assert_array_equal(ops, compiled.ops)
-    assert compiled.groups[: len(groups)] == groups
+    np.testing.assert_array_equal(np.concatenate(parts), compiled.ops)
     population = compiled.population[0]
     holds = {int(s): int(o) for s, o in zip(population.held_slot, population.held_order, strict=True)}
     # Slot -> frame, learnt from the trace: which frame an operation means follows from the events.
