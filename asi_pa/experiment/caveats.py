@@ -23,9 +23,9 @@ def caveats(subjects: Sequence[Subject], result: Mapping[str, Any]) -> list[str]
         lines += _of_recording(subject)
     for subject, trace in zip(subjects, result["answer"], strict=True):
         lines += _of_evidence(subject, trace, result)
-    few = [subject.trace for subject in subjects]
-    if few and all(trace.cpus <= 2 for trace in few):
-        lines.append(f"All the evidence is recorded on machines of at most 2 CPUs ({_names(subjects)}).")
+    recorded = [subject for subject in subjects if not _synthetic(subject)]
+    if recorded and all(subject.trace.cpus <= 2 for subject in recorded):
+        lines.append(f"All the evidence is recorded on machines of at most 2 CPUs ({_names(recorded)}).")
     return lines
 
 
@@ -33,8 +33,14 @@ def _names(subjects: Sequence[Subject]) -> str:
     return ", ".join(subject.trace.name for subject in subjects)
 
 
+def _synthetic(subject: Subject) -> bool:
+    return bool(subject.trace.provenance.get("source") == "workload")
+
+
 def _of_recording(subject: Subject) -> Iterator[str]:
     trace = subject.trace
+    if _synthetic(subject):
+        yield f"{trace.name}: a made-up workload; nothing of it was recorded."
     if not subject.whole.initial.get("snapshot"):
         yield f"{trace.name}: no snapshot of the machine; what was held at the start is not known."
         yield f"{trace.name}: its memory is guessed, {subject.most >> 8:,} MiB."
