@@ -63,9 +63,14 @@ def _untested(whole: CompiledTrace) -> Callable[[Measure], bool]:
 def _places(plan: Plan, found: Found) -> list[Any]:
     """(place, values of a measure by design or None, whether no seed matters)."""
     names = [design.name for design in plan.designs]
+    searched = (REFERENCE, *plan.protagonists)
 
     def of(rows: Sequence[dict[str, Any]], pick: Any) -> Any:
-        return lambda measure: {n: [pick(row[n], measure.key) for row in rows] for n in names}
+        return lambda measure: {
+            n: [pick(row[n], measure.key) for row in rows]
+            for n in names
+            if measure.key != "roomy" or n in searched
+        }
 
     if plan.memory:
         return [

@@ -85,10 +85,13 @@ class _Search:
         relief: Relief,
         linux: float | None,
         stopped: Callable[[], bool],
+        *,
+        roomy: bool = True,
     ) -> None:
         self.starts, self.design, self.kernel, self.relief = starts, design, kernel, relief
         self.linux = None if linux is None else linux * MIB
         self.stopped = stopped
+        self.wants_roomy = roomy
         self.asked = requests(starts.whole)
         self.floored = False
         self._seen: dict[int, Failures] = {}
@@ -143,7 +146,7 @@ class _Search:
         compiled = self.starts.at(short)
         if compiled is not None:
             row["short"] = measured_at(compiled, self.design, self.kernel, self.relief, self.starts.seed)
-        if needed is not None and self.asked.declined >= LEAST_DECLINABLE:
+        if self.wants_roomy and needed is not None and self.asked.declined >= LEAST_DECLINABLE:
             row["roomy"] = self._find_roomy(needed, short, row["short"])
         return row
 
@@ -183,11 +186,13 @@ def design_row(
     relief: Relief,
     linux: Row,
     stopped: Callable[[], bool] = lambda: False,
+    *,
+    roomy: bool = True,
 ) -> Row:
-    """The row of another design, beside the reference's of the same seed."""
+    """The row of another design, beside the reference's of the same seed; ``roomy``: search that, too."""
     needed = linux["price"]
     guess = starts.most if needed is None else round(needed * MIB)
-    return _Search(starts, design, kernel, relief, needed, stopped).run(guess, 1.02)
+    return _Search(starts, design, kernel, relief, needed, stopped, roomy=roomy).run(guess, 1.02)
 
 
 def measured_at(

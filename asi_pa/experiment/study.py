@@ -130,7 +130,7 @@ class _Task:
             if plan.quick:
                 what, make = ["short", linux["price"]], self._short(design, linux)
             else:
-                what = ["search", linux["price"]]
+                what = ["search", linux["price"], design.name in plan.protagonists]
                 make = self._search(design, linux, stop)
             rows[design.name] = self._kept(design, what, make)
             tell(design.name)
@@ -138,7 +138,8 @@ class _Task:
 
     def _search(self, design: Design, linux: Row, stop: Callable[[], bool]) -> Callable[[SeedStarts], Row]:
         plan = self.plan
-        return lambda starts: design_row(starts, design, plan.kernel, plan.relief, linux, stop)
+        roomy = design.name in plan.protagonists  # what takes longest, and the others' lines have no room for
+        return lambda starts: design_row(starts, design, plan.kernel, plan.relief, linux, stop, roomy=roomy)
 
     def _short(self, design: Design, linux: Row) -> Callable[[SeedStarts], Row]:
         plan = self.plan

@@ -375,19 +375,19 @@ def test_compare_goes_on_where_it_was_stopped(capsys, monkeypatch):
     made = []
     design_row = study.design_row
 
-    def stopped(starts, design, *rest):
+    def stopped(starts, design, *rest, **more):
         if len(made) == 3:
             raise KeyboardInterrupt
         made.append((starts.seed, design.name))
-        return design_row(starts, design, *rest)
+        return design_row(starts, design, *rest, **more)
 
     monkeypatch.setattr(study, "design_row", stopped)
     assert run(capsys, *words)[0] == 130
     assert len(made) == 3
 
-    def counted(starts, design, *rest):
+    def counted(starts, design, *rest, **more):
         made.append((starts.seed, design.name))
-        return design_row(starts, design, *rest)
+        return design_row(starts, design, *rest, **more)
 
     monkeypatch.setattr(study, "design_row", counted)
     assert run(capsys, *words)[0] == 0
