@@ -50,11 +50,19 @@ Examples:
   asi-pa compare redis --memory 2G,900M --designs linux,migratetype --full
   asi-pa compare stress:2G:1 --quick --design migratetype:zeroing=dirty
   asi-pa compare redis --no-relief
+  asi-pa compare net --memory 600M --classifiers rfc rfc,skb=sensitive share=0.5
 """,
     )
     parser.add_argument("traces", metavar="TRACE", nargs="*", help=TRACE_HELP)
     add_designs_options(parser)
     add_classifier(parser)
+    parser.add_argument(
+        "--classifiers",
+        metavar="RULES",
+        nargs="+",
+        help="several: a table of how failures, flips and flushes depend on what is nonsensitive, with one "
+        "seed, instead of the comparison",
+    )
     parser.add_argument("--kernel", metavar="VERSION", help="whose rules: 7.2, 6.18, 6.12 (the trace's own)")
     _add_method(parser)
     _add_output(parser)
@@ -130,36 +138,29 @@ def _compare(args: argparse.Namespace) -> int:
 
     from asi_pa.experiment.cache import Cache, cache_folder
     from asi_pa.experiment.comparison import compare
-    from asi_pa.kernel.sizing import parse_size
     from asi_pa.trace import bundled_traces
 
+    if args.classifiers:
+        return _by_classifier(args)
     costs = None
     if args.costs is not None:
         from asi_pa.experiment.costs import load_costs
 
         costs = load_costs(None if args.costs == "default" else args.costs)
-    reclaim = 0 if args.no_relief else None
-    if args.reclaim is not None:
-        reclaim = parse_size(args.reclaim)
     cache = Cache(None if args.no_cache else cache_folder())
     try:
         with Progress(args.quiet) as progress:
             result = compare(
                 args.traces or list(bundled_traces()),
                 args.designs,
-                memory=args.memory or (),
                 classifier=args.classifier,
-                seed=args.seed,
                 seeds=args.seeds,
                 quick=args.quick,
-                kernel=args.kernel,
                 samples=args.samples if written else 2,
-                reclaim=reclaim,
-                compaction=not args.no_relief,
-                fallbacks=not args.no_fallbacks,
                 command=args.command_line,
                 progress=progress,
                 cache=cache,
+                **_how(args),
             )
             _add_stored(result, args, progress)
     finally:
@@ -203,6 +204,51 @@ def _text(result: dict[str, Any], args: argparse.Namespace) -> str:
 
         text += "\n" + modelled_terminal(result, 78) + "\n"
     return text
+
+
+def _how(args: argparse.Namespace) -> dict[str, Any]:
+    """What a comparison is made of besides traces, designs and classifiers."""
+    from asi_pa.kernel.sizing import parse_size
+
+    reclaim = 0 if args.no_relief else None
+    if args.reclaim is not None:
+        reclaim = parse_size(args.reclaim)
+    return {
+        "memory": args.memory or (),
+        "seed": args.seed,
+        "kernel": args.kernel,
+        "reclaim": reclaim,
+        "compaction": not args.no_relief,
+        "fallbacks": not args.no_fallbacks,
+    }
+
+
+def _by_classifier(args: argparse.Namespace) -> int:
+    """The table of --classifiers."""
+    from asi_pa.experiment.classifiers import by_classifier
+    from asi_pa.report.classifiers import classifiers_text
+    from asi_pa.trace import bundled_traces
+
+    others = [form.NAME for form in FORMATS if getattr(args, form.NAME)]
+    others += ["costs"] * (args.costs is not None) + ["classifier"] * (args.classifier != "rfc")
+    if others:
+        raise ValueError(f"--classifiers prints a table of its own: not together with --{others[0]}")
+    with Progress(args.quiet) as progress:
+        rows = by_classifier(
+            args.traces or list(bundled_traces()),
+            args.designs,
+            args.classifiers,
+            samples=2,
+            seeds=1,
+            quick=not args.memory,
+            progress=progress,
+            **_how(args),
+        )
+    sys.stdout.write(classifiers_text(rows))
+    broken = [row for row in rows if row.verify != "ok"]
+    for row in broken:
+        say_error(f"{row.run}, {row.design}, {row.classifier}: {row.verify}")
+    return FAILED if broken else GOOD
 
 
 def _broken(result: dict[str, Any]) -> int:

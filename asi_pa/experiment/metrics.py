@@ -146,15 +146,16 @@ GROUPS: dict[str, Group] = {
         "relief",
         "Relief",
         """
-All optional. `asi-pa compare` lets nothing be reclaimed or compacted unless it is told to: `--reclaim SIZE`
-(`reclaim=` in Python) declares how much page cache of the trace's initial state may be freed, drawn with the
-seed from what the trace has of it (the named workloads begin with none); `--compaction` (`compaction=True`)
-lets requests that may block compact, for what the design asks for. `asi-pa starvation` compacts in two of its
-columns. What needs nobody's leave happens in every replay: kswapd ends boosts, and before a request that may
+All optional. When memory is short requests that may block reclaim and compact in `asi-pa compare`: what can
+be reclaimed are the recorded machine's own file pages, in an order drawn with the seed (the named workloads
+begin with none). `--reclaim SIZE` (`reclaim=` in Python) declares so much page cache instead, `--no-relief`
+lets nothing be reclaimed or compacted. `asi_pa.replay` relieves only where it is told to, and `asi-pa
+starvation` compacts in two of its columns.
+What needs nobody's leave happens in every replay: kswapd ends boosts, and before a request that may
 block fails, the per-CPU lists are drained and the HIGHATOMIC reserve is used up
 (`__alloc_pages_direct_reclaim()`, `should_reclaim_retry()`, mm/page_alloc.c).
 
-    asi-pa compare redis --memory tight --reclaim 64M --compaction
+    asi-pa compare redis --memory 860M --seeds 1 --reclaim 64M --full
 """,
     ),
     "kinds": Group("sensitivity", "kinds", "Sensitivity"),
@@ -380,7 +381,7 @@ METRICS: tuple[Metric, ...] = (
         "Requests that got nothing. The trace comes from a machine where they succeeded; unless told to, the "
         "model reclaims nothing, so each one stands for a request that would have had to reclaim or fail.",
         "Requests that got nothing from the fast path and the slow path. The model has no OOM killer, and it "
-        "reclaims and compacts only where it is told to ([Relief](#relief)): where a kernel would go on to "
+        "reclaims and compacts only what it is told to ([Relief](#relief)): where a kernel would go on to "
         "reclaim, it counts a failure. On the recorded machine every request of a bundled trace succeeded, "
         "so at the trace's own memory size a design should have none; at a tighter size the number tells how "
         "often the design crosses a watermark.",
@@ -663,7 +664,7 @@ METRICS: tuple[Metric, ...] = (
         "were handed out or because their block was unmapped while they were in use. No exposure. Where the "
         "restricted physmap is protected (`tree` of the design is `restricted`) the access faults and the "
         "kernel leaves the restricted address space, which is a cost; in the direct-map designs "
-        "(`unrestricted`: `unmapped`, `pool/unmapped`) it is an oops, and the design is broken.",
+        "(`unrestricted`: `unmapped`, `pool/sound`) it is an oops, and the design is broken.",
         "an ASI exit: 20240712-asi-rfc-24-v1-0 and linuxasi.dev",
         measure=Counter("absences"),
         asi=True,

@@ -36,6 +36,8 @@ from asi_pa.kernel.sizing import parse_size
 from asi_pa.kernel.spec import MachineSpec
 from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier
 from asi_pa.trace.compiler import Compiler
+from asi_pa.trace.cpusets import CPUSETS_NOTE, cpusets_on, without_hardwall
+from asi_pa.trace.events import ALLOC
 from asi_pa.trace.format import Trace, profile
 from asi_pa.trace.initial import HeldClasses, Population, recorded_population
 from asi_pa.trace.ops import OP, Op
@@ -50,6 +52,7 @@ __all__ = [
     "STAMP_EVERY",
     "CompiledTrace",
     "Starts",
+    "asked_for",
     "compile_trace",
     "operations",
     "tight_memory",
@@ -120,6 +123,15 @@ def translated(trace: Trace) -> list[int]:
     ]
 
 
+def asked_for(trace: Trace) -> tuple[list[int], bool]:
+    """The masks as callers asked for them, and whether cpusets had put __GFP_HARDWALL on all of them."""
+    masks = translated(trace)
+    requests = np.bincount(trace.gfp[trace.kind == ALLOC], minlength=len(masks))[: len(masks)]
+    if not cpusets_on(masks, requests):
+        return masks, False
+    return [without_hardwall(mask) for mask in masks], True
+
+
 def operations(
     trace: Trace,
     classifier: Classifier,
@@ -132,7 +144,8 @@ def operations(
     Memory grows with the frames that the trace touches, not with its length.  Raises ValueError naming trace
     and event for an event that cannot be.
     """
-    pairs, thresholds, classes = classifier.table(translated(trace), trace.comms or ("",), 11)
+    masks, _ = asked_for(trace)
+    pairs, thresholds, classes = classifier.table(masks, trace.comms or ("",), 11)
     compiler = Compiler(pairs, thresholds, classifier.seed, trace.cpus)
     for start in range(0, len(trace), chunk):
         part = slice(start, start + chunk)
@@ -253,7 +266,7 @@ class Starts:
             population=population,
             machine=machine,
             kernel=profile(trace),
-            classifier=self.classifier.describe(),
+            classifier=self.classifier.describe() + (f"; {CPUSETS_NOTE}" if asked_for(trace)[1] else ""),
             repairs=repairs,
             counts=counts,
             initial=initial,

@@ -128,7 +128,9 @@ def modelled_population(
     zone = machine.zones[0]
     held, placed = _place(held, displaced, state, block_mt, zone.start_pfn, trace, rng)
     free = state == FRAME_FREE
-    population, next_slot = finish(held, free, zone, block_mt, words, next_slot, trace.max_page_order)
+    population, next_slot = finish(
+        held, free, zone, block_mt, words, next_slot, trace.max_page_order, trace.pageblock_order
+    )
     notes |= placed | {
         "modelled_pages": pages,
         "modelled_free_pages": population.free_pages,
