@@ -115,11 +115,11 @@ def trace_hash(trace: Trace) -> str:
     """Of all that a trace holds."""
     whole = hashlib.blake2b(digest_size=20)
     for column in (trace.time_ns, trace.cpu, trace.kind, trace.pfn, trace.order, trace.gfp, trace.comm):
-        whole.update(memoryview(column).cast("B"))
+        whole.update(column.tobytes())
     for which in sorted(trace.kpageflags):
         flags = trace.kpf(which)
         if flags is not None:
-            whole.update(memoryview(flags).cast("B"))
+            whole.update(flags.tobytes())
     names = (trace.name, trace.gfps, trace.comms, trace.gfp_names, trace.kernel, trace.cpus, trace.snapshots)
     orders = (trace.pageblock_order, trace.max_page_order, trace.description, trace.lost)
     whole.update(json.dumps([names, orders], sort_keys=True, default=str).encode())

@@ -55,8 +55,8 @@ def _measures() -> Iterator[str]:
     yield "## The answer"
     yield (
         "What decides between two designs ([method.md](method.md) says where each is taken and why). Two "
-        "values whose difference is below the floor are equal; the rule makes words of the differences of all "
-        "seeds."
+        "values whose difference is below the floor are equal; the rule makes words of the differences of "
+        "all seeds."
     )
     rows = ["| measure | meaning | better | floor |", "|---|---|---|---|"]
     for measure in MEASURES:
@@ -68,10 +68,10 @@ def _measures() -> Iterator[str]:
         rows.append(f"| {name} | {measure.meaning} | {measure.better} | {small} |")
     yield "\n".join(rows)
     yield (
-        f"With 16 seeds {agreeing(16)} have to agree. **better**, **worse**: so many lie on that side, and the "
-        "median difference is more than 1.5 floors (one floor where no seed matters). **equal**: so many are "
-        "within a floor. **undecided**: all else; its range is told. **untested**: nothing happened that the "
-        "measure is about."
+        f"With 16 seeds {agreeing(16)} have to agree. **better**, **worse**: so many lie on that side, and "
+        "the median difference is more than 1.5 floors (one floor where no seed matters). **equal**: so many "
+        "are within a floor. **undecided**: all else; its range is told. **untested**: nothing happened that "
+        "the measure is about."
     )
 
 

@@ -119,7 +119,7 @@ class _Screen:
         return "\n".join(lines + list(self._stored()))
 
     def _places(self) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-        there = dict.fromkeys(row["place"] for row in self.result["answer"][0]["measures"])
+        there = dict.fromkeys(row["place"] for t in self.result["answer"] for row in t["measures"])
         for place in there:
             if place in PLACES and len(there) <= len(PLACES):
                 yield place, *PLACES[place]
@@ -133,11 +133,10 @@ class _Screen:
         for trace in self.result["answer"]:
             row = entry(trace, measure, place)
             if row is not None:
-                cells = (
-                    *(value_text(row, side, reference) for side in self.sides),
-                    better_text(row, self.sides),
-                )
-                found.append((trace["trace"], row, cells))
+                one, other = (value_text(row, side, reference) for side in self.sides)
+                cells = (one, other, better_text(row, self.sides))
+                if measure != "roomy" or set(cells[:2]) != {"-"}:
+                    found.append((trace["trace"], row, cells))
         if not found or (measure == "roomy" and self._as_price(found)):
             return
         if len(found) > 2:
@@ -145,12 +144,12 @@ class _Screen:
             return
         label = f"  {found[0][1]['label']}"
         names = ", ".join(name for name, _, _ in found)
-        cells = [cells for _, _, cells in found]
-        if len(set(cells)) == 1:
-            yield self._line(label, *cells[0])
-        elif len({c[2] for c in cells}) == 1 and not any("[" in text for c in cells for text in c[:2]):
-            one, other = (", ".join(c[i] for c in cells) for i in (0, 1))
-            yield self._line(f"{label}: {names}", one, other, cells[0][2])
+        every = [cells for _, _, cells in found]
+        if len(set(every)) == 1:
+            yield self._line(label, *every[0])
+        elif len({c[2] for c in every}) == 1 and not any("[" in text for c in every for text in c[:2]):
+            one, other = (", ".join(c[i] for c in every) for i in (0, 1))
+            yield self._line(f"{label}: {names}", one, other, every[0][2])
         else:
             for name, _, each in found:
                 yield self._line(f"{label}: {name}", *each)
@@ -186,10 +185,10 @@ class _Screen:
         if any(share is not None for share in shares):
             texts = ["-" if share is None else f"{100 * share:.0f} %" for share in shares]
             better = _better_share(shares, self.sides)
-            yield self._line("yield of a fragmented machine", *texts, better)
+            yield self._line("yield of a fragmented machine", texts[0], texts[1], better)
         texts = [_holes(stored, side) for side in self.sides]
         if any(text != "-" for text in texts):
-            yield self._line("holes found: as posted, made sound", *texts, "")
+            yield self._line("holes found: as posted, made sound", texts[0], texts[1], "")
 
     # ------------------------------------------------------------ below
 

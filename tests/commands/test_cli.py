@@ -352,10 +352,8 @@ def test_compare_says_words_and_keeps_what_it_computed(capsys, monkeypatch):
     def computed(*_, **__):
         raise AssertionError("computed once more")
 
-    from asi_pa.experiment import comparison, rows
-
-    monkeypatch.setattr(rows, "build", computed)
-    monkeypatch.setattr(comparison, "replay", computed)
+    monkeypatch.setattr("asi_pa.experiment.rows.build", computed)
+    monkeypatch.setattr("asi_pa.experiment.comparison.replay", computed)
     assert run(capsys, *words)[1] == out
     status, mail, _ = run(capsys, *words, "--mail")
     assert status == 0
@@ -369,11 +367,10 @@ def test_compare_says_words_and_keeps_what_it_computed(capsys, monkeypatch):
 
 
 def test_compare_goes_on_where_it_was_stopped(capsys, monkeypatch):
-    from asi_pa.experiment import study
+    from asi_pa.experiment.rows import design_row
 
     words = ("compare", "fragment:128M", "--designs", "migratetype,pool", "--seeds", "3")
-    made = []
-    design_row = study.design_row
+    made: list[tuple[int, str]] = []
 
     def stopped(starts, design, *rest, **more):
         if len(made) == 3:
@@ -381,7 +378,7 @@ def test_compare_goes_on_where_it_was_stopped(capsys, monkeypatch):
         made.append((starts.seed, design.name))
         return design_row(starts, design, *rest, **more)
 
-    monkeypatch.setattr(study, "design_row", stopped)
+    monkeypatch.setattr("asi_pa.experiment.study.design_row", stopped)
     assert run(capsys, *words)[0] == 130
     assert len(made) == 3
 
@@ -389,7 +386,7 @@ def test_compare_goes_on_where_it_was_stopped(capsys, monkeypatch):
         made.append((starts.seed, design.name))
         return design_row(starts, design, *rest, **more)
 
-    monkeypatch.setattr(study, "design_row", counted)
+    monkeypatch.setattr("asi_pa.experiment.study.design_row", counted)
     assert run(capsys, *words)[0] == 0
     assert len(made) == len(set(made)) == 6
 
@@ -426,10 +423,10 @@ def test_compare_of_what_has_no_request_tests_nothing(capsys, tmp_path):
 
 
 def test_compare_reports_a_broken_replay(capsys, monkeypatch):
-    from asi_pa.experiment import comparison
+    from asi_pa.experiment.runs import replay as whole
 
-    whole = comparison.replay
-    monkeypatch.setattr(comparison, "replay", lambda *a, **k: whole(*a, **k) | {"verify": "zone 0: broken"})
+    broken = lambda *a, **k: whole(*a, **k) | {"verify": "zone 0: broken"}  # noqa: E731
+    monkeypatch.setattr("asi_pa.experiment.comparison.replay", broken)
     words = ("fresh:64M", "--memory", "ample", "--design", "linux", "--quiet", "--no-cache", "--seeds", "1")
     status, _, err = run(capsys, "compare", *words)
     assert status == 1

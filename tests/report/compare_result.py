@@ -64,7 +64,7 @@ def make_result(
     runs = [
         _run(rng, trace, name, size, designs, columns, samples) for trace in traces for name, size in memories
     ]
-    sides = [name for name in ("migratetype/sound", "pool/nonsensitive") if name in designs]
+    sides: list[str] = [name for name in ("migratetype/sound", "pool/nonsensitive") if name in designs]
     sides += [name for name in designs if name not in sides and name != "linux"]
     result: dict[str, Any] = {
         "schema": "asi_pa.compare/2",
