@@ -102,7 +102,7 @@ def _members(file: str | os.PathLike[str] | IO[bytes], path: str) -> dict[str, A
 
 def _arrays(
     members: dict[str, Any], meta: dict[str, Any], path: str
-) -> tuple[dict[str, npt.NDArray[Any]], tuple[int, ...]]:
+) -> tuple[dict[str, Any], tuple[int, ...]]:
     """(event columns as a Trace has them, distinct gfp masks)."""
     count = len(members["kind"]) if "kind" in members else 0
     columns: dict[str, npt.NDArray[Any]] = {}
