@@ -23,6 +23,7 @@ from asi_pa._core cimport (
     NIL,
     ORDER_MASK,
     TAIL,
+    WMARK_HIGH,
     account_freepages,
     big_alloc,
     block_of,
@@ -31,7 +32,9 @@ from asi_pa._core cimport (
     free_one,
     list_add_tail,
     request_t,
+    set_plenty,
     zone_t,
+    zone_watermark_ok,
 )
 from asi_pa.engine.mapping cimport blocks_map, blocks_unmap
 from asi_pa.engine.machine cimport NOT_MADE, Machine
@@ -39,7 +42,7 @@ from asi_pa.engine.odd_pages cimport is_odd, odd_present, set_pages
 from asi_pa.engine.page_alloc cimport decode_request, decode_request_on, mm_t, set_dirty
 from asi_pa.physmap.physmap cimport CAUSE_POPULATE, RESTRICTED, physmap_reset_counters
 from asi_pa.engine.pool cimport pool_pages
-from asi_pa.engine.vmscan cimport direct_relief
+from asi_pa.engine.vmscan cimport direct_relief, reclaim
 from asi_pa.run.loop cimport MAX_CLASSES, WAYS, run_ops, run_t
 from asi_pa.trace.ops cimport OP_ALLOC, op_t
 from asi_pa.engine.wrappers cimport WRAP_NONE, WRAP_POOL
@@ -341,6 +344,25 @@ cdef class Replay:
         self.displaced = []
         self._reset()
         return lost
+
+    def settle(self):
+        """Brings every zone above its high watermark, as kswapd would have before the trace began.
+
+        Without that a design that displaces pages starts with memory that was reclaimed for them, others with
+        none.  What the supply cannot give is not there.  Nothing of it is counted.
+        """
+        cdef mm_t *mm = &self.machine.mm
+        cdef int i
+        cdef zone_t *z
+        with nogil:
+            for i in range(mm.nzones):
+                z = mm.zones[i]
+                z.boost = 0
+                set_plenty(z)
+                while not zone_watermark_ok(z, 0, z.wmark[WMARK_HIGH], z.zone_idx, 0):
+                    if not reclaim(mm, 0, 32):
+                        break
+        self._reset()
 
     def _reset(self):
         # counting starts with the trace

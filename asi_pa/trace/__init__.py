@@ -12,7 +12,7 @@ from typing import Any
 
 from asi_pa.arrays import array_names
 from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier
-from asi_pa.trace.compile import CompiledTrace, compile_trace, tight_memory
+from asi_pa.trace.compile import CompiledTrace, Starts, compile_trace, tight_memory
 from asi_pa.trace.format import MAGIC, Trace, read_trace, read_trace_file, write_trace
 from asi_pa.trace.frames import recorded_zones
 from asi_pa.trace.info import describe, describe_text
@@ -29,6 +29,7 @@ __all__ = [
     "Classifier",
     "CompiledTrace",
     "Population",
+    "Starts",
     "Trace",
     "bundled_traces",
     "compile_trace",

@@ -41,7 +41,8 @@ __all__ = [
 FRAME_FREE, FRAME_HELD, FRAME_HOLE = range(3)
 SECTION = 32768
 #: The bits of a snapshot's bytes, `KPF_BITS`.
-KPF_BUDDY, KPF_LRU, KPF_SLAB, KPF_HEAD, KPF_TAIL, KPF_PGTABLE, KPF_NOPAGE = 1, 2, 8, 16, 32, 64, 128
+KPF_BUDDY, KPF_LRU, KPF_ANON, KPF_SLAB = 1, 2, 4, 8
+KPF_HEAD, KPF_TAIL, KPF_PGTABLE, KPF_NOPAGE = 16, 32, 64, 128
 NOTHING = 255
 #: Block types of the model: `asi_pa.kernel.gfp.Migratetype` up to RECLAIMABLE.
 BLOCK_TYPES = ("Unmovable", "Movable", "Reclaimable")
