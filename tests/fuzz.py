@@ -109,7 +109,9 @@ def edited(data: bytes, edits: list[Edit]) -> bytes:
         elif kind == 5:
             data = data[:at]
         elif kind == 6:
-            data = data[:at] + struct.pack("<Q", (1 << number % 64) - number % 3) + data[at + 8 :]
+            data = (
+                data[:at] + struct.pack("<Q", ((1 << number % 64) - number % 3) % (1 << 64)) + data[at + 8 :]
+            )
         else:
             lines = data.split(b"\n")
             lines.insert(at % (len(lines) + 1), lines[number % len(lines)])
