@@ -478,3 +478,25 @@ def test_cut_in_the_middle(capsys: Capture) -> None:
     message = refused(capsys, "info", case("25") / "cut.txt")
     assert "cut.txt: line 3: " in message
     assert "the recording was cut off" in message
+
+
+# ---------------------------------------------------------------- comparisons
+
+
+@pytest.mark.parametrize("name", ["only-free", "only-failed"])
+def test_no_verdict_without_evidence(capsys: Capture, name: str) -> None:
+    """Nothing was allocated: no claim was put to the test."""
+    command = ["compare", str(case("26") / f"{name}.txt"), "--memory", "256M", "--quiet", "--no-cache"]
+    assert cli.main(command) == 0
+    out = capsys.readouterr().out
+    assert "1 untested, 2 untested, 3 untested, 4 untested" in out
+    assert "holds" not in out
+
+
+def test_pieces_are_compared_as_one(tmp_path: Path) -> None:
+    about = tmp_path / "r.json"
+    pieces = [str(case("03") / f"cpu{k}.txt") for k in range(2)]
+    how = ["--memory", "64M", "--designs", "linux", "--quiet", "--no-cache", "--json", str(about)]
+    assert cli.main(["compare", *pieces, *how]) == 0
+    traces = {run["trace"] for run in json.loads(about.read_text())["runs"]}
+    assert traces == {"cpu0+cpu1"}
