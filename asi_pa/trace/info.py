@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from asi_pa.errors import printable
 from asi_pa.kernel.gfp import describe_gfp
 from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier
 from asi_pa.trace.compile import asked_for, operations, translated
@@ -95,7 +96,7 @@ def _counted(trace: Trace) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]
         kind = trace.kind[part]
         counts = np.bincount(kind, minlength=len(KINDS))
         if len(counts) > len(KINDS):
-            raise ValueError(f"trace {trace.name}: impossible kind {len(counts) - 1}")
+            raise ValueError(f"{trace.label}: impossible kind {len(counts) - 1}")
         kinds += counts
         rows = np.flatnonzero(kind == ALLOC)
         where: tuple[npt.NDArray[Any], ...]
@@ -104,7 +105,7 @@ def _counted(trace: Trace) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]
         for k, what in enumerate(names):
             index, size = where[k], asked.shape[k]
             if len(index) and int(index.max()) >= size:
-                raise ValueError(f"trace {trace.name}: impossible {what} {int(index.max())}")
+                raise ValueError(f"{trace.label}: impossible {what} {int(index.max())}")
         np.add.at(asked, where, 1)
         failed += int((trace.pfn[part][rows] == FAILED_PFN).sum())
     return kinds, asked, failed
@@ -220,7 +221,7 @@ def describe_text(about: dict[str, Any]) -> str:
     where = [f"{key} {source[key]}" for key in ("source", "format", "recorder") if key in source]
     rows.append(("source", ", ".join(where)))
     previous, lines = "", []
-    for key, value in rows:
+    for key, value in ((key, printable(value)) for key, value in rows):
         lines.append(f"{key if key != previous else '':<13} {value}")
         previous = key
     return "\n".join(lines)
