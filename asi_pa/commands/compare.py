@@ -11,6 +11,7 @@ from asi_pa.commands.options import (
     Verbs,
     add_classifier,
     add_designs_options,
+    add_max_memory,
     add_verb,
     count,
     listed,
@@ -56,6 +57,7 @@ Examples:
     parser.add_argument("traces", metavar="TRACE", nargs="*", help=TRACE_HELP)
     add_designs_options(parser)
     add_classifier(parser)
+    add_max_memory(parser)
     parser.add_argument(
         "--classifiers",
         metavar="RULES",

@@ -15,6 +15,7 @@ from itertools import groupby
 from typing import Any, TextIO
 
 from asi_pa.designs import PROPOSAL, REFERENCE
+from asi_pa.errors import printable
 from asi_pa.experiment.metrics import GROUPS, ROWS, Metric
 from asi_pa.experiment.ranking import as_posted, best, breaches, is_breach, protects, shown, value_of
 from asi_pa.report.evidence import count, summary
@@ -81,7 +82,7 @@ def _head(result: Mapping[str, Any], width: int, paint: _Paint) -> str:
 
 
 def _run(run: Mapping[str, Any], width: int, paint: _Paint, quiet: bool) -> str:
-    title = f"{run['trace']}, {run['memory']} memory ({format_bytes(run['memory_bytes'])})"
+    title = f"{printable(run['trace'])}, {run['memory']} memory ({format_bytes(run['memory_bytes'])})"
     first, *more = textwrap.wrap(f"{title}: {plural(run['operations'], 'operation')}{_repairs(run)}", width)
     lines = [paint(first[: len(title)], BOLD) + first[len(title) :], *more]
     rows, same = _rows(run, quiet)

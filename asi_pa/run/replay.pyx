@@ -37,7 +37,7 @@ from asi_pa._core cimport (
     zone_watermark_ok,
 )
 from asi_pa.engine.mapping cimport blocks_map, blocks_unmap
-from asi_pa.engine.machine cimport Machine
+from asi_pa.engine.machine cimport NOT_MADE, Machine
 from asi_pa.engine.odd_pages cimport is_odd, odd_present, set_pages
 from asi_pa.engine.page_alloc cimport decode_request, decode_request_on, mm_t, set_dirty
 from asi_pa.physmap.physmap cimport CAUSE_POPULATE, RESTRICTED, physmap_reset_counters
@@ -68,7 +68,11 @@ cdef class Replay:
     cdef public object displaced
     cdef object supply
 
-    def __init__(self, Machine machine, classes, nslots, bint fallbacks=True):
+    def __cinit__(self):
+        self.machine = NOT_MADE
+        self.r.mm = &self.machine.mm
+
+    def __init__(self, Machine machine not None, classes, nslots, bint fallbacks=True):
         if len(classes) > MAX_CLASSES:
             raise ValueError(f"{len(classes)} request classes, at most {MAX_CLASSES} are possible")
         if not 0 <= nslots < 2**32:
@@ -161,6 +165,7 @@ cdef class Replay:
         """
         cdef const op_t[::1] view = np.ascontiguousarray(ops, OP).view(OP)
         cdef Py_ssize_t stop = len(ops) if end is None else min(end, len(ops)), bad
+        self.machine._made("Replay")
         if start < 0 or start >= stop:
             return
         with nogil:

@@ -155,7 +155,7 @@ def operations(
                 trace.gfp[part], trace.comm[part],
             )  # fmt: skip
         except ValueError as error:
-            raise ValueError(f"trace {trace.name}: {error}") from None
+            raise ValueError(f"{trace.label}: {error}") from None
         yield ops, compiler, classes
         if progress:
             progress(min(start + chunk, len(trace)), len(trace))
@@ -184,6 +184,9 @@ def compile_trace(
         trace = load_trace(trace)
     if recorded and memory is not None:
         raise ValueError(f"memory {memory!r}: the recorded machine has the size that it has")
+    if trace.max_page_order > 10 or trace.pageblock_order > trace.max_page_order:
+        orders = f"pageblock_order {trace.pageblock_order}, max_page_order {trace.max_page_order}"
+        raise ValueError(f"{trace.label}: {orders}")
     pages = None if memory is None else parse_size(memory) // 4096
     if pages is not None and pages < 1 << trace.pageblock_order:
         raise ValueError(f"memory {memory!r}: less than one pageblock")

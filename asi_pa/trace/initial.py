@@ -284,8 +284,9 @@ def zone_spec(zone: dict[str, Any], frames: ZoneFrames, cpus: int) -> ZoneSpec:
     if limits:
         pcp = PcpSpec(
             batch=int(limits[0]["batch"]),
-            high_min=int(limits[0]["high_min"]),
-            high_max=int(limits[0]["high_max"]),
+            # kernels before 6.7 have one limit
+            high_min=int(limits[0].get("high_min", limits[0]["high"])),
+            high_max=int(limits[0].get("high_max", limits[0]["high"])),
             high=sum(int(cpu["high"]) for cpu in limits) // len(limits),
             # the recorded machine's caches are not known
             free_high_batch=free_high_batch(MachineSpec.data_cache, int(limits[0]["batch"])),
@@ -335,15 +336,13 @@ def recorded_population(
     """
     found = snapshot_frames(trace, freed)
     if not found:
-        raise ValueError(f"trace {trace.name}: no snapshot of its machine, give a memory size")
+        raise ValueError(f"{trace.label}: no snapshot of its machine, give a memory size")
     spans = [(frames.start_pfn, frames.start_pfn + len(frames.state)) for _, frames in found]
     outside = np.ones(len(freed), bool)
     for low, high in spans:
         outside &= ~((freed["pfn"] >= low) & (freed["pfn"] < high))
     if outside.any():
-        raise ValueError(
-            f"trace {trace.name}: frees pfn 0x{int(freed['pfn'][outside][0]):x}, outside every zone"
-        )
+        raise ValueError(f"{trace.label}: frees pfn 0x{int(freed['pfn'][outside][0]):x}, outside every zone")
     specs = [zone_spec(zone, frames, trace.cpus) for zone, frames in found]
     for nid in {spec.nid for spec in specs}:
         sizes = [0, 0, 0, 0]

@@ -293,7 +293,7 @@ def _spots(
     if not len(ends) or ends[-1] < count:
         lacking = count - (int(ends[-1]) if len(ends) else 0)
         raise ValueError(
-            f"trace {trace.name}: {len(state) * 4 >> 10} MiB are too little for what it frees "
+            f"{trace.label}: {len(state) * 4 >> 10} MiB are too little for what it frees "
             f"({lacking} of order {order})"
         )
     last = int(np.searchsorted(ends, count)) + 1
