@@ -23,6 +23,7 @@ from asi_pa._core cimport (
     NIL,
     ORDER_MASK,
     TAIL,
+    WMARK_HIGH,
     account_freepages,
     big_alloc,
     block_of,
@@ -31,15 +32,17 @@ from asi_pa._core cimport (
     free_one,
     list_add_tail,
     request_t,
+    set_plenty,
     zone_t,
+    zone_watermark_ok,
 )
 from asi_pa.engine.mapping cimport blocks_map, blocks_unmap
-from asi_pa.engine.machine cimport Machine
+from asi_pa.engine.machine cimport NOT_MADE, Machine
 from asi_pa.engine.odd_pages cimport is_odd, odd_present, set_pages
 from asi_pa.engine.page_alloc cimport decode_request, decode_request_on, mm_t, set_dirty
 from asi_pa.physmap.physmap cimport CAUSE_POPULATE, RESTRICTED, physmap_reset_counters
 from asi_pa.engine.pool cimport pool_pages
-from asi_pa.engine.vmscan cimport direct_relief
+from asi_pa.engine.vmscan cimport direct_relief, reclaim
 from asi_pa.run.loop cimport MAX_CLASSES, WAYS, run_ops, run_t
 from asi_pa.trace.ops cimport OP_ALLOC, op_t
 from asi_pa.engine.wrappers cimport WRAP_NONE, WRAP_POOL
@@ -65,7 +68,11 @@ cdef class Replay:
     cdef public object displaced
     cdef object supply
 
-    def __init__(self, Machine machine, classes, nslots, bint fallbacks=True):
+    def __cinit__(self):
+        self.machine = NOT_MADE
+        self.r.mm = &self.machine.mm
+
+    def __init__(self, Machine machine not None, classes, nslots, bint fallbacks=True):
         if len(classes) > MAX_CLASSES:
             raise ValueError(f"{len(classes)} request classes, at most {MAX_CLASSES} are possible")
         if not 0 <= nslots < 2**32:
@@ -158,6 +165,7 @@ cdef class Replay:
         """
         cdef const op_t[::1] view = np.ascontiguousarray(ops, OP).view(OP)
         cdef Py_ssize_t stop = len(ops) if end is None else min(end, len(ops)), bad
+        self.machine._made("Replay")
         if start < 0 or start >= stop:
             return
         with nogil:
@@ -336,6 +344,25 @@ cdef class Replay:
         self.displaced = []
         self._reset()
         return lost
+
+    def settle(self):
+        """Brings every zone above its high watermark, as kswapd would have before the trace began.
+
+        Without that a design that displaces pages starts with memory that was reclaimed for them, others with
+        none.  What the supply cannot give is not there.  Nothing of it is counted.
+        """
+        cdef mm_t *mm = &self.machine.mm
+        cdef int i
+        cdef zone_t *z
+        with nogil:
+            for i in range(mm.nzones):
+                z = mm.zones[i]
+                z.boost = 0
+                set_plenty(z)
+                while not zone_watermark_ok(z, 0, z.wmark[WMARK_HIGH], z.zone_idx, 0):
+                    if not reclaim(mm, 0, 32):
+                        break
+        self._reset()
 
     def _reset(self):
         # counting starts with the trace
