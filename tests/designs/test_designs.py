@@ -544,6 +544,7 @@ def test_bare_names_mean_sound_variants() -> None:
         "migratetype": "migratetype/sound",
         "freetype": "freetype/sound",
         "unmapped": "unmapped/sound",
+        "ours": "ours/two-way",
         "pool": "pool/nonsensitive",
     }
 
