@@ -56,6 +56,9 @@ cdef int check_spec(object spec) except -1:
             raise ValueError(f"zone {zone.name} at pfn {zone.start_pfn} is outside physical memory")
         if not 0 <= zone.nid < MAX_NODES:
             raise ValueError(f"node {zone.nid} is not in 0..{MAX_NODES - 1}")
+        if zone.pcp_cpus and (zone.pcp is None or len(zone.pcp_cpus) != spec.cpus):
+            raise ValueError(f"zone {zone.name}: pcp_cpus has {len(zone.pcp_cpus)} entries for {spec.cpus} CPUs, "
+                             "and needs pcp beside it")
         for name, start, end in taken:
             if zone.start_pfn < end and start < zone.end_pfn:
                 raise ValueError(f"zones {name} and {zone.name} overlap")
@@ -180,11 +183,12 @@ cdef int build_zone(Zone zone, mm_t *mm, object spec, object machine, int boot, 
             raise MemoryError("no memory for per-CPU lists")
         for i in range(machine.cpus):
             pcp = &z.pcps[i]
-            pcp.batch = spec.pcp.batch
-            pcp.high_min = spec.pcp.high_min
-            pcp.high_max = spec.pcp.high_max
-            pcp.high = spec.pcp.high_min if spec.pcp.high is None else spec.pcp.high
-            pcp.free_high_batch = bool(spec.pcp.free_high_batch)
+            limits = spec.pcp_cpus[i] if spec.pcp_cpus else spec.pcp
+            pcp.batch = limits.batch
+            pcp.high_min = limits.high_min
+            pcp.high_max = limits.high_max
+            pcp.high = limits.high_min if limits.high is None else limits.high
+            pcp.free_high_batch = bool(limits.free_high_batch)
             pcp_set_quiet(z, pcp)
             for k in range(MAX_PCP_LISTS):
                 pcp.lists[k].head = NIL

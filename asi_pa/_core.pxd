@@ -223,6 +223,14 @@ cdef struct event_t:
     uint32_t nr
     uint32_t aux
 
+cdef struct fallback_t:
+    # a page taken from another type's list (mm_page_alloc_extfrag)
+    uint32_t frame
+    uint8_t order
+    uint8_t fallback_order
+    uint8_t ft
+    uint8_t fallback_ft
+
 cdef struct stats_t:
     # counted on slow paths only
     uint64_t flips_s2n
@@ -341,6 +349,10 @@ cdef struct zone_t:
     event_t *events
     size_t nevents
     size_t events_room
+    # log of fallbacks; off when NULL, full at its room
+    fallback_t *fallbacks
+    size_t nfallbacks
+    size_t fallbacks_room
     uint64_t now
 
 
@@ -616,6 +628,8 @@ cdef inline bint zone_watermark_fast(zone_t *z, int order, int64_t mark, int zon
 cdef bint zone_watermark_ok(zone_t *z, int order, int64_t mark, int zone_idx,
                             uint32_t flags) noexcept nogil
 
+cdef int find_suitable_fallback(zone_t *z, int order, int ft) noexcept nogil
+cdef uint32_t fallback_orders(const zone_t *z, int ft) noexcept nogil
 cdef bint block_in_zone(zone_t *z, uint32_t block) noexcept nogil
 cdef int64_t plenty_of(const zone_t *z) noexcept nogil
 cdef bint detours_of(const zone_t *z) noexcept nogil

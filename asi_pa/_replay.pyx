@@ -22,16 +22,15 @@ from asi_pa._core cimport (
     NIL,
     ORDER_MASK,
     TAIL,
-    account_freepages,
     big_alloc,
     block_of,
     blocks_on,
     first_of,
     free_one,
-    list_add_tail,
     request_t,
     zone_t,
 )
+from asi_pa._fill cimport fill_free, fill_pcp
 from asi_pa._mapping cimport blocks_map, blocks_unmap
 from asi_pa._machine cimport Machine
 from asi_pa._page_alloc cimport decode_request, decode_request_on, mm_t, set_dirty
@@ -262,7 +261,8 @@ cdef class Replay:
                         z.dirty[frame >> 3] &= <uint8_t>~(1 << (frame & 7))
         for i in range(free_pfn.shape[0]):
             frame = <uint32_t>(free_pfn[i] - base)
-            self._add_free(z, frame, free_order[i])
+            fill_free(z, frame, free_order[i])
+        self._fill_pcp(z, population)
         for i in range(held.shape[0]):
             frame = <uint32_t>(held[i] - base)
             order = held_order[i]
@@ -308,6 +308,24 @@ cdef class Replay:
         return {"blocks": z.nblocks - z.first_block, "mapped_blocks": mapped, "mixed_blocks": mixed,
                 "displaced": left}
 
+    cdef int _fill_pcp(self, zone_t *z, object population) except -1:
+        # Pages on per-CPU lists; free in the buddy where the machine's design keeps no such list.
+        cdef const uint32_t[::1] pfn = np.ascontiguousarray(population.pcp_pfn, np.uint32)
+        cdef const uint8_t[::1] orders = np.ascontiguousarray(population.pcp_order, np.uint8)
+        cdef const uint8_t[::1] mt = np.ascontiguousarray(population.pcp_mt, np.uint8)
+        cdef const uint8_t[::1] cpu = np.ascontiguousarray(population.pcp_cpu, np.uint8)
+        cdef Py_ssize_t i
+        cdef uint32_t frame
+        self._check(z, pfn, orders, "page on a per-CPU list")
+        for i in range(pfn.shape[0]):
+            if mt[i] > MIGRATE_RECLAIMABLE:
+                raise ValueError(f"type {mt[i]} of a per-CPU list is not one of 0, 1, 2")
+            frame = <uint32_t>(pfn[i] - z.base_pfn)
+            if not fill_pcp(z, cpu[i], frame, orders[i], mt[i]):
+                memset(&z.state[frame], TAIL, 1u << orders[i])
+                free_one(z, frame, orders[i], z.pbtype[block_of(z, frame)], True)
+        return 0
+
     def place_displaced(self):
         """Allocates what ``populate`` left out; the number of allocations that found no place."""
         lost = 0
@@ -336,23 +354,6 @@ cdef class Replay:
             if orders[i] > z.max_order or pfns[i] < first or pfns[i] + (<uint64_t>1 << orders[i]) > end:
                 raise ValueError(f"{what} at pfn {pfns[i]}, order {orders[i]}, does not fit the zone")
         return 0
-
-    cdef void _add_free(self, zone_t *z, uint32_t frame, int order) noexcept:
-        cdef uint32_t end = frame + (1u << order), at
-        cdef int ft = z.pbtype[block_of(z, frame)]
-        cdef bint split = False
-        memset(&z.state[frame], TAIL, 1u << order)
-        at = frame
-        while at < end:
-            split = split or z.pbtype[block_of(z, at)] != ft
-            at += z.pageblock_pages
-        if split:
-            order = z.pageblock_order
-        while frame < end:
-            ft = z.pbtype[block_of(z, frame)]
-            account_freepages(z, ft, <int64_t>1 << order)
-            list_add_tail(z, frame, order, ft)
-            frame += 1u << order
 
     # ------------------------------------------------------------ observing
 

@@ -35,11 +35,10 @@ import numpy as np
 import numpy.typing as npt
 
 from asi_pa._compile import OP, Compiler
-from asi_pa.gfp import GFP_NAMES
 from asi_pa.machine import MachineSpec
 from asi_pa.sizing import parse_size
 
-from .classify import DEFAULT_CLASSIFIER, Classifier
+from .classify import DEFAULT_CLASSIFIER, Classifier, translated
 from .format import Trace, profile
 from .initial import HeldClasses, Population, recorded_population
 from .modelled import modelled_population
@@ -105,21 +104,6 @@ class CompiledTrace:
     def memory_bytes(self) -> int:
         """Managed memory of the machine in bytes."""
         return sum(zone.spanned - sum(b - a for a, b in zone.holes) for zone in self.machine.zones) * 4096
-
-
-def translated(trace: Trace) -> list[int]:
-    """The trace's gfp masks in the bits of `asi_pa.gfp`: kernels number their flags differently."""
-    moves = [
-        (value, GFP_NAMES[name])
-        for name, value in trace.gfp_names.items()
-        if name.startswith("__GFP_") and name in GFP_NAMES and value and not value & (value - 1)
-    ]
-    if all(theirs == ours for theirs, ours in moves):
-        return list(trace.gfps)
-    known = sum({theirs for theirs, _ in moves})
-    return [
-        sum({ours for theirs, ours in moves if mask & theirs}) if mask & known else 0 for mask in trace.gfps
-    ]
 
 
 def operations(

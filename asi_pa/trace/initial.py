@@ -10,7 +10,7 @@ the order it is freed with.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from asi_pa.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL
 from asi_pa.machine import MachineSpec, PcpSpec, ZoneSpec
 from asi_pa.sizing import lowmem_reserves, stat_threshold
 
+from .blocks import frames_of, free_blocks, list_order, runs
 from .classify import Classifier, draw, request_words
 from .format import FREE, Trace
 from .frames import (
@@ -29,22 +30,22 @@ from .frames import (
     KPF_HEAD,
     KPF_LRU,
     KPF_TAIL,
+    FirstEvents,
     ZoneFrames,
     first_events,
     recorded_zones,
     zone_frames,
 )
+from .pcplists import PcpPages
+from .settle import busiest, recorded_free, refuted, snapshot_moment
 
 __all__ = [
     "Held",
     "HeldClasses",
     "Population",
     "finish",
-    "frames_of",
-    "free_blocks",
     "held_allocations",
     "recorded_population",
-    "runs",
     "snapshot_frames",
     "zone_spec",
 ]
@@ -55,13 +56,16 @@ _U8 = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, kw_only=True)
 class Population:
-    """One zone's initial state.  Frames are absolute; each is in one free block, one allocation or a hole."""
+    """One zone's initial state.
+
+    Frames are absolute; each is in one free block, on one per-CPU list, in one allocation or a hole.
+    """
 
     name: str
     start_pfn: int
     spanned: int
     free_pfn: _U32
-    """u32[free blocks], ascending within each order."""
+    """u32[free blocks], by order; within one in the order of the free lists, as far as the trace shows it."""
     free_order: _U8
     held_pfn: _U32
     """u32[allocations]: those that the trace frees first, then the others, ascending."""
@@ -72,10 +76,20 @@ class Population:
     block_mt: _U8
     """u8[pageblocks from start_pfn on]: 0 Unmovable, 1 Movable, 2 Reclaimable."""
     holes: tuple[tuple[int, int], ...] = ()
+    pcp_pfn: _U32 = field(default_factory=lambda: np.zeros(0, np.uint32))
+    """u32[pages on per-CPU lists]: list after list, each from its head to its tail."""
+    pcp_order: _U8 = field(default_factory=lambda: np.zeros(0, np.uint8))
+    pcp_mt: _U8 = field(default_factory=lambda: np.zeros(0, np.uint8))
+    """The list's type: 0 Unmovable, 1 Movable, 2 Reclaimable."""
+    pcp_cpu: _U8 = field(default_factory=lambda: np.zeros(0, np.uint8))
 
     @property
     def free_pages(self) -> int:
         return int((1 << self.free_order.astype(np.int64)).sum())
+
+    @property
+    def pcp_pages(self) -> int:
+        return int((1 << self.pcp_order.astype(np.int64)).sum())
 
     @property
     def held_pages(self) -> int:
@@ -137,35 +151,6 @@ class Held:
         )
 
 
-def free_blocks(free: npt.NDArray[np.bool_], start: int, max_order: int) -> tuple[_U32, _U8]:
-    """The buddy structure of a set of free frames: maximal aligned blocks, by order, then address.
-
-    ``free`` is bool by frame from ``start`` on.  Returns absolute u32 frames and u8 orders.
-    """
-    size = 1 << max_order
-    lead = start % size
-    level = np.zeros(-(-(lead + len(free)) // size) * size, bool)
-    level[lead : lead + len(free)] = free
-    pfns, orders = [], []
-    for order in range(max_order):
-        whole = level[0::2] & level[1::2]
-        left = np.flatnonzero(level & ~np.repeat(whole, 2))
-        pfns.append((left << order) + start - lead)
-        orders.append(np.full(len(left), order, np.uint8))
-        level = whole
-    left = np.flatnonzero(level)
-    pfns.append((left << max_order) + start - lead)
-    orders.append(np.full(len(left), max_order, np.uint8))
-    return np.concatenate(pfns).astype(np.uint32), np.concatenate(orders)
-
-
-def frames_of(pfn: npt.NDArray[np.int64], order: _U8) -> npt.NDArray[np.int64]:
-    """Every frame of the given blocks."""
-    size = 1 << order.astype(np.int64)
-    ends = np.cumsum(size)
-    return np.repeat(pfn - (ends - size), size) + np.arange(int(ends[-1]) if len(ends) else 0)
-
-
 def held_allocations(
     zone: ZoneFrames, freed: npt.NDArray[np.void], max_order: int, pageblock_order: int
 ) -> Held:
@@ -212,13 +197,16 @@ def held_allocations(
 
 def finish(
     held: Held,
-    free: npt.NDArray[np.bool_],
+    state: _U8,
+    taken: npt.NDArray[np.uint32],
+    pcp: PcpPages,
     zone: ZoneSpec,
     block_mt: _U8,
     words: HeldClasses,
     next_slot: int,
     max_order: int,
 ) -> tuple[Population, int]:
+    """A zone's population from its frames' states; ``taken`` as in `list_order`, slots from ``next_slot`` on."""
     rows = np.lexsort((np.where(held.slot < 0, held.pfn, held.slot), held.slot < 0))
     held = held.take(rows)
     slots = held.slot.copy()
@@ -229,40 +217,35 @@ def finish(
     if next_slot >= 0xFFFFFFF0:
         raise ValueError(f"zone {zone.name}: more than 2^32 slots")
     pfn = held.pfn.astype(np.uint32)
-    free_pfn, free_order = free_blocks(free, zone.start_pfn, max_order)
+    free_pfn, free_order = free_blocks(state == FRAME_FREE, zone.start_pfn, max_order)
+    listed = list_order(free_pfn, free_order, taken, zone.start_pfn)
     population = Population(
         name=zone.name,
         start_pfn=zone.start_pfn,
         spanned=zone.spanned,
-        free_pfn=free_pfn,
-        free_order=free_order,
+        free_pfn=free_pfn[listed],
+        free_order=free_order[listed],
         held_pfn=pfn,
         held_order=held.order,
         held_cls=words.classify(pfn, held.order, held.movable),
         held_slot=slots.astype(np.uint32),
         block_mt=block_mt,
         holes=zone.holes,
+        pcp_pfn=pcp.pfn.astype(np.uint32),
+        pcp_order=pcp.order,
+        pcp_mt=pcp.mt,
+        pcp_cpu=pcp.cpu,
     )
     return population, next_slot
-
-
-def runs(mask: npt.NDArray[np.bool_], start: int) -> tuple[tuple[int, int], ...]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
-    return tuple((int(a) + start, int(b) + start) for a, b in zip(edges[::2], edges[1::2], strict=True))
 
 
 def zone_spec(zone: dict[str, Any], frames: ZoneFrames, cpus: int) -> ZoneSpec:
     """Watermarks and per-CPU limits as recorded; what /proc/zoneinfo does not say is derived."""
     marks = [int(zone[key]) for key in ("min", "low", "high")]
     limits = zone.get("cpus") or []
-    pcp = None
-    if limits:
-        pcp = PcpSpec(
-            batch=int(limits[0]["batch"]),
-            high_min=int(limits[0]["high_min"]),
-            high_max=int(limits[0]["high_max"]),
-            high=sum(int(cpu["high"]) for cpu in limits) // len(limits),
-        )
+    each = tuple(
+        PcpSpec(**{key: int(cpu[key]) for key in ("batch", "high_min", "high_max", "high")}) for cpu in limits
+    )
     return ZoneSpec(
         name=frames.name,
         nid=int(zone.get("nid", 0)),
@@ -273,17 +256,19 @@ def zone_spec(zone: dict[str, Any], frames: ZoneFrames, cpus: int) -> ZoneSpec:
         present=int(zone.get("present", frames.managed)),
         wmark=(marks[0], marks[1], marks[2], int(zone.get("promo", 2 * marks[2] - marks[1]))),
         lowmem_reserve=tuple(int(pages) for pages in zone.get("protection", (0, 0, 0, 0))[:4]),
-        pcp=pcp,
+        pcp=each[0] if each else None,
+        pcp_cpus=each if len(each) == cpus else (),
         stat_threshold=stat_threshold(frames.managed, cpus),
     )
 
 
 def snapshot_frames(
-    trace: Trace, freed: npt.NDArray[np.void], *, largest: bool = False
+    trace: Trace, freed: npt.NDArray[np.void], *, largest: bool = False, evidence: int | None = None
 ) -> list[tuple[dict[str, Any], ZoneFrames]]:
     """The recorded zones with their frames, highest first; empty without snapshots.
 
-    ``largest``: only Normal, or the largest zone where there is no Normal.
+    ``largest``: only Normal, or the largest zone where there is no Normal.  ``evidence``: only so many events
+    are asked what was where (None: all).
     """
     kpf = trace.kpf("start")
     zones = recorded_zones(trace)[::-1]
@@ -291,14 +276,33 @@ def snapshot_frames(
         return []
     if largest:
         zones = [max(zones, key=lambda zone: (zone["name"] == "Normal", zone["managed"]))]
-    first, shown = first_events(trace, len(kpf))
+    first = first_events(trace, len(kpf), evidence)
     freed = freed[freed["pfn"] < len(kpf)]
-    first[frames_of(freed["pfn"].astype(np.int64), freed["order"])] = FREE
-    return [(zone, zone_frames(trace, zone, kpf, first, shown)) for zone in zones]
+    first.kind[frames_of(freed["pfn"].astype(np.int64), freed["order"])] = FREE
+    end_kpf = trace.kpf("end")
+    return [(zone, settled(trace, zone, kpf, first, end_kpf)) for zone in zones]
+
+
+def settled(
+    trace: Trace, zone: dict[str, Any], kpf: _U8, first: FirstEvents, end_kpf: _U8 | None
+) -> ZoneFrames:
+    """A zone's frames, with the moment of its snapshot and its block types settled by following the trace."""
+    frames = zone_frames(trace, zone, kpf, first, end_kpf=end_kpf)
+    spec = zone_spec(zone, frames, trace.cpus)
+    wanted = recorded_free(trace, zone, "start")
+    if wanted is None or not busiest(trace, zone):
+        return frames
+    moment = snapshot_moment(trace, spec, frames, wanted)
+    frames = zone_frames(trace, zone, kpf, first, end_kpf=end_kpf, moment=moment)
+    return refuted(trace, zone, spec, frames, moment, wanted)
 
 
 def recorded_population(
-    trace: Trace, freed: npt.NDArray[np.void], words: HeldClasses, next_slot: int
+    trace: Trace,
+    freed: npt.NDArray[np.void],
+    words: HeldClasses,
+    next_slot: int,
+    evidence: int | None = None,
 ) -> tuple[MachineSpec, tuple[Population, ...], int, dict[str, Any]]:
     """The recorded machine: its zones, highest first, with what each held.
 
@@ -306,7 +310,7 @@ def recorded_population(
     populations in the same order, the number of slots used, and notes.  Raises ValueError for a trace without
     snapshots and for frees outside every zone.
     """
-    found = snapshot_frames(trace, freed)
+    found = snapshot_frames(trace, freed, evidence=evidence)
     if not found:
         raise ValueError(f"trace {trace.name}: no snapshot of its machine, give a memory size")
     spans = [(frames.start_pfn, frames.start_pfn + len(frames.state)) for _, frames in found]
@@ -337,8 +341,9 @@ def recorded_population(
     for spec, (_, frames) in zip(specs, found, strict=True):
         held = held_allocations(frames, freed, trace.max_page_order, trace.pageblock_order)
         population, next_slot = finish(
-            held, frames.state == FRAME_FREE, spec, frames.block_mt, words, next_slot, trace.max_page_order
-        )
+            held, frames.state, frames.taken, frames.pcp, spec, frames.block_mt, words, next_slot,
+            trace.max_page_order,
+        )  # fmt: skip
         populations.append(population)
     machine = MachineSpec(
         zones=tuple(specs),
