@@ -272,6 +272,8 @@ cdef struct stats_t:
     uint64_t compact_moved          # pages
     uint64_t pcp_refills
     uint64_t pcp_bulk_frees
+    uint64_t pcp_refilled           # blocks
+    uint64_t pcp_drained
     uint64_t pcp_missed_nonsensitive     # of an order the pcp lists serve, served by the buddy all the same
     uint64_t pcp_missed_sensitive
     uint64_t reserves

@@ -74,6 +74,7 @@ cdef void pcp_refill(zone_t *z, pcp_t *pcp, int order, int ft, int index,
             break
         pcp_append(z, fl, frame, order)
         pcp.count += <int64_t>1 << order
+        z.stats.pcp_refilled += 1
         n -= 1
     if z.design.looks_ahead:
         z.ahead_due = 1
@@ -110,6 +111,7 @@ cdef void free_pcppages_bulk(zone_t *z, pcp_t *pcp, int64_t count, int index) no
         while count > 0 and pcp.lists[index].head != NIL:
             frame = pcp_pop_tail(z, &pcp.lists[index])
             z.state[frame] = TAIL
+            z.stats.pcp_drained += 1
             count -= <int64_t>1 << order
             pcp.count -= <int64_t>1 << order
             free_one(z, frame, order, z.pbtype[block_of(z, frame)], False)

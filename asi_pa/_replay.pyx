@@ -25,15 +25,16 @@ from asi_pa._core cimport (
     big_alloc,
     block_of,
     blocks_on,
+    fallback_t,
     first_of,
     free_one,
     request_t,
     zone_t,
 )
-from asi_pa._fill cimport fill_free, fill_pcp
+from asi_pa._fill cimport copy_zone, fill_free, fill_pcp
 from asi_pa._mapping cimport blocks_map, blocks_unmap
 from asi_pa._machine cimport Machine
-from asi_pa._page_alloc cimport decode_request, decode_request_on, mm_t, set_dirty
+from asi_pa._page_alloc cimport decode_request, decode_request_on, mm_t, set_dirty, zone_of
 from asi_pa._physmap cimport CAUSE_POPULATE, RESTRICTED, physmap_reset_counters
 from asi_pa._relief cimport direct_relief
 from asi_pa._run cimport MAX_CLASSES, OP_ALLOC, op_t, run_ops, run_t
@@ -45,6 +46,9 @@ from asi_pa._wrappers cimport (
     pool_pages,
     set_pages,
 )
+
+cdef enum:
+    MOST_FALLBACKS = 4096       # of one operation
 
 
 cdef class Replay:
@@ -63,6 +67,7 @@ cdef class Replay:
     cdef request_t *by_node
     cdef int nclasses
     cdef public object displaced
+    cdef public list fallbacks
     cdef object supply
 
     def __init__(self, Machine machine, classes, nslots):
@@ -91,6 +96,7 @@ cdef class Replay:
             raise MemoryError(f"no memory for {nslots} slots")
         memset(self.r.slots, 0xFF, (nslots + 1) * sizeof(uint32_t))
         self.displaced = []
+        self.fallbacks = []
 
     def __dealloc__(self):
         free(self.r.slots)
@@ -169,6 +175,78 @@ cdef class Replay:
                 return bad
             start = at
         return -1
+
+    def run_and_see(self, ops, Py_ssize_t start=0, end=None):
+        """``run``, and the pfn that each ALLOC of the range got: int64[allocations], -1 where it failed.
+
+        Fallbacks are appended to ``fallbacks`` as (operation, order, fallback order, freetype, fallback
+        freetype).
+        """
+        cdef const op_t[::1] view = np.ascontiguousarray(ops, OP).view(OP)
+        cdef Py_ssize_t stop = len(ops) if end is None else min(end, len(ops)), i, n = 0, bad = -1
+        cdef fallback_t log[MOST_FALLBACKS]
+        cdef zone_t *z
+        cdef int k
+        cdef size_t seen
+        got = np.empty(max(stop - start, 0), np.int64)
+        cdef int64_t[::1] pfns = got
+        for k in range(self.r.mm.nzones):
+            z = self.r.mm.zones[k]
+            z.fallbacks = log
+            z.fallbacks_room = MOST_FALLBACKS
+            z.nfallbacks = 0
+        for i in range(start, stop):
+            if self.by_node == NULL:
+                bad = run_ops(&self.r, &view[0], i, i + 1)
+            else:
+                bad = self._run_by_node(&view[0], i, i + 1)
+            if bad >= 0:
+                break
+            if view[i].op == OP_ALLOC:
+                pfns[n] = -1 if self.r.slots[view[i].slot] == NIL else self.r.slots[view[i].slot]
+                n += 1
+                for k in range(self.r.mm.nzones):
+                    z = self.r.mm.zones[k]
+                    if z.nfallbacks:
+                        for seen in range(z.nfallbacks):
+                            self.fallbacks.append((i, log[seen].order, log[seen].fallback_order, log[seen].ft,
+                                                   log[seen].fallback_ft))
+                        z.nfallbacks = 0
+        for k in range(self.r.mm.nzones):
+            self.r.mm.zones[k].fallbacks = NULL
+        if bad >= 0:
+            self.run(ops, bad, bad + 1)     # which names it
+        self.machine.raise_hook_error()
+        return got[:n]
+
+    def take_over(self, Machine other not None, slots):
+        """Starts from another machine's state, of the same shape and design.
+
+        slots : uint32[nslots] pfn of the allocation in each slot, 2^32 - 1 for none
+            An allocation that is free on the other machine, or on a list there, is left out.
+        """
+        cdef const uint32_t[::1] pfns = np.ascontiguousarray(slots, np.uint32)
+        cdef int k
+        cdef uint64_t i
+        cdef zone_t *z
+        cdef uint8_t kind
+        if <uint64_t>pfns.shape[0] != self.r.nslots or other.mm.nzones != self.r.mm.nzones:
+            raise ValueError(f"{len(slots)} slots and {other.mm.nzones} zones for a replay with "
+                             f"{self.r.nslots} and {self.r.mm.nzones}")
+        for k in range(other.mm.nzones):
+            copy_zone(self.r.mm.zones[k], other.mm.zones[k])
+        for i in range(self.r.nslots):
+            self.r.slots[i] = NIL
+            if pfns[i] == NIL:
+                continue
+            z = zone_of(self.r.mm, pfns[i])
+            if z == NULL:
+                continue
+            kind = z.state[pfns[i] - <uint32_t>z.base_pfn] & KIND_MASK
+            if kind == ALLOC:
+                self.r.slots[i] = pfns[i]
+                z.links[pfns[i] - <uint32_t>z.base_pfn].prev = <uint32_t>i
+        self._reset()
 
     def relieve(self, supply, bint compacts=True):
         """Lets requests that may block reclaim and compact (``asi_pa._relief``); kswapd runs at every TICK.

@@ -184,9 +184,7 @@ cdef bint step(run_t *run, const op_t *op) noexcept nogil:
     if op.op == OP_ALLOC:
         allocate(run, op)
     elif op.op == OP_TICK:
-        each_pcp(mm, decay)         # vmstat's worker: decay_pcp_high()
-        if mm.relief != NULL:
-            kswapd(mm, op.cpu if op.cpu < mm.ncpus else 0)
+        tick(mm, op.cpu)
     elif op.op == OP_FREE or op.op == OP_SPLIT:
         held = run.slots[op.slot]
         if held == NIL:
@@ -225,6 +223,20 @@ cdef void own(mm_t *mm, uint32_t pfn, uint32_t slot) noexcept nogil:
     # compaction tells the owner where its pages went
     cdef zone_t *z = zone_of(mm, pfn)
     z.links[pfn - <uint32_t>z.base_pfn].prev = slot
+
+
+cdef void tick(mm_t *mm, int cpu) noexcept nogil:
+    # vmstat's worker, decay_pcp_high(): of one CPU, or of all where there is none of the number.
+    cdef int i
+    if cpu >= mm.ncpus:
+        each_pcp(mm, decay)
+    else:
+        for i in range(mm.nzones):
+            if mm.zones[i].pcps != NULL:
+                mm.zones[i].diff = &mm.zones[i].diffs[cpu]
+                pcp_decay(mm.zones[i], &mm.zones[i].pcps[cpu])
+    if mm.relief != NULL and (cpu == 0 or cpu >= mm.ncpus):
+        kswapd(mm, 0)
 
 
 cdef void decay(zone_t *z, pcp_t *pcp) noexcept nogil:

@@ -25,6 +25,7 @@ import numpy as np
 from asi_pa._core cimport (
     ALLOC,
     FREE,
+    HOLE,
     INFO_COMP,
     KIND_MASK,
     MAX_CPUS,
@@ -121,7 +122,7 @@ cdef class Tracker:
     Raises ValueError for another design.
     """
 
-    cdef Machine machine
+    cdef readonly Machine machine
     cdef mm_t *mm
     cdef uint16_t **where       # by zone, by frame: the per-CPU list a page is on, NOWHERE or 1 + number
     cdef uint8_t **refuted      # by zone, by pageblock: bit per freetype that it cannot have had
@@ -690,15 +691,8 @@ cdef class Tracker:
         return self.typed(zone).sum(axis=0)
 
     def typed(self, int zone):
-        """Free blocks by freetype and order, int64[freetypes, max_order + 1]."""
-        cdef zone_t *z = self.machine._zone(zone)
-        cdef int ft, order
-        out = np.zeros((z.design.nft, z.max_order + 1), np.int64)
-        cdef int64_t[:, ::1] view = out
-        for ft in range(z.design.nft):
-            for order in range(z.max_order + 1):
-                view[ft, order] = blocks_on(z, order, ft)
-        return out
+        """Free blocks by freetype and order, as `typed_free`."""
+        return typed_free(self.machine, zone)
 
     def refuted_types(self, int zone):
         """uint8[pageblocks]: bit per freetype that a block cannot have had at the start."""
@@ -721,3 +715,44 @@ cdef int64_t distance_to(const zone_t *z, const int64_t *aim, int orders) noexce
             n += blocks_on(z, order, ft)
         sum += (n if n > 0 else -n) << order
     return sum
+
+
+# ---------------------------------------------------------------- a machine's lists in numbers
+
+def typed_free(Machine machine not None, int zone):
+    """Free blocks by freetype and order, int64[freetypes, max_order + 1]."""
+    cdef zone_t *z = machine._zone(zone)
+    cdef int ft, order
+    out = np.zeros((z.design.nft, z.max_order + 1), np.int64)
+    cdef int64_t[:, ::1] view = out
+    for ft in range(z.design.nft):
+        for order in range(z.max_order + 1):
+            view[ft, order] = blocks_on(z, order, ft)
+    return out
+
+
+def pcp_counts(Machine machine not None, int zone):
+    """Pages on each CPU's lists, int64[cpus]."""
+    cdef zone_t *z = machine._zone(zone)
+    cdef int cpu
+    out = np.zeros(z.ncpus, np.int64)
+    cdef int64_t[::1] view = out
+    if z.pcps != NULL:
+        for cpu in range(z.ncpus):
+            view[cpu] = z.pcps[cpu].count
+    return out
+
+
+def block_counts(Machine machine not None, int zone):
+    """Pageblocks by freetype, int64[freetypes], those that hold a frame."""
+    cdef zone_t *z = machine._zone(zone)
+    cdef uint32_t b, frame, end
+    out = np.zeros(z.design.nft, np.int64)
+    cdef int64_t[::1] view = out
+    for b in range(z.first_block, z.nblocks):
+        frame = b << z.pageblock_order
+        end = min(frame + z.pageblock_pages, z.nframes)
+        while frame < end and z.state[frame] == HOLE:
+            frame += 1
+        view[z.pbtype[b]] += frame < end
+    return out

@@ -19,7 +19,8 @@ alloc of frames still allocated     FREE of what is in the way first: it went un
                           ``failed_allocs``
 free_batched                        nothing: repeats a free
 ``free_batched_ignored`` zone_locked, pcpu_drain, extfrag    nothing: the allocator's own doing
-a second of the trace's time        TICK (at most 60 for a gap)
+a second of the trace's time        TICK of each CPU, where snapshots are there when its own is seen to
+                                    happen (`asi_pa.trace.ticks`), else of all at once; at most 60 for a gap
 ==================================  ==========================================================
 =====================
 """
@@ -27,7 +28,7 @@ a second of the trace's time        TICK (at most 60 for a gap)
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +43,7 @@ from .classify import DEFAULT_CLASSIFIER, Classifier, translated
 from .format import Trace, profile
 from .initial import HeldClasses, Population, recorded_population
 from .modelled import modelled_population
+from .ticks import tick_phases
 
 __all__ = [
     "OP",
@@ -76,7 +78,8 @@ class CompiledTrace:
 
     name: str
     ops: npt.NDArray[np.void]
-    """`OP`[n]: op (1 alloc, 2 free, 3 split, 4 tick), order, cls (index into ``classes``), cpu, slot."""
+    """`OP`[n]: op (1 alloc, 2 free, 3 split, 4 tick), order, cls (index into ``classes``), cpu (255 of a tick:
+    all), slot."""
     classes: npt.NDArray[np.uint32]
     """u32: request words (`asi_pa.gfp`)."""
     nslots: int
@@ -111,17 +114,22 @@ def operations(
     classifier: Classifier,
     *,
     chunk: int = _CHUNK,
+    cuts: Sequence[int] | None = None,
+    phases: Sequence[int] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[npt.NDArray[np.void], Compiler, npt.NDArray[np.uint32]]]:
     """Compile chunk by chunk: yields (`OP`[k], the compiler, request classes) for every ``chunk`` events.
 
-    Memory grows with the frames that the trace touches, not with its length.  Raises ValueError naming trace
+    ``cuts``: lengths of the chunks, in events, where they are to be of different length.
+    ``phases``: when each CPU ticks first, ns (None: all every second).  Memory grows with the frames that the trace touches, not with its length.  Raises ValueError naming trace
     and event for an event that cannot be.
     """
     pairs, thresholds, classes = classifier.table(translated(trace), trace.comms or ("",), 11)
-    compiler = Compiler(pairs, thresholds, classifier.seed, trace.cpus)
-    for start in range(0, len(trace), chunk):
-        part = slice(start, start + chunk)
+    compiler = Compiler(pairs, thresholds, classifier.seed, trace.cpus, phases)
+    lengths = cuts or [min(chunk, len(trace) - start) for start in range(0, len(trace), chunk)]
+    start = 0
+    for length in lengths:
+        part = slice(start, start + length)
         try:
             ops = compiler.feed(
                 trace.time_ns[part], trace.cpu[part], trace.kind[part], trace.pfn[part], trace.order[part],
@@ -130,8 +138,9 @@ def operations(
         except ValueError as error:
             raise ValueError(f"trace {trace.name}: {error}") from None
         yield ops, compiler, classes
+        start += length
         if progress:
-            progress(min(start + chunk, len(trace)), len(trace))
+            progress(start, len(trace))
 
 
 def compile_trace(
@@ -141,13 +150,15 @@ def compile_trace(
     memory: str | int | None = None,
     recorded: bool = False,
     seed: int = 0,
+    evidence: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CompiledTrace:
     """Compile a trace: its operations, its machine and the initial state.
 
     The machine is one zone of ``memory`` bytes (``"768M"``; None: as much as the recorded zone Normal
     managed), or with ``recorded`` the zones of the recorded machine as they were.  ``seed`` draws what the
-    classifier leaves to chance and which part of the recorded memory a smaller zone keeps.  ``progress(done,
+    classifier leaves to chance and which part of the recorded memory a smaller zone keeps.  ``evidence``: the
+    start state is built from the first so many events only (None: all).  ``progress(done,
     events)`` is called now and then. Raises ValueError for a trace that contradicts itself, an impossible
     size, and ``recorded`` together with ``memory`` or for a trace without snapshots.
     """
@@ -164,14 +175,18 @@ def compile_trace(
     if pages is not None and pages < 1 << trace.pageblock_order:
         raise ValueError(f"memory {memory!r}: less than one pageblock")
     rule = Classifier.parse(classifier, seed)
-    parts = list(operations(trace, rule, progress=progress))
+    ticks = tick_phases(trace, evidence) if _has_snapshot(trace) else ()
+    phases = [tick.phase_ns for tick in ticks] or None
+    parts = list(operations(trace, rule, phases=phases, progress=progress))
     compiler, classes = parts[-1][1:]
     ops = np.concatenate([part[0] for part in parts])
     del parts
     freed = compiler.held_at_start()
     words = HeldClasses(rule, classes)
     if recorded:
-        machine, population, nslots, initial = recorded_population(trace, freed, words, compiler.nslots)
+        machine, population, nslots, initial = recorded_population(
+            trace, freed, words, compiler.nslots, evidence
+        )
     else:
         machine, population, nslots, initial = modelled_population(
             trace, freed, words, compiler.nslots, pages=pages, peak=compiler.live_max, seed=seed
@@ -210,6 +225,10 @@ def compile_trace(
         }
         | trace.provenance,
     )
+
+
+def _has_snapshot(trace: Trace) -> bool:
+    return "start" in trace.kpageflags and bool(trace.snapshots.get("zones_start"))
 
 
 def tight_memory(compiled: CompiledTrace, occupancy: float = 0.97) -> int:

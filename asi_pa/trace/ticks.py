@@ -31,7 +31,11 @@ class Tick:
 
 
 def tick_phases(trace: Trace, until: int | None = None) -> tuple[Tick, ...]:
-    """The phase of each CPU's ticks, from the first ``until`` events (None: all); 0 where none is seen."""
+    """The phase of each CPU's ticks, from the first ``until`` events (None: all).
+
+    A CPU of which none is seen ticks with the one that is seen most: vmstat_shepherd (mm/vmstat.c) starts them
+    together.
+    """
     part = slice(0, until)
     kind, cpus, times = trace.kind[part], trace.cpu[part], trace.time_ns[part].astype(np.int64)
     worker = np.array([name.startswith("kworker") or not name for name in trace.comms] or [True])
@@ -46,7 +50,8 @@ def tick_phases(trace: Trace, until: int | None = None) -> tuple[Tick, ...]:
         last = np.where(at > 0, frees[np.maximum(at - 1, 0)] if len(frees) else 0, -TICK_NS)
         when = when[when - last > _NEAR_NS]
         ticks.append(Tick(cpu, *_phase(when)))
-    return tuple(ticks)
+    best = max(ticks, key=lambda tick: tick.seen)
+    return tuple(tick if tick.seen else Tick(tick.cpu, best.phase_ns, 0) for tick in ticks)
 
 
 def _phase(when: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> tuple[int, int]:

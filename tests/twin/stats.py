@@ -45,6 +45,8 @@ class Stats:
     kswapd_wakeups: int = 0
     pcp_refills: int = 0
     pcp_bulk_frees: int = 0
+    pcp_refilled: int = 0
+    pcp_drained: int = 0
     pcp_missed_nonsensitive: int = 0
     pcp_missed_sensitive: int = 0
     reserves: int = 0
