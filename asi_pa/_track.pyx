@@ -93,6 +93,7 @@ cdef enum:
     NOWHERE = 0
     TICK_NS = 1000000000
     WALK_LIMIT = 4096
+    SURELY = 3              # so often passed over, a block is not there
 
 QUESTION_NAMES = ("refill_page", "refill_size", "alloc_page", "drain_page", "own_empty", "block")
 
@@ -127,7 +128,9 @@ cdef class Tracker:
     cdef uint16_t **where       # by zone, by frame: the per-CPU list a page is on, NOWHERE or 1 + number
     cdef uint8_t **refuted      # by zone, by pageblock: bit per freetype that it cannot have had
     cdef uint8_t **guessed      # by zone, by pageblock: nothing in the trace shows its type
+    cdef uint8_t **shown        # by zone, by pageblock: an event has shown its type
     cdef uint32_t walked[MAX_FREETYPES][MAX_ORDERS]
+    cdef uint8_t passed[MAX_FREETYPES][MAX_ORDERS]  # how often that block was passed over
     cdef request_t *requests
     cdef int nrequests
     cdef uint8_t types[256]
@@ -159,7 +162,9 @@ cdef class Tracker:
         self.where = <uint16_t **>calloc(self.mm.nzones, sizeof(void *))
         self.refuted = <uint8_t **>calloc(self.mm.nzones, sizeof(void *))
         self.guessed = <uint8_t **>calloc(self.mm.nzones, sizeof(void *))
-        if self.requests == NULL or self.where == NULL or self.refuted == NULL or self.guessed == NULL:
+        self.shown = <uint8_t **>calloc(self.mm.nzones, sizeof(void *))
+        if (self.requests == NULL or self.where == NULL or self.refuted == NULL or self.guessed == NULL
+                or self.shown == NULL):
             raise MemoryError("no memory to follow a trace")
         for i in range(self.nrequests):
             decode_request(self.mm, requests[i], &self.requests[i])
@@ -168,7 +173,9 @@ cdef class Tracker:
             self.where[i] = <uint16_t *>calloc(z.nframes + 1, sizeof(uint16_t))
             self.refuted[i] = <uint8_t *>calloc(z.nblocks + 1, 1)
             self.guessed[i] = <uint8_t *>calloc(z.nblocks + 1, 1)
-            if self.where[i] == NULL or self.refuted[i] == NULL or self.guessed[i] == NULL:
+            self.shown[i] = <uint8_t *>calloc(z.nblocks + 1, 1)
+            if (self.where[i] == NULL or self.refuted[i] == NULL or self.guessed[i] == NULL
+                    or self.shown[i] == NULL):
                 raise MemoryError("no memory to follow a trace")
         for i in range(self.mm.ncpus):
             self.refills[i].locked = NIL
@@ -178,14 +185,16 @@ cdef class Tracker:
 
     def __dealloc__(self):
         cdef int i
-        if self.where != NULL and self.refuted != NULL and self.guessed != NULL:
+        if self.where != NULL and self.refuted != NULL and self.guessed != NULL and self.shown != NULL:
             for i in range(self.mm.nzones):
                 free(self.where[i])
                 free(self.refuted[i])
                 free(self.guessed[i])
+                free(self.shown[i])
         free(self.where)
         free(self.refuted)
         free(self.guessed)
+        free(self.shown)
         free(self.requests)
 
     # ------------------------------------------------------------ the start
@@ -481,8 +490,8 @@ cdef class Tracker:
         z.links[frame].prev = NIL
 
     cdef void refute(self, zone_t *z, int zone, int ft, int low, int high) noexcept nogil:
-        # A block of order `high` was split for `low`: the lists between were empty, so whatever the model
-        # has on them is of another type.
+        # A block of order `high` was split for `low`: the lists between were empty.  What the model has on them
+        # is of another type; or, where its type was shown, somebody got it without an event.
         cdef int order
         cdef uint32_t frame, b, n
         for order in range(low, high):
@@ -490,8 +499,17 @@ cdef class Tracker:
                 continue
             frame = first_of(z, order, ft)
             if self.walked[ft][order] == frame:
+                self.passed[ft][order] += 1
+                if self.passed[ft][order] >= SURELY and self.shown[zone][block_of(z, frame)]:
+                    self.untraced += 1
+                    list_del(z, frame, order, ft)
+                    account_freepages(z, ft, -(<int64_t>1 << order))
+                    z.state[frame] = <uint8_t>(ALLOC | order)
+                    z.links[frame].next = 0
+                    z.links[frame].prev = NIL
                 continue
             self.walked[ft][order] = frame
+            self.passed[ft][order] = 1
             n = 0
             while frame < z.nframes and n < WALK_LIMIT:
                 b = block_of(z, frame)
@@ -526,6 +544,7 @@ cdef class Tracker:
         else:
             self.refute(z, zone, ft, order, high)
             self.carve(z, head, high, frame, order, ft)
+        self.shown[zone][block_of(z, frame)] = True
         self.take(z, zone, frame, order, cpu, ft)
 
     cdef bint on_extfrag(self, uint32_t pfn, int order, int fallback_order, int cpu, int ft, int other,
@@ -677,6 +696,7 @@ cdef class Tracker:
             self.break_up(z, frame, order)
             memset(&z.state[frame], TAIL, 1u << order)
         self.believed(z, frame, ft)
+        self.shown[zone][block_of(z, frame)] = True
         free_one(z, frame, order, z.pbtype[block_of(z, frame)], False)
 
     # ------------------------------------------------------------ what was seen

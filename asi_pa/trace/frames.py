@@ -72,6 +72,8 @@ class ZoneFrames:
     """The per-CPU lists, absolute frames."""
     notes: dict[str, Any]
     """What was decided, and how well it agrees with what was recorded beside it."""
+    high: tuple[int, ...] = ()
+    """``high`` of each CPU at event 0; empty: as recorded."""
 
 
 def recorded_zones(trace: Trace, which: str = "start") -> list[dict[str, Any]]:

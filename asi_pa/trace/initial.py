@@ -30,6 +30,7 @@ from .frames import (
     KPF_HEAD,
     KPF_LRU,
     KPF_TAIL,
+    NOTHING,
     FirstEvents,
     ZoneFrames,
     first_events,
@@ -37,7 +38,7 @@ from .frames import (
     zone_frames,
 )
 from .pcplists import PcpPages
-from .settle import busiest, recorded_free, refuted, snapshot_moment
+from .settle import busiest, high_at_start, recorded_free, refuted, snapshot_moment
 
 __all__ = [
     "Held",
@@ -244,7 +245,13 @@ def zone_spec(zone: dict[str, Any], frames: ZoneFrames, cpus: int) -> ZoneSpec:
     marks = [int(zone[key]) for key in ("min", "low", "high")]
     limits = zone.get("cpus") or []
     each = tuple(
-        PcpSpec(**{key: int(cpu[key]) for key in ("batch", "high_min", "high_max", "high")}) for cpu in limits
+        PcpSpec(
+            batch=int(cpu["batch"]),
+            high_min=int(cpu["high_min"]),
+            high_max=int(cpu["high_max"]),
+            high=frames.high[number] if frames.high else int(cpu["high"]),
+        )
+        for number, cpu in enumerate(limits)
     )
     return ZoneSpec(
         name=frames.name,
@@ -264,23 +271,28 @@ def zone_spec(zone: dict[str, Any], frames: ZoneFrames, cpus: int) -> ZoneSpec:
 
 def snapshot_frames(
     trace: Trace, freed: npt.NDArray[np.void], *, largest: bool = False, evidence: int | None = None
-) -> list[tuple[dict[str, Any], ZoneFrames]]:
-    """The recorded zones with their frames, highest first; empty without snapshots.
+) -> tuple[list[tuple[dict[str, Any], ZoneFrames]], npt.NDArray[np.void]]:
+    """The recorded zones with their frames, highest first (none without snapshots), and what of ``freed`` they
+    held.
 
-    ``largest``: only Normal, or the largest zone where there is no Normal.  ``evidence``: only so many events
+    A page that left the buddy or a per-CPU list before it was freed was free at the start: somebody got it
+    without an event.  Its free finds nothing to free.  ``largest``: only Normal, or the largest zone where there is no Normal.  ``evidence``: only so many events
     are asked what was where (None: all).
     """
     kpf = trace.kpf("start")
     zones = recorded_zones(trace)[::-1]
     if kpf is None or not zones:
-        return []
+        return [], freed
     if largest:
         zones = [max(zones, key=lambda zone: (zone["name"] == "Normal", zone["managed"]))]
     first = first_events(trace, len(kpf), evidence)
-    freed = freed[freed["pfn"] < len(kpf)]
-    first.kind[frames_of(freed["pfn"].astype(np.int64), freed["order"])] = FREE
+    known = freed["pfn"] < len(kpf)
+    known[known] = np.isin(first.kind[freed["pfn"][known]], (FREE, NOTHING), invert=True)
+    freed = freed[~known]
+    inside = freed[freed["pfn"] < len(kpf)]
+    first.kind[frames_of(inside["pfn"].astype(np.int64), inside["order"])] = FREE
     end_kpf = trace.kpf("end")
-    return [(zone, settled(trace, zone, kpf, first, end_kpf)) for zone in zones]
+    return [(zone, settled(trace, zone, kpf, first, end_kpf)) for zone in zones], freed
 
 
 def settled(
@@ -294,7 +306,8 @@ def settled(
         return frames
     moment = snapshot_moment(trace, spec, frames, wanted)
     frames = zone_frames(trace, zone, kpf, first, end_kpf=end_kpf, moment=moment)
-    return refuted(trace, zone, spec, frames, moment, wanted)
+    frames = refuted(trace, zone, spec, frames, moment, wanted)
+    return replace(frames, high=high_at_start(trace, zone, spec, frames, moment))
 
 
 def recorded_population(
@@ -310,7 +323,7 @@ def recorded_population(
     populations in the same order, the number of slots used, and notes.  Raises ValueError for a trace without
     snapshots and for frees outside every zone.
     """
-    found = snapshot_frames(trace, freed, evidence=evidence)
+    found, freed = snapshot_frames(trace, freed, evidence=evidence)
     if not found:
         raise ValueError(f"trace {trace.name}: no snapshot of its machine, give a memory size")
     spans = [(frames.start_pfn, frames.start_pfn + len(frames.state)) for _, frames in found]

@@ -59,7 +59,7 @@ def modelled_population(
     the trace needs.  Returns as `recorded_population`.  Raises ValueError if what the trace frees does not
     fit.
     """
-    found = snapshot_frames(trace, freed, largest=True)
+    found, freed = snapshot_frames(trace, freed, largest=True)
     rng = np.random.default_rng(seed)
     orders: dict[str, Any] = {
         "pageblock_order": trace.pageblock_order,

@@ -28,6 +28,7 @@ from .ticks import tick_phases
 __all__ = [
     "busiest",
     "freetypes",
+    "high_at_start",
     "recorded_free",
     "recorded_moment",
     "recorded_types",
@@ -42,6 +43,7 @@ _WINDOW_NS = 3_000_000_000
 #: A stamp is right within this.
 _STAMP_NS = 50_000_000
 _PASSES = 2
+_PASSES_HIGH = 6
 _I64 = npt.NDArray[np.int64]
 
 
@@ -179,6 +181,32 @@ def refuted(
         "types_refuted": changed,
     }
     return replace(frames, block_mt=block_mt, notes=notes)
+
+
+def high_at_start(
+    trace: Trace, zone: dict[str, Any], spec: ZoneSpec, frames: ZoneFrames, moment: int
+) -> tuple[int, ...]:
+    """``high`` of each CPU at event 0, so that following the trace leads to what zoneinfo showed.
+
+    A tick before zoneinfo was read had lowered it already.
+    """
+    limits = zone.get("cpus") or []
+    if len(limits) != trace.cpus:
+        return ()
+    high = [int(cpu["high"]) for cpu in limits]
+    for _ in range(_PASSES_HIGH):
+        each = tuple(replace(pcp, high=value) for pcp, value in zip(spec.pcp_cpus, high, strict=True))
+        tracker = _tracker(trace, replace(spec, pcp_cpus=each), frames, frames.block_mt)
+        tracker.run(trace, 0, moment)
+        short = [int(cpu["high"]) - tracker.machine.counters(k)[1] for k, cpu in enumerate(limits)]
+        if not any(short):
+            break
+        # A tick takes an eighth: what is short after it was more before.
+        high = [
+            max(min(value + off + off // 7, pcp.high_max), pcp.high_min)
+            for value, off, pcp in zip(high, short, spec.pcp_cpus, strict=True)
+        ]
+    return tuple(high)
 
 
 def _free_by_block(trace: Trace, frames: ZoneFrames) -> _I64:
