@@ -250,11 +250,11 @@ cdef class Tracker:
 
     # ------------------------------------------------------------ running
 
-    def run(self, trace, Py_ssize_t start, Py_ssize_t end, target=None, int zone=0, Py_ssize_t until=0):
+    def run(self, trace, Py_ssize_t start, Py_ssize_t end, target=None, int zone=0, bint latest=False):
         """Follows events [start, end) of a `Trace`, which must come in order, each once.
 
-        target : int64[orders] free blocks, as buddyinfo counts them; the state that is nearest to it before
-            event ``until`` (0: at any event) is remembered in ``nearest``
+        target : int64[orders] free blocks, as buddyinfo counts them; the state that is nearest to it is
+            remembered in ``nearest``, of equal ones the first, or with ``latest`` the last
         """
         cdef const uint64_t[::1] time_ns = trace.time_ns
         cdef const uint8_t[::1] cpu = trace.cpu
@@ -312,9 +312,11 @@ cdef class Tracker:
                         self.ext_at += 1
                 else:
                     continue
-                if seeks and (until == 0 or i < until) and kind[i] != EV_ALLOC:
+                if seeks and not (
+                        i + 1 < kind.shape[0] and kind[i] >= EV_ZONE_LOCKED and kind[i + 1] == kind[i]
+                        and cpu[i + 1] == cpu[i]):      # the zone lock is held: nobody counts blocks
                     distance = distance_to(aimed, &aim[0], orders)
-                    if distance < best:
+                    if distance < best or (latest and distance == best):
                         best = distance
                         best_at = i + 1
         self.done = end

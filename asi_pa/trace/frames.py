@@ -72,6 +72,8 @@ class ZoneFrames:
     """The per-CPU lists, absolute frames."""
     notes: dict[str, Any]
     """What was decided, and how well it agrees with what was recorded beside it."""
+    not_located: tuple[int, ...] = ()
+    """Pages of each CPU's lists for which no place was found."""
     high: tuple[int, ...] = ()
     """``high`` of each CPU at event 0; empty: as recorded."""
 
@@ -193,7 +195,9 @@ def zone_frames(
     populated = per_block(state != FRAME_HOLE, start, trace.pageblock_order) > 0
     counts = np.bincount(block_mt[populated], minlength=3)
     recorded_pcp = int(sum(max(count, 0) for count in located.counts))
-    found = int((1 << pcp.order.astype(np.int64)).sum())
+    missing = tuple(
+        max(count - pcp.take(pcp.cpu == cpu).pages, 0) for cpu, count in enumerate(located.counts)
+    )
     notes = {
         "managed": int((~hole).sum()),
         "managed_recorded": int(zone["managed"]),
@@ -202,7 +206,7 @@ def zone_frames(
         "pcp_pages_recorded": recorded_pcp,
         "pcp_pages_from_trace": int(on_pcp.sum()),
         "pcp_pages_guessed": int((1 << unseen.order.astype(np.int64)).sum()),
-        "pcp_pages_not_located": max(recorded_pcp - found, 0),
+        "pcp_pages_not_located": sum(missing),
         "held_pages": int((state == FRAME_HELD).sum()),
         "used_by_flags_free_by_trace": int(((left_buddy | on_pcp) & (flags & ~np.uint8(1) != 0)).sum()),
         "free_by_flags_held_by_trace": int((((flags & KPF_BUDDY) != 0) & (seen == FREE)).sum()),
@@ -212,8 +216,9 @@ def zone_frames(
     }
     taken = np.where(left_buddy, event, np.uint32(NO_EVENT))
     return ZoneFrames(
-        str(zone["name"]), start, int((~hole).sum()), state, flags, block_mt, known < 0, taken, pcp, notes
-    )
+        str(zone["name"]), start, int((~hole).sum()), state, flags, block_mt, known < 0, taken, pcp, notes,
+        missing,
+    )  # fmt: skip
 
 
 def _holes(flags: _Bytes, seen: _Bytes, missing: int) -> npt.NDArray[np.bool_]:

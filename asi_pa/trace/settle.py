@@ -137,16 +137,17 @@ def _tracker(trace: Trace, spec: ZoneSpec, frames: ZoneFrames, block_mt: npt.NDA
 def snapshot_moment(trace: Trace, spec: ZoneSpec, frames: ZoneFrames, wanted: _I64) -> int:
     """How many events had happened when buddyinfo was read at the start."""
     stamped = recorded_moment(trace, "start")
-    until = (
-        stamped[1]
-        if stamped
-        else int(np.searchsorted(trace.time_ns, np.uint64(int(trace.time_ns[0]) + _WINDOW_NS)))
-    )
+    latest = int(trace.time_ns[0]) + _WINDOW_NS
+    if 0 < int(trace.provenance.get("workload_start_ns") or 0) < latest:
+        latest = int(trace.provenance["workload_start_ns"])
+    until = stamped[1] if stamped else int(np.searchsorted(trace.time_ns, np.uint64(latest)))
     until = max(min(until, len(trace)), 1)
     tracker = _tracker(trace, spec, frames, frames.block_mt)
     first = min(stamped[0], until) if stamped else 0
     tracker.run(trace, 0, first)
-    tracker.run(trace, first, until, wanted)
+    # Nothing moves the free lists while a machine waits for its work to begin, but its frees lengthen the
+    # per-CPU lists: snapshots are read just before the work.
+    tracker.run(trace, first, until, wanted, latest=stamped is None)
     return int(tracker.nearest[0])
 
 
@@ -188,17 +189,21 @@ def high_at_start(
 ) -> tuple[int, ...]:
     """``high`` of each CPU at event 0, so that following the trace leads to what zoneinfo showed.
 
-    A tick before zoneinfo was read had lowered it already.
+    A tick before zoneinfo was read had lowered it already.  Pages that were not located are in neither the
+    lists nor their limit: what counts is how far one is from the other.
     """
     limits = zone.get("cpus") or []
     if len(limits) != trace.cpus:
         return ()
-    high = [int(cpu["high"]) for cpu in limits]
+    wanted = [
+        int(cpu["high"]) - missing for cpu, missing in zip(limits, frames.not_located, strict=True)
+    ]
+    high = list(wanted)
     for _ in range(_PASSES_HIGH):
         each = tuple(replace(pcp, high=value) for pcp, value in zip(spec.pcp_cpus, high, strict=True))
         tracker = _tracker(trace, replace(spec, pcp_cpus=each), frames, frames.block_mt)
         tracker.run(trace, 0, moment)
-        short = [int(cpu["high"]) - tracker.machine.counters(k)[1] for k, cpu in enumerate(limits)]
+        short = [aim - tracker.machine.counters(k)[1] for k, aim in enumerate(wanted)]
         if not any(short):
             break
         # A tick takes an eighth: what is short after it was more before.
