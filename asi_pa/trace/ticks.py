@@ -63,4 +63,7 @@ def _phase(when: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> tuple[int, 
     centre = int((bins + np.roll(bins, -1)).argmax() + 1) * _BIN_NS
     turned = (offsets - centre + TICK_NS // 2) % TICK_NS
     near = np.abs(turned - TICK_NS // 2) <= 2 * _BIN_NS
-    return (int(np.median(turned[near])) + centre - TICK_NS // 2) % TICK_NS, int(near.sum())
+    # Of what is drained in one tick with pauses between, the first.
+    second = (when[near] - centre + TICK_NS // 2) // TICK_NS
+    found = turned[near][np.diff(second, prepend=-1) != 0]
+    return (int(np.median(found)) + centre - TICK_NS // 2) % TICK_NS, len(found)
