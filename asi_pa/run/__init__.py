@@ -1,4 +1,6 @@
-"""Running traces on machines: how well a run predicts the machine that was recorded.
+"""Operations run against a machine: the loop, hits inline, populating, samples over time; and how well a run
+predicts the machine that was recorded.
 
-Public: ``asi_pa.run.validate`` (the verb's work) and ``asi_pa.run.statement`` (the line beside a comparison).
+Public: :class:`.replay.Replay`, :class:`.samples.Samples`, :func:`.start.compile_trace`, :func:`.validate.validate`
+and :func:`.statement.statement`.
 """

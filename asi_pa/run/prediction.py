@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa.metrics import free_pages, suitable_blocks, unusable_index
+from asi_pa.kernel.indexes import free_pages, suitable_blocks, unusable_index
+from asi_pa.run.reference import Course, Followed, State, state_of
+from asi_pa.run.settle import recorded_free
 from asi_pa.trace import CompiledTrace
 from asi_pa.trace.compile import OP_ALLOC
 from asi_pa.trace.format import EXTFRAG, FAILED_PFN, ZONE_LOCKED
-from asi_pa.trace.settle import recorded_free
-
-from .reference import Course, Followed, State, state_of
 
 __all__ = ["FreeRun", "distance", "end_distance", "free_run", "horizons", "measured"]
 
@@ -42,7 +41,9 @@ def distance(one: Sequence[int] | _I64, other: Sequence[int] | _I64) -> float:
 class FreeRun:
     """What a run left alone did: states at moments, and the frame that every allocation got."""
 
-    def __init__(self, states: dict[int, State], pfns: _I64, fallbacks: list[tuple[int, ...]], counts: dict[str, int]):
+    def __init__(
+        self, states: dict[int, State], pfns: _I64, fallbacks: list[tuple[int, ...]], counts: dict[str, int]
+    ):
         self.states, self.pfns, self.fallbacks, self.counts = states, pfns, fallbacks, counts
 
 
@@ -214,5 +215,3 @@ def measured(
             "recorded": {name: [int(first.blocks[k]), int(last.blocks[k])] for k, name in enumerate(TYPES)},
         },
     }
-
-

@@ -1,7 +1,7 @@
 """The recorded machine at every event: what a prediction is compared with.
 
 `Course` compiles a trace in its start state and knows which operation belongs to which event; `follow` carries
-out the recorded decisions (`asi_pa._track`) and samples the free lists on the way.
+out the recorded decisions (`asi_pa.run.track`) and samples the free lists on the way.
 """
 
 from __future__ import annotations
@@ -13,15 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa._machine import Machine
-from asi_pa._replay import Replay
-from asi_pa._track import Tracker, block_counts, pcp_counts
-from asi_pa.trace import CompiledTrace, Trace, compile_trace
-from asi_pa.trace.classify import Classifier
-from asi_pa.trace.compile import OP_ALLOC, OP_FREE, OP_SPLIT, operations
-from asi_pa.trace.format import ALLOC, FAILED_PFN
-from asi_pa.trace.frames import recorded_zones
-from asi_pa.trace.settle import (
+from asi_pa.engine.machine import Machine
+from asi_pa.run.replay import Replay
+from asi_pa.run.settle import (
     busiest,
     freetypes,
     recorded_free,
@@ -29,6 +23,13 @@ from asi_pa.trace.settle import (
     requests,
     ticks_ns,
 )
+from asi_pa.run.start import compile_trace
+from asi_pa.run.track import Tracker, block_counts, pcp_counts
+from asi_pa.trace import CompiledTrace, Trace
+from asi_pa.trace.classify import Classifier
+from asi_pa.trace.compile import OP_ALLOC, OP_FREE, OP_SPLIT, operations
+from asi_pa.trace.format import ALLOC, FAILED_PFN
+from asi_pa.trace.frames import recorded_zones
 from asi_pa.trace.ticks import tick_phases
 
 __all__ = ["Course", "Followed", "State", "follow", "state_of"]
@@ -59,7 +60,7 @@ class State:
 
 def state_of(machine: Machine, zone: int) -> State:
     """What a machine's zone looks like now."""
-    from asi_pa._track import typed_free
+    from asi_pa.run.track import typed_free
 
     return State(typed_free(machine, zone), pcp_counts(machine, zone), block_counts(machine, zone))
 
@@ -117,7 +118,9 @@ class Course:
         found: _I64 = np.array(counts, np.int64)[np.searchsorted(cuts, np.asarray(events, np.int64))]
         return found
 
-    def start(self, compiled: CompiledTrace | None = None, kernel: str | None = None) -> tuple[Machine, Replay]:
+    def start(
+        self, compiled: CompiledTrace | None = None, kernel: str | None = None
+    ) -> tuple[Machine, Replay]:
         """A machine of plain Linux in the start state."""
         compiled = compiled or self.compiled
         machine = Machine(compiled.machine, "linux", kernel or self.kernel, boot=False)
@@ -222,5 +225,3 @@ def follow(
         None if nearest is None else int(nearest[1]) // 2,
         [tuple(row) for row in tracker.fallbacks],
     )
-
-

@@ -3,7 +3,6 @@
 Who frees whom is resolved once, here, so that a replay needs no frame numbers of the recorded machine.  The
 rules:
 
-==================================  ==========================================================
 ===================== the trace                           becomes
        counted as ==================================
        ==========================================================  =====================
@@ -23,6 +22,22 @@ a second of the trace's time        TICK of each CPU, where snapshots are there 
                                     happen (`asi_pa.trace.ticks`), else of all at once; at most 60 for a gap
 ==================================  ==========================================================
 =====================
+=======
+================================  ===========================================  =============================
+the trace                         becomes                                      counted as
+================================  ===========================================  =============================
+alloc                             ALLOC into a slot
+free of what was allocated        FREE of its slot
+free of what it never mentioned   FREE of what is there at the start           ``held_at_start``
+free of a part                    SPLIT into single pages, once; FREE of each  ``partial_frees``, ``splits``
+free of several allocations       FREE of each                                 ``free_of_other_order``
+alloc of frames still allocated   FREE of what is in the way first             ``alloc_of_allocated``
+free of frames already free       nothing: its allocation went by unseen       ``free_of_free_dropped``
+alloc that failed (pfn -1)        nothing: no caller has pages from it         ``failed_allocs``
+free_batched                      nothing: repeats a free                      ``free_batched_ignored``
+zone_locked, pcpu_drain, extfrag  nothing: the allocator's own doing
+a second of the trace's time      TICK of each CPU (at most 60 for a gap)
+================================  ===========================================  =============================
 """
 
 from __future__ import annotations
@@ -35,15 +50,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa._compile import OP, Compiler
-from asi_pa.machine import MachineSpec
-from asi_pa.sizing import parse_size
-
-from .classify import DEFAULT_CLASSIFIER, Classifier, translated
-from .format import Trace, profile
-from .initial import HeldClasses, Population, recorded_population
-from .modelled import modelled_population
-from .ticks import tick_phases
+from asi_pa.kernel.sizing import parse_size
+from asi_pa.kernel.spec import MachineSpec
+from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier, translated
+from asi_pa.trace.compiler import OP, Compiler
+from asi_pa.trace.format import Trace, profile
+from asi_pa.trace.initial import HeldClasses, Population, Settle, recorded_population
+from asi_pa.trace.resize import modelled_population
+from asi_pa.trace.ticks import tick_phases
 
 __all__ = [
     "OP",
@@ -81,7 +95,7 @@ class CompiledTrace:
     """`OP`[n]: op (1 alloc, 2 free, 3 split, 4 tick), order, cls (index into ``classes``), cpu (255 of a tick:
     all), slot."""
     classes: npt.NDArray[np.uint32]
-    """u32: request words (`asi_pa.gfp`)."""
+    """u32: request words (`asi_pa.kernel.gfp`)."""
     nslots: int
     """Slots are 0 .. nslots - 1; an allocation of order k owns the 2^k slots from its own on."""
     time_ns: npt.NDArray[np.uint64]
@@ -151,6 +165,7 @@ def compile_trace(
     recorded: bool = False,
     seed: int = 0,
     evidence: int | None = None,
+    settle: Settle | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CompiledTrace:
     """Compile a trace: its operations, its machine and the initial state.
@@ -158,12 +173,13 @@ def compile_trace(
     The machine is one zone of ``memory`` bytes (``"768M"``; None: as much as the recorded zone Normal
     managed), or with ``recorded`` the zones of the recorded machine as they were.  ``seed`` draws what the
     classifier leaves to chance and which part of the recorded memory a smaller zone keeps.  ``evidence``: the
-    start state is built from the first so many events only (None: all).  ``progress(done,
+    start state is built from the first so many events only (None: all).  ``settle`` decides what in it only
+    following the trace can (`asi_pa.run.settle`; `asi_pa.compile_trace` always does).  ``progress(done,
     events)`` is called now and then. Raises ValueError for a trace that contradicts itself, an impossible
     size, and ``recorded`` together with ``memory`` or for a trace without snapshots.
     """
     if not isinstance(trace, Trace):
-        from . import load_trace
+        from asi_pa.trace import load_trace
 
         trace = load_trace(trace)
     if recorded and memory is not None:
@@ -185,11 +201,18 @@ def compile_trace(
     words = HeldClasses(rule, classes)
     if recorded:
         machine, population, nslots, initial = recorded_population(
-            trace, freed, words, compiler.nslots, evidence
+            trace, freed, words, compiler.nslots, evidence, settle
         )
     else:
         machine, population, nslots, initial = modelled_population(
-            trace, freed, words, compiler.nslots, pages=pages, peak=compiler.live_max, seed=seed
+            trace,
+            freed,
+            words,
+            compiler.nslots,
+            pages=pages,
+            peak=compiler.live_max,
+            seed=seed,
+            settle=settle,
         )
     counters = compiler.counters()
     repairs = {name: counters.pop(name) for name in _REPAIRS}

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .format import EXTFRAG, FAILED_PFN, FREE, FREE_BATCHED, PCPU_DRAIN, ZONE_LOCKED, Trace
-from .blocks import frames_of
-from .pcplists import PcpPages, pcp_at_start, pcp_unseen
+from asi_pa.trace.blocks import frames_of
+from asi_pa.trace.format import EXTFRAG, FAILED_PFN, FREE, FREE_BATCHED, PCPU_DRAIN, ZONE_LOCKED, Trace
+from asi_pa.trace.pcplists import PcpPages, pcp_at_start, pcp_unseen
 
 __all__ = [
     "FRAME_FREE",
@@ -45,7 +45,7 @@ SECTION = 32768
 KPF_BUDDY, KPF_LRU, KPF_SLAB, KPF_HEAD, KPF_TAIL, KPF_PGTABLE, KPF_NOPAGE = 1, 2, 8, 16, 32, 64, 128
 NOTHING = 255
 NO_EVENT = 0xFFFFFFFF
-#: Block types of the model: `asi_pa.gfp.Migratetype` up to RECLAIMABLE.
+#: Block types of the model: `asi_pa.kernel.gfp.Migratetype` up to RECLAIMABLE.
 BLOCK_TYPES = ("Unmovable", "Movable", "Reclaimable")
 
 _Bytes = npt.NDArray[np.uint8]

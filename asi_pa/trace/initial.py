@@ -1,6 +1,6 @@
 """The initial state: what is held and what is free when the first operation runs.
 
-`recorded_population` rebuilds the recorded machine, zone by zone; `asi_pa.trace.modelled` makes one zone of
+`recorded_population` rebuilds the recorded machine, zone by zone; `asi_pa.trace.resize` makes one zone of
 any size out of it.  Used frames become held allocations of the kind that their flags say: LRU pages movable
 requests of users (GFP_HIGHUSER_MOVABLE), everything else unmovable ones of the kernel (GFP_KERNEL); the
 classifier says which of them are sensitive.  Compound pages stay whole, except that what the trace frees has
@@ -9,21 +9,20 @@ the order it is freed with.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL
-from asi_pa.machine import MachineSpec, PcpSpec, ZoneSpec
-from asi_pa.sizing import lowmem_reserves, stat_threshold
-
-from .blocks import frames_of, free_blocks, list_order, runs
-from .classify import Classifier, draw, request_words
-from .format import FREE, Trace
-from .frames import (
+from asi_pa.kernel.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL
+from asi_pa.kernel.sizing import lowmem_reserves, stat_threshold
+from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
+from asi_pa.trace.blocks import frames_of, free_blocks, list_order, runs
+from asi_pa.trace.classify import Classifier, draw, request_words
+from asi_pa.trace.format import FREE, Trace
+from asi_pa.trace.frames import (
     FRAME_FREE,
     FRAME_HELD,
     FRAME_HOLE,
@@ -37,13 +36,13 @@ from .frames import (
     recorded_zones,
     zone_frames,
 )
-from .pcplists import PcpPages
-from .settle import busiest, high_at_start, recorded_free, refuted, snapshot_moment
+from asi_pa.trace.pcplists import PcpPages
 
 __all__ = [
     "Held",
     "HeldClasses",
     "Population",
+    "Settle",
     "finish",
     "held_allocations",
     "recorded_population",
@@ -53,6 +52,8 @@ __all__ = [
 
 _U32 = npt.NDArray[np.uint32]
 _U8 = npt.NDArray[np.uint8]
+#: (trace, zone's record, kpageflags of the start, first events, kpageflags of the end) -> the zone's frames.
+Settle = Callable[[Trace, dict[str, Any], _U8, FirstEvents, _U8 | None], ZoneFrames]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,14 +271,20 @@ def zone_spec(zone: dict[str, Any], frames: ZoneFrames, cpus: int) -> ZoneSpec:
 
 
 def snapshot_frames(
-    trace: Trace, freed: npt.NDArray[np.void], *, largest: bool = False, evidence: int | None = None
+    trace: Trace,
+    freed: npt.NDArray[np.void],
+    *,
+    largest: bool = False,
+    evidence: int | None = None,
+    settle: Settle | None = None,
 ) -> tuple[list[tuple[dict[str, Any], ZoneFrames]], npt.NDArray[np.void]]:
     """The recorded zones with their frames, highest first (none without snapshots), and what of ``freed`` they
     held.
 
     A page that left the buddy or a per-CPU list before it was freed was free at the start: somebody got it
     without an event.  Its free finds nothing to free.  ``largest``: only Normal, or the largest zone where there is no Normal.  ``evidence``: only so many events
-    are asked what was where (None: all).
+    are asked what was where (None: all).  ``settle``: decides what only following the trace can (None: nobody
+    does).
     """
     kpf = trace.kpf("start")
     zones = recorded_zones(trace)[::-1]
@@ -292,22 +299,9 @@ def snapshot_frames(
     inside = freed[freed["pfn"] < len(kpf)]
     first.kind[frames_of(inside["pfn"].astype(np.int64), inside["order"])] = FREE
     end_kpf = trace.kpf("end")
-    return [(zone, settled(trace, zone, kpf, first, end_kpf)) for zone in zones], freed
-
-
-def settled(
-    trace: Trace, zone: dict[str, Any], kpf: _U8, first: FirstEvents, end_kpf: _U8 | None
-) -> ZoneFrames:
-    """A zone's frames, with the moment of its snapshot and its block types settled by following the trace."""
-    frames = zone_frames(trace, zone, kpf, first, end_kpf=end_kpf)
-    spec = zone_spec(zone, frames, trace.cpus)
-    wanted = recorded_free(trace, zone, "start")
-    if wanted is None or not busiest(trace, zone):
-        return frames
-    moment = snapshot_moment(trace, spec, frames, wanted)
-    frames = zone_frames(trace, zone, kpf, first, end_kpf=end_kpf, moment=moment)
-    frames = refuted(trace, zone, spec, frames, moment, wanted)
-    return replace(frames, high=high_at_start(trace, zone, spec, frames, moment))
+    if settle is not None:
+        return [(zone, settle(trace, zone, kpf, first, end_kpf)) for zone in zones], freed
+    return [(zone, zone_frames(trace, zone, kpf, first, end_kpf=end_kpf)) for zone in zones], freed
 
 
 def recorded_population(
@@ -316,6 +310,7 @@ def recorded_population(
     words: HeldClasses,
     next_slot: int,
     evidence: int | None = None,
+    settle: Settle | None = None,
 ) -> tuple[MachineSpec, tuple[Population, ...], int, dict[str, Any]]:
     """The recorded machine: its zones, highest first, with what each held.
 
@@ -323,7 +318,7 @@ def recorded_population(
     populations in the same order, the number of slots used, and notes.  Raises ValueError for a trace without
     snapshots and for frees outside every zone.
     """
-    found, freed = snapshot_frames(trace, freed, evidence=evidence)
+    found, freed = snapshot_frames(trace, freed, evidence=evidence, settle=settle)
     if not found:
         raise ValueError(f"trace {trace.name}: no snapshot of its machine, give a memory size")
     spans = [(frames.start_pfn, frames.start_pfn + len(frames.state)) for _, frames in found]

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .blocks import frames_of
-from .format import ALLOC, EXTFRAG, FREE, PCPU_DRAIN, ZONE_LOCKED, Trace
+from asi_pa.trace.blocks import frames_of
+from asi_pa.trace.format import ALLOC, EXTFRAG, FREE, PCPU_DRAIN, ZONE_LOCKED, Trace
 
 __all__ = ["Located", "PcpPages", "pcp_at_start", "pcp_unseen"]
 
@@ -70,7 +70,10 @@ class Located:
     def joined(self, unseen: PcpPages) -> PcpPages:
         """All pages: those seen, and between what was taken from the head and from the tail those unseen."""
         both = PcpPages(
-            *(np.concatenate([getattr(self.pages, k), getattr(unseen, k)]) for k in ("pfn", "order", "mt", "cpu"))
+            *(
+                np.concatenate([getattr(self.pages, k), getattr(unseen, k)])
+                for k in ("pfn", "order", "mt", "cpu")
+            )
         )
         place = np.concatenate([2 * self.drained.astype(np.int64), np.ones(len(unseen), np.int64)])
         rows = np.lexsort((np.arange(len(both)), place, both.mt, both.order, both.cpu))
@@ -94,9 +97,7 @@ def pcp_orders(trace: Trace) -> tuple[int, ...]:
     return (*range(COSTLY_ORDER + 1), trace.pageblock_order)
 
 
-def pcp_at_start(
-    trace: Trace, zone: dict[str, Any], first: Any, flags: _U8, moment: int | None
-) -> Located:
+def pcp_at_start(trace: Trace, zone: dict[str, Any], first: Any, flags: _U8, moment: int | None) -> Located:
     """The pages of a zone that were on per-CPU lists, as far as events show.
 
     ``first``: `asi_pa.trace.frames.FirstEvents`; ``flags``: u8 by frame of the zone, `KPF_BITS`; ``moment``:
@@ -168,9 +169,7 @@ def _flow(trace: Trace, zone: dict[str, Any], moment: int, cpus: int) -> list[in
     return [int(pages[trace.cpu[part] == cpu].sum()) for cpu in range(cpus)]
 
 
-def _emptied(
-    trace: Trace, zone: dict[str, Any], first: Any, types: _U8
-) -> frozenset[tuple[int, int, int]]:
+def _emptied(trace: Trace, zone: dict[str, Any], first: Any, types: _U8) -> frozenset[tuple[int, int, int]]:
     """Lists that were refilled (so they were empty), or drained down to a page that came during the trace."""
     start, end = int(zone["start_pfn"]), int(zone["start_pfn"]) + int(zone["spanned"])
     kind, pfn = trace.kind[: first.events], trace.pfn[: first.events]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .format import FREE, PCPU_DRAIN, Trace
+from asi_pa.trace.format import FREE, PCPU_DRAIN, Trace
 
 __all__ = ["TICK_NS", "Tick", "tick_phases"]
 

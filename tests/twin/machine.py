@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from asi_pa.designs import Design, as_design
-from asi_pa.gfp import Migratetype
-from asi_pa.kernel import DEFAULT_KERNEL, Kernel, kernel_profile
-from asi_pa.machine import MachineSpec
-from asi_pa.numa import cpu_nodes, fallback_order
+from asi_pa.kernel.gfp import Migratetype
+from asi_pa.kernel.numa import cpu_nodes, fallback_order
+from asi_pa.kernel.spec import MachineSpec
+from asi_pa.kernel.versions import DEFAULT_KERNEL, Kernel, kernel_profile
 
 from . import buddy, isolation, page_alloc, pcp
 from .dump import dump_zone
@@ -299,9 +300,9 @@ class Machine:
                 return f"zone {zone.spec.name}: {broken}"
         return None
 
-    def stats(self) -> dict[str, int]:
-        """The counts that the twin keeps, by the engine's names."""
-        return asdict(self.counts)
+    def stats(self) -> Counter[str]:
+        """The counts by the engine's names; what is missing is 0."""
+        return self.counts.counts()
 
     def log_events(self) -> None:
         """Start the log that events() shows."""

@@ -1,0 +1,196 @@
+"""Walks a zone: the first broken invariant, and a frame's state, in words."""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from asi_pa._core cimport (
+    ALLOC,
+    FREE,
+    HOLE,
+    KIND_MASK,
+    MAX_FREETYPES,
+    MAX_ORDERS,
+    MIGRATE_CMA,
+    MIGRATE_HIGHATOMIC,
+    MIGRATE_ISOLATE,
+    NIL,
+    ORDER_MASK,
+    PCP,
+    POOL,
+    QUEUED,
+    TAIL,
+    TAKEN,
+    block_of,
+    blocks_on,
+    design_t,
+    detours_of,
+    first_of,
+    free_high_least_of,
+    list_of,
+    pcp_t,
+    plenty_of,
+    quiet_of,
+    zone_t,
+)
+
+
+cdef const char *zone_verify(zone_t *z, uint64_t *where) noexcept nogil:
+    # Walks frames, lists and counters; returns the first broken invariant, NULL when all hold.
+    cdef uint32_t frame, step, head, count, prev, b, i, busy
+    cdef uint32_t free_by_list[MAX_ORDERS][MAX_FREETYPES]
+    cdef int64_t nr_free = 0, nr_cma = 0, nr_ha = 0, isolated = 0, seen_free = 0, d
+    cdef int order, ft, kind
+    cdef design_t *ds = z.design
+    memset(free_by_list, 0, (z.max_order + 1) * sizeof(free_by_list[0]))
+    frame = 0
+    while frame < z.nframes:
+        where[0] = frame
+        kind = z.state[frame] & KIND_MASK
+        order = z.state[frame] & ORDER_MASK
+        step = 1
+        if kind == TAIL:
+            return b"a frame belongs to no block"
+        if kind == TAKEN:
+            return b"a block is off every list although no operation is under way"
+        if kind != HOLE:
+            if order > z.max_order or (z.state[frame] & 0x70 and kind >= ALLOC):
+                return b"a frame's state is not one"
+            step = 1u << order
+            if frame & (step - 1):
+                if kind == FREE or kind == POOL:
+                    return b"a free block is not aligned to its order"
+            if frame + step > z.nframes or frame < z.first:
+                return b"a block reaches out of the zone"
+            for i in range(frame + 1, frame + step):
+                if z.state[i] != TAIL:
+                    where[0] = i
+                    return b"a frame inside a block has a state of its own"
+            if kind == FREE:
+                free_by_list[order][z.pbtype[block_of(z, frame)]] += 1
+                seen_free += step
+        frame += step
+    for ft in range(ds.nft):
+        # most freetypes have no free block: that all of their lists say so is seen without branches
+        busy = z.nonempty[ft] & ((2u << z.max_order) - 1)
+        for order in range(z.max_order + 1):
+            head = list_of(z, order, ft)
+            busy |= (z.links[head].next ^ head) | (z.links[head].prev ^ head) | blocks_on(z, order, ft)
+            busy |= free_by_list[order][ft]
+        if not busy:
+            continue
+        for order in range(z.max_order + 1):
+            count = 0
+            prev = list_of(z, order, ft)
+            head = first_of(z, order, ft)
+            while head != list_of(z, order, ft):
+                where[0] = head
+                if head >= z.nframes or z.state[head] != <uint8_t>(FREE | order):
+                    return b"a free list holds a frame that heads no free block of its order"
+                if z.pbtype[block_of(z, head)] != ft:
+                    return b"a free block is on the list of another type than its pageblock's"
+                if z.links[head].prev != prev:
+                    return b"a free list's back link is wrong"
+                if order >= z.pageblock_order:
+                    for b in range(block_of(z, head), block_of(z, head + (1u << order))):
+                        if z.pbtype[b] != ft:
+                            return b"a free block spans pageblocks of two types"
+                prev = head
+                head = z.links[head].next
+                count += 1
+                if count > blocks_on(z, order, ft):
+                    return b"a free list is longer than its count"
+            where[0] = prev if prev < z.nframes else 0
+            if z.links[head].prev != prev:
+                return b"a free list's tail is wrong"
+            if count != blocks_on(z, order, ft) or count != free_by_list[order][ft]:
+                return b"a free list's count differs from the free blocks there are"
+            if (z.nonempty[ft] >> order & 1) != (count != 0):
+                return b"the index of non-empty lists is wrong"
+            d = <int64_t>count << order
+            if ds.mt[ft] != MIGRATE_ISOLATE:
+                nr_free += d
+            if ds.mt[ft] == MIGRATE_CMA:
+                nr_cma += d
+            if ds.mt[ft] == MIGRATE_HIGHATOMIC:
+                nr_ha += d
+    where[0] = 0
+    d = z.nr_free
+    for i in range(<uint32_t>z.ncpus):
+        d += z.diffs[i].free
+    if d != nr_free:
+        return b"NR_FREE_PAGES differs from the pages on the free lists"
+    d = z.nr_free_cma
+    for i in range(<uint32_t>z.ncpus):
+        d += z.diffs[i].cma
+    if d != nr_cma:
+        return b"NR_FREE_CMA_PAGES differs from the pages on the CMA lists"
+    if z.nr_free_highatomic != nr_ha:
+        return b"nr_free_highatomic differs from the pages on the HIGHATOMIC lists"
+    if z.plenty != plenty_of(z) or z.detours != detours_of(z):
+        return b"what the fast paths test is out of date (set_plenty)"
+    for b in range(z.first_block, z.nblocks):
+        if ds.mt[z.pbtype[b]] == MIGRATE_ISOLATE:
+            isolated += 1
+    if isolated != z.nr_isolate_blocks:
+        return b"nr_isolate_pageblock differs from the isolated pageblocks"
+    return pcp_verify(z, where)
+
+
+cdef const char *pcp_verify(zone_t *z, uint64_t *where) noexcept nogil:
+    cdef int cpu, number, order
+    cdef int64_t count, pages = 0, listed = 0
+    cdef uint32_t frame, prev
+    cdef pcp_t *pcp
+    if z.pcps != NULL:
+        for cpu in range(z.ncpus):
+            pcp = &z.pcps[cpu]
+            count = 0
+            for number in range(z.design.npcp):
+                order = z.design.pcp_list_order[number]
+                prev = NIL
+                frame = pcp.lists[number].head
+                while frame != NIL:
+                    where[0] = frame
+                    if frame >= z.nframes or z.state[frame] != <uint8_t>(PCP | order):
+                        return b"a per-CPU list holds a frame that is not on one"
+                    if prev != NIL and z.links[frame].prev != prev:
+                        return b"a per-CPU list's back link is wrong"
+                    prev = frame
+                    frame = z.links[frame].next
+                    count += <int64_t>1 << order
+                    if count > z.nframes:
+                        return b"a per-CPU list runs in a circle"
+                if prev != NIL and pcp.lists[number].tail != prev:
+                    return b"a per-CPU list's tail is wrong"
+            if count != pcp.count:
+                return b"a per-CPU count differs from the pages on its lists"
+            if pcp.quiet != quiet_of(z, pcp) or pcp.free_high_least != free_high_least_of(z, pcp):
+                return b"what the fast path of a per-CPU free tests is out of date (pcp_set_quiet)"
+            listed += count
+    frame = 0
+    while frame < z.nframes:
+        if z.state[frame] & KIND_MASK == PCP:
+            pages += <int64_t>1 << (z.state[frame] & ORDER_MASK)
+        frame += 1
+    if pages != listed:
+        return b"a page says it is on a per-CPU list and is on none"
+    return NULL
+
+
+cdef str describe_frame(zone_t *z, uint32_t frame):
+    # What a frame is that is no allocation's first page of the order that was asked for.
+    cdef int kind = z.state[frame] & KIND_MASK
+    cdef int order = z.state[frame] & ORDER_MASK
+    if kind == ALLOC:
+        return f"it is allocated with order {order}"
+    if kind == FREE:
+        return f"it is free already (order {order})"
+    if kind == PCP:
+        return f"it is free already, on a per-CPU list (order {order})"
+    if kind == POOL:
+        return f"it is free already, in the pool (order {order})"
+    if kind == QUEUED:
+        return "it is free already, in the free queue"
+    if kind == HOLE:
+        return "it was never handed to the allocator"
+    return "it is not the first page of an allocation"

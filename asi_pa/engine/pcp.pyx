@@ -1,0 +1,213 @@
+"""Per-CPU page lists: refill, bulk free and the tuning of ``high``, ``alloc_factor``, ``free_count``.
+
+Rules: mm/page_alloc.c nr_pcp_alloc, nr_pcp_free, nr_pcp_high, free_pcppages_bulk, decay_pcp_high (7.2; where
+6.12 differs the kernel profile says so).
+"""
+
+from asi_pa._core cimport (
+    ALLOC_FLIP,
+    ALLOC_NOSTEAL,
+    RMQUEUE_NORMAL,
+    TAIL,
+    WMARK_HIGH,
+    block_of,
+    free_one,
+    rmqueue,
+    pcp_set_quiet,
+    set_below_high,
+    zone_watermark_ok,
+)
+
+
+cdef inline int64_t clamp(int64_t x, int64_t low, int64_t high) noexcept nogil:
+    # the kernel's: min(max(x, low), high), also where low > high
+    if x < low:
+        x = low
+    return high if x > high else x
+
+
+cdef int64_t nr_pcp_alloc(zone_t *z, pcp_t *pcp, int order) noexcept nogil:
+    # How many blocks a refill takes; doubles with alloc_factor while order-0 refills follow each other.
+    cdef int64_t batch = pcp.batch, high, n, most
+    pcp.high = clamp(pcp.high, pcp.high_min, pcp.high_max)
+    high = pcp.high
+    if high < batch:
+        return 1
+    n = batch
+    if order == 0:
+        n = batch << pcp.alloc_factor
+    if pcp.high_min != pcp.high_max and not z.below_high:
+        pcp.high = high + n if high + n < pcp.high_max else pcp.high_max
+        high = pcp.high
+    if order == 0:
+        most = high - pcp.count - batch
+        if most < batch:
+            most = batch
+        if n <= most and pcp.alloc_factor < z.pcp_batch_scale_max:
+            pcp.alloc_factor += 1
+        if n > most:
+            n = most
+    if n > 1:
+        n >>= order
+        if n < 2:
+            n = 2
+    return n
+
+
+cdef void pcp_refill(zone_t *z, pcp_t *pcp, int order, int ft, int index,
+                     uint32_t flags) noexcept nogil:
+    # rmqueue_bulk(): one rmqueue mode for the whole refill, pages in the order they came.
+    cdef int64_t n = nr_pcp_alloc(z, pcp, order)
+    cdef int mode = RMQUEUE_NORMAL
+    cdef uint32_t frame
+    cdef pcplist_t *fl = &pcp.lists[index]
+    pcp_set_quiet(z, pcp)
+    if flags & ALLOC_HIGHATOMIC and not z.kernel.pcp_refill_highatomic:
+        return
+    z.stats.pcp_refills += 1
+    if z.design.flip_before_steal and flags & ALLOC_FLIP:
+        flags |= ALLOC_NOSTEAL      # rather an empty list: rmqueue_buddy() flips a block, whose rest refills
+    while n > 0:
+        frame = rmqueue(z, order, ft, flags, &mode)
+        if frame == NIL:
+            break
+        pcp_append(z, fl, frame, order)
+        pcp.count += <int64_t>1 << order
+        z.stats.pcp_refilled += 1
+        n -= 1
+    if z.design.looks_ahead:
+        z.ahead_due = 1
+
+
+cdef uint32_t rmqueue_pcplist(zone_t *z, int cpu, int order, const request_t *rq,
+                              uint32_t flags) noexcept nogil:
+    # rmqueue_pcplist() / __rmqueue_pcplist(); z.diff is this CPU's
+    cdef pcp_t *pcp = &z.pcps[cpu]
+    cdef int index = rq.pcp_list[order]
+    if index == NO_PCP_LIST:
+        return NIL
+    if pcp.lists[index].head == NIL:
+        pcp_refill(z, pcp, order, rq.ft, index, flags)
+        if pcp.lists[index].head == NIL:
+            pcp.free_count >>= 1
+            return NIL
+    return pcp_take(z, pcp, &pcp.lists[index], <int64_t>1 << order)
+
+
+cdef void free_pcppages_bulk(zone_t *z, pcp_t *pcp, int64_t count, int index) noexcept nogil:
+    # From the list's tail until it is empty, then the next lists in turn, until `count` pages are gone.
+    cdef uint32_t frame
+    cdef int order
+    if count > pcp.count:
+        count = pcp.count
+    z.stats.pcp_bulk_frees += 1
+    while count > 0:
+        while pcp.lists[index].head == NIL:
+            index += 1
+            if index == z.design.npcp:
+                index = 0
+        order = z.design.pcp_list_order[index]
+        while count > 0 and pcp.lists[index].head != NIL:
+            frame = pcp_pop_tail(z, &pcp.lists[index])
+            z.state[frame] = TAIL
+            z.stats.pcp_drained += 1
+            count -= <int64_t>1 << order
+            pcp.count -= <int64_t>1 << order
+            free_one(z, frame, order, z.pbtype[block_of(z, frame)], False)
+
+
+cdef int64_t nr_pcp_high(zone_t *z, pcp_t *pcp, bint free_high) noexcept nogil:
+    cdef int64_t high, most
+    pcp.high = clamp(pcp.high, pcp.high_min, pcp.high_max)
+    high = pcp.high
+    if high == 0:
+        return 0
+    if free_high:
+        most = high - (pcp.batch << z.pcp_batch_scale_max)
+        pcp.high = most if most > pcp.high_min else pcp.high_min
+        return 0
+    if pcp.high_min == pcp.high_max:
+        return high
+    if z.below_high:
+        most = high - (pcp.free_count if pcp.free_count > pcp.batch else pcp.batch)
+        pcp.high = most if most > pcp.high_min else pcp.high_min
+        return pcp.count if pcp.count > pcp.high_min else pcp.high_min
+    if pcp.count >= high and pcp.high < pcp.free_count + pcp.batch:
+        pcp.high = clamp(pcp.free_count + pcp.batch, pcp.high_min, pcp.high_max)
+    return high
+
+
+cdef int64_t pcp_excess(zone_t *z, pcp_t *pcp, int order) noexcept nogil:
+    # free_frozen_page_commit() after the push: tunes `high` and says how many pages to give back.
+    cdef bint free_high = False
+    cdef int64_t batch = pcp.batch, high, to_free
+    if order != 0 and order <= PCP_MAX_LOW_ORDER:
+        free_high = (pcp.free_count >= pcp.free_high_least and 0 < pcp.freed_order <= PCP_MAX_LOW_ORDER
+                     and (not pcp.free_high_batch or pcp.count >= batch))
+    pcp.freed_order = order
+    if pcp.free_count < pcp.free_count_max:
+        pcp.free_count += <int64_t>1 << order
+    high = nr_pcp_high(z, pcp, free_high)
+    pcp_set_quiet(z, pcp)
+    if pcp.count < high:
+        return 0
+    # nr_pcp_free()
+    if free_high:
+        to_free = batch << z.pcp_batch_scale_max
+        return to_free if to_free < pcp.count else pcp.count
+    if high < batch:
+        return 1
+    return clamp(pcp.free_count, batch, high - batch)
+
+
+cdef void pcp_freed(zone_t *z, pcp_t *pcp, int order, int index) noexcept nogil:
+    cdef int64_t to_free = pcp_excess(z, pcp, order), chunk
+    z.diff = &z.diffs[pcp - z.pcps]
+    if to_free == 0:
+        return
+    if z.kernel.pcp_bulk_in_batches:
+        while to_free > 0 and pcp.count > 0:
+            chunk = pcp.batch if to_free > pcp.batch else to_free
+            free_pcppages_bulk(z, pcp, chunk, index)
+            to_free -= chunk
+    else:
+        free_pcppages_bulk(z, pcp, to_free, index)
+    if z.below_high and zone_watermark_ok(z, 0, z.wmark[WMARK_HIGH] + z.boost, 3, 0):
+        set_below_high(z, False)
+
+
+cdef void pcp_drain(zone_t *z, pcp_t *pcp) noexcept nogil:
+    # drain_pages_zone()
+    cdef int64_t n
+    while pcp.count > 0:
+        n = pcp.batch << z.pcp_batch_scale_max
+        free_pcppages_bulk(z, pcp, n if n < pcp.count else pcp.count, 0)
+
+
+cdef bint pcp_lower_high(zone_t *z, pcp_t *pcp) noexcept nogil:
+    # decay_pcp_high(): the part that moves `high`
+    cdef int64_t high = pcp.high, n
+    if high <= pcp.high_min:
+        return False
+    n = pcp.count - (pcp.batch << z.pcp_batch_scale_max)
+    if n < high - (high >> 3):
+        n = high - (high >> 3)
+    if n < pcp.high_min:
+        n = pcp.high_min
+    pcp.high = n
+    pcp_set_quiet(z, pcp)
+    return n > pcp.high_min
+
+
+cdef bint pcp_decay(zone_t *z, pcp_t *pcp) noexcept nogil:
+    # decay_pcp_high(), from the vmstat worker about once a second
+    cdef bint todo = pcp_lower_high(z, pcp)
+    cdef int64_t n = pcp.count - pcp.high
+    while n > 0:
+        todo = True
+        if not z.kernel.pcp_bulk_in_batches:
+            free_pcppages_bulk(z, pcp, n, 0)
+            break
+        free_pcppages_bulk(z, pcp, n if n < pcp.batch else pcp.batch, 0)
+        n -= pcp.batch
+    return todo

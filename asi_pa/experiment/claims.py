@@ -1,0 +1,223 @@
+"""The four claims of the RFC, each put to the figures of a comparison.
+
+The claims are those of the cover letter "mm: ASI integration for the page allocator" (13 March 2025,
+msgid 20250313-asi-page-alloc-v1-0-04972e046cea@google.com).  They are judged on the design that the
+letter proposes, ``migratetype``: every variant of it in the result but our own ``migratetype/eager``, in
+every run, and held against designs that make the same promise.  A figure is a
+measured value together with what it is held against; it speaks for the claim, against it, or, as
+context, neither way.  The verdict is nothing but a count of them:
+
+* ``holds``: figures for, none against;
+* ``fails``: figures against, none for;
+* ``mixed``: both;
+* ``untested``: neither, because the comparison lacks the design or the designs to hold it against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from asi_pa.experiment.metrics import Number, leaf_share_2m, tlb_flushes
+from asi_pa.experiment.ranking import run_name
+
+__all__ = ["CLAIMS", "evaluate_claims"]
+
+#: The claims in our words.
+CLAIMS: dict[int, str] = {
+    1: "Grouping pages by sensitivity with migratetypes keeps the physmap unfragmented, "
+    "so the restricted physmap keeps 2M leaves.",
+    2: "Pageblocks are never smaller than a PMD mapping, so no mapping is broken down "
+    "and no page table is allocated inside the allocator.",
+    3: "Free lists by migratetype already tell mapped pages from unmapped ones, "
+    "so unnecessary TLB flushes are minimised.",
+    4: "Unlike a separate pool, the allocator's full feature set serves pages of both kinds.",
+}
+
+Figure = dict[str, Any]
+
+
+def evaluate_claims(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The ``claims`` list of a result from its ``runs``.
+
+    ``result`` is a dict of the schema asi_pa.compare/1; its own ``claims`` are not read.  Returns one
+    dict per claim: ``claim`` (1..4), ``text``, ``verdict`` and ``figures``, each figure with ``run``,
+    ``design``, ``metric``, ``value``, ``for`` (True, False, or None for context) and ``says`` (a
+    sentence); where it is a comparison also ``against`` (the other design) and ``reference`` (its value).
+    """
+    makers = {1: _large_leaves, 2: _no_splits, 3: _few_flushes, 4: _both_kinds}
+    claims = []
+    for number, maker in makers.items():
+        figures = [figure for run in result["runs"] for figure in maker(run)]
+        claims.append(
+            {"claim": number, "text": CLAIMS[number], "verdict": _verdict(figures), "figures": figures}
+        )
+    return claims
+
+
+def _verdict(figures: Iterable[Figure]) -> str:
+    sides = {figure["for"] for figure in figures} - {None}
+    return {(): "untested", (True,): "holds", (False,): "fails"}.get(tuple(sides), "mixed")
+
+
+def _subjects(run: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The variants of what the letter proposes; ``migratetype/eager`` is ours."""
+    return ((name, metrics) for name, metrics in _named(run, "migratetype") if name != "migratetype/eager")
+
+
+def _named(run: Mapping[str, Any], family: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(name, metrics) of a family's designs: ``pool`` means ``pool`` and ``pool/...``."""
+    for design in run["designs"]:
+        if design["design"].split("/")[0] == family:
+            yield design["design"], design["metrics"]
+
+
+def _rivals(run: Mapping[str, Any], design: str, family: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Those of a family that make the same promise as ``design``: what hides less is cheaper for nothing."""
+    promises = {d["design"]: d.get("protects") for d in run["designs"]}
+    return ((name, m) for name, m in _named(run, family) if promises[name] == promises[design])
+
+
+def _figure(
+    run: Mapping[str, Any],
+    design: str,
+    metric: str,
+    value: Number,
+    speaks: bool | None,
+    says: str,
+    **more: Any,
+) -> Figure:
+    return {
+        "run": run_name(run),
+        "design": design,
+        "metric": metric,
+        "value": value,
+        "for": speaks,
+        "says": says,
+    } | more
+
+
+def _zero(
+    run: Mapping[str, Any], design: str, metrics: Mapping[str, Any], keys: Iterable[str]
+) -> Iterator[Figure]:
+    """A figure per key that the claim says is 0."""
+    for key in keys:
+        if (value := metrics.get(key)) is not None:
+            yield _figure(run, design, key, value, value == 0, "the claim says 0")
+
+
+def _context(run: Mapping[str, Any], keys: Iterable[str], families: Iterable[str]) -> Iterator[Figure]:
+    """The same metrics of other designs, which prove nothing about this one but show the scale."""
+    keys = tuple(keys)
+    for family in families:
+        for design, metrics in _named(run, family):
+            for key in keys:
+                if (value := metrics.get(key)) is not None:
+                    yield _figure(run, design, key, value, None, "for comparison")
+
+
+def _large_leaves(run: Mapping[str, Any]) -> Iterator[Figure]:
+    """Claim 1: all of what the restricted physmap maps stays in leaves of 2M; none is split.
+
+    A share below 1 already means that some block is mapped with 4K leaves, so the bar is 1.
+    """
+    for design, metrics in _subjects(run):
+        if (share := leaf_share_2m(metrics)) is not None:
+            says = "share of the restricted physmap in leaves of 2M or larger; the claim says all"
+            yield _figure(run, design, "restricted_2m_share", share, share == 1, says)
+        yield from _zero(run, design, metrics, ("leaf_splits_2m",))
+    for family in ("pool", "per-page"):
+        for design, metrics in _named(run, family):
+            if (share := leaf_share_2m(metrics)) is not None:
+                yield _figure(run, design, "restricted_2m_share", share, None, "for comparison")
+    yield from _context(run, ("leaf_splits_2m",), ("pool", "per-page"))
+
+
+def _no_splits(run: Mapping[str, Any]) -> Iterator[Figure]:
+    """Claim 2: no leaf of either size is split, no table page allocated, no 4K entry written."""
+    keys = ("leaf_splits_2m", "leaf_splits_1g", "table_pages_allocated", "leaf_writes_pte")
+    for design, metrics in _subjects(run):
+        yield from _zero(run, design, metrics, keys)
+    yield from _context(run, keys[:3], ("pool", "per-page"))
+
+
+def _few_flushes(run: Mapping[str, Any]) -> Iterator[Figure]:
+    """Claim 3: fewer flushes than the designs without such lists, and none that no flip caused."""
+    for design, metrics in _subjects(run):
+        for family in ("per-page", "pool"):
+            for other, reference in _rivals(run, design, family):
+                yield from _compare(
+                    run, design, metrics, other, reference, "tlb_flushes_per_1000_allocations", lower=True
+                )
+                yield from _compare(
+                    run, design, metrics, other, reference, "flush_free_hit_ratio", lower=False
+                )
+        flushes, flips = tlb_flushes(metrics), metrics.get("flips_n2s")
+        if flushes is not None and flips is not None:
+            says = "pageblocks flipped N -> S: one flush a flip at most"
+            yield _figure(run, design, "tlb_flushes", flushes, flushes <= flips, says, reference=flips)
+
+
+def _both_kinds(run: Mapping[str, Any]) -> Iterator[Figure]:
+    """Claim 4: nothing fails that plain Linux served, and nothing fails because of its kind.
+
+    Where the result counts by kind, the failure rates and the share served from per-CPU lists of the
+    two kinds are held against what plain Linux gives the same requests.
+    """
+    for design, metrics in _subjects(run):
+        causes = metrics.get("failures_by_cause", {})
+        for cause in ("flip_starvation", "no_block_refusal"):
+            if (value := causes.get(cause)) is not None:
+                says = "requests that failed because of their kind; the claim implies 0"
+                yield _figure(run, design, f"failures_by_cause.{cause}", value, value == 0, says)
+        for linux, reference in _named(run, "linux"):
+            for key in ("failures", "extfrag_events"):
+                yield from _compare(run, design, metrics, linux, reference, key, lower=True)
+            for kind in ("sensitive", "nonsensitive"):
+                yield from _by_kind(run, design, metrics, linux, reference, kind)
+        for other, reference in _rivals(run, design, "pool"):
+            yield from _compare(run, design, metrics, other, reference, "failures", lower=True)
+
+
+def _by_kind(
+    run: Mapping[str, Any],
+    design: str,
+    metrics: Mapping[str, Any],
+    other: str,
+    reference: Mapping[str, Any],
+    kind: str,
+) -> Iterator[Figure]:
+    for name, top, bottom, lower in (
+        ("failure_rate", "failures_by_kind", "requests_by_kind", True),
+        ("pcp_share", "pcp_allocations_by_kind", "requests_by_kind", False),
+    ):
+        mine, theirs = (
+            {name: share} if (share := _share(m, top, bottom, kind)) is not None else {}
+            for m in (metrics, reference)
+        )
+        for figure in _compare(run, design, mine, other, theirs, name, lower=lower):
+            yield figure | {"metric": f"{name}.{kind}"}
+
+
+def _share(metrics: Mapping[str, Any], top: str, bottom: str, kind: str) -> float | None:
+    part, whole = metrics.get(top, {}).get(kind), metrics.get(bottom, {}).get(kind)
+    return part / whole if whole and part is not None else None
+
+
+def _compare(
+    run: Mapping[str, Any],
+    design: str,
+    metrics: Mapping[str, Any],
+    other: str,
+    reference: Mapping[str, Any],
+    key: str,
+    *,
+    lower: bool,
+) -> Iterator[Figure]:
+    """A figure that speaks for the claim if ``design`` is no worse than ``other`` in ``key``."""
+    mine, theirs = metrics.get(key), reference.get(key)
+    if mine is None or theirs is None:
+        return
+    speaks = mine <= theirs if lower else mine >= theirs
+    relation = "equal to" if mine == theirs else "below" if mine < theirs else "above"
+    yield _figure(run, design, key, mine, speaks, f"{relation} {other}", against=other, reference=theirs)

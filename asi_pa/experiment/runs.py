@@ -1,0 +1,307 @@
+"""Experiments: the same operations through every design, and what each did with them, as one result.
+
+``replay`` runs one compiled trace through one design; ``compare`` runs traces through designs at several
+memory sizes.  The result is plain data (schema ``asi_pa.compare/1``, docs/use/json-schema.md); metrics are
+defined in docs/use/metrics.md.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from asi_pa import __version__
+from asi_pa.designs import Design, as_design
+from asi_pa.engine.machine import Machine
+from asi_pa.experiment.measured import Measured
+from asi_pa.experiment.metrics import measure
+from asi_pa.kernel.gfp import MODEL_LRU
+from asi_pa.kernel.sizing import parse_size
+from asi_pa.kernel.versions import kernel_profile
+from asi_pa.run.replay import Replay
+from asi_pa.run.samples import Samples
+from asi_pa.run.start import compile_trace
+from asi_pa.trace import CompiledTrace, Trace, load_trace, tight_memory
+
+__all__ = ["DEFAULT_DESIGNS", "SAMPLES", "Series", "build", "compare", "replay"]
+
+#: What ``compare`` shows unless asked otherwise: no ASI, the page-wise bound, and the sound designs; a pool
+#: against migratetypes first.
+DEFAULT_DESIGNS = (
+    "linux",
+    "per-page",
+    "pool/nonsensitive",
+    "migratetype/sound",
+    "migratetype/eager",
+    "freetype/sound",
+    "rfcv2-queue/sound",
+    "unmapped/v4",
+    "unmapped/symmetric",
+    "pool/unmapped",
+)
+#: Points of a time series.
+SAMPLES = 200
+_COLUMNS = 256
+
+
+def _no_progress(_done: int, _total: int) -> None:
+    pass
+
+
+class Series:
+    """What is looked at every so many operations."""
+
+    def __init__(self, machine: Machine, compiled: CompiledTrace):
+        self.machine, self.compiled = machine, compiled
+        self.names = [ft.name for ft in machine.design.freetypes]
+        # the zone with most memory is the one the map shows
+        self.zone = max(range(len(machine.spec.zones)), key=lambda i: machine.spec.zones[i].spanned)
+        self.samples = Samples(machine, self.zone, _COLUMNS)
+        self.sample = self.samples.sample
+
+    def series(self) -> dict[str, Any]:
+        samples = self.samples
+        free, op, flips = samples.free_pages, samples.op, samples.flips
+        stamps = self.compiled.time_ns
+        at = np.minimum(op // 1024, max(len(stamps) - 1, 0))
+        out: dict[str, Any] = {
+            "op": op.tolist(),
+            "time_ns": stamps[at].tolist() if len(stamps) else [0] * len(op),
+            "free_pages": {
+                name: free[:, i].tolist() for i, name in enumerate([*self.names, "pool"]) if free[:, i].any()
+            },
+            "flushes": samples.flushes.tolist(),
+            "flips_s2n": flips[:, 0].tolist(),
+            "flips_n2s": flips[:, 1].tolist(),
+        }
+        if self.machine.physmap is not None:
+            leaves = samples.leaves
+            out["restricted_leaves"] = {k: leaves[:, i].tolist() for i, k in enumerate(("4k", "2m", "1g"))}
+            out["mapped_pages"] = samples.mapped_pages.tolist()
+        return out
+
+    def blockmap(self) -> dict[str, Any]:
+        """Block kinds over time, numbered by what occurs."""
+        grid = self.samples.blocks
+        occurs = np.bincount(grid.ravel(), minlength=256) > 0
+        number = np.cumsum(occurs) - 1
+        legend = []
+        for kind in np.flatnonzero(occurs).tolist():
+            ft = self.machine.design.freetypes[kind & 0x3F]
+            words = ["free"] if kind & 0x80 else []
+            words.append(ft.name)
+            if self.machine.design.protects and not self.machine.design.wrapper:
+                words.append("mapped" if kind & 0x40 else "unmapped")
+            legend.append(" ".join(words))
+        return {
+            "op": self.samples.op.tolist(),
+            "columns": int(grid.shape[1]),
+            "legend": legend,
+            "rows": number[grid].tolist(),
+        }
+
+
+def _supply(compiled: CompiledTrace, size: int, seed: int) -> npt.NDArray[np.uint32]:
+    """Slots of page-cache allocations of the initial state that reclaim may free, drawn from the seed."""
+    lru = (compiled.classes & np.uint32(MODEL_LRU)) != 0
+    slots = [p.held_slot[lru[p.held_cls] & (p.held_order == 0)] for p in compiled.population]
+    drawn = np.random.default_rng(seed).permutation(np.concatenate(slots))
+    return drawn[: size // 4096].astype(np.uint32)
+
+
+def build(
+    compiled: CompiledTrace,
+    design: Design,
+    kernel: str | None = None,
+    *,
+    reclaim: int = 0,
+    compaction: bool = False,
+    seed: int = 0,
+) -> tuple[Machine, Replay, dict[str, Any]]:
+    """A machine in the trace's initial state: (machine, replay ready to run, notes on the state)."""
+    machine = Machine(compiled.machine, design, kernel or compiled.kernel, boot=False)
+    run = Replay(machine, compiled.classes, compiled.nslots)
+    notes: dict[str, Any] = {"blocks": 0, "mapped_blocks": 0, "mixed_blocks": 0, "displaced": 0}
+    for zone, population in enumerate(compiled.population):
+        for key, value in run.populate(zone, population).items():
+            notes[key] += value
+    if reclaim or compaction:
+        run.relieve(_supply(compiled, reclaim, seed), compaction)
+    notes["lost"] = run.place_displaced()
+    return machine, run, notes
+
+
+def replay(
+    compiled: CompiledTrace,
+    design: str | Design = "linux",
+    *,
+    kernel: str | None = None,
+    samples: int = SAMPLES,
+    reclaim: str | int = 0,
+    compaction: bool = False,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = _no_progress,
+) -> dict[str, Any]:
+    """Runs a compiled trace through one design.
+
+    Returns the design's entry of a result: ``design``, ``title``, ``protects``, ``as_posted``, ``source``,
+    ``metrics``, ``series`` and ``blockmap`` (``samples`` points), ``population`` and ``verify`` ("ok", or
+    the first broken invariant).  ``reclaim`` is the supply of page cache that may be freed (a size),
+    ``compaction`` lets requests that may block compact; with neither, a request fails where the kernel would
+    begin to reclaim.  ``seed`` draws the supply.  ``progress`` is called with (operations done, of).
+    """
+    design = as_design(design)
+    size = parse_size(reclaim) if isinstance(reclaim, str) else reclaim
+    machine, run, population = build(compiled, design, kernel, reclaim=size, compaction=compaction, seed=seed)
+    series = Series(machine, compiled)
+    n = len(compiled.ops)
+    stops = np.unique(np.linspace(0, n, max(samples, 2)).astype(int)).tolist()
+    series.sample(0)
+    seconds, at = 0.0, 0
+    for stop in stops[1:]:
+        began = time.perf_counter()
+        run.run(compiled.ops, at, stop)
+        seconds += time.perf_counter() - began
+        at = stop
+        series.sample(stop)
+        progress(stop, n)
+    broken = machine.verify()
+    if broken is None and machine.physmap is not None:
+        broken = machine.physmap.check()
+    return {
+        "design": design.name,
+        "title": design.title,
+        "protects": design.protects,
+        "as_posted": design.as_posted,
+        "source": list(design.source),
+        "metrics": measure(Measured(compiled, machine, run, seconds, series.zone)),
+        "series": series.series(),
+        "blockmap": series.blockmap(),
+        "population": population,
+        "verify": broken or "ok",
+    }
+
+
+def _memory_name(memory: int) -> str:
+    for unit, shift in (("T", 40), ("G", 30), ("M", 20)):
+        if memory >= 1 << shift and not memory & ((1 << (shift - 4)) - 1):
+            return f"{memory / (1 << shift):g}{unit}"
+    return f"{memory >> 10}K"
+
+
+def _compile(trace: Trace, memory: str | int, classifier: str, seed: int) -> CompiledTrace:
+    """The trace on a machine of a size; "ample" is the recorded one, with its zones, where they are known."""
+    if memory == "ample":
+        known = bool(trace.snapshots.get("zones_start")) and "start" in trace.kpageflags
+        return compile_trace(trace, classifier, seed=seed, recorded=known)
+    if memory == "tight":
+        whole = compile_trace(trace, classifier, seed=seed)
+        return compile_trace(trace, classifier, memory=tight_memory(whole), seed=seed)
+    size = parse_size(memory) if isinstance(memory, str) else memory
+    return compile_trace(trace, classifier, memory=size, seed=seed)
+
+
+def compare(
+    traces: Iterable[str | Trace],
+    designs: Sequence[str | Design] = DEFAULT_DESIGNS,
+    *,
+    memory: Sequence[str | int] = ("ample", "tight"),
+    classifier: str = "rfc",
+    seed: int = 0,
+    kernel: str | None = None,
+    samples: int = SAMPLES,
+    reclaim: str | int = 0,
+    compaction: bool = False,
+    command: Sequence[str] = (),
+    progress: Callable[[str, int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Every trace at every memory size through every design.
+
+    Parameters
+    ----------
+    traces : names of bundled traces, files, or Trace objects
+    designs : design names or Design objects
+    memory : sizes such as ``"2G"`` or bytes; ``"ample"`` is the recorded machine with its zones, per-CPU
+        limits and CPUs, ``"tight"`` one zone of the size at which the trace's peak nearly fills a
+        machine that shrank in proportion
+    classifier : rules for sensitivity (docs/use/traces.md)
+    seed : of everything that is drawn
+    kernel : profile; None takes the trace's own
+    reclaim, compaction : what relieves a shortage, as in ``replay``
+    progress : called with (what, operations done, of)
+
+    Returns the result as a dict of schema ``asi_pa.compare/1``.  Raises ValueError for what cannot be.
+    """
+    from asi_pa.experiment.claims import evaluate_claims
+
+    chosen = [as_design(d) for d in designs]
+    if not chosen:
+        raise ValueError("no designs to compare")
+    if kernel is not None:
+        kernel_profile(kernel)
+    supply = parse_size(reclaim) if isinstance(reclaim, str) else reclaim
+    runs = []
+    kernels, texts = [], []
+    for item in traces:
+        trace = item if isinstance(item, Trace) else load_trace(item)
+        for size in memory:
+            compiled = _compile(trace, size, classifier, seed)
+            kernels.append(kernel or compiled.kernel)
+            texts.append(compiled.classifier)
+            relief = {"reclaim": supply, "compaction": compaction, "seed": seed}
+            runs.append(_run(compiled, str(size), chosen, kernel, samples, relief, progress))
+    if not runs:
+        raise ValueError("no traces to compare on")
+    result: dict[str, Any] = {
+        "schema": "asi_pa.compare/1",
+        "asi_pa": __version__,
+        "command": list(command),
+        "kernel": ", ".join(sorted(set(kernels))),
+        "seed": seed,
+        "classifier": texts[0],
+        "relief": {"reclaim_bytes": supply, "compaction": compaction},
+        "runs": runs,
+        "claims": [],
+    }
+    result["claims"] = evaluate_claims(result)
+    return result
+
+
+def _run(
+    compiled: CompiledTrace,
+    memory: str,
+    designs: Sequence[Design],
+    kernel: str | None,
+    samples: int,
+    relief: dict[str, Any],
+    progress: Callable[[str, int, int], None] | None,
+) -> dict[str, Any]:
+    entries = []
+    population: dict[str, Any] = {}
+    for design in designs:
+        what = f"{compiled.name}, {memory}, {design.name}"
+        report = (lambda done, of, what=what: progress(what, done, of)) if progress else _no_progress
+        entry = replay(compiled, design, kernel=kernel, samples=samples, progress=report, **relief)
+        population[design.name] = entry.pop("population")
+        entries.append(entry)
+    first = population[designs[0].name]
+    return {
+        "trace": compiled.name,
+        "memory": memory if memory in ("ample", "tight") else _memory_name(compiled.memory_bytes),
+        "memory_bytes": compiled.memory_bytes,
+        "description": str(compiled.source.get("description", "")),
+        "operations": len(compiled.ops),
+        "repairs": compiled.repairs,
+        "population": {
+            "pages free": sum(p.free_pages for p in compiled.population),
+            "pages held": sum(p.held_pages for p in compiled.population),
+            "mixed blocks": first["mixed_blocks"],
+            **{f"displaced, {k}": p["displaced"] for k, p in population.items() if p["displaced"]},
+            **{f"lost, {k}": p["lost"] for k, p in population.items() if p["lost"]},
+        },
+        "designs": entries,
+    }
