@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
     from asi_pa.kernel.versions import KERNELS, Kernel
     from asi_pa.run.start import compile_trace
+    from asi_pa.run.validate import validate
     from asi_pa.trace import bundled_traces, load_trace
 
 #: public name -> the module that has it
@@ -47,6 +48,7 @@ _HOME = {
     "parse_size": "kernel.sizing",
     "replay": "allocator",
     "single_zone": "kernel.sizing",
+    "validate": "run.validate",
 }
 
 __all__ = [
@@ -75,6 +77,7 @@ __all__ = [
     "parse_size",
     "replay",
     "single_zone",
+    "validate",
 ]
 
 

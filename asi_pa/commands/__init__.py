@@ -10,6 +10,7 @@ from asi_pa.commands.compare import add_compare
 from asi_pa.commands.designs import add_designs, add_starvation
 from asi_pa.commands.options import Verbs
 from asi_pa.commands.traces import add_convert, add_info, add_record
+from asi_pa.commands.validate import add_validate
 from asi_pa.commands.verify import add_verify
 
 __all__ = ["VERBS"]
@@ -20,6 +21,7 @@ VERBS: tuple[Callable[[Verbs[Any]], None], ...] = (
     add_audit,
     add_starvation,
     add_verify,
+    add_validate,
     add_info,
     add_convert,
     add_record,

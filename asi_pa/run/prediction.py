@@ -7,6 +7,7 @@ the free pages, in per cent.  Skill is 1 - distance / (distance if nothing chang
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,13 +39,18 @@ def distance(one: Sequence[int] | _I64, other: Sequence[int] | _I64) -> float:
     return 100 * wrong / 2 / pages if pages else 0.0
 
 
+@dataclass
 class FreeRun:
-    """What a run left alone did: states at moments, and the frame that every allocation got."""
+    """What a run left alone did."""
 
-    def __init__(
-        self, states: dict[int, State], pfns: _I64, fallbacks: list[tuple[int, ...]], counts: dict[str, int]
-    ):
-        self.states, self.pfns, self.fallbacks, self.counts = states, pfns, fallbacks, counts
+    states: dict[int, State]
+    """By number of events that had happened."""
+    pfns: _I64
+    """i64[allocations]: the frame that each got; -1 where it failed."""
+    fallbacks: list[tuple[int, int, int, int, int]]
+    """(operation, order, fallback order, freetype, fallback freetype)."""
+    counts: dict[str, int]
+    """Blocks ``refilled`` and ``drained``."""
 
 
 def free_run(

@@ -1,7 +1,7 @@
 """The recorded machine at every event: what a prediction is compared with.
 
-`Course` compiles a trace in its start state and knows which operation belongs to which event; `follow` carries
-out the recorded decisions (`asi_pa.run.track`) and samples the free lists on the way.
+`Course` compiles a trace in its start state and knows which operation belongs to which event; `follow`
+carries out the recorded decisions (`asi_pa.run.track`) and samples the free lists on the way.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from asi_pa.trace.classify import Classifier
 from asi_pa.trace.compile import OP_ALLOC, OP_FREE, OP_SPLIT, operations
 from asi_pa.trace.format import ALLOC, FAILED_PFN
 from asi_pa.trace.frames import recorded_zones
-from asi_pa.trace.ticks import tick_phases
+from asi_pa.trace.ticks import first_ticks
 
 __all__ = ["Course", "Followed", "State", "follow", "state_of"]
 
@@ -83,7 +83,7 @@ class Course:
         if not zones:
             raise ValueError(f"trace {trace.name}: no zone has most of the events")
         self.trace, self.record = trace, zones[0]
-        self.phases = [tick.phase_ns for tick in tick_phases(trace, evidence)]
+        self.phases = first_ticks(trace, evidence)
         self.compiled: CompiledTrace = compile_trace(trace, recorded=True, evidence=evidence)
         self.kernel = kernel or self.compiled.kernel
         names = [(zone.name, zone.nid) for zone in self.compiled.machine.zones]
@@ -110,7 +110,7 @@ class Course:
         cuts = np.unique(np.array([0, *events, len(trace)], np.int64))
         counts, total = [0], 0
         chunks = iter(np.diff(cuts).tolist())
-        for part, _, _ in operations(trace, rule, cuts=list(chunks), phases=self.phases or None):
+        for part, _, _ in operations(trace, rule, cuts=list(chunks), phases=self.phases):
             total += len(part)
             counts.append(total)
         if total != len(self.compiled.ops):
@@ -179,14 +179,15 @@ def _tracker(course: Course) -> Tracker:
 def follow(
     course: Course,
     moments: Sequence[int],
-    visit: dict[int, Callable[[Machine], None]] | None = None,
+    visit: tuple[Sequence[int], Callable[[Machine, int], None]] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Followed:
     """Carries out what was recorded; samples after each of ``moments`` events (ascending), and at the end.
 
-    ``visit``: called with the machine after so many events.
+    ``visit``: numbers of events, and what is called after each with the machine and the number.
     """
-    trace, visit = course.trace, visit or {}
+    trace = course.trace
+    visited, see = visit or ((), None)
     wanted = recorded_free(trace, course.record, "end")
     stamped = recorded_moment(trace, "end")
     last = len(trace)
@@ -197,17 +198,18 @@ def follow(
     states = {0: state_of(tracker.machine, course.zone)}
     nearest: tuple[int, int] | None = None
     at = 0
-    for stop in sorted({*moments, *visit, first, last, len(trace)} - {0}):
+    for stop in sorted({*moments, *visited, first, last, len(trace)} - {0}):
         if wanted is not None and first <= at < last:
             tracker.run(trace, at, stop, wanted, course.zone)
-            if nearest is None or tracker.nearest[1] < nearest[1]:
-                nearest = tracker.nearest
+            found = tracker.nearest
+            if found is not None and (nearest is None or found[1] < nearest[1]):
+                nearest = found
         else:
             tracker.run(trace, at, stop)
         at = stop
         states[stop] = state_of(tracker.machine, course.zone)
-        if stop in visit:
-            visit[stop](tracker.machine)
+        if see is not None and stop in visited:
+            see(tracker.machine, stop)
         if progress:
             progress(stop, len(trace))
     end = len(trace) if nearest is None else int(nearest[0])
@@ -223,5 +225,5 @@ def follow(
         int(again.drained),
         end,
         None if nearest is None else int(nearest[1]) // 2,
-        [tuple(row) for row in tracker.fallbacks],
+        list(tracker.fallbacks),
     )

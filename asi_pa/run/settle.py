@@ -1,8 +1,10 @@
-"""What only following the trace can settle of a start state: when the snapshot was read, which types blocks had.
+"""What only following the trace can settle of a start state: when the snapshot was read, which types blocks
+had, what ``high`` was.
 
-The recorded decisions are carried out on the model's lists (`asi_pa.run.track`).  The state that is nearest to
-/proc/buddyinfo is the one that was read.  A refill that split a large block proves that the lists of smaller
-blocks of its type were empty: free blocks that the start state has there belong to pageblocks of another type.
+The recorded decisions are carried out on the model's lists (`asi_pa.run.track`).  The state that is nearest
+to /proc/buddyinfo is the one that was read.  A refill that split a large block proves that the lists of
+smaller blocks of its type were empty: free blocks that the start state has there belong to pageblocks of
+another type.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from asi_pa.trace.classify import request_words, translated
 from asi_pa.trace.format import Trace, profile
 from asi_pa.trace.frames import FRAME_FREE, FirstEvents, ZoneFrames, zone_frames
 from asi_pa.trace.initial import zone_spec
-from asi_pa.trace.ticks import tick_phases
+from asi_pa.trace.ticks import TICK_NS, first_ticks
 
 __all__ = [
     "busiest",
@@ -63,8 +65,8 @@ def freetypes(trace: Trace) -> npt.NDArray[np.uint8]:
 
 
 def ticks_ns(trace: Trace) -> npt.NDArray[np.uint64]:
-    """u64[cpus]: when each CPU's vmstat worker runs first."""
-    return np.array([tick.phase_ns for tick in tick_phases(trace)], np.uint64)
+    """u64[cpus]: when each CPU's vmstat worker runs first; after a second where none is seen."""
+    return np.array(first_ticks(trace) or [TICK_NS] * trace.cpus, np.uint64)
 
 
 def busiest(trace: Trace, zone: dict[str, Any]) -> bool:
@@ -74,7 +76,7 @@ def busiest(trace: Trace, zone: dict[str, Any]) -> bool:
 
 
 def recorded_free(trace: Trace, zone: dict[str, Any], which: str) -> _I64 | None:
-    """i64[orders]: free blocks of a zone as buddyinfo counted them at the start or the end; None: not there."""
+    """i64[orders]: free blocks of a zone as buddyinfo counted them; None: not there."""
     found = trace.snapshots.get(f"buddyinfo_{which}")
     text = found.get("text", "") if isinstance(found, dict) else ""
     name = re.escape(str(zone["name"]))
@@ -168,6 +170,7 @@ def snapshot_moment(trace: Trace, spec: ZoneSpec, frames: ZoneFrames, wanted: _I
     # Nothing moves the free lists while a machine waits for its work to begin, but its frees lengthen the
     # per-CPU lists: snapshots are read just before the work.
     tracker.run(trace, first, until, wanted, latest=stamped is None)
+    assert tracker.nearest is not None
     return int(tracker.nearest[0])
 
 
@@ -233,7 +236,7 @@ def high_at_start(
 
 
 def _free_by_block(trace: Trace, frames: ZoneFrames) -> _I64:
-    """i64[pageblocks, orders]: free blocks of the start in each pageblock, those that span several in the first."""
+    """i64[pageblocks, orders]: free blocks of the start, those that span several pageblocks in the first."""
     pfn, order = free_blocks(frames.state == FRAME_FREE, frames.start_pfn, trace.max_page_order)
     counts = np.zeros((len(frames.block_mt), trace.max_page_order + 1), np.int64)
     block = (pfn.astype(np.int64) >> trace.pageblock_order) - (frames.start_pfn >> trace.pageblock_order)

@@ -57,7 +57,7 @@ from asi_pa.trace.compiler import OP, Compiler
 from asi_pa.trace.format import Trace, profile
 from asi_pa.trace.initial import HeldClasses, Population, Settle, recorded_population
 from asi_pa.trace.resize import modelled_population
-from asi_pa.trace.ticks import tick_phases
+from asi_pa.trace.ticks import first_ticks
 
 __all__ = [
     "OP",
@@ -92,8 +92,8 @@ class CompiledTrace:
 
     name: str
     ops: npt.NDArray[np.void]
-    """`OP`[n]: op (1 alloc, 2 free, 3 split, 4 tick), order, cls (index into ``classes``), cpu (255 of a tick:
-    all), slot."""
+    """`OP`[n]: op (1 alloc, 2 free, 3 split, 4 tick), order, cls (index into ``classes``), slot, and cpu
+    (of a tick 255: all of them)."""
     classes: npt.NDArray[np.uint32]
     """u32: request words (`asi_pa.kernel.gfp`)."""
     nslots: int
@@ -134,9 +134,9 @@ def operations(
 ) -> Iterator[tuple[npt.NDArray[np.void], Compiler, npt.NDArray[np.uint32]]]:
     """Compile chunk by chunk: yields (`OP`[k], the compiler, request classes) for every ``chunk`` events.
 
-    ``cuts``: lengths of the chunks, in events, where they are to be of different length.
-    ``phases``: when each CPU ticks first, ns (None: all every second).  Memory grows with the frames that the trace touches, not with its length.  Raises ValueError naming trace
-    and event for an event that cannot be.
+    ``cuts``: lengths of the chunks, in events, where they are to be of different length.  ``phases``: when
+    each CPU ticks first, ns (None: all every second).  Memory grows with the frames that the trace touches,
+    not with its length.  Raises ValueError naming trace and event for an event that cannot be.
     """
     pairs, thresholds, classes = classifier.table(translated(trace), trace.comms or ("",), 11)
     compiler = Compiler(pairs, thresholds, classifier.seed, trace.cpus, phases)
@@ -191,8 +191,7 @@ def compile_trace(
     if pages is not None and pages < 1 << trace.pageblock_order:
         raise ValueError(f"memory {memory!r}: less than one pageblock")
     rule = Classifier.parse(classifier, seed)
-    ticks = tick_phases(trace, evidence) if _has_snapshot(trace) else ()
-    phases = [tick.phase_ns for tick in ticks] or None
+    phases = first_ticks(trace, evidence) if _has_snapshot(trace) else None
     parts = list(operations(trace, rule, phases=phases, progress=progress))
     compiler, classes = parts[-1][1:]
     ops = np.concatenate([part[0] for part in parts])

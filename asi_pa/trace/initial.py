@@ -208,7 +208,7 @@ def finish(
     next_slot: int,
     max_order: int,
 ) -> tuple[Population, int]:
-    """A zone's population from its frames' states; ``taken`` as in `list_order`, slots from ``next_slot`` on."""
+    """A zone's population from its frames' states; ``taken`` as in `list_order`, slots from ``next_slot``."""
     rows = np.lexsort((np.where(held.slot < 0, held.pfn, held.slot), held.slot < 0))
     held = held.take(rows)
     slots = held.slot.copy()
@@ -278,13 +278,14 @@ def snapshot_frames(
     evidence: int | None = None,
     settle: Settle | None = None,
 ) -> tuple[list[tuple[dict[str, Any], ZoneFrames]], npt.NDArray[np.void]]:
-    """The recorded zones with their frames, highest first (none without snapshots), and what of ``freed`` they
-    held.
+    """The recorded zones with their frames, highest first, and what of ``freed`` they held.
+
+    Without snapshots there are none.
 
     A page that left the buddy or a per-CPU list before it was freed was free at the start: somebody got it
-    without an event.  Its free finds nothing to free.  ``largest``: only Normal, or the largest zone where there is no Normal.  ``evidence``: only so many events
-    are asked what was where (None: all).  ``settle``: decides what only following the trace can (None: nobody
-    does).
+    without an event.  Its free finds nothing to free.  ``largest``: only Normal, or the largest zone where
+    there is no Normal.  ``evidence``: only so many events are asked what was where (None: all).  ``settle``:
+    decides what only following the trace can (None: nobody does).
     """
     kpf = trace.kpf("start")
     zones = recorded_zones(trace)[::-1]

@@ -1,10 +1,10 @@
 """The per-CPU lists (struct per_cpu_pages) when a trace began: which pages, on whose list, in which order.
 
-A page on such a list bears no flag that /proc/kpageflags shows.  Most are found by what happens to them first:
-a page that a caller gets, or that is drained, without having left the buddy before was on the list of that
-CPU, order and type.  Lists are taken from their head and drained from their tail, so the times of these events
-give the order.  /proc/zoneinfo says how many pages each CPU had; those that no event shows are placed where
-they can have been, or reported as not located.
+A page on such a list bears no flag that /proc/kpageflags shows.  Most are found by what happens to them
+first: a page that a caller gets, or that is drained, without having left the buddy before was on the list of
+that CPU, order and type.  Lists are taken from their head and drained from their tail, so the times of these
+events give the order.  /proc/zoneinfo says how many pages each CPU had; those that no event shows are placed
+where they can have been, or reported as not located.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def pcp_at_start(trace: Trace, zone: dict[str, Any], first: Any, flags: _U8, mom
     order, cpu = trace.order[rows], trace.cpu[rows]
     keep = orders[order] & (cpu < len(cpus))
     late = 0 if moment is None else _reading(trace, moment)
-    keep &= (flags[frames] == 0) | (moment is None) | (rows < late)
+    keep &= (flags[frames] == 0) | (rows < late) | ((moment is None) & ((flags[frames] & 1) == 0))
     # Whole: no part of it was seen before.
     size = 1 << order.astype(np.int64)
     keep &= frames + size <= len(flags)

@@ -188,7 +188,7 @@ def _choose(
 
 
 def _listed(pcp: PcpPages, place: npt.NDArray[np.int64], base: int, chunk: int, state: _U8) -> PcpPages:
-    """What stays of the per-CPU lists, at its new place; a page that is cut off at the end leaves its list."""
+    """What stays of the per-CPU lists, at its new place; a page that is cut off leaves its list."""
     at = (pcp.pfn - base) // chunk
     new = place[at] * chunk + (pcp.pfn - base) % chunk
     stays = (place[at] >= 0) & (new + (1 << pcp.order.astype(np.int64)) <= len(state))

@@ -13,7 +13,7 @@ import numpy as np
 
 from asi_pa.trace.format import FREE, PCPU_DRAIN, Trace
 
-__all__ = ["TICK_NS", "Tick", "tick_phases"]
+__all__ = ["TICK_NS", "Tick", "first_ticks", "tick_phases"]
 
 TICK_NS = 1_000_000_000
 #: A drain so soon after a free of its CPU is that free's; drains so close together are one burst.
@@ -33,8 +33,8 @@ class Tick:
 def tick_phases(trace: Trace, until: int | None = None) -> tuple[Tick, ...]:
     """The phase of each CPU's ticks, from the first ``until`` events (None: all).
 
-    A CPU of which none is seen ticks with the one that is seen most: vmstat_shepherd (mm/vmstat.c) starts them
-    together.
+    A CPU of which none is seen ticks with the one that is seen most: vmstat_shepherd (mm/vmstat.c) starts
+    them together.
     """
     part = slice(0, until)
     kind, cpus, times = trace.kind[part], trace.cpu[part], trace.time_ns[part].astype(np.int64)
@@ -52,6 +52,12 @@ def tick_phases(trace: Trace, until: int | None = None) -> tuple[Tick, ...]:
         ticks.append(Tick(cpu, *_phase(when)))
     best = max(ticks, key=lambda tick: tick.seen)
     return tuple(tick if tick.seen else Tick(tick.cpu, best.phase_ns, 0) for tick in ticks)
+
+
+def first_ticks(trace: Trace, until: int | None = None) -> list[int] | None:
+    """When each CPU's worker runs first, ns; None where no tick is seen."""
+    ticks = tick_phases(trace, until)
+    return [tick.phase_ns for tick in ticks] if any(tick.seen for tick in ticks) else None
 
 
 def _phase(when: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> tuple[int, int]:

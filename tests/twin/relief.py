@@ -84,9 +84,10 @@ class Replay:
         for op, order, cls, cpu, slot in ops.tolist():
             machine = self.machine
             if op == 4:
-                self.tick()
-                if self.relieved:
-                    self.kswapd(cpu if cpu < machine.spec.cpus else 0)
+                everybody = cpu >= machine.spec.cpus
+                self.tick(None if everybody else cpu)
+                if self.relieved and (everybody or cpu == 0):
+                    self.kswapd(0)
             elif op == 1:
                 self.allocate(order, self.requests[cls], cpu, slot)
             elif slot not in self.slots:
@@ -121,11 +122,11 @@ class Replay:
             self.slots[slot + k] = pfn + k
             self.owner[pfn + k] = slot + k
 
-    def tick(self) -> None:
-        """vmstat's worker: decay_pcp_high of every zone and CPU."""
+    def tick(self, one: int | None) -> None:
+        """vmstat's worker: decay_pcp_high of every zone, of one CPU or (None) of all."""
         for zone in self.machine.zones:
             for cpu, lists in enumerate(zone.pcp):
-                if lists.enabled:
+                if lists.enabled and one in (None, cpu):
                     zone.this_cpu = cpu
                     pcp.tick(zone)
 
