@@ -134,8 +134,8 @@ def _prediction(result: dict[str, Any]) -> list[str]:
         + _diverged(run["first_divergence"])
     )
     if run["horizon"]:
-        parts = [f"{found['exact_mean']:.0f} % after {found['events']:,} events" for found in run["horizon"]]
-        lines.append(f"  restarted on the way, same page: {', '.join(parts)}")
+        parts = [f"{found['exact_mean']:.0f} % after {found['events']:,}" for found in run["horizon"]]
+        lines.append(f"  restarted on the way, same page: {', '.join(parts)} events")
     return lines
 
 

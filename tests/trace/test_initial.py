@@ -130,7 +130,8 @@ def test_the_trace_overrules_the_snapshot() -> None:
     assert population.block_mt[4] == 0
     assert compiled.initial["blocks_shown_by_trace"] == 1
     assert compiled.initial["pcp_pages_from_trace"] == 2
-    assert sorted(population.pcp_pfn.tolist()) == [lru, plain]
+    assert {lru, plain} <= set(population.pcp_pfn.tolist())
+    assert compiled.initial["pcp_pages_guessed"] == 1
 
 
 def test_recorded_machine_keeps_its_holes() -> None:
