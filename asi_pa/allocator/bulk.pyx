@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from asi_pa._core cimport ALLOC, KIND_MASK, MAX_ORDERS, NIL, prefetchw, request_t, zone_t
 from asi_pa.run.hits cimport alloc_hit, free_hit, kind_t, learn_alloc, learn_free
 from asi_pa.engine.page_alloc cimport count_failure, decode_request_on, mm_t, zone_of
-from asi_pa.engine.wrappers cimport design_alloc, design_free
+from asi_pa.engine.wrappers cimport design_alloc, design_free, run_ahead
 from asi_pa.engine.check cimport describe_frame
 
 from asi_pa.kernel.gfp import GFP_KERNEL
@@ -119,8 +119,9 @@ cdef class BulkCalls:
         if got < count:
             self.allocated += 1
             count_failure(self.mm, <int>c, orders[got] if orders != NULL else one, rq)
-        if self.hooked:
-            self.machine.raise_hook_error()
+        between_calls(self, <int>c)
+        if self.machine.watched:
+            self.machine._afterwards()
         return out if got == count else out[:got]
 
     def free_pages_bulk(self, pfns, order=0, *, cpu=0):
@@ -174,8 +175,9 @@ cdef class BulkCalls:
             raise ValueError(f"free_pages_bulk: element {bad}, free of pfn {pfns[bad]}, order "
                              f"{orders[bad] if orders != NULL else one}: {why}; nothing was freed")
         self.freed += n
-        if self.hooked:
-            self.machine.raise_hook_error()
+        between_calls(self, <int>c)
+        if self.machine.watched:
+            self.machine._afterwards()
 
     cdef str _why_not(self, uint64_t pfn):
         cdef zone_t *z = zone_of(self.mm, pfn)
@@ -243,6 +245,8 @@ cdef int64_t alloc_many(mm_t *mm, int cpu, const request_t *rq, const uint8_t *o
         pfn = <int64_t>(z.base_pfn + frame) if frame != NIL else design_alloc(mm, cpu, order, rq)
         if pfn < 0:
             return i
+        if mm.design.looks_ahead:
+            run_ahead(mm)
         if to32 != NULL:
             to32[i] = <uint32_t>pfn
         else:
@@ -282,7 +286,7 @@ cdef int64_t mark_many(mm_t *mm, const uint32_t *from32, const uint64_t *from64,
         if state[0] != <uint8_t>(ALLOC | order):
             return i
         state[0] = <uint8_t>(ALLOC | MARK | order)
-    if mm.design.tracks or mm.wrapper or mm.relief != NULL:
+    if mm.design.tracks or mm.wrapper or mm.slots != NULL:
         # those look at other allocations while one is freed
         for i in range(n):
             pfn = from32[i] if from32 != NULL else from64[i]

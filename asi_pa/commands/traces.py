@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asi_pa.commands.options import (
     TRACE_HELP,
@@ -18,6 +18,9 @@ from asi_pa.commands.options import (
     write_json,
 )
 from asi_pa.errors import GOOD
+
+if TYPE_CHECKING:
+    from asi_pa.trace import Classifier, Trace
 
 __all__ = ["add_convert", "add_info", "add_record"]
 
@@ -38,6 +41,9 @@ Examples:
   asi-pa info redis
   asi-pa info workload.trace --classifier "comm=nginx*:nonsensitive;rfc"
   asi-pa info recorded/*.npz --json about.json
+  zcat ftrace.txt.gz | grep -v sched_switch | asi-pa info -
+  asi-pa info /sys/kernel/tracing/per_cpu/cpu*/trace
+  asi-pa info dmesg.txt                  (an OOM report; /proc/buddyinfo and its like)
 """,
     )
     parser.add_argument("traces", metavar="TRACE", nargs="*", help=TRACE_HELP)
@@ -48,8 +54,7 @@ Examples:
 
 
 def _info(args: argparse.Namespace) -> int:
-    from asi_pa.trace import Classifier, load_trace
-    from asi_pa.trace.info import describe, describe_text
+    from asi_pa.trace import Classifier
 
     if not args.traces:
         if args.json:
@@ -57,15 +62,41 @@ def _info(args: argparse.Namespace) -> int:
         for name, what in _known_traces():
             print(f"{name:<16}  {what}")
         return GOOD
-    classifier = Classifier.parse(args.classifier)
-    found = []
-    for index, path in enumerate(args.traces):
-        found.append(describe(load_trace(path), classifier))
+    found: list[dict[str, Any]] = []
+    for about, words in _described(args.traces, Classifier.parse(args.classifier)):
         if not args.json:
-            print(("\n" if index else "") + describe_text(found[-1]), flush=True)
+            print(("\n" if found else "") + words, flush=True)
+        found.append(about)
     if args.json:
         write_json(args.json, found)
     return GOOD
+
+
+def _described(paths: Sequence[str], classifier: Classifier) -> Iterator[tuple[dict[str, Any], str]]:
+    """What each file says, as numbers and in words; texts that are pieces of one recording are one trace."""
+    from asi_pa.trace import load_input
+    from asi_pa.trace.info import describe, describe_text
+    from asi_pa.trace.memory import memory_text
+    from asi_pa.trace.time_order import joined
+
+    def told(traces: list[Trace]) -> Iterator[tuple[dict[str, Any], str]]:
+        for trace in joined(traces):
+            about = describe(trace, classifier)
+            yield about, describe_text(about)
+
+    texts: list[Trace] = []
+    for path in paths:
+        made = load_input(path)
+        if not isinstance(made, dict) and made.provenance.get("format") == "text":
+            texts.append(made)
+            continue
+        yield from told(texts)
+        texts = []
+        if isinstance(made, dict):
+            yield made, memory_text(made)
+        else:
+            yield from told([made])
+    yield from told(texts)
 
 
 def _known_traces() -> Iterator[tuple[str, str]]:
@@ -87,24 +118,33 @@ def add_convert(verbs: Verbs[Any]) -> None:
         "turn a recording into a trace file",
         """
 Reads a trace from what recorded it - the text of `perf script`, `trace-cmd report` or ftrace, plain or
-compressed, or a recorded .npz file - and writes the column format that NumPy maps without copying.
-Every command that takes a trace takes those inputs too; a converted one opens at once.
+compressed, from a file, a pipe or standard input (-), or a recorded .npz file - and writes the column
+format that NumPy maps without copying. Several texts are pieces of one recording and become one trace,
+in order of time. Every command that takes a trace takes those inputs too; a converted one opens at once.
 
 Examples:
   asi-pa convert recorded.npz workload.trace
   perf script --ns -F comm,tid,cpu,time,event,trace > perf.txt && asi-pa convert perf.txt workload.trace
+  perf script --ns -F comm,tid,cpu,time,event,trace | asi-pa convert - workload.trace
+  asi-pa convert per_cpu/cpu*/trace all.trace
   asi-pa convert --pack workload.trace small.trace
 """,
     )
-    parser.add_argument("input", metavar="INPUT", help="the recording, or a bundled trace by name")
+    parser.add_argument(
+        "inputs",
+        metavar="INPUT",
+        nargs="+",
+        help="the recording, - for standard input, or a bundled trace by name",
+    )
     parser.add_argument("output", metavar="OUTPUT", type=trace_output, help="the trace file to write")
     parser.add_argument("--pack", action="store_true", help="compress: far smaller, opens more slowly")
 
 
 def _convert(args: argparse.Namespace) -> int:
-    from asi_pa.trace import load_trace, write_trace
+    from asi_pa.trace import load_trace, merged, write_trace
 
-    trace = load_trace(args.input)
+    traces = [load_trace(path) for path in args.inputs]
+    trace = traces[0] if len(traces) == 1 else merged(traces)
     size = write_trace(trace, args.output, pack=args.pack)
     print(f"{args.output}: {len(trace)} events, {size} bytes")
     return GOOD

@@ -34,9 +34,11 @@ from asi_pa.engine.page_isolation cimport (
     take_and_putback,
     undo_isolate_page_range,
 )
+from asi_pa.engine.kswapd cimport kswapd
 from asi_pa.engine.page_alloc cimport count_failure, decode_request, decode_request_on, mm_t, zone_of
 from asi_pa.engine.pcp cimport pcp_decay, pcp_drain, pcp_flags, pcp_set_flags
 from asi_pa.physmap.physmap cimport Physmap
+from asi_pa.engine.vmscan cimport direct_relief
 from asi_pa.engine.wrappers cimport (
     WRAP_NONE,
     WRAP_POOL,
@@ -62,7 +64,8 @@ cdef void window_hook(zone_t *z, int at, uint32_t frame, int order) noexcept wit
     try:
         machine.on_window(at, z.base_pfn + frame, order)
     except BaseException as error:
-        (<ZoneView>machine.views[0]).error = error
+        if machine.window_error is None:
+            machine.window_error = error
     z.diff = cpu
 
 
@@ -79,11 +82,15 @@ cdef class Machine:
         The version's rules; ``asi_pa.kernel.versions``.
     boot : bool
         False leaves every frame a hole, for an initial state to be loaded (``run.replay.Replay.populate``).
+    reclaims : bool
+        Requests that may block go on where the kernel begins to reclaim: drains, reserves (``asi_pa.engine.vmscan``).
+        On the recorded machines they fail there.
 
     Frame numbers are absolute pfns, sizes are pages.  Raises ValueError for impossible sizes.
     """
 
-    def __init__(self, spec, design="linux", kernel="7.2", bint boot=True):
+    def __init__(self, spec, design="linux", kernel="7.2", bint boot=True,
+                 bint reclaims=False):
         cdef Zone zone
         cdef mm_t *mm = &self.mm
         cdef int i
@@ -96,6 +103,8 @@ cdef class Machine:
         mm.kernel = asdict(self.kernel)
         mm.ncpus = spec.cpus
         mm.defrag_mode = spec.defrag_mode
+        if reclaims:
+            mm.relief = direct_relief
         freetype = self.design.freetype(self.design.boot)
         zones = []
         for zone_spec in spec.zones:
@@ -152,6 +161,12 @@ cdef class Machine:
                 set_plenty(self.mm.zones[i])
             if kind.choose_block is not Design.choose_block:
                 self.mm.zones[i].choose = choose_hook
+        self._watch()
+
+    cdef int _watch(self) except -1:
+        self.watched = (self.mm.design.looks_ahead or self.mm.zones[0].choose != NULL
+                        or self.on_window is not None)
+        return 0
 
     def _attach_physmap(self):
         """The two trees over all zones; flips and wrappers write to the restricted one."""
@@ -182,10 +197,15 @@ cdef class Machine:
         pfn = design_alloc(&self.mm, cpu, order, &rq)
         if pfn < 0:
             count_failure(&self.mm, cpu, order, &rq)
-        if self.mm.design.looks_ahead:
-            run_ahead(&self.mm)
-            self.raise_hook_error()
+        if self.watched:
+            self._afterwards()
         return pfn
+
+    cdef int _afterwards(self) except -1:
+        # What a replay does after an operation: the workers it woke run; what Python raised surfaces.
+        run_ahead(&self.mm)
+        self.raise_hook_error()
+        return 0
 
     def free(self, uint64_t pfn, int order, int cpu=0):
         """Gives back what ``alloc`` returned.  ValueError, and nothing changed, for anything else."""
@@ -199,6 +219,8 @@ cdef class Machine:
         if z.state[frame] != <uint8_t>(ALLOC | order):
             raise ValueError(f"free of pfn {pfn}, order {order}: {describe_frame(z, frame)}")
         design_free(&self.mm, z, cpu, frame, order)
+        if self.watched:
+            self._afterwards()
 
     def drain(self, int cpu=0, int zone=0):
         """drain_local_pages(): the zone's pcp lists of one CPU go back to the buddy."""
@@ -207,6 +229,8 @@ cdef class Machine:
         z.diff = &z.diffs[cpu]
         if z.pcps != NULL:
             pcp_drain(z, &z.pcps[cpu])
+        if self.watched:
+            self._afterwards()
 
     def tick(self, int cpu=0, int zone=0):
         """decay_pcp_high(); 1 if there is more to do, 0 if not, -1 where pcp lists are bypassed."""
@@ -215,25 +239,43 @@ cdef class Machine:
         z.diff = &z.diffs[cpu]
         if z.pcps == NULL:
             return -1
-        return int(pcp_decay(z, &z.pcps[cpu]))
+        more = int(pcp_decay(z, &z.pcps[cpu]))
+        if self.watched:
+            self._afterwards()
+        return more
+
+    def run_kswapd(self, int cpu=0):
+        """kswapd runs, on every node where it was woken, and frees on the lists of ``cpu``."""
+        self._check_cpu(cpu)
+        kswapd(&self.mm, cpu)
 
     def unreserve_highatomic(self, int freetype, bint force, int zone=0, int cpu=0):
         """unreserve_highatomic_pageblock() for a requester of this freetype; 1 if a block was given back."""
         cdef zone_t *z = self._zone(zone)
+        self._check_cpu(cpu)
         if not 0 <= freetype < self.mm.design.nft:
             raise ValueError(f"freetype {freetype} is not one of the design's {self.mm.design.nft}")
         z.diff = &z.diffs[cpu]
-        return int(unreserve_highatomic(z, freetype, force))
+        done = int(unreserve_highatomic(z, freetype, force))
+        if self.watched:
+            self._afterwards()
+        return done
 
     def isolate(self, uint64_t start, uint64_t end, int mode=2, int zone=0):
         """start_isolate_page_range(): 0, or -EBUSY with everything as it was.  mode: 1 CMA_ALLOC, 2 other."""
         cdef zone_t *z = self._range(zone, start, end)
-        return start_isolate_page_range(z, <uint32_t>(start - z.base_pfn), <uint32_t>(end - z.base_pfn), mode)
+        result = start_isolate_page_range(z, <uint32_t>(start - z.base_pfn),
+                                          <uint32_t>(end - z.base_pfn), mode)
+        if self.watched:
+            self._afterwards()
+        return result
 
     def unisolate(self, uint64_t start, uint64_t end, int zone=0):
         """undo_isolate_page_range()"""
         cdef zone_t *z = self._range(zone, start, end)
         undo_isolate_page_range(z, <uint32_t>(start - z.base_pfn), <uint32_t>(end - z.base_pfn))
+        if self.watched:
+            self._afterwards()
 
     def alloc_contig_range(self, uint64_t start, uint64_t end, bint cma=False, uint32_t gfp=0, int zone=0):
         """alloc_contig_range() of frames that are free already: 0, or -EBUSY with every block as it was.
@@ -248,6 +290,8 @@ cdef class Machine:
                                     1 if cma else 2, rq.info)
         if result == 0 and self.mm.wrapper != WRAP_NONE:
             wrapped_contig(&self.mm, z, <uint32_t>(start - z.base_pfn), <uint32_t>(end - start), rq.info)
+        if self.watched:
+            self._afterwards()
         return result
 
     def free_contig_range(self, uint64_t start, uint64_t n, int cpu=0, int zone=0):
@@ -264,6 +308,8 @@ cdef class Machine:
         else:
             for i in range(frame, frame + <uint32_t>n):
                 wrapped_free(&self.mm, z, cpu, i, 0)
+        if self.watched:
+            self._afterwards()
 
     def shrink_pool(self, int64_t pages, int cpu=0):
         """One call of the pool's shrinker (design "pool"); pages given back to the allocator."""
@@ -286,6 +332,8 @@ cdef class Machine:
     def at_window(self, callback):
         """Calls back where a step drops the zone lock, as another CPU would act: callback(at, pfn, order).
 
+        What it raises, the operation raises when it is done.
+
         at: 1 the block is off its list, 2 entries cleared, flush under way, 3 mapping changed and flushed,
         label not yet, 4 page reporting holds the block, 5 a contiguous range is isolated.  None ends it.
         """
@@ -296,6 +344,7 @@ cdef class Machine:
             if callback is not None:
                 self.mm.zones[i].window = window_hook
             self.mm.zones[i].window_arg = <void *>self
+        self._watch()
 
     def take_and_putback(self, int freetype, int min_order, int zone=0):
         """What page reporting does to a list's first block of at least min_order; its pfn, or -1."""
@@ -306,18 +355,24 @@ cdef class Machine:
             raise ValueError(f"freetype {freetype} is not one of the design's {self.mm.design.nft}")
         z.diff = z.diffs
         frame = take_and_putback(z, freetype, min_order)
+        if self.watched:
+            self._afterwards()
         return frame if frame < 0 else frame + <int64_t>z.base_pfn
 
     def counters(self, int cpu=0, int zone=0):
         """(pages on the CPU's pcp lists, their ``high``, NR_FREE_PAGES as zone_page_state sees it)."""
         cdef zone_t *z = self._zone(zone)
         cdef int64_t nr_free = z.nr_free if z.nr_free > 0 else 0
+        self._check_cpu(cpu)
         if z.pcps == NULL:
             return 0, 0, nr_free
         return z.pcps[cpu].count, z.pcps[cpu].high, nr_free
 
     def raise_hook_error(self):
-        """Raises what a design's own slow-path decision raised, if anything did."""
+        """Raises what a design's own slow-path decision, or a callback of `at_window`, raised, if any did."""
+        error, self.window_error = self.window_error, None
+        if error is not None:
+            raise error
         for view in self.views:
             if view.error is not None:
                 raise view.error

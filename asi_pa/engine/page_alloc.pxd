@@ -39,11 +39,15 @@ cdef struct mm_t:
     design_t design
     stats_t stats
     physmap_t *physmap
-    # relief of shortages (engine/vmscan.pyx); NULL: requests fail where the kernel would begin to reclaim
+    # what follows when both attempts of the slow path failed (vmscan.pyx); NULL: requests fail where the
+    # kernel would begin to reclaim, as on the recorded machines
     int64_t (*relief)(mm_t *mm, int cpu, int order, const request_t *rq, uint32_t flags) noexcept nogil
     int compacts
-    int kswapd_woken
-    uint32_t *slots             # slot -> pfn of the replay
+    # kswapd (kswapd.pyx), one a node
+    uint32_t kswapd_woken       # bit per node
+    int kswapd_order[MAX_NODES]
+    int kswapd_highest[MAX_NODES]
+    uint32_t *slots             # slot -> pfn of the replay; NULL: nobody is told where a page went
     uint32_t *supply            # slots that reclaim may free, in order
     uint64_t supply_n
     uint64_t supply_at

@@ -1,10 +1,11 @@
-"""What relieves a shortage: kswapd, direct reclaim, compaction.  A model, not exact.
+"""What a request that may block does when both attempts of the slow path failed: a model, not exact.
 
-Reclaim is a stub: a declared supply of page-cache allocations (slots of a replay, in an order drawn from the
-seed) that can be freed at any time.  Compaction moves movable allocations from the zone's start to free
-memory at its end, as mm/compaction.c's two scanners do (7.2); what it costs is the pages it moves.  The order
-of attempts is that of __alloc_pages_slowpath (mm/page_alloc.c, 7.2).  Only replays have it: an allocation
-that moves must have a slot that can be told.
+The order of attempts is that of __alloc_pages_slowpath (mm/page_alloc.c, 7.2).  Drains and the reserve need
+nobody's leave: every request that may block has them before it fails.  Reclaim is a stub: a declared supply
+of page-cache allocations (slots of a replay, in an order drawn from the seed) that can be freed at any time.
+Compaction, where it is told to, moves movable allocations from the zone's start to free memory at its end, as
+mm/compaction.c's two scanners do (7.2); what it costs is the pages it moves.  Only replays have a supply and
+compact: an allocation that moves must have a slot that can be told.
 """
 
 from libc.string cimport memset
@@ -24,13 +25,10 @@ from asi_pa._core cimport (
     NIL,
     ORDER_MASK,
     TAIL,
-    WMARK_HIGH,
     account_freepages,
     expand,
     free_to_buddy,
     list_del,
-    set_plenty,
-    zone_watermark_ok,
 )
 from asi_pa.engine.highatomic cimport unreserve_highatomic
 from asi_pa.engine.page_alloc cimport get_page_from_freelist, set_dirty, zone_of
@@ -38,9 +36,11 @@ from asi_pa.engine.pcp cimport pcp_drain
 from asi_pa.engine.wrappers cimport WRAP_NONE, design_free, is_odd, odd_present
 
 cdef enum:
-    SWAP_CLUSTER_MAX = 32       # include/linux/swap.h
     MAX_RECLAIM_RETRIES = 16    # mm/internal.h
     COMPACT_MAX_DEFER_SHIFT = 6     # mm/compaction.c
+    PAGE_ALLOC_COSTLY_ORDER = 3     # include/linux/mmzone.h
+    GFP_RETRY_MAYFAIL = 0x4000      # include/linux/gfp_types.h
+    GFP_NORETRY = 0x10000
 
 
 # ---------------------------------------------------------------- reclaim
@@ -78,29 +78,40 @@ cdef void each_pcp(mm_t *mm, void (*act)(zone_t *, pcp_t *) noexcept nogil) noex
                 act(z, &z.pcps[cpu])
 
 
-cdef void kswapd(mm_t *mm, int cpu) noexcept nogil:
-    # balance_pgdat(): up to the high watermark, then the boost is over.
-    cdef int i
+cdef bint unreserve(mm_t *mm, int cpu, const request_t *rq, bint force) noexcept nogil:
+    # unreserve_highatomic_pageblock(): one pageblock of the first zone of the list that has one to give.
+    cdef int node = mm.cpu_node[cpu], at
     cdef zone_t *z
-    if not mm.kswapd_woken:
-        return
-    mm.kswapd_woken = 0
-    for i in range(mm.nzones):
-        z = mm.zones[i]
-        while not zone_watermark_ok(z, 0, z.wmark[WMARK_HIGH] + z.boost, z.zone_idx, 0):
-            if not reclaim(mm, cpu, SWAP_CLUSTER_MAX):
-                break
-        if z.boost and mm.compacts:
-            # the boost was for this: whole pageblocks for those who mix (kswapd wakes kcompactd)
-            compact_zone(mm, z, z.pageblock_order, mm.design.start[MIGRATE_MOVABLE][1], True)
-        z.boost = 0
-        set_plenty(z)
+    for at in range(mm.nzonelist[node]):
+        z = mm.zonelist[node][at]
+        if z.zone_idx <= rq.zone_idx:
+            z.diff = &z.diffs[cpu]
+            if unreserve_highatomic(z, rq.ft, force):
+                return True
+    return False
+
+
+cdef int64_t direct_reclaim(mm_t *mm, int cpu, int order, const request_t *rq, uint32_t flags,
+                            bint *drained, int64_t *progress) noexcept nogil:
+    # __alloc_pages_direct_reclaim().  Without a supply it goes on as after reclaim that freed something else.
+    cdef int64_t pfn, freed = reclaim(mm, cpu, SWAP_CLUSTER_MAX)
+    progress[0] += freed
+    if not freed and drained[0]:
+        return -1
+    pfn = get_page_from_freelist(mm, cpu, order, rq, flags, 0)
+    if pfn < 0 and not drained[0]:
+        # pages may be pinned in the reserve and on per-CPU lists
+        unreserve(mm, cpu, rq, False)
+        each_pcp(mm, pcp_drain)     # drain_all_pages()
+        drained[0] = True
+        pfn = get_page_from_freelist(mm, cpu, order, rq, flags, 0)
+    return pfn
 
 
 cdef int64_t direct_relief(mm_t *mm, int cpu, int order, const request_t *rq, uint32_t flags) noexcept nogil:
     # The rest of __alloc_pages_slowpath() for requests that may block: compaction, reclaim, the last drops.
     cdef int64_t pfn = -1, progress
-    cdef int _tries, wanted = compaction_order(mm, order, rq), i
+    cdef int _tries, wanted = compaction_order(mm, order, rq)
     cdef bint drained = False
     for _tries in range(MAX_RECLAIM_RETRIES):
         progress = 0
@@ -109,30 +120,18 @@ cdef int64_t direct_relief(mm_t *mm, int cpu, int order, const request_t *rq, ui
             pfn = get_page_from_freelist(mm, cpu, order, rq, flags, 0)
             if pfn >= 0:
                 return pfn
-        i = reclaim(mm, cpu, SWAP_CLUSTER_MAX) > 0
-        progress += i
-        if i or not drained:
-            pfn = get_page_from_freelist(mm, cpu, order, rq, flags, 0)
-            if pfn >= 0:
-                return pfn
-        if not drained:
-            # __alloc_pages_direct_reclaim(): pages pinned in reserves and per-CPU lists
-            for i in range(mm.nzones):
-                mm.zones[i].diff = &mm.zones[i].diffs[cpu]
-                unreserve_highatomic(mm.zones[i], rq.ft, False)
-            each_pcp(mm, pcp_drain)     # drain_all_pages()
-            drained = True
-            pfn = get_page_from_freelist(mm, cpu, order, rq, flags, 0)
-            if pfn >= 0:
-                return pfn
+        pfn = direct_reclaim(mm, cpu, order, rq, flags, &drained, &progress)
+        if pfn >= 0:
+            return pfn
+        if rq.gfp & GFP_NORETRY or (order > PAGE_ALLOC_COSTLY_ORDER and not rq.gfp & GFP_RETRY_MAYFAIL):
+            return -1
         if not progress:
             break
-    for i in range(mm.nzones):
-        mm.zones[i].diff = &mm.zones[i].diffs[cpu]
-        if unreserve_highatomic(mm.zones[i], rq.ft, True):
-            pfn = get_page_from_freelist(mm, cpu, order, rq, flags, 0)
-            if pfn >= 0:
-                return pfn
+    # should_reclaim_retry(): before the OOM killer the reserve goes, a pageblock at a time
+    while unreserve(mm, cpu, rq, True):
+        pfn = get_page_from_freelist(mm, cpu, order, rq, flags, 0)
+        if pfn >= 0:
+            return pfn
     return -1
 
 

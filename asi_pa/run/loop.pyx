@@ -2,6 +2,9 @@
 
 The loop knows which frames are coming: the slot of an operation is fetched 24 operations ahead, the frame
 that it holds 12 ahead.  Only so far ahead is it known that operations have slots.
+
+kswapd runs between operations, after every 100th (``kswapd.pyx``), where it was woken: the operation that
+wakes it ends a stretch, and the next one ends where it is kswapd's turn.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t
@@ -21,9 +24,10 @@ from asi_pa.run.hits cimport (
     pcp_alloc_hit,
     pcp_free_hit,
 )
+from asi_pa.engine.kswapd cimport KSWAPD_EVERY, kswapd
 from asi_pa.engine.page_alloc cimport count_failure, zone_of
 from asi_pa.engine.pcp cimport pcp_decay
-from asi_pa.engine.vmscan cimport each_pcp, kswapd
+from asi_pa.engine.vmscan cimport each_pcp
 from asi_pa.engine.wrappers cimport design_alloc, design_free, run_ahead
 
 cdef extern from *:
@@ -49,21 +53,30 @@ cdef enum:
 
 cdef Py_ssize_t run_ops(run_t *run, const op_t *ops, Py_ssize_t i, Py_ssize_t end) noexcept nogil:
     # Runs [i, end); returns the operation that cannot be, or -1.
-    cdef Py_ssize_t stop
+    cdef mm_t *mm = run.mm
+    cdef Py_ssize_t stop, upto, first
     cdef bint good = True
     cdef int k
     for k in range(KINDS):
         run.kinds[k].key = 0            # of no operation; the machine may have changed since the last run
         run.kinds[k].does = NO_HIT
     while i < end and good:
-        stop = i
-        while stop < end and stop < i + SLOTS_AHEAD and ops[stop].slot < run.nslots:
+        upto = end
+        run.waits = mm.kswapd_woken != 0
+        run.woke = False
+        if run.waits:
+            upto = min(end, i + <Py_ssize_t>(KSWAPD_EVERY - run.clock % KSWAPD_EVERY))
+        first = stop = i
+        while stop < upto and stop < i + SLOTS_AHEAD and ops[stop].slot < run.nslots:
             stop += 1
         if i < stop:
-            good = run_stretch(run, ops, &i, stop, end)
+            good = run_stretch(run, ops, &i, stop, upto)
         else:
             good = ops[i].op == OP_TICK and step(run, &ops[i])      # no slot: only a tick needs none
             i += good
+        run.clock += i - first
+        if mm.kswapd_woken and i > first and run.clock % KSWAPD_EVERY == 0:
+            kswapd(mm, cpu_of(mm, &ops[i - 1]))
     run.done = i
     return -1 if good else i
 
@@ -86,14 +99,16 @@ cdef bint run_stretch(run_t *run, const op_t *ops, Py_ssize_t *i, Py_ssize_t sto
     if end - i[0] > SLOTS_AHEAD and stop - i[0] == SLOTS_AHEAD:
         good = run_some(run, &op, &ops[end - SLOTS_AHEAD], True)
         last = op + SLOTS_AHEAD
-    good = good and run_some(run, &op, last, False)
+    if good and not run.woke:
+        good = run_some(run, &op, last, False)
     i[0] = op - ops
     return good
 
 
 cdef inline bint run_some(run_t *run, const op_t **at, const op_t *last, bint ahead) noexcept nogil:
     # Runs operations up to `last`.  With `ahead`, a constant where this is inlined, it fetches what comes and
-    # ends where that has no slot.  False: the operation that it came to cannot be.
+    # ends where that has no slot.  Either ends after the operation that wakes kswapd.  False: the operation
+    # that it came to cannot be.
     cdef zone_t *z = run.mm.zones[0]
     cdef uint32_t *slots = run.slots
     cdef uint32_t base = <uint32_t>z.base_pfn, frame, held, slot
@@ -120,6 +135,9 @@ cdef inline bint run_some(run_t *run, const op_t **at, const op_t *last, bint ah
                 run.allocations += 1
             else:
                 allocate(run, op)
+                if run.woke:
+                    op += 1
+                    break
         elif likely(kind.does != NO_HIT, 1):
             held = slots[op.slot]
             if likely(held != NIL, 1):
@@ -136,6 +154,9 @@ cdef inline bint run_some(run_t *run, const op_t **at, const op_t *last, bint ah
                 run.skipped += 1
         elif not step(run, op):
             good = False
+            break
+        elif run.woke:
+            op += 1
             break
         op += 1
     at[0] = op
@@ -162,6 +183,7 @@ cdef void allocate(run_t *run, const op_t *op) noexcept nogil:
     cdef const request_t *rq = &run.requests[op.cls]
     cdef int64_t pfn = design_alloc(mm, op.cpu, op.order, rq)
     run.allocations += 1
+    run.woke = mm.kswapd_woken and not run.waits
     if pfn < 0:
         run.slots[op.slot] = NIL
         run.failures += 1
@@ -169,7 +191,7 @@ cdef void allocate(run_t *run, const op_t *op) noexcept nogil:
         count_failure(mm, op.cpu, op.order, rq)
         return
     run.slots[op.slot] = <uint32_t>pfn
-    if mm.relief != NULL:
+    if mm.slots != NULL:
         own(mm, <uint32_t>pfn, op.slot)
 
 
@@ -183,7 +205,8 @@ cdef bint step(run_t *run, const op_t *op) noexcept nogil:
     if op.op == OP_ALLOC:
         allocate(run, op)
     elif op.op == OP_TICK:
-        tick(mm, op.cpu)
+        tick(mm, op.cpu)            # vmstat's worker: decay_pcp_high()
+        kswapd(mm, cpu_of(mm, op))
     elif op.op == OP_FREE or op.op == OP_SPLIT:
         held = run.slots[op.slot]
         if held == NIL:
@@ -218,6 +241,11 @@ cdef bint split(run_t *run, zone_t *z, const op_t *op) noexcept nogil:
     return True
 
 
+cdef inline int cpu_of(const mm_t *mm, const op_t *op) noexcept nogil:
+    # a tick may name no CPU
+    return op.cpu if op.cpu < mm.ncpus else 0
+
+
 cdef void own(mm_t *mm, uint32_t pfn, uint32_t slot) noexcept nogil:
     # compaction tells the owner where its pages went
     cdef zone_t *z = zone_of(mm, pfn)
@@ -234,8 +262,6 @@ cdef void tick(mm_t *mm, int cpu) noexcept nogil:
             if mm.zones[i].pcps != NULL:
                 mm.zones[i].diff = &mm.zones[i].diffs[cpu]
                 pcp_decay(mm.zones[i], &mm.zones[i].pcps[cpu])
-    if mm.relief != NULL and (cpu == 0 or cpu >= mm.ncpus):
-        kswapd(mm, 0)
 
 
 cdef void decay(zone_t *z, pcp_t *pcp) noexcept nogil:

@@ -51,7 +51,7 @@ cdef enum:
 
 
 cdef class Replay:
-    """A compiled trace on a machine.
+    """A compiled trace on a machine, whose requests that may block drain and use reserves before they fail.
 
     Parameters
     ----------
@@ -78,6 +78,7 @@ cdef class Replay:
             raise ValueError(f"nslots {nslots} is not in 0..2**32 - 1")
         self.machine = machine
         self.r.mm = &machine.mm
+        machine.mm.relief = direct_relief
         for i in range(len(classes)):
             decode_request(&machine.mm, classes[i], &self.r.requests[i])
         self.nclasses = len(classes)
@@ -248,7 +249,7 @@ cdef class Replay:
         self._reset()
 
     def relieve(self, supply, bint compacts=True):
-        """Lets requests that may block reclaim and compact (asi_pa.engine.vmscan); kswapd runs at every TICK.
+        """Lets kswapd and requests that may block reclaim, and these compact, too (``asi_pa.engine.vmscan``).
 
         To be called before anything runs: an allocation that compaction moves must have a slot to tell.
 
@@ -266,7 +267,6 @@ cdef class Replay:
         mm.supply_n = len(self.supply)
         mm.supply_at = 0
         mm.compacts = compacts
-        mm.relief = direct_relief
 
     # ------------------------------------------------------------ the initial state
 
@@ -418,7 +418,7 @@ cdef class Replay:
         # counting starts with the trace
         memset(&self.machine.mm.stats, 0, sizeof(self.machine.mm.stats))
         memset(self.r.failed_by_class, 0, sizeof(self.r.failed_by_class))
-        self.r.allocations = self.r.failures = self.r.skipped = self.r.done = 0
+        self.r.allocations = self.r.failures = self.r.skipped = self.r.done = self.r.clock = 0
         if self.machine.mm.physmap != NULL:
             physmap_reset_counters(self.machine.mm.physmap)
 

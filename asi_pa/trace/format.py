@@ -23,7 +23,7 @@ import mmap
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,7 @@ __all__ = [
     "MAGIC",
     "Trace",
     "read_trace",
+    "read_trace_file",
     "write_trace",
 ]
 
@@ -246,12 +247,17 @@ def read_trace(path: str | os.PathLike[str]) -> Trace:
     """
     try:
         with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size == 0:
-                raise ValueError(f"{path}: empty file")
-            view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            return read_trace_file(file, os.fspath(path))
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from None
+
+
+def read_trace_file(file: IO[bytes], path: str) -> Trace:
+    """`read_trace` of an open file; ``path`` stands for it in messages."""
+    size = os.fstat(file.fileno()).st_size
+    if size == 0:
+        raise ValueError(f"{path}: empty file")
+    view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     if bytes(view[: len(MAGIC)]) != MAGIC[:size]:
         raise ValueError(f"{path}: not an asi_pa trace (starts with {bytes(view[:8])!r})")
     length = int.from_bytes(view[8:16], "little")

@@ -11,6 +11,7 @@ from asi_pa.kernel.spec import MachineSpec
 from . import pcp
 from .fallback import reserve_highatomic
 from .flip import rmqueue_buddy
+from .kswapd import Kswapds
 from .request import Request
 from .tables import (
     ALLOC_CMA,
@@ -49,6 +50,7 @@ class Zonelist:
     own: int
     #: Does the machine want ALLOC_NOFRAGMENT where this node's Normal zone is preferred?
     nofragment: bool
+    kswapds: Kswapds
 
     def usable(self, request: Request) -> list[Zone]:
         """The zones a request may use, the preferred one first."""
@@ -162,6 +164,9 @@ def _get_page_from_freelist(
         if not _may_take(zone, order, request.highest, alloc_flags):
             continue
         pfn = _take(zone, order, request, alloc_flags)
+        if zone.boosted and alloc_flags & ALLOC_KSWAPD:
+            zone.boosted = False  # rmqueue
+            zonelist.kswapds.wakeup(zone, False, 0, zone.spec.zone_idx)
         if pfn is not None:
             return zone, pfn
     if no_fallback:
@@ -233,8 +238,7 @@ def alloc_pages(
     # __alloc_pages_slowpath from here on
     first.stats.slowpath += 1
     if request.kswapd:
-        first.stats.kswapd_wakeups += not first.stats.kswapd_woken
-        first.stats.kswapd_woken = True
+        _wake_all_kswapds(zonelist, order, request, spec)
     flags = _slow_flags(zonelist, order, request, spec)
     found = attempt(flags)
     if found:
@@ -255,6 +259,24 @@ def alloc_pages(
     return None
 
 
+def _wake_all_kswapds(zonelist: Zonelist, order: int, request: Request, spec: MachineSpec) -> None:
+    """Each node's of the zonelist once (wake_all_kswapds, 7.2)."""
+    if spec.defrag_mode:
+        order = max(order, spec.pageblock_order)
+    last = None
+    for zone in zonelist.zones:
+        if zone.spec.zone_idx <= request.highest and zone.managed > 0 and zone.spec.nid != last:
+            zonelist.kswapds.wakeup(zone, request.blocks, order, request.highest)
+            last = zone.spec.nid
+
+
+def _off_lists(zone: Zone) -> int:
+    """Free pages that are not on the buddy's lists: per-CPU lists, the pool, the free queue."""
+    pages = sum(lists.count for lists in zone.pcp)
+    pages += sum(len(blocks) << order for order, blocks in enumerate(zone.pool))
+    return pages + sum(1 << order for order in zone.queue.values())
+
+
 def count_failure(zonelist: Zonelist, order: int, request: Request, spec: MachineSpec) -> None:
     """Why a request failed (docs/use/metrics.md), and how many free pages of the other side stood by."""
     tables = zonelist.zones[0].tables
@@ -262,27 +284,32 @@ def count_failure(zonelist: Zonelist, order: int, request: Request, spec: Machin
     design = tables.design
     flags = _slow_flags(zonelist, 0, request, spec)
     passed = whole = False
-    own = other = 0
+    free = other = flippable = 0
     for zone in zonelist.usable(request):
         # The pages alone, whatever blocks they form.
         mark = zone.wmark(WMARK_MIN) + (1 << order) - 1
         passed |= _watermark_fast(zone, 0, mark, request.highest, flags)
+        free += _off_lists(zone)
         for current, lists in enumerate(zone.free_list):
             for freetype, blocks in enumerate(lists):
-                if tables.migratetype[freetype] > Migratetype.HIGHATOMIC:
+                migratetype = tables.migratetype[freetype]
+                if migratetype is Migratetype.ISOLATE:
                     continue
+                free += len(blocks) << current
                 if tables.mapped[freetype] == tables.mapped[request.freetype]:
-                    own += len(blocks) << current
-                else:
+                    continue
+                if migratetype <= Migratetype.HIGHATOMIC:
                     other += len(blocks) << current
+                if tables.ordinary(freetype):
+                    flippable += len(blocks) << current
                     whole |= bool(blocks) and current >= max(order, zone.pageblock_order)
-    if own + other < 1 << order:
+    if free < 1 << order:
         stats.fail_no_memory += 1
     elif not passed:
         stats.fail_watermark += 1
     elif design.flips != "none" and whole and not flags & ALLOC_FLIP:
         stats.fail_noblock += 1
-    elif design.flips != "none" and own < 1 << order <= other:
+    elif design.flips != "none" and not whole and flippable >= 1 << order:
         stats.fail_starvation += 1
     else:
         stats.fail_fragmentation += 1

@@ -1,4 +1,4 @@
-"""What relieves a shortage - reclaim of a declared supply, kswapd, compaction - and replays that have it.
+"""What relieves a shortage - drains, reclaim of a declared supply, compaction - and replays that have it.
 
 The stand-ins of ``asi_pa.engine.vmscan`` and the operations of ``asi_pa.run.loop``, in plain Python.  A page
 that moves needs an owner who can be told, so all of it works on the slots of a replay.
@@ -10,20 +10,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from asi_pa.kernel.gfp import Migratetype
+from asi_pa.kernel.gfp import GFP_NAMES, Migratetype
 
-from . import buddy, page_alloc, pcp
+from . import buddy, pcp
 from .fallback import unreserve_highatomic
+from .kswapd import KSWAPD_EVERY, SWAP_CLUSTER_MAX
 from .machine import Machine
 from .request import Request, decode
-from .tables import WMARK_HIGH
+from .tables import PAGE_ALLOC_COSTLY_ORDER
 from .zone import Allocation, Zone
 
 __all__ = ["Replay"]
 
-SWAP_CLUSTER_MAX = 32  # include/linux/swap.h, 7.2
 MAX_RECLAIM_RETRIES = 16  # mm/internal.h, 7.2
 COMPACT_MAX_DEFER_SHIFT = 6  # mm/compaction.c, 7.2
+
+NORETRY = GFP_NAMES["__GFP_NORETRY"]
+RETRY_MAYFAIL = GFP_NAMES["__GFP_RETRY_MAYFAIL"]
 
 Found = tuple[Zone, int] | None
 
@@ -65,7 +68,8 @@ class Replay:
         self.owner: dict[int, int] = {}
         self.supply: list[int] = []
         self.compacts = False
-        self.relieved = False
+        self.clock = 0
+        machine.relief = self.direct_relief
         self.deferrals = {id(zone): Deferral() for zone in machine.zones}
         self.failures = 0
         self.skipped = 0
@@ -74,8 +78,6 @@ class Replay:
         """Requests that may block reclaim what the slots in ``supply`` hold, in that order, and compact."""
         self.supply = list(supply)
         self.compacts = compacts
-        self.relieved = True
-        self.machine.relief = self.direct_relief
 
     # Operations
 
@@ -84,10 +86,8 @@ class Replay:
         for op, order, cls, cpu, slot in ops.tolist():
             machine = self.machine
             if op == 4:
-                everybody = cpu >= machine.spec.cpus
-                self.tick(None if everybody else cpu)
-                if self.relieved and (everybody or cpu == 0):
-                    self.kswapd(0)
+                self.tick(cpu if cpu < machine.spec.cpus else None)
+                self.kswapd(cpu)
             elif op == 1:
                 self.allocate(order, self.requests[cls], cpu, slot)
             elif slot not in self.slots:
@@ -97,6 +97,9 @@ class Replay:
             else:
                 self.split(slot)
             machine.look_ahead()
+            self.clock += 1
+            if self.clock % KSWAPD_EVERY == 0:
+                self.kswapd(cpu)
 
     def allocate(self, order: int, request: Request, cpu: int, slot: int) -> None:
         found = self.machine.request(order, request, cpu)
@@ -152,25 +155,13 @@ class Replay:
         return freed
 
     def kswapd(self, cpu: int) -> None:
-        """balance_pgdat (mm/vmscan.c, 7.2): up to the high watermark, then the boost is over."""
-        if not self.machine.counts.kswapd_woken:
-            return
-        self.machine.counts.kswapd_woken = False
-        for zone in self.machine.zones:
-            while not page_alloc.watermark_ok(zone, 0, zone.wmark(WMARK_HIGH), zone.spec.zone_idx, 0):
-                if not self.reclaim(cpu, SWAP_CLUSTER_MAX):
-                    break
-            if zone.watermark_boost and self.compacts:
-                movable = zone.tables.start(Migratetype.MOVABLE, True)
-                self.compact_zone(zone, zone.pageblock_order, movable, sync=True)
-            zone.watermark_boost = 0
+        cpu = cpu if cpu < self.machine.spec.cpus else 0
+        self.machine.kswapds.run(lambda pages: self.reclaim(cpu, pages))
 
     def direct_relief(self, order: int, request: Request, attempt: Callable[[], Found], cpu: int) -> Found:
         """The rest of __alloc_pages_slowpath (7.2): compaction, reclaim, the last drops."""
-        zones = self.machine.zones
         wanted = self.compaction_order(order, request)
         drained = False
-        found: Found = None
 
         def again() -> Found:
             self.machine.on_cpu(cpu)
@@ -179,40 +170,52 @@ class Replay:
         for _ in range(MAX_RECLAIM_RETRIES):
             progress = 0
             if wanted > 0 and self.compacts:
-                for zone in zones:
+                for zone in self.machine.zones:
                     if zone.spec.zone_idx <= request.highest:
                         zone.this_cpu = cpu
                         progress += self.compact_zone(zone, wanted, request.freetype, sync=request.blocks)
                 found = again()
                 if found:
                     return found
-            reclaimed = self.reclaim(cpu, SWAP_CLUSTER_MAX) > 0
+            reclaimed = self.reclaim(cpu, SWAP_CLUSTER_MAX)
             progress += reclaimed
             if reclaimed or not drained:
                 found = again()
+                if not found and not drained:
+                    drained = True
+                    self.drain(request, cpu)
+                    found = again()
                 if found:
                     return found
-            if not drained:
-                for zone in zones:  # __alloc_pages_direct_reclaim
-                    zone.this_cpu = cpu
-                    unreserve_highatomic(zone, request.freetype, False)
-                for zone in zones:
-                    for each in range(len(zone.pcp)):
-                        zone.this_cpu = each
-                        pcp.drain(zone, each)
-                drained = True
-                found = again()
-                if found:
-                    return found
+            if request.gfp & NORETRY:
+                return None
+            if order > PAGE_ALLOC_COSTLY_ORDER and not request.gfp & RETRY_MAYFAIL:
+                return None
             if not progress:
                 break
-        for zone in zones:
-            zone.this_cpu = cpu
-            if unreserve_highatomic(zone, request.freetype, True):
-                found = again()
-                if found:
-                    return found
+        while self.unreserve(request, cpu, force=True):
+            found = again()
+            if found:
+                return found
         return None
+
+    def drain(self, request: Request, cpu: int) -> None:
+        """Pages pinned in the reserve and on per-CPU lists (__alloc_pages_direct_reclaim, 7.2)."""
+        self.unreserve(request, cpu, force=False)
+        for zone in self.machine.zones:
+            for each in range(len(zone.pcp)):
+                zone.this_cpu = each
+                pcp.drain(zone, each)
+
+    def unreserve(self, request: Request, cpu: int, *, force: bool) -> bool:
+        """unreserve_highatomic_pageblock: one pageblock, of the first zone of the list that has one."""
+        self.machine.on_cpu(cpu)
+        zones = self.machine.zonelists[self.machine.nodes[cpu]].zones
+        return any(
+            unreserve_highatomic(zone, request.freetype, force)
+            for zone in zones
+            if zone.spec.zone_idx <= request.highest
+        )
 
     # Compaction
 
