@@ -135,7 +135,10 @@ def pcp_at_start(trace: Trace, zone: dict[str, Any], first: Any, flags: _U8, mom
 
 
 def _reading(trace: Trace, moment: int) -> int:
-    """The number of events before which flags may have been read."""
+    """The number of events before which flags may have been read; exact where the reading is stamped."""
+    stamp = trace.snapshots.get("kpageflags_start")
+    if isinstance(stamp, dict) and "trace_ns" in stamp:
+        return int(np.searchsorted(trace.time_ns, np.uint64(max(int(stamp["trace_ns"][1]), 0))))
     at = int(trace.time_ns[min(moment, len(trace) - 1)])
     return int(np.searchsorted(trace.time_ns, np.uint64(at + _READING_NS)))
 
