@@ -1,4 +1,5 @@
-"""A recorded run followed on the model's own lists: what the kernel did is carried out, the model asked first.
+"""A recorded run followed on the model's own lists: what the kernel did is carried out, the model asked
+first.
 
 Every event of a trace says what the kernel decided: which page a refill took, which one the caller got, which
 one went back, whom it claimed from.  Before each is carried out, the model's rules are asked what they would
@@ -93,6 +94,8 @@ cdef enum:
     TICK_NS = 1000000000
     WALK_LIMIT = 4096
     SURELY = 3              # so often passed over, a block is not there
+    NESTED = 16             # pages that an interrupt, or what it interrupted, may have been about
+    AT_ONCE_NS = 200000
 
 QUESTION_NAMES = ("refill_page", "refill_size", "alloc_page", "drain_page", "own_empty", "block")
 
@@ -143,6 +146,12 @@ cdef class Tracker:
     cdef readonly uint64_t outside      # events of frames in no zone
     cdef readonly uint64_t done         # events
     cdef Py_ssize_t ext_at
+    # the events, while `run` follows them
+    cdef const uint64_t *time_ns
+    cdef const uint8_t *cpu
+    cdef const uint8_t *kind
+    cdef const uint32_t *pfn
+    cdef Py_ssize_t events
     cdef readonly object nearest        # (event, distance in pages, blocks off by order) of the last `run`
     cdef public object fallbacks
 
@@ -271,14 +280,17 @@ cdef class Tracker:
         cdef zone_t *aimed = self.machine._zone(zone)
         cdef int64_t best = -1, distance
         cdef Py_ssize_t i, best_at = start
-        cdef int o, orders = aimed.max_order + 1
+        cdef int orders = aimed.max_order + 1
         cdef bint known
         cdef fallback_t made
-        cdef int64_t counts[MAX_ORDERS]
         cdef bint seeks = target is not None
         if end > len(trace) or start < 0 or (start > 0 and <uint64_t>start != self.done):
             raise ValueError(f"events {start} to {end} of {len(trace)} after {self.done}")
         self.ext_at = int(np.searchsorted(ext["event"], start))
+        if start >= end:
+            return
+        self.time_ns, self.cpu, self.kind, self.pfn = &time_ns[0], &cpu[0], &kind[0], &pfn[0]
+        self.events = len(trace)
         if seeks:
             aim = np.ascontiguousarray(target, np.int64)
             if aim.shape[0] < orders:
@@ -292,7 +304,7 @@ cdef class Tracker:
                 self.tick(time_ns[i])
                 if kind[i] == EV_ALLOC:
                     if gfp[i] < self.nrequests:
-                        self.on_alloc(pfn[i], order[i], cpu[i], &self.requests[gfp[i]])
+                        self.on_alloc(i, pfn[i], order[i], cpu[i], &self.requests[gfp[i]])
                 elif kind[i] == EV_FREE:
                     self.on_free(pfn[i], order[i], cpu[i])
                 elif kind[i] == EV_ZONE_LOCKED:
@@ -368,7 +380,8 @@ cdef class Tracker:
                 return head
         return NIL
 
-    cdef void carve(self, zone_t *z, uint32_t head, int high, uint32_t frame, int order, int ft) noexcept nogil:
+    cdef void carve(self, zone_t *z, uint32_t head, int high, uint32_t frame, int order,
+                    int ft) noexcept nogil:
         # A free block is split down to one part; what is split off goes to the heads of the lists of `ft`.
         cdef int own = z.pbtype[block_of(z, head)]
         cdef uint32_t b
@@ -434,7 +447,7 @@ cdef class Tracker:
         return taken
 
     cdef void break_up(self, zone_t *z, uint32_t frame, int order) noexcept nogil:
-        # An allocation of which only a part is freed, or that is allocated anew in part, becomes single pages.
+        # An allocation of which only a part is freed, or allocated anew, becomes single pages.
         cdef int at, kind
         cdef uint32_t head, i
         for at in range(z.max_order + 1):
@@ -491,8 +504,8 @@ cdef class Tracker:
         z.links[frame].prev = NIL
 
     cdef void refute(self, zone_t *z, int zone, int ft, int low, int high) noexcept nogil:
-        # A block of order `high` was split for `low`: the lists between were empty.  What the model has on them
-        # is of another type; or, where its type was shown, somebody got it without an event.
+        # A block of order `high` was split for `low`: the lists between were empty.  What the model has on
+        # them is of another type; or, where its type was shown, somebody got it without an event.
         cdef int order
         cdef uint32_t frame, b, n
         for order in range(low, high):
@@ -589,7 +602,28 @@ cdef class Tracker:
         self.take(z, zone, frame, order, cpu, ft)
         return True
 
-    cdef void on_alloc(self, uint32_t pfn, int order, int cpu, const request_t *rq) noexcept nogil:
+    cdef bint in_an_interrupt(self, Py_ssize_t i, zone_t *z, uint32_t ahead, uint32_t frame) noexcept nogil:
+        # Whether all pages ahead of the one that event i hands out are handed out at once by this CPU: an
+        # interrupt came between a page's leaving the list, or joining it, and its event.
+        cdef int n = 0
+        cdef Py_ssize_t j
+        while ahead != frame:
+            n += 1
+            if ahead == NIL or n > NESTED:
+                return False
+            j = i + 1
+            while True:
+                if j >= self.events or self.time_ns[j] > self.time_ns[i] + AT_ONCE_NS:
+                    return False
+                if (self.cpu[j] == self.cpu[i] and self.kind[j] == EV_ALLOC
+                        and self.pfn[j] == ahead + <uint32_t>z.base_pfn):
+                    break
+                j += 1
+            ahead = z.links[ahead].next
+        return True
+
+    cdef void on_alloc(self, Py_ssize_t i, uint32_t pfn, int order, int cpu,
+                       const request_t *rq) noexcept nogil:
         cdef zone_t *z
         cdef uint32_t frame
         cdef int zone, index, number
@@ -615,18 +649,21 @@ cdef class Tracker:
             pcp = &z.pcps[cpu]
             if index != NO_PCP_LIST and number == 1 + cpu * z.design.npcp + index:
                 pcp.free_count >>= 1
-                if self.answer(ALLOC_PAGE, pcp.lists[index].head == frame) or (
-                        self.refills[cpu].locked == pfn):
-                    self.off_list(z, zone, frame)
-                else:
+                if not self.answer(ALLOC_PAGE, pcp.lists[index].head == frame or self.in_an_interrupt(
+                        i, z, pcp.lists[index].head, frame)) and self.refills[cpu].locked != pfn:
                     while pcp.lists[index].head != frame:
                         self.untraced += 1
                         self.give_away(z, zone, pcp.lists[index].head)
-                    self.off_list(z, zone, frame)
+                self.off_list(z, zone, frame)
             else:
                 self.answer(ALLOC_PAGE, False)
                 self.ghosts += 1
                 self.off_list(z, zone, frame)
+                if index != NO_PCP_LIST and order < z.pageblock_order and (
+                        (number - 1) // z.design.npcp == cpu):
+                    # this CPU freed it, to the list of its block's type: of the one that it is asked for
+                    self.believed(z, frame, rq.mt)
+                    self.shown[zone][block_of(z, frame)] = True
         else:
             if index != NO_PCP_LIST and z.pcps != NULL:
                 z.pcps[cpu].free_count >>= 1

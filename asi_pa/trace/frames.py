@@ -24,8 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 from asi_pa.trace.blocks import frames_of
-from asi_pa.trace.format import EXTFRAG, FAILED_PFN, FREE, FREE_BATCHED, PCPU_DRAIN, ZONE_LOCKED, Trace
-from asi_pa.trace.pcplists import PcpPages, pcp_at_start, pcp_unseen
+from asi_pa.trace.format import ALLOC, EXTFRAG, FAILED_PFN, FREE, FREE_BATCHED, PCPU_DRAIN, ZONE_LOCKED, Trace
+from asi_pa.trace.pcplists import COSTLY_ORDER, PcpPages, pcp_at_start, pcp_unseen
 
 __all__ = [
     "FRAME_FREE",
@@ -119,11 +119,13 @@ def first_events(trace: Trace, frames: int, until: int | None = None) -> FirstEv
     """What the trace says first of each of ``frames`` frames; ``until``: in its first so many events.
 
     Block types are seen when a page leaves the buddy lists (the list's type), is drained to them
-    (its block's type), or is taken by fallback (the fallback's type).
+    (its block's type), is taken by fallback (the fallback's type), or is handed out again by the CPU that
+    freed it: a free puts it on the list of its block's type, a request takes it from the list of its own.
     """
     first = np.full(frames, NOTHING, np.uint8)
     event = np.full(frames, NO_EVENT, np.uint32)
     blocks = np.full((frames >> trace.pageblock_order) + 1, -1, np.int8)
+    when = np.full(len(blocks), NO_EVENT, np.uint32)
     types, orders = trace.migratetype, trace.order
     if len(trace.ext):
         types, orders = types.copy(), orders.copy()
@@ -143,12 +145,40 @@ def first_events(trace: Trace, frames: int, until: int | None = None) -> FirstEv
         block = pfn[shown] >> trace.pageblock_order
         inside = block < len(blocks)
         blocks[block[inside]] = types[part][rows][shown][inside]
+        when[block[inside]] = (rows[shown][inside] + start).astype(np.uint32)
         ends = np.cumsum(size)
         each = np.repeat(pfn - (ends - size), size) + np.arange(ends[-1] if len(ends) else 0)
         inside = (each >= 0) & (each < frames)
         first[each[inside]] = np.repeat(kind, size)[inside]
         event[each[inside]] = np.repeat((rows + start).astype(np.uint32), size)[inside]
+    block, at, mt = _reused(trace, end)
+    earlier = (block < len(blocks)) & (at < when[np.minimum(block, len(when) - 1)])
+    blocks[block[earlier]] = mt[earlier]
     return FirstEvents(first, event, blocks, end)
+
+
+def _reused(
+    trace: Trace, end: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int8]]:
+    """Pages that the CPU that freed them hands out again: block, the free's event, type; the latest first.
+
+    Of orders whose lists tell the three types apart.
+    """
+    kind = trace.kind[:end]
+    rows = np.flatnonzero((kind != FREE_BATCHED) & (trace.order[:end] <= COSTLY_ORDER))
+    rows = rows[np.argsort(trace.pfn[rows], kind="stable")]
+    before, after = rows[:-1], rows[1:]
+    pairs = (kind[before] == FREE) & (kind[after] == ALLOC)
+    for column in (trace.pfn, trace.order, trace.cpu):
+        pairs &= column[before] == column[after]
+    before, after = before[pairs], after[pairs]
+    latest = np.argsort(-before)
+    before, after = before[latest], after[latest]
+    return (
+        trace.pfn[before].astype(np.int64) >> trace.pageblock_order,
+        before.astype(np.int64),
+        trace.migratetype[after],
+    )
 
 
 def zone_frames(

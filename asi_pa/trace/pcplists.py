@@ -18,7 +18,7 @@ import numpy.typing as npt
 from asi_pa.trace.blocks import frames_of
 from asi_pa.trace.format import ALLOC, EXTFRAG, FREE, PCPU_DRAIN, ZONE_LOCKED, Trace
 
-__all__ = ["Located", "PcpPages", "pcp_at_start", "pcp_unseen"]
+__all__ = ["COSTLY_ORDER", "Located", "PcpPages", "pcp_at_start", "pcp_unseen"]
 
 #: PAGE_ALLOC_COSTLY_ORDER: orders up to here, and a pageblock's, have per-CPU lists.
 COSTLY_ORDER = 3
