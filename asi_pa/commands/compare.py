@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from typing import Any
 
 from asi_pa.commands.options import (
@@ -68,6 +69,11 @@ Examples:
         "--compaction", action="store_true", help="requests that may block compact before they fail"
     )
     parser.add_argument(
+        "--no-fallbacks",
+        action="store_true",
+        help="where a try of a known caller fails, do not replay the pages it would ask for instead",
+    )
+    parser.add_argument(
         "--costs",
         metavar="FILE",
         help="add modelled time by a table of costs; 'default' is the one that comes along",
@@ -104,6 +110,7 @@ def _compare(args: argparse.Namespace) -> int:
             samples=args.samples,
             reclaim=parse_size(args.reclaim) if args.reclaim is not None else 0,
             compaction=args.compaction,
+            fallbacks=not args.no_fallbacks,
             command=args.command_line,
             progress=progress,
         )
@@ -114,9 +121,20 @@ def _compare(args: argparse.Namespace) -> int:
     for form, path in written:
         form.write(result, path)
     sys.stdout.write(render_terminal(result, quiet=args.quiet))
+    _say_how_near(args)
     if written and not args.quiet:
         print("\n" + "\n".join(f"{form.NAME}: {path}" for form, path in written))
     return _broken(result)
+
+
+def _say_how_near(args: argparse.Namespace) -> None:
+    """A line a trace: how well the model was measured to predict its machine, or that nothing is known."""
+    from asi_pa.run.statement import statement
+    from asi_pa.trace import bundled_traces
+
+    for trace in args.traces or list(bundled_traces()):
+        print()
+        print(textwrap.fill(f"{trace}: {statement(trace)}", 78, break_long_words=False))
 
 
 def _broken(result: dict[str, Any]) -> int:

@@ -14,6 +14,7 @@ from asi_pa.files import write_atomic
 __all__ = [
     "TRACE_HELP",
     "Verbs",
+    "add_anonymise",
     "add_classifier",
     "add_designs_options",
     "add_verb",
@@ -64,6 +65,15 @@ def add_classifier(parser: argparse.ArgumentParser) -> None:
         help="which requests are nonsensitive: rfc (default: unmovable ones without __GFP_HARDWALL), "
         "sensitive, nonsensitive, share=P, or rules such as "
         "'comm=redis*:nonsensitive;order>=3:share=0.5;seed=7'",
+    )
+
+
+def add_anonymise(parser: argparse.ArgumentParser) -> None:
+    """The option --anonymise."""
+    parser.add_argument(
+        "--anonymise",
+        action="store_true",
+        help="leave out commands, names, description and the kernel's local version: to be mailed",
     )
 
 

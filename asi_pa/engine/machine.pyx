@@ -36,7 +36,7 @@ from asi_pa.engine.page_isolation cimport (
 )
 from asi_pa.engine.kswapd cimport kswapd
 from asi_pa.engine.page_alloc cimport count_failure, decode_request, decode_request_on, mm_t, zone_of
-from asi_pa.engine.pcp cimport pcp_decay, pcp_drain, pcp_flags, pcp_set_flags
+from asi_pa.engine.pcp cimport pcp_decay, pcp_drain, pcp_flags, pcp_set_flags, refresh_cpu_vm_stats
 from asi_pa.physmap.physmap cimport Physmap
 from asi_pa.engine.vmscan cimport direct_relief
 from asi_pa.engine.wrappers cimport (
@@ -83,7 +83,8 @@ cdef class Machine:
     boot : bool
         False leaves every frame a hole, for an initial state to be loaded (``run.replay.Replay.populate``).
     reclaims : bool
-        Requests that may block go on where the kernel begins to reclaim: drains, reserves (``asi_pa.engine.vmscan``).
+        Requests that may block go on where the kernel begins to reclaim: drains, reserves
+        (``asi_pa.engine.vmscan``).
         On the recorded machines they fail there.
 
     Frame numbers are absolute pfns, sizes are pages.  Raises ValueError for impossible sizes.
@@ -177,7 +178,8 @@ cdef class Machine:
         end = -(-max(zone.end_pfn for zone in self.spec.zones) // size) * size
         physmap = Physmap(start, end - start, cpus=self.spec.cpus, pageblock_order=self.spec.pageblock_order,
                           max_leaf="1G" if self.design.tree == "unrestricted" else "2M",
-                          mirror=self.design.mirror, log_limit=1 << 22)
+                          mirror=self.design.mirror, collapse=self.kernel.collapse_rox, log_limit=1 << 22,
+                          global_pages=not self.design.protects or self.design.tree == "unrestricted")
         self.physmap = physmap
         self.mm.physmap = &physmap.pm
         for i in range(self.mm.nzones):
@@ -248,6 +250,12 @@ cdef class Machine:
         """kswapd runs, on every node where it was woken, and frees on the lists of ``cpu``."""
         self._check_cpu(cpu)
         kswapd(&self.mm, cpu)
+
+    def refresh_vm_stats(self, int cpu=0, int zone=0):
+        """refresh_cpu_vm_stats(): a CPU's differences of the zone's counters are folded, its lists decay."""
+        cdef zone_t *z = self._zone(zone)
+        self._check_cpu(cpu)
+        refresh_cpu_vm_stats(z, cpu)
 
     def unreserve_highatomic(self, int freetype, bint force, int zone=0, int cpu=0):
         """unreserve_highatomic_pageblock() for a requester of this freetype; 1 if a block was given back."""
@@ -347,7 +355,7 @@ cdef class Machine:
         self._watch()
 
     def take_and_putback(self, int freetype, int min_order, int zone=0):
-        """What page reporting does to a list's first block of at least min_order; its pfn, or -1."""
+        """One step of page_reporting_process_zone(): a list's first block of min_order or more; pfn or -1."""
         cdef zone_t *z = self._zone(zone)
         cdef int64_t frame
         self._check_order(min_order)

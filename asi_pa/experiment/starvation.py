@@ -20,6 +20,7 @@ from asi_pa.designs import DESIGNS, Design, as_design
 from asi_pa.experiment import build
 from asi_pa.kernel.gfp import GFP_NAMES
 from asi_pa.trace import CompiledTrace, compile_trace
+from asi_pa.trace.compile import OP_ALLOC, OP_TICK
 from asi_pa.trace.workloads import workload
 
 __all__ = ["ALL_DESIGNS", "Starvation", "starvation", "starvation_text"]
@@ -76,7 +77,7 @@ def _ask(compiled: CompiledTrace, design: Design, asked: int, compaction: bool) 
     broken = machine.verify()
     if broken is not None:
         raise RuntimeError(f"{design.name}: {broken}")
-    obtained = run.allocations - run.failures - int((compiled.ops["op"][:start] == 1).sum())
+    obtained = run.allocations - run.failures - int((compiled.ops["op"][:start] == OP_ALLOC).sum())
     return obtained * 4096, machine.stats()["compact_moved"], int((kinds >= 0x80).sum()), len(kinds)
 
 
@@ -101,7 +102,7 @@ def starvation(
     chosen = [as_design(d) for d in designs]
     stress = compile_trace(workload("stress-unmovable" if unmovable else "stress", memory, seed))
     fresh = compile_trace(workload("fresh", memory, seed))
-    asked = int(np.count_nonzero((stress.ops["op"] == 1) & (stress.ops["order"] == 0)))
+    asked = int(np.count_nonzero((stress.ops["op"] == OP_ALLOC) & (stress.ops["order"] == 0)))
     rows = []
     for design in chosen:
         if progress:
@@ -116,7 +117,7 @@ def starvation(
 
 def _without_ticks(compiled: CompiledTrace) -> CompiledTrace:
     """The asking is the last ``asked`` operations only where no tick is among them."""
-    return replace(compiled, ops=compiled.ops[compiled.ops["op"] != 4])
+    return replace(compiled, ops=compiled.ops[compiled.ops["op"] != OP_TICK])
 
 
 def starvation_text(rows: Sequence[Starvation]) -> str:

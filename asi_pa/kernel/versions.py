@@ -35,6 +35,8 @@ class Kernel:
     """MIGRATE_ISOLATE is a bit beside the block's type; otherwise it replaces the type."""
     defrag_mode_retry: bool
     """vm.defrag_mode: a request that may not reclaim gets one more attempt without NOFRAGMENT."""
+    collapse_rox: bool
+    """set_memory_rox() makes large leaves of the direct map again (CPA_COLLAPSE)."""
     zone_batchsize_shift: int
     """zone_batchsize starts from managed >> shift (capped), the rest is the same."""
 
@@ -52,6 +54,7 @@ SOURCES: dict[str, str] = {
     ),
     "isolate_is_bit": "mm/page_isolation.c, include/linux/pageblock-flags.h; since 6.17; recorded",
     "defrag_mode_retry": "mm/page_alloc.c __alloc_pages_slowpath; 7.2 recorded (D3d)",
+    "collapse_rox": "arch/x86/mm/pat/set_memory.c set_memory_rox; since 6.15; from the two sources",
     "zone_batchsize_shift": "mm/page_alloc.c zone_batchsize; from the two sources",
 }
 
@@ -67,9 +70,12 @@ KERNELS: dict[str, Kernel] = {
         slowpath_always_retries=False,
         isolate_is_bit=True,
         defrag_mode_retry=True,
+        collapse_rox=True,
         zone_batchsize_shift=12,
     ),
-    # Only the changes dated 6.16 and 6.17 are in; the undated ones are taken as in 6.12.
+    # Only the changes dated 6.16 and 6.17 are in; the undated ones are taken as in 6.12.  free_high with
+    # high_min / 2 and bulk free in one call have evidence: with 6.12's free_high recorded machines of 6.18 are
+    # predicted several times worse (docs/use/validation.md).
     "6.18": Kernel(
         version="6.18",
         evidence="inferred",
@@ -81,6 +87,7 @@ KERNELS: dict[str, Kernel] = {
         slowpath_always_retries=True,
         isolate_is_bit=True,
         defrag_mode_retry=False,
+        collapse_rox=True,
         zone_batchsize_shift=10,
     ),
     "6.12": Kernel(
@@ -94,6 +101,7 @@ KERNELS: dict[str, Kernel] = {
         slowpath_always_retries=True,
         isolate_is_bit=False,
         defrag_mode_retry=False,
+        collapse_rox=False,
         zone_batchsize_shift=10,
     ),
 }

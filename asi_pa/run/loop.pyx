@@ -10,7 +10,8 @@ wakes it ends a stretch, and the next one ends where it is kswapd's turn.
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memset
 
-from asi_pa._core cimport ALLOC, INFO_COMP, NIL, likely, pcp_t, prefetchw, request_t, zone_t
+from asi_pa._core cimport ALLOC, INFO_COMP, NIL, likely, prefetchw, request_t, zone_t
+from asi_pa.run.fallback cimport failed, free_in_pages, is_in_pages, split_in_pages
 from asi_pa.run.hits cimport (
     BUDDY_ALLOC,
     NO_HIT,
@@ -25,10 +26,10 @@ from asi_pa.run.hits cimport (
     pcp_free_hit,
 )
 from asi_pa.engine.kswapd cimport KSWAPD_EVERY, kswapd
-from asi_pa.engine.page_alloc cimport count_failure, zone_of
-from asi_pa.engine.pcp cimport pcp_decay
-from asi_pa.engine.vmscan cimport each_pcp
+from asi_pa.engine.page_alloc cimport zone_of
+from asi_pa.engine.pcp cimport refresh_cpu_vm_stats
 from asi_pa.engine.wrappers cimport design_alloc, design_free, run_ahead
+from asi_pa.trace.ops cimport OP_ALLOC, OP_FREE, OP_SPLIT, OP_TICK
 
 cdef extern from *:
     """
@@ -142,14 +143,15 @@ cdef inline bint run_some(run_t *run, const op_t **at, const op_t *last, bint ah
             held = slots[op.slot]
             if likely(held != NIL, 1):
                 frame = held - base
-                if not likely(z.state[frame] == kind.state, 1):
+                if likely(z.state[frame] == kind.state, 1):
+                    slots[op.slot] = NIL
+                    if kind.does == PCP_FREE:
+                        pcp_free_hit(z, kind, frame)
+                    else:
+                        buddy_free_hit(z, kind, frame)
+                elif not step(run, op):
                     good = False
                     break
-                slots[op.slot] = NIL
-                if kind.does == PCP_FREE:
-                    pcp_free_hit(z, kind, frame)
-                else:
-                    buddy_free_hit(z, kind, frame)
             else:
                 run.skipped += 1
         elif not step(run, op):
@@ -180,15 +182,12 @@ cdef const kind_t *learn(run_t *run, const op_t *op) noexcept nogil:
 
 cdef void allocate(run_t *run, const op_t *op) noexcept nogil:
     cdef mm_t *mm = run.mm
-    cdef const request_t *rq = &run.requests[op.cls]
-    cdef int64_t pfn = design_alloc(mm, op.cpu, op.order, rq)
+    cdef int64_t pfn = design_alloc(mm, op.cpu, op.order, &run.requests[op.cls])
     run.allocations += 1
     run.woke = mm.kswapd_woken and not run.waits
     if pfn < 0:
-        run.slots[op.slot] = NIL
-        run.failures += 1
-        run.failed_by_class[op.cls] += 1
-        count_failure(mm, op.cpu, op.order, rq)
+        failed(run, op)
+        run.woke = mm.kswapd_woken and not run.waits
         return
     run.slots[op.slot] = <uint32_t>pfn
     if mm.slots != NULL:
@@ -205,7 +204,7 @@ cdef bint step(run_t *run, const op_t *op) noexcept nogil:
     if op.op == OP_ALLOC:
         allocate(run, op)
     elif op.op == OP_TICK:
-        tick(mm, op.cpu)            # vmstat's worker: decay_pcp_high()
+        refresh_vm_stats(mm, op.cpu)
         kswapd(mm, cpu_of(mm, op))
     elif op.op == OP_FREE or op.op == OP_SPLIT:
         held = run.slots[op.slot]
@@ -214,12 +213,18 @@ cdef bint step(run_t *run, const op_t *op) noexcept nogil:
         else:
             z = zone_of(mm, held)
             frame = held - <uint32_t>z.base_pfn
-            if z.state[frame] != <uint8_t>(ALLOC | op.order):
+            if is_in_pages(run, op):
+                if op.op == OP_FREE:
+                    free_in_pages(run, op)
+                else:
+                    split_in_pages(run, op)
+            elif z.state[frame] != <uint8_t>(ALLOC | op.order):
                 return False
-            if op.op == OP_SPLIT:
+            elif op.op == OP_SPLIT:
                 return split(run, z, op)
-            run.slots[op.slot] = NIL
-            design_free(mm, z, op.cpu, frame, op.order)
+            else:
+                run.slots[op.slot] = NIL
+                design_free(mm, z, op.cpu, frame, op.order)
     else:
         return False
     if mm.design.looks_ahead:
@@ -252,17 +257,10 @@ cdef void own(mm_t *mm, uint32_t pfn, uint32_t slot) noexcept nogil:
     z.links[pfn - <uint32_t>z.base_pfn].prev = slot
 
 
-cdef void tick(mm_t *mm, int cpu) noexcept nogil:
-    # vmstat's worker, decay_pcp_high(): of one CPU, or of all where there is none of the number.
-    cdef int i
-    if cpu >= mm.ncpus:
-        each_pcp(mm, decay)
-    else:
-        for i in range(mm.nzones):
-            if mm.zones[i].pcps != NULL:
-                mm.zones[i].diff = &mm.zones[i].diffs[cpu]
-                pcp_decay(mm.zones[i], &mm.zones[i].pcps[cpu])
-
-
-cdef void decay(zone_t *z, pcp_t *pcp) noexcept nogil:
-    pcp_decay(z, pcp)
+cdef void refresh_vm_stats(mm_t *mm, int one) noexcept nogil:
+    # vmstat's worker of one CPU, or of every CPU where there is none of the number
+    cdef int i, cpu
+    for i in range(mm.nzones):
+        for cpu in range(mm.ncpus):
+            if cpu == one or one >= mm.ncpus:
+                refresh_cpu_vm_stats(mm.zones[i], cpu)

@@ -18,7 +18,8 @@ from asi_pa.run.reference import Course, Followed, State, state_of
 from asi_pa.run.settle import recorded_free
 from asi_pa.trace import CompiledTrace
 from asi_pa.trace.compile import OP_ALLOC
-from asi_pa.trace.format import EXTFRAG, FAILED_PFN, ZONE_LOCKED
+from asi_pa.trace.events import EXTFRAG, ZONE_LOCKED
+from asi_pa.trace.format import FAILED_PFN
 
 __all__ = ["FreeRun", "distance", "end_distance", "free_run", "horizons", "measured"]
 
@@ -74,7 +75,7 @@ def free_run(
     broken = machine.verify()
     if broken is not None:
         raise AssertionError(f"trace {course.trace.name}: the run broke an invariant: {broken}")
-    return FreeRun(states, np.concatenate(pfns), run.fallbacks, counts)
+    return FreeRun(states, np.concatenate(pfns), run.extfrags, counts)
 
 
 def end_distance(

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asi_pa.engine.machine import Machine
+from asi_pa.run.recorded import block_counts, pcp_counts, typed_free
 from asi_pa.run.replay import Replay
 from asi_pa.run.settle import (
     busiest,
@@ -24,11 +25,12 @@ from asi_pa.run.settle import (
     ticks_ns,
 )
 from asi_pa.run.start import compile_trace
-from asi_pa.run.track import Tracker, block_counts, pcp_counts
+from asi_pa.run.track import Tracker
 from asi_pa.trace import CompiledTrace, Trace
 from asi_pa.trace.classify import Classifier
 from asi_pa.trace.compile import OP_ALLOC, OP_FREE, OP_SPLIT, operations
-from asi_pa.trace.format import ALLOC, FAILED_PFN
+from asi_pa.trace.events import ALLOC
+from asi_pa.trace.format import FAILED_PFN
 from asi_pa.trace.frames import recorded_zones
 from asi_pa.trace.ticks import first_ticks
 
@@ -60,8 +62,6 @@ class State:
 
 def state_of(machine: Machine, zone: int) -> State:
     """What a machine's zone looks like now."""
-    from asi_pa.run.track import typed_free
-
     return State(typed_free(machine, zone), pcp_counts(machine, zone), block_counts(machine, zone))
 
 
@@ -124,7 +124,7 @@ class Course:
         """A machine of plain Linux in the start state."""
         compiled = compiled or self.compiled
         machine = Machine(compiled.machine, "linux", kernel or self.kernel, boot=False)
-        run = Replay(machine, compiled.classes, compiled.nslots)
+        run = Replay(machine, compiled.classes, compiled.nslots, fallbacks=False)
         for zone, population in enumerate(compiled.population):
             run.populate(zone, population)
         run.place_displaced()

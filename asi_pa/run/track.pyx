@@ -24,22 +24,16 @@ import numpy as np
 
 from asi_pa._core cimport (
     ALLOC,
-    FREE,
-    HOLE,
-    INFO_COMP,
-    KIND_MASK,
     MAX_CPUS,
     MAX_FREETYPES,
     MAX_ORDERS,
     NIL,
-    ORDER_MASK,
     PCP,
     TAIL,
     TAKEN,
     WMARK_HIGH,
     account_freepages,
     block_of,
-    blocks_on,
     clz,
     ctz,
     fallback_orders,
@@ -48,9 +42,7 @@ from asi_pa._core cimport (
     first_of,
     free_one,
     free_to_buddy,
-    list_add,
     list_del,
-    move_freepages,
     pcp_t,
     request_t,
     set_below_high,
@@ -68,8 +60,22 @@ from asi_pa.engine.pcp cimport (
     pcp_excess,
     pcp_lower_high,
     pcp_push,
-    pcp_unlink,
 )
+
+from asi_pa.run.recorded cimport (
+    NOWHERE,
+    UNKNOWN_TYPE,
+    believed,
+    break_up,
+    carve,
+    distance_to,
+    free_block,
+    give_away,
+    off_list,
+    take_out,
+)
+
+from asi_pa.run.recorded import typed_free
 
 cdef enum:                  # kinds of events, as asi_pa.trace.format numbers them
     EV_ALLOC = 0
@@ -89,8 +95,6 @@ cdef enum:                  # what is asked of the model, one step at a time
     QUESTIONS = 6
 
 cdef enum:
-    UNKNOWN_TYPE = 255
-    NOWHERE = 0
     TICK_NS = 1000000000
     WALK_LIMIT = 4096
     SURELY = 3              # so often passed over, a block is not there
@@ -358,109 +362,6 @@ cdef class Tracker:
         self.hits[question] += hit
         return hit
 
-    # ------------------------------------------------------------ pages that are not where they should be
-
-    cdef void off_list(self, zone_t *z, int zone, uint32_t frame) noexcept nogil:
-        # from its per-CPU list, wherever in it
-        cdef int number = self.where[zone][frame] - 1, order = z.state[frame] & ORDER_MASK
-        cdef pcp_t *pcp = &z.pcps[number // z.design.npcp]
-        pcp_unlink(z, &pcp.lists[number % z.design.npcp], frame)
-        pcp.count -= <int64_t>1 << order
-        self.where[zone][frame] = NOWHERE
-        z.state[frame] = TAIL
-
-    cdef uint32_t free_block(self, zone_t *z, uint32_t frame, int *order) noexcept nogil:
-        # The free block that the frame lies in; NIL if it lies in none.
-        cdef int at
-        cdef uint32_t head
-        for at in range(z.max_order + 1):
-            head = frame & ~((1u << at) - 1)
-            if z.state[head] == <uint8_t>(FREE | at):
-                order[0] = at
-                return head
-        return NIL
-
-    cdef void carve(self, zone_t *z, uint32_t head, int high, uint32_t frame, int order,
-                    int ft) noexcept nogil:
-        # A free block is split down to one part; what is split off goes to the heads of the lists of `ft`.
-        cdef int own = z.pbtype[block_of(z, head)]
-        cdef uint32_t b
-        list_del(z, head, high, own)
-        account_freepages(z, own, -(<int64_t>1 << high))
-        if own != ft:
-            self.retype(z, head, high, ft)
-        while high > order:
-            high -= 1
-            if frame & (1u << high):
-                list_add(z, head, high, ft)
-                head += 1u << high
-            else:
-                list_add(z, head + (1u << high), high, ft)
-            account_freepages(z, ft, <int64_t>1 << high)
-        b = 1u << order
-        memset(&z.state[frame], TAIL, b)
-
-    cdef void retype(self, zone_t *z, uint32_t frame, int order, int ft) noexcept nogil:
-        # The trace shows another type of these pageblocks than was believed.
-        cdef uint32_t b, last = block_of(z, frame + (1u << order) - 1)
-        cdef int old
-        for b in range(block_of(z, frame), last + 1):
-            old = z.pbtype[b]
-            if old != ft:
-                if order < z.pageblock_order:
-                    move_freepages(z, b, old, ft)
-                z.pbtype[b] = z.pbbase[b] = <uint8_t>ft
-
-    cdef void believed(self, zone_t *z, uint32_t frame, int ft) noexcept nogil:
-        # The type of a pageblock, as the trace shows it; a free block that spans it and more goes along.
-        cdef int order = 0
-        cdef uint32_t head
-        if ft == UNKNOWN_TYPE or z.pbtype[block_of(z, frame)] == ft:
-            return
-        head = self.free_block(z, frame, &order)
-        if head != NIL and order >= z.pageblock_order:
-            list_del(z, head, order, z.pbtype[block_of(z, head)])
-            account_freepages(z, z.pbtype[block_of(z, head)], -(<int64_t>1 << order))
-            self.retype(z, head, order, ft)
-            list_add(z, head, order, ft)
-            account_freepages(z, ft, <int64_t>1 << order)
-        else:
-            self.retype(z, frame, 0, ft)
-
-    cdef uint32_t take_out(self, zone_t *z, int zone, uint32_t frame, int order) noexcept nogil:
-        # Afterwards none of these frames is free or on a list; how many were.
-        cdef uint32_t at = frame, end = frame + (1u << order), head, taken = 0
-        cdef int high = 0, size
-        while at < end:
-            size = 0
-            if z.state[at] & KIND_MASK == PCP:
-                size = z.state[at] & ORDER_MASK
-                self.off_list(z, zone, at)
-                taken += 1u << size
-            else:
-                head = self.free_block(z, at, &high)
-                if head != NIL:
-                    size = high if high < order else order
-                    self.carve(z, head, high, at, size, z.pbtype[block_of(z, head)])
-                    taken += 1u << size
-            at += 1u << size
-        return taken
-
-    cdef void break_up(self, zone_t *z, uint32_t frame, int order) noexcept nogil:
-        # An allocation of which only a part is freed, or allocated anew, becomes single pages.
-        cdef int at, kind
-        cdef uint32_t head, i
-        for at in range(z.max_order + 1):
-            head = frame & ~((1u << at) - 1)
-            kind = z.state[head] & KIND_MASK
-            if (kind == ALLOC or kind == TAKEN) and z.state[head] & ORDER_MASK >= at:
-                if z.state[head] & ORDER_MASK > order:
-                    for i in range(head, head + (1u << (z.state[head] & ORDER_MASK))):
-                        z.links[i].next = z.links[head].next & ~<uint32_t>INFO_COMP
-                        z.links[i].prev = NIL
-                        z.state[i] = ALLOC
-                return
-
     # ------------------------------------------------------------ events
 
     cdef void end_refill(self, int cpu) noexcept nogil:
@@ -485,7 +386,7 @@ cdef class Tracker:
             while pcp.lists[index].head != NIL:
                 # a list that is refilled is empty: what was still on it went without an event
                 self.untraced += 1
-                self.give_away(z, zone, pcp.lists[index].head)
+                give_away(z, self.where[zone], pcp.lists[index].head)
             refill.expected = nr_pcp_alloc(z, pcp, order)
             refill.zone = z
             refill.order = order
@@ -495,13 +396,6 @@ cdef class Tracker:
         pcp_append(z, &pcp.lists[index], frame, order)
         pcp.count += <int64_t>1 << order
         self.where[zone][frame] = <uint16_t>(1 + cpu * z.design.npcp + index)
-
-    cdef void give_away(self, zone_t *z, int zone, uint32_t frame) noexcept nogil:
-        cdef int order = z.state[frame] & ORDER_MASK
-        self.off_list(z, zone, frame)
-        z.state[frame] = <uint8_t>(ALLOC | order)
-        z.links[frame].next = 0
-        z.links[frame].prev = NIL
 
     cdef void refute(self, zone_t *z, int zone, int ft, int low, int high) noexcept nogil:
         # A block of order `high` was split for `low`: the lists between were empty.  What the model has on
@@ -548,16 +442,16 @@ cdef class Tracker:
         lowest = order + ctz(orders) if orders else -1
         self.answer(REFILL_PAGE, orders != 0 and first_of(z, lowest, ft) == frame)
         self.refilled += 1
-        head = self.free_block(z, frame, &high)
+        head = free_block(z, frame, &high)
         if head == NIL or high < order:
             self.ghosts += 1
-            self.take_out(z, zone, frame, order)
-            self.break_up(z, frame, order)
+            take_out(z, self.where[zone], frame, order)
+            break_up(z, frame, order)
             memset(&z.state[frame], TAIL, 1u << order)
-            self.believed(z, frame, ft)
+            believed(z, frame, ft)
         else:
             self.refute(z, zone, ft, order, high)
-            self.carve(z, head, high, frame, order, ft)
+            carve(z, head, high, frame, order, ft)
         self.shown[zone][block_of(z, frame)] = True
         self.take(z, zone, frame, order, cpu, ft)
 
@@ -588,17 +482,17 @@ cdef class Tracker:
             cur = 31 - clz(orders)                          # __rmqueue_claim(): the largest
         from_ft = find_suitable_fallback(z, cur, ft) if cur >= 0 else -1
         self.answer(FALLBACK_BLOCK, from_ft >= 0 and first_of(z, cur, from_ft) == frame)
-        self.believed(z, frame, other)
-        head = self.free_block(z, frame, &high)
+        believed(z, frame, other)
+        head = free_block(z, frame, &high)
         if head == NIL or high < order:
             self.ghosts += 1
-            self.take_out(z, zone, frame, order)
-            self.break_up(z, frame, order)
+            take_out(z, self.where[zone], frame, order)
+            break_up(z, frame, order)
             memset(&z.state[frame], TAIL, 1u << order)
         elif fallback_order >= z.pageblock_order and high >= z.pageblock_order:
-            self.carve(z, head, high, frame, order, ft)
+            carve(z, head, high, frame, order, ft)
         else:
-            self.carve(z, head, high, frame, order, z.pbtype[block_of(z, head)])
+            carve(z, head, high, frame, order, z.pbtype[block_of(z, head)])
         self.take(z, zone, frame, order, cpu, ft)
         return True
 
@@ -653,24 +547,24 @@ cdef class Tracker:
                         i, z, pcp.lists[index].head, frame)) and self.refills[cpu].locked != pfn:
                     while pcp.lists[index].head != frame:
                         self.untraced += 1
-                        self.give_away(z, zone, pcp.lists[index].head)
-                self.off_list(z, zone, frame)
+                        give_away(z, self.where[zone], pcp.lists[index].head)
+                off_list(z, self.where[zone], frame)
             else:
                 self.answer(ALLOC_PAGE, False)
                 self.ghosts += 1
-                self.off_list(z, zone, frame)
+                off_list(z, self.where[zone], frame)
                 if index != NO_PCP_LIST and order < z.pageblock_order and (
                         (number - 1) // z.design.npcp == cpu):
                     # this CPU freed it, to the list of its block's type: of the one that it is asked for
-                    self.believed(z, frame, rq.mt)
+                    believed(z, frame, rq.mt)
                     self.shown[zone][block_of(z, frame)] = True
         else:
             if index != NO_PCP_LIST and z.pcps != NULL:
                 z.pcps[cpu].free_count >>= 1
                 self.answer(ALLOC_PAGE, False)
             self.ghosts += 1
-            self.take_out(z, zone, frame, order)
-            self.break_up(z, frame, 0)
+            take_out(z, self.where[zone], frame, order)
+            break_up(z, frame, 0)
         self.refills[cpu].locked = NIL
         memset(&z.state[frame], TAIL, 1u << order)
         z.state[frame] = <uint8_t>(ALLOC | order)
@@ -692,9 +586,9 @@ cdef class Tracker:
         frame = pfn - <uint32_t>z.base_pfn
         z.diff = &z.diffs[cpu]
         if z.state[frame] != <uint8_t>(ALLOC | order):
-            if self.take_out(z, zone, frame, order):
+            if take_out(z, self.where[zone], frame, order):
                 self.ghosts += 1
-            self.break_up(z, frame, order)
+            break_up(z, frame, order)
         memset(&z.state[frame], TAIL, 1u << order)
         index = z.design.pcp_free[order][z.pbtype[block_of(z, frame)]]
         if z.pcps == NULL or index == NO_PCP_LIST:
@@ -726,14 +620,14 @@ cdef class Tracker:
         if number >= 0 and z.state[frame] == <uint8_t>(PCP | order):
             pcp = &z.pcps[number // z.design.npcp]
             self.answer(DRAIN_PAGE, pcp.lists[number % z.design.npcp].tail == frame)
-            self.off_list(z, zone, frame)
+            off_list(z, self.where[zone], frame)
         else:
             self.answer(DRAIN_PAGE, False)
             self.ghosts += 1
-            self.take_out(z, zone, frame, order)
-            self.break_up(z, frame, order)
+            take_out(z, self.where[zone], frame, order)
+            break_up(z, frame, order)
             memset(&z.state[frame], TAIL, 1u << order)
-        self.believed(z, frame, ft)
+        believed(z, frame, ft)
         self.shown[zone][block_of(z, frame)] = True
         free_one(z, frame, order, z.pbtype[block_of(z, frame)], False)
 
@@ -761,56 +655,3 @@ cdef class Tracker:
         for b in range(z.first_block, z.nblocks):
             view[b - z.first_block] = self.refuted[zone][b]
         return out
-
-
-cdef int64_t distance_to(const zone_t *z, const int64_t *aim, int orders) noexcept nogil:
-    # pages in blocks of the wrong order, twice
-    cdef int64_t sum = 0, n
-    cdef int order, ft
-    for order in range(orders):
-        n = -aim[order]
-        for ft in range(z.design.nft):
-            n += blocks_on(z, order, ft)
-        sum += (n if n > 0 else -n) << order
-    return sum
-
-
-# ---------------------------------------------------------------- a machine's lists in numbers
-
-def typed_free(Machine machine not None, int zone):
-    """Free blocks by freetype and order, int64[freetypes, max_order + 1]."""
-    cdef zone_t *z = machine._zone(zone)
-    cdef int ft, order
-    out = np.zeros((z.design.nft, z.max_order + 1), np.int64)
-    cdef int64_t[:, ::1] view = out
-    for ft in range(z.design.nft):
-        for order in range(z.max_order + 1):
-            view[ft, order] = blocks_on(z, order, ft)
-    return out
-
-
-def pcp_counts(Machine machine not None, int zone):
-    """Pages on each CPU's lists, int64[cpus]."""
-    cdef zone_t *z = machine._zone(zone)
-    cdef int cpu
-    out = np.zeros(z.ncpus, np.int64)
-    cdef int64_t[::1] view = out
-    if z.pcps != NULL:
-        for cpu in range(z.ncpus):
-            view[cpu] = z.pcps[cpu].count
-    return out
-
-
-def block_counts(Machine machine not None, int zone):
-    """Pageblocks by freetype, int64[freetypes], those that hold a frame."""
-    cdef zone_t *z = machine._zone(zone)
-    cdef uint32_t b, frame, end
-    out = np.zeros(z.design.nft, np.int64)
-    cdef int64_t[::1] view = out
-    for b in range(z.first_block, z.nblocks):
-        frame = b << z.pageblock_order
-        end = min(frame + z.pageblock_pages, z.nframes)
-        while frame < end and z.state[frame] == HOLE:
-            frame += 1
-        view[z.pbtype[b]] += frame < end
-    return out

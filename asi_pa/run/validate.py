@@ -41,6 +41,7 @@ def validate(
     kernel: str | None = None,
     sensitivity: bool = False,
     evidence: float | None = None,
+    restarts: int = RESTARTS,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measure how well plain Linux, as modelled, predicts the machine of a trace with snapshots.
@@ -51,6 +52,7 @@ def validate(
     kernel : profile; None takes the trace's own
     sensitivity : also measure the end's distance with one thing changed at a time
     evidence : build the start state from this share of the events only, 0 to 1 (None: all)
+    restarts : from how many recorded states the run begins anew (``horizon``); 0 takes half the time
     progress : called with (what, events done, of)
 
     Returns a dict of schema ``asi_pa.validate/1`` (docs/use/validation.md); distances are per cent of free
@@ -71,10 +73,13 @@ def validate(
         starts.append((event, _restart(course, machine, event)))
 
     followed = follow(
-        course, moments, (_restart_events(len(trace)), visit), lambda done, of: report("following", done, of)
+        course,
+        moments,
+        (_restart_events(len(trace), restarts), visit),
+        lambda done, of: report("following", done, of),
     )
     run = free_run(course, moments, followed.end_event, lambda done, of: report("left alone", done, of))
-    restarts = horizons(course, starts)
+    again = horizons(course, starts)
     result = {
         "schema": SCHEMA,
         "trace": trace.name,
@@ -89,7 +94,7 @@ def validate(
         "start": _start(course),
         "tracked": _tracked(course, followed),
         "one_step": _one_step(followed),
-        "free_run": measured(course, moments, run, followed, restarts),
+        "free_run": measured(course, moments, run, followed, again),
         "series": _series(course, moments, run.states, followed.states),
     }
     if sensitivity and recorded_free(trace, course.record, "end") is not None:
@@ -103,15 +108,15 @@ def consistent(result: dict[str, Any]) -> bool:
     return off is None or off <= CONSISTENT
 
 
-def _restart_events(events: int) -> list[int]:
+def _restart_events(events: int, restarts: int) -> list[int]:
     """Where runs are restarted: evenly over what leaves them room."""
     last = events - min(HORIZONS[-2], events // 2)
-    return sorted({int(k) for k in np.linspace(0, last, RESTARTS + 1)[1:]})
+    return sorted({int(k) for k in np.linspace(0, last, restarts + 1)[1:]})
 
 
 def _restart(course: Course, machine: Machine, event: int) -> Replay:
     fresh = Machine(course.compiled.machine, "linux", course.kernel, boot=False)
-    run = Replay(fresh, course.compiled.classes, course.compiled.nslots)
+    run = Replay(fresh, course.compiled.classes, course.compiled.nslots, fallbacks=False)
     run.take_over(machine, course.slots_at(int(course.operations_at([event])[0])))
     return run
 

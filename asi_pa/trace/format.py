@@ -30,6 +30,7 @@ import numpy.typing as npt
 
 from asi_pa.files import atomic_file
 from asi_pa.kernel.versions import DEFAULT_KERNEL, kernel_profile
+from asi_pa.trace.events import KINDS
 
 __all__ = [
     "EVENT_COLUMNS",
@@ -45,9 +46,6 @@ __all__ = [
 ]
 
 MAGIC = b"asi_pa\x01\n"
-#: The kmem tracepoints (include/trace/events/kmem.h, 6.18), numbered as the ``kind`` column does.
-KINDS = ("alloc", "free", "free_batched", "zone_locked", "pcpu_drain", "extfrag")
-ALLOC, FREE, FREE_BATCHED, ZONE_LOCKED, PCPU_DRAIN, EXTFRAG = range(6)
 #: ``pfn`` of an allocation that failed.
 FAILED_PFN = 0xFFFFFFFF
 #: What the bits of a snapshot's bytes mean, lowest first.

@@ -24,7 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 from asi_pa.trace.blocks import frames_of
-from asi_pa.trace.format import ALLOC, EXTFRAG, FAILED_PFN, FREE, FREE_BATCHED, PCPU_DRAIN, ZONE_LOCKED, Trace
+from asi_pa.trace.events import ALLOC, EXTFRAG, FREE, FREE_BATCHED, PCPU_DRAIN, ZONE_LOCKED
+from asi_pa.trace.format import FAILED_PFN, Trace
 from asi_pa.trace.pcplists import COSTLY_ORDER, PcpPages, pcp_at_start, pcp_unseen
 
 __all__ = [

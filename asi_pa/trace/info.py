@@ -10,7 +10,8 @@ import numpy.typing as npt
 from asi_pa.kernel.gfp import describe_gfp
 from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier
 from asi_pa.trace.compile import operations, translated
-from asi_pa.trace.format import ALLOC, FAILED_PFN, FREE, KINDS, Trace
+from asi_pa.trace.events import ALLOC, FREE, KINDS
+from asi_pa.trace.format import FAILED_PFN, Trace
 from asi_pa.trace.frames import recorded_zones
 
 __all__ = ["describe", "describe_text"]

@@ -17,11 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from asi_pa.kernel.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL
-from asi_pa.kernel.sizing import lowmem_reserves, stat_threshold
+from asi_pa.kernel.sizing import free_high_batch, lowmem_reserves, stat_threshold
 from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
 from asi_pa.trace.blocks import frames_of, free_blocks, list_order, runs
 from asi_pa.trace.classify import Classifier, draw, request_words
-from asi_pa.trace.format import FREE, Trace
+from asi_pa.trace.events import FREE
+from asi_pa.trace.format import Trace
 from asi_pa.trace.frames import (
     FRAME_FREE,
     FRAME_HELD,
@@ -251,6 +252,8 @@ def zone_spec(zone: dict[str, Any], frames: ZoneFrames, cpus: int) -> ZoneSpec:
             high_min=int(cpu["high_min"]),
             high_max=int(cpu["high_max"]),
             high=frames.high[number] if frames.high else int(cpu["high"]),
+            # the recorded machine's caches are not known
+            free_high_batch=free_high_batch(MachineSpec.data_cache, int(cpu["batch"])),
         )
         for number, cpu in enumerate(limits)
     )

@@ -17,7 +17,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa.trace.format import EXT, KINDS, KPF_BITS, Trace
+from asi_pa.trace.events import KINDS
+from asi_pa.trace.format import EXT, KPF_BITS, Trace
 
 __all__ = ["read_npz"]
 

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from asi_pa.trace.blocks import frames_of
-from asi_pa.trace.format import ALLOC, EXTFRAG, FREE, PCPU_DRAIN, ZONE_LOCKED, Trace
+from asi_pa.trace.events import ALLOC, EXTFRAG, FREE, PCPU_DRAIN, ZONE_LOCKED
+from asi_pa.trace.format import Trace
 
 __all__ = ["COSTLY_ORDER", "Located", "PcpPages", "pcp_at_start", "pcp_unseen"]
 

@@ -23,7 +23,8 @@ import numpy.typing as npt
 from asi_pa.kernel.sizing import derive, single_zone
 from asi_pa.kernel.spec import MachineSpec, ZoneSpec
 from asi_pa.trace.blocks import frames_of, free_blocks, runs
-from asi_pa.trace.format import ALLOC, Trace, profile
+from asi_pa.trace.events import ALLOC
+from asi_pa.trace.format import Trace, profile
 from asi_pa.trace.frames import FRAME_FREE, FRAME_HELD, FRAME_HOLE, FRAME_PCP, NO_EVENT, ZoneFrames
 from asi_pa.trace.initial import (
     Held,

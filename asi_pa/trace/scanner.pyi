@@ -3,6 +3,8 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 
+from asi_pa.trace.events import EVENTS as EVENTS
+
 REASONS: dict[int, str]
 OTHER: int
 ASKS_GFP: int

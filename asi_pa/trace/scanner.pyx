@@ -1,4 +1,4 @@
-"""A scanner for the lines that perf script, trace-cmd report and ftrace print for kmem:mm_page_*.
+"""A scanner for the lines that perf script, trace-cmd report and ftrace print for `trace.events`.
 
 All of them have the same spine, found from the first ``[`` that fits::
 
@@ -16,6 +16,8 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 import numpy as np
+
+from asi_pa.trace.events import EVENTS
 
 cdef enum:
     LINE_EVENT = 0
@@ -46,19 +48,53 @@ REASONS = {
 #: `Reader.feed` stopped at a line that is no event of ours, and at a gfp text that `know_gfp` is to explain.
 OTHER, ASKS_GFP = LINE_OTHER, NEW_GFP
 
+cdef enum:                  # what a line must say
+    NEEDS_ORDER = 1
+    NEEDS_GFP = 2
+    NEEDS_FALLBACK = 4
+    MAY_FAIL = 8            # not even a pfn
+
 cdef enum:
-    ALLOC = 0
-    FREE = 1
-    FREE_BATCHED = 2
-    ZONE_LOCKED = 3
-    PCPU_DRAIN = 4
-    EXTFRAG = 5
-    NOT_OURS = 6
+    MAX_NAMES = 32
+    NOT_OURS = 255
 
 cdef enum:
     MAX_ORDER = 10
     UNKNOWN = -2            # a gfp text that Python was not asked about
     LONGEST = 16000000000   # seconds: 500 years, which 64 bits hold in ns
+
+cdef struct name_t:
+    const char *text
+    uint32_t length
+    uint8_t kind
+
+_WORDS = {"order": NEEDS_ORDER, "gfp": NEEDS_GFP, "fallback": NEEDS_FALLBACK}
+cdef list kept = []                 # the bytes that names point into
+cdef name_t names[MAX_NAMES]
+cdef uint32_t nnames = 0
+cdef uint8_t needs_of[256]          # by kind
+
+
+cdef int know_events() except -1:
+    global nnames
+    cdef bytes text
+    for kind, event in enumerate(EVENTS):
+        needs_of[<uint8_t>kind] = MAY_FAIL if event.fails else 0
+        for word in event.needs:
+            needs_of[<uint8_t>kind] |= <uint8_t>_WORDS[word]
+        for name in (event.tracepoint, *event.formerly):
+            if nnames == MAX_NAMES:
+                raise OverflowError(f"more than {MAX_NAMES} names of trace events")
+            text = name.encode()
+            kept.append(text)
+            names[nnames].text = text
+            names[nnames].length = <uint32_t>len(text)
+            names[nnames].kind = kind
+            nnames += 1
+    return 0
+
+
+know_events()
 
 cdef uint32_t NO_PFN = 0xFFFFFFFF
 cdef uint8_t HEX[256]
@@ -223,11 +259,11 @@ cdef inline bint in_name(char c) noexcept nogil:
 cdef inline const char *event_name(const char *at, const char *end, uint8_t *kind) noexcept nogil:
     """``NAME:`` at ``at``, perhaps with ``kmem:`` before; returns what follows it, NULL if there is no name.
 
-    ``kind`` becomes `NOT_OURS` for an event that is none of ours.  mm_page_free_direct and mm_pagevec_free
-    are the frees of kernels before 3.3 (b413d48aa706), each a free of its own.
+    ``kind`` becomes `NOT_OURS` for an event that is none of ours.
     """
     cdef const char *name = at
     cdef int64_t length
+    cdef uint32_t k
     kind[0] = NOT_OURS
     while at < end and in_name(at[0]):
         at += 1
@@ -239,25 +275,10 @@ cdef inline const char *event_name(const char *at, const char *end, uint8_t *kin
     if at - name > 5 and memcmp(name, b"kmem:", 5) == 0:
         name += 5
     length = at - 1 - name
-    if length >= 12 and memcmp(name, b"mm_page_", 8) == 0:
-        name += 8
-        length -= 8
-        if length == 5 and memcmp(name, b"alloc", 5) == 0:
-            kind[0] = ALLOC
-        elif length == 4 and memcmp(name, b"free", 4) == 0:
-            kind[0] = FREE
-        elif length == 12 and memcmp(name, b"free_batched", 12) == 0:
-            kind[0] = FREE_BATCHED
-        elif length == 17 and memcmp(name, b"alloc_zone_locked", 17) == 0:
-            kind[0] = ZONE_LOCKED
-        elif length == 10 and memcmp(name, b"pcpu_drain", 10) == 0:
-            kind[0] = PCPU_DRAIN
-        elif length == 13 and memcmp(name, b"alloc_extfrag", 13) == 0:
-            kind[0] = EXTFRAG
-        elif length == 11 and memcmp(name, b"free_direct", 11) == 0:
-            kind[0] = FREE
-    elif length == 15 and memcmp(name, b"mm_pagevec_free", 15) == 0:
-        kind[0] = FREE
+    for k in range(nnames):
+        if length == names[k].length and memcmp(name, names[k].text, <size_t>length) == 0:
+            kind[0] = names[k].kind
+            break
     return at
 
 cdef inline const char *unquoted(const char *at, const char *end) noexcept nogil:
@@ -483,7 +504,7 @@ cdef class Reader:
         cdef const char *bracket
         cdef const char *after
         cdef uint64_t cpu = 0, seconds = 0, nanoseconds = 0
-        cdef uint8_t kind = ALLOC
+        cdef uint8_t kind = 0
         while True:
             # A command's name may hold brackets too: the first ones that are followed by a time and an event.
             bracket = <const char *>memchr(at, c"[", end - at)
@@ -598,6 +619,7 @@ cdef class Reader:
     cdef int _payload(self, const char *at, const char *end, uint8_t kind, int64_t row) noexcept nogil:
         cdef fields_t f
         cdef int code
+        cdef uint32_t needs = needs_of[kind]
         f.has_pfn = f.has_order = f.has_mt = f.has_fallback = f.no_page = False
         f.pfn = f.order = f.mt = f.ownership = 0
         f.alloc_order = f.fallback_order = f.alloc_mt = f.fallback_mt = 0
@@ -615,13 +637,11 @@ cdef class Reader:
         if not f.has_pfn:
             return BAD_PFN
         # include/trace/events/kmem.h: a null page prints pfn 0 (or -1); some tools print every page as null
-        if kind == ALLOC and ((f.no_page and f.pfn == 0) or f.pfn == <uint64_t>-1 or f.pfn == NO_PFN):
+        if needs & MAY_FAIL and ((f.no_page and f.pfn == 0) or f.pfn == <uint64_t>-1 or f.pfn == NO_PFN):
             f.pfn = NO_PFN
         elif f.pfn >= NO_PFN:
             return BAD_PFN
-        if kind == FREE_BATCHED and not f.has_order:
-            f.order = 0
-        elif not f.has_order and kind != EXTFRAG:
+        if needs & NEEDS_ORDER and not f.has_order:
             return BAD_ORDER
         if f.order > 31 or f.alloc_order > 31 or f.fallback_order > 31:
             return BAD_ORDER
@@ -630,10 +650,10 @@ cdef class Reader:
         if f.mt > 127 or f.alloc_mt > 127 or f.fallback_mt > 127:
             return BAD_TYPE
         self.c_pfn[row] = <uint32_t>f.pfn
-        self.c_order[row] = <uint8_t>(f.fallback_order if kind == EXTFRAG else f.order)
+        self.c_order[row] = <uint8_t>(f.fallback_order if needs & NEEDS_FALLBACK else f.order)
         self.c_mt[row] = <int8_t>f.mt if f.has_mt else -1
         self.c_gfp[row] = 0
-        if kind == ALLOC:
+        if needs & NEEDS_GFP:
             if f.gfp == NULL:
                 return BAD_FIELD
             code = intern_find(&self.gfp_texts, f.gfp, f.gfp_length, self.line + 1, &self.c_gfp[row])
@@ -641,7 +661,7 @@ cdef class Reader:
                 code = self._asked_type(&f, row)
             if code != LINE_EVENT:
                 return code
-        if kind == EXTFRAG:
+        if needs & NEEDS_FALLBACK:
             if not f.has_fallback:
                 return BAD_FIELD
             self.c_mt[row] = <int8_t>f.alloc_mt

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asi_pa.trace.format import FREE, PCPU_DRAIN, Trace
+from asi_pa.trace.events import FREE, PCPU_DRAIN
+from asi_pa.trace.format import Trace
 
 __all__ = ["TICK_NS", "Tick", "first_ticks", "tick_phases"]
 

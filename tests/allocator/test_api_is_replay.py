@@ -7,6 +7,7 @@ Every built-in design, and one whose slow path is Python.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -69,24 +70,43 @@ def bulk(allocator: Allocator) -> tuple[Alloc, Free]:
 
 
 def machine(allocator: Allocator) -> tuple[Alloc, Free]:
-    return allocator.machine.alloc, allocator.machine.free
+    """The machine has no operations of its own to count: its caller lets kswapd run after every 100th."""
+    engine, done = allocator.machine, 0
+
+    def counted(cpu: int) -> None:
+        nonlocal done
+        done += 1
+        if done % 100 == 0:
+            engine.run_kswapd(cpu)
+
+    def alloc(order: int, gfp: int, cpu: int) -> int:
+        pfn = engine.alloc(order, gfp, cpu)
+        counted(cpu)
+        return pfn
+
+    def free(pfn: int, order: int, cpu: int) -> None:
+        engine.free(pfn, order, cpu)
+        counted(cpu)
+
+    return alloc, free
 
 
-def play(allocator: Allocator, trace: CompiledTrace, most: int, alloc: Alloc, free: Free) -> int:
-    """The first ``most`` operations by calls; how many requests failed."""
+def play(allocator: Allocator, trace: CompiledTrace, alloc: Alloc, free: Free) -> list[int]:
+    """The trace's operations by calls; the frees of what never got pages, which nobody calls."""
     slots: dict[int, int] = {}
-    failures = 0
-    for op, order, cls, cpu, slot in trace.ops[:most].tolist():
+    idle = []
+    for at, (op, order, cls, cpu, slot) in enumerate(trace.ops.tolist()):
         if op == OP_ALLOC:
             pfn = alloc(order, int(trace.classes[cls]), cpu)
-            failures += pfn < 0
             if pfn >= 0:
                 slots[slot] = pfn
         elif op == OP_FREE and slot in slots:
             free(slots.pop(slot), order, cpu)
+        elif op == OP_FREE:
+            idle.append(at)
         elif op == OP_TICK:
             allocator.tick()
-    return failures
+    return idle
 
 
 MOST = 12000
@@ -94,17 +114,21 @@ MOST = 12000
 
 @pytest.mark.parametrize("design", _designs(), ids=lambda design: getattr(design, "name", design))
 def test_every_way_to_ask(compiled: CompiledTrace, design: str | Design) -> None:
-    replayed = Allocator.from_trace(compiled, design)
-    replayed.replay(0, MOST)
+    # kswapd's turn comes by the number of operations: only those that a caller makes are replayed.
+    ops = compiled.ops[:MOST][compiled.ops["op"][:MOST] != OP_TICK]
+    trial = Allocator.from_trace(compiled, design)
+    idle = play(trial, replace(compiled, ops=ops), *single(trial))
+    trace = replace(compiled, ops=np.delete(ops, idle))
+    replayed = Allocator.from_trace(trace, design)
+    replayed.replay(0, len(trace.ops))
     dump, stats = replayed.machine.dump(), replayed.machine.stats()
     log = [tuple(record) for record in replayed.physmap.log()]
     for way in (single, bulk, machine):
-        called = Allocator.from_trace(compiled, design)
-        failures = play(called, compiled, MOST, *way(called))
+        called = Allocator.from_trace(trace, design)
+        assert play(called, trace, *way(called)) == []
         assert called.machine.stats() == stats, way.__name__
         assert (called.machine.dump() == dump).all(), way.__name__
         assert [tuple(record) for record in called.physmap.log()] == log, way.__name__
-        assert failures == sum(count for name, count in stats.items() if name.startswith("fail_"))
         assert called.verify() is None
 
 
@@ -112,7 +136,7 @@ def test_the_workload_puts_the_worker_to_work(compiled: CompiledTrace) -> None:
     """Otherwise the comparison above would not notice that nobody calls it."""
     for design in ("migratetype/eager", _designs()[-1], _designs()[-2]):
         allocator = Allocator.from_trace(compiled, design)
-        play(allocator, compiled, MOST, *single(allocator))
+        play(allocator, replace(compiled, ops=compiled.ops[:MOST]), *single(allocator))
         assert allocator.machine.stats()["unmapped_ahead"] > 0, design
 
 

@@ -134,6 +134,13 @@ class Machine:
         self.on_cpu(cpu)
         return int(pcp.tick(target)) if target.pcp[cpu].enabled else -1
 
+    def refresh_vm_stats(self, cpu: int = 0, zone: int = 0) -> None:
+        """refresh_cpu_vm_stats (mm/vmstat.c, 7.2): once a second, folding and decay."""
+        target = self._zone(zone)
+        for counter in (target.nr_free_pages, target.nr_free_cma):
+            counter.fold(cpu)
+        self.tick(cpu, zone)
+
     # Pageblocks
 
     def isolate(self, start: int, end: int, mode: int) -> int:

@@ -6,10 +6,12 @@ that moves needs an owner who can be told, so all of it works on the slots of a 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from asi_pa.kernel.callers import fallback_of, is_huge, way_out
 from asi_pa.kernel.gfp import GFP_NAMES, Migratetype
 
 from . import buddy, pcp
@@ -60,9 +62,15 @@ class Deferral:
 class Replay:
     """Operations on slots, as ``asi_pa.run.replay.Replay`` runs them."""
 
-    def __init__(self, machine: Machine, classes: Sequence[int], nslots: int) -> None:
+    def __init__(self, machine: Machine, classes: Sequence[int], nslots: int, fallbacks: bool = True) -> None:
         self.machine = machine
+        self.classes = [int(word) for word in classes]
+        self.fallbacks = fallbacks
         self.requests = [decode(machine.tables, word) for word in classes]
+        #: Slots of tries that failed: the pages asked for instead lie in them and those that follow.
+        self.in_pages: set[int] = set()
+        self.failed_by_way: Counter[tuple[int, bool]] = Counter()
+        self.fallbacks_replayed = self.fallbacks_failed = self.fallback_pages = 0
         self.nslots = nslots
         self.slots: dict[int, int] = {}
         self.owner: dict[int, int] = {}
@@ -89,11 +97,11 @@ class Replay:
                 self.tick(cpu if cpu < machine.spec.cpus else None)
                 self.kswapd(cpu)
             elif op == 1:
-                self.allocate(order, self.requests[cls], cpu, slot)
+                self.allocate(order, cls, cpu, slot)
             elif slot not in self.slots:
                 self.skipped += 1
             elif op == 2:
-                self.free(slot, cpu)
+                self.free(slot, order, cpu)
             else:
                 self.split(slot)
             machine.look_ahead()
@@ -101,22 +109,60 @@ class Replay:
             if self.clock % KSWAPD_EVERY == 0:
                 self.kswapd(cpu)
 
-    def allocate(self, order: int, request: Request, cpu: int, slot: int) -> None:
-        found = self.machine.request(order, request, cpu)
+    def allocate(self, order: int, cls: int, cpu: int, slot: int) -> None:
+        found = self.machine.request(order, self.requests[cls], cpu)
         self.slots.pop(slot, None)
-        if found is None:
-            self.failures += 1
+        if found is not None:
+            self.place(slot, found[1])
             return
-        self.slots[slot] = found[1]
-        self.owner[found[1]] = slot
+        word = self.classes[cls]
+        self.count_failure(word, order)
+        page = fallback_of(word, order) if self.fallbacks else None
+        if page is not None and slot + (1 << order) <= self.nslots:
+            self.fall_back(slot, 1 << order, page, cpu)
 
-    def free(self, slot: int, cpu: int) -> None:
+    def place(self, slot: int, pfn: int) -> None:
+        self.slots[slot] = pfn
+        self.owner[pfn] = slot
+
+    def count_failure(self, word: int, order: int) -> None:
+        self.failures += 1
+        self.failed_by_way[way_out(word, order), is_huge(order)] += 1
+
+    def fall_back(self, slot: int, pages: int, word: int, cpu: int) -> None:
+        """The single pages that a known caller asks for when its try failed."""
+        self.fallbacks_replayed += 1
+        request = decode(self.machine.tables, word)
+        for k in range(pages):
+            self.fallback_pages += 1
+            found = self.machine.request(0, request, cpu)
+            if found is None:
+                self.fallbacks_failed += 1
+                self.count_failure(word, 0)
+                return
+            self.place(slot + k, found[1])
+            self.in_pages.add(slot)
+
+    def free(self, slot: int, order: int, cpu: int) -> None:
+        if slot in self.in_pages:
+            self.in_pages.remove(slot)
+            for k in range(1 << order):
+                if slot + k not in self.slots:
+                    return
+                self.free_one(slot + k, cpu)
+        else:
+            self.free_one(slot, cpu)
+
+    def free_one(self, slot: int, cpu: int) -> None:
         pfn = self.slots.pop(slot)
         order = self.machine.zone_of(pfn).allocated[pfn].order
         self.machine.free(pfn, order, cpu)
 
     def split(self, slot: int) -> None:
         """split_page (mm/page_alloc.c, 7.2): one allocation becomes 2^order of order 0."""
+        if slot in self.in_pages:
+            self.in_pages.remove(slot)
+            return
         pfn = self.slots[slot]
         zone = self.machine.zone_of(pfn)
         whole = zone.allocated[pfn]
@@ -126,12 +172,12 @@ class Replay:
             self.owner[pfn + k] = slot + k
 
     def tick(self, one: int | None) -> None:
-        """vmstat's worker: decay_pcp_high of every zone, of one CPU or (None) of all."""
-        for zone in self.machine.zones:
-            for cpu, lists in enumerate(zone.pcp):
-                if lists.enabled and one in (None, cpu):
-                    zone.this_cpu = cpu
-                    pcp.tick(zone)
+        """vmstat's worker of one CPU, of every CPU for None (refresh_cpu_vm_stats): differences are folded,
+        lists decay."""
+        for number in range(len(self.machine.zones)):
+            for cpu in range(self.machine.spec.cpus):
+                if one in (None, cpu):
+                    self.machine.refresh_vm_stats(cpu, number)
 
     # Reclaim
 
