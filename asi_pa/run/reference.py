@@ -103,9 +103,18 @@ class Course:
             )
         self.pfns = trace.pfn[self.allocs].astype(np.int64)
         self.before = np.concatenate([[0], np.cumsum(ops)])
+        self._operations: dict[int, int] = {}
 
     def operations_at(self, events: Sequence[int]) -> _I64:
-        """How many operations the first so many events make, i64, for ascending numbers of events."""
+        """How many operations the first so many events make, i64, for ascending numbers of events.
+
+        What was asked once is known: ask for all of them together first.
+        """
+        if set(events) - self._operations.keys():
+            self._count_operations(events)
+        return np.array([self._operations[event] for event in events], np.int64)
+
+    def _count_operations(self, events: Sequence[int]) -> None:
         trace, rule = self.trace, Classifier.parse()
         cuts = np.unique(np.array([0, *events, len(trace)], np.int64))
         counts, total = [0], 0
@@ -115,8 +124,7 @@ class Course:
             counts.append(total)
         if total != len(self.compiled.ops):
             raise ValueError(f"trace {trace.name}: {total} operations, {len(self.compiled.ops)} compiled")
-        found: _I64 = np.array(counts, np.int64)[np.searchsorted(cuts, np.asarray(events, np.int64))]
-        return found
+        self._operations.update(zip(cuts.tolist(), counts, strict=True))
 
     def start(
         self, compiled: CompiledTrace | None = None, kernel: str | None = None

@@ -69,13 +69,17 @@ def validate(
     moments = sorted({int(k) for k in np.linspace(0, len(trace), MOMENTS + 1)[1:]})
     starts: list[tuple[int, Replay]] = []
 
+    begins = _restart_events(len(trace), restarts)
+    later = {event + length for event in begins for length in HORIZONS if event + length <= len(trace)}
+    course.operations_at(sorted({0, *moments, *begins, *later, len(trace)}))
+
     def visit(machine: Machine, event: int) -> None:
         starts.append((event, _restart(course, machine, event)))
 
     followed = follow(
         course,
         moments,
-        (_restart_events(len(trace), restarts), visit),
+        (begins, visit),
         lambda done, of: report("following", done, of),
     )
     run = free_run(course, moments, followed.end_event, lambda done, of: report("left alone", done, of))
