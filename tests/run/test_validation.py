@@ -27,7 +27,8 @@ from asi_pa.trace import load_trace
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "validation"
 #: Left alone the model may miss the recorded states by so much: per cent of free pages at most, and all
-#: moments together as a share of what misses them if nothing changes; and it must name so many refilled pages.
+#: moments together as a share of what misses them if nothing changes; and it must name so many of the
+#: refilled pages, one step at a time.
 #: What was measured: 1.74 and 0.25, 0.05 and 0.04, 0.04 and 0.02, 0.19 and 0.25.
 PIECES = {
     "net": (2.0, 0.3, 0.99),

@@ -9,7 +9,7 @@ import pytest
 
 from asi_pa.kernel.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NAMES, MODEL_LRU
 from asi_pa.trace import CompiledTrace, Population, Trace, compile_trace, load_trace
-from asi_pa.trace.initial import frames_of, free_blocks
+from asi_pa.trace.blocks import frames_of, free_blocks
 from tests.trace.events import make_trace
 
 BUDDY, LRU, SLAB, HEAD, TAIL, NOPAGE = 1, 2, 8, 16, 32, 128
