@@ -46,6 +46,7 @@ Examples:
   asi-pa compare redis --costs my-machine.toml
   asi-pa compare stress:2G:1 --memory ample --design migratetype:zeroing=dirty
   asi-pa compare redis --memory tight --reclaim 64M --compaction
+  asi-pa compare net --memory 600M --classifiers rfc rfc,skb=sensitive share=0.5
 """,
     )
     parser.add_argument("traces", metavar="TRACE", nargs="*", help=TRACE_HELP)
@@ -58,6 +59,13 @@ Examples:
         help="of the modelled machine: 768M, 4G, ..., ample (the recorded one's), tight; repeatable",
     )
     add_classifier(parser)
+    parser.add_argument(
+        "--classifiers",
+        metavar="RULES",
+        nargs="+",
+        help="several: a table of how failures, flips and flushes depend on what is nonsensitive, instead of "
+        "the comparison",
+    )
     parser.add_argument("--seed", metavar="N", type=whole, default=0, help="of everything that is drawn (0)")
     parser.add_argument("--kernel", metavar="VERSION", help="whose rules: 7.2, 6.18, 6.12 (the trace's own)")
     parser.add_argument(
@@ -90,10 +98,11 @@ def _compare(args: argparse.Namespace) -> int:
         ready(form)
 
     from asi_pa.experiment import DEFAULT_DESIGNS, compare
-    from asi_pa.kernel.sizing import parse_size
     from asi_pa.report import render_terminal
     from asi_pa.trace import bundled_traces
 
+    if args.classifiers:
+        return _by_classifier(args)
     costs = None
     if args.costs is not None:
         from asi_pa.experiment.costs import load_costs
@@ -103,16 +112,11 @@ def _compare(args: argparse.Namespace) -> int:
         result = compare(
             args.traces or list(bundled_traces()),
             args.designs or DEFAULT_DESIGNS,
-            memory=args.memory or ("ample", "tight"),
             classifier=args.classifier,
-            seed=args.seed,
-            kernel=args.kernel,
-            samples=args.samples,
-            reclaim=parse_size(args.reclaim) if args.reclaim is not None else 0,
-            compaction=args.compaction,
-            fallbacks=not args.no_fallbacks,
             command=args.command_line,
             progress=progress,
+            samples=args.samples,
+            **_how(args),
         )
     if costs is not None:
         from asi_pa.report import add_modelled_time
@@ -135,6 +139,47 @@ def _say_how_near(args: argparse.Namespace) -> None:
     for trace in args.traces or list(bundled_traces()):
         print()
         print(textwrap.fill(f"{trace}: {statement(trace)}", 78, break_long_words=False))
+
+
+def _how(args: argparse.Namespace) -> dict[str, Any]:
+    """What a comparison is made of besides traces, designs and classifiers."""
+    from asi_pa.kernel.sizing import parse_size
+
+    return {
+        "memory": args.memory or ("ample", "tight"),
+        "seed": args.seed,
+        "kernel": args.kernel,
+        "reclaim": parse_size(args.reclaim) if args.reclaim is not None else 0,
+        "compaction": args.compaction,
+        "fallbacks": not args.no_fallbacks,
+    }
+
+
+def _by_classifier(args: argparse.Namespace) -> int:
+    """The table of --classifiers."""
+    from asi_pa.experiment import DEFAULT_DESIGNS
+    from asi_pa.experiment.classifiers import by_classifier
+    from asi_pa.report.classifiers import classifiers_text
+    from asi_pa.trace import bundled_traces
+
+    others = [form.NAME for form in FORMATS if getattr(args, form.NAME)]
+    others += ["costs"] * (args.costs is not None) + ["classifier"] * (args.classifier != "rfc")
+    if others:
+        raise ValueError(f"--classifiers prints a table of its own: not together with --{others[0]}")
+    with Progress(args.quiet) as progress:
+        rows = by_classifier(
+            args.traces or list(bundled_traces()),
+            args.designs or DEFAULT_DESIGNS,
+            args.classifiers,
+            samples=2,
+            progress=progress,
+            **_how(args),
+        )
+    sys.stdout.write(classifiers_text(rows))
+    broken = [row for row in rows if row.verify != "ok"]
+    for row in broken:
+        say_error(f"{row.run}, {row.design}, {row.classifier}: {row.verify}")
+    return FAILED if broken else GOOD
 
 
 def _broken(result: dict[str, Any]) -> int:

@@ -35,19 +35,14 @@ from asi_pa._core cimport (
 from asi_pa.engine.fill cimport copy_zone, fill_free, fill_pcp
 from asi_pa.engine.mapping cimport blocks_map, blocks_unmap
 from asi_pa.engine.machine cimport Machine
+from asi_pa.engine.odd_pages cimport is_odd, odd_present, set_pages
 from asi_pa.engine.page_alloc cimport decode_request, decode_request_on, mm_t, set_dirty, zone_of
 from asi_pa.physmap.physmap cimport CAUSE_POPULATE, RESTRICTED, physmap_reset_counters
+from asi_pa.engine.pool cimport pool_pages
 from asi_pa.engine.vmscan cimport direct_relief
 from asi_pa.run.loop cimport MAX_CLASSES, WAYS, run_ops, run_t
 from asi_pa.trace.ops cimport OP_ALLOC, op_t
-from asi_pa.engine.wrappers cimport (
-    WRAP_NONE,
-    WRAP_POOL,
-    is_odd,
-    odd_present,
-    pool_pages,
-    set_pages,
-)
+from asi_pa.engine.wrappers cimport WRAP_NONE, WRAP_POOL
 
 cdef enum:
     MOST_FALLBACKS = 4096       # of one operation

@@ -54,6 +54,8 @@ from asi_pa.kernel.sizing import parse_size
 from asi_pa.kernel.spec import MachineSpec
 from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier, translated
 from asi_pa.trace.compiler import Compiler
+from asi_pa.trace.cpusets import CPUSETS_NOTE, cpusets_on, without_hardwall
+from asi_pa.trace.events import ALLOC
 from asi_pa.trace.format import Trace, profile
 from asi_pa.trace.initial import HeldClasses, Population, Settle, recorded_population
 from asi_pa.trace.ops import OP, Op
@@ -68,6 +70,7 @@ __all__ = [
     "OP_TICK",
     "STAMP_EVERY",
     "CompiledTrace",
+    "asked_for",
     "compile_trace",
     "operations",
     "tight_memory",
@@ -123,6 +126,15 @@ class CompiledTrace:
         return sum(zone.spanned - sum(b - a for a, b in zone.holes) for zone in self.machine.zones) * 4096
 
 
+def asked_for(trace: Trace) -> tuple[list[int], bool]:
+    """The masks as callers asked for them, and whether cpusets had put __GFP_HARDWALL on all of them."""
+    masks = translated(trace)
+    requests = np.bincount(trace.gfp[trace.kind == ALLOC], minlength=len(masks))[: len(masks)]
+    if not cpusets_on(masks, requests):
+        return masks, False
+    return [without_hardwall(mask) for mask in masks], True
+
+
 def operations(
     trace: Trace,
     classifier: Classifier,
@@ -138,7 +150,8 @@ def operations(
     each CPU ticks first, ns (None: all every second).  Memory grows with the frames that the trace touches,
     not with its length.  Raises ValueError naming trace and event for an event that cannot be.
     """
-    pairs, thresholds, classes = classifier.table(translated(trace), trace.comms or ("",), 11)
+    masks, _ = asked_for(trace)
+    pairs, thresholds, classes = classifier.table(masks, trace.comms or ("",), 11)
     compiler = Compiler(pairs, thresholds, classifier.seed, trace.cpus, phases)
     lengths = cuts or [min(chunk, len(trace) - start) for start in range(0, len(trace), chunk)]
     start = 0
@@ -235,7 +248,7 @@ def compile_trace(
         population=population,
         machine=machine,
         kernel=profile(trace),
-        classifier=rule.describe(),
+        classifier=rule.describe() + (f"; {CPUSETS_NOTE}" if asked_for(trace)[1] else ""),
         repairs=repairs,
         counts=counts,
         initial=initial,

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from asi_pa.kernel.gfp import describe_gfp
 from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier
-from asi_pa.trace.compile import operations, translated
+from asi_pa.trace.compile import asked_for, operations, translated
 from asi_pa.trace.events import ALLOC, FREE, KINDS
 from asi_pa.trace.format import FAILED_PFN, Trace
 from asi_pa.trace.frames import recorded_zones
@@ -54,7 +54,9 @@ def describe(trace: Trace, classifier: str | Classifier = DEFAULT_CLASSIFIER) ->
         np.add.at(asked, where, 1)
         failed += int((trace.pfn[part][rows] == FAILED_PFN).sum())
     masks = translated(trace)
-    thresholds = rule.table(masks, trace.comms or ("",), 11)[1].astype(np.float64) / 4294967296.0
+    thresholds = (
+        rule.table(asked_for(trace)[0], trace.comms or ("",), 11)[1].astype(np.float64) / 4294967296.0
+    )
     sizes = 1 << np.arange(32)
     nonsensitive = asked[:, :, :11] * thresholds
     total, pages = int(asked.sum()), int((asked * sizes).sum())

@@ -1,10 +1,10 @@
 """The initial state: what is held and what is free when the first operation runs.
 
 `recorded_population` rebuilds the recorded machine, zone by zone; `asi_pa.trace.resize` makes one zone of
-any size out of it.  Used frames become held allocations of the kind that their flags say: LRU pages movable
-requests of users (GFP_HIGHUSER_MOVABLE), everything else unmovable ones of the kernel (GFP_KERNEL); the
-classifier says which of them are sensitive.  Compound pages stay whole, except that what the trace frees has
-the order it is freed with.
+any size out of it.  Used frames become held allocations of the kind that their flags and their pageblock say:
+LRU pages movable requests of users (GFP_HIGHUSER_MOVABLE), others in Reclaimable pageblocks reclaimable slab,
+everything else unmovable requests of the kernel (GFP_KERNEL); the classifier says which are sensitive.
+Compound pages stay whole, except that what the trace frees has the order it is freed with.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa.kernel.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL
+from asi_pa.kernel.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NAMES, Migratetype
 from asi_pa.kernel.sizing import free_high_batch, lowmem_reserves, stat_threshold
 from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
 from asi_pa.trace.blocks import frames_of, free_blocks, list_order, runs
@@ -113,10 +113,19 @@ class HeldClasses:
             self.words.append(word)
         return self.words.index(word)
 
-    def classify(self, pfn: _U32, order: _U8, movable: npt.NDArray[np.bool_]) -> _U8:
-        """Classes of held allocations, u8: as if they had been asked for by an unnamed command."""
+    def classify(self, pfn: _U32, order: _U8, movable: npt.NDArray[np.bool_], block_mt: _U8) -> _U8:
+        """Classes of held allocations, u8: as if they had been asked for by an unnamed command.
+
+        ``block_mt``: the type of each one's pageblock; what does not move in a Reclaimable one is slab of
+        such caches (/proc/kpageflags cannot tell).
+        """
         cls = np.zeros(len(pfn), np.uint8)
-        for mask, kind in ((GFP_HIGHUSER_MOVABLE, movable), (GFP_KERNEL, ~movable)):
+        slab = ~movable & (block_mt == Migratetype.RECLAIMABLE)
+        for mask, kind in (
+            (GFP_HIGHUSER_MOVABLE, movable),
+            (GFP_KERNEL | GFP_NAMES["__GFP_RECLAIMABLE"], slab),
+            (GFP_KERNEL, ~movable & ~slab),
+        ):
             for size in np.unique(order[kind]).tolist():
                 chosen = kind & (order == size)
                 share = self.classifier.nonsensitive(mask, "", size)
@@ -208,6 +217,7 @@ def finish(
     words: HeldClasses,
     next_slot: int,
     max_order: int,
+    pageblock_order: int,
 ) -> tuple[Population, int]:
     """A zone's population from its frames' states; ``taken`` as in `list_order`, slots from ``next_slot``."""
     rows = np.lexsort((np.where(held.slot < 0, held.pfn, held.slot), held.slot < 0))
@@ -220,6 +230,7 @@ def finish(
     if next_slot >= 0xFFFFFFF0:
         raise ValueError(f"zone {zone.name}: more than 2^32 slots")
     pfn = held.pfn.astype(np.uint32)
+    block = (held.pfn >> pageblock_order) - (zone.start_pfn >> pageblock_order)
     free_pfn, free_order = free_blocks(state == FRAME_FREE, zone.start_pfn, max_order)
     listed = list_order(free_pfn, free_order, taken, zone.start_pfn)
     population = Population(
@@ -230,7 +241,7 @@ def finish(
         free_order=free_order[listed],
         held_pfn=pfn,
         held_order=held.order,
-        held_cls=words.classify(pfn, held.order, held.movable),
+        held_cls=words.classify(pfn, held.order, held.movable, block_mt[block]),
         held_slot=slots.astype(np.uint32),
         block_mt=block_mt,
         holes=zone.holes,
@@ -354,7 +365,7 @@ def recorded_population(
         held = held_allocations(frames, freed, trace.max_page_order, trace.pageblock_order)
         population, next_slot = finish(
             held, frames.state, frames.taken, frames.pcp, spec, frames.block_mt, words, next_slot,
-            trace.max_page_order,
+            trace.max_page_order, trace.pageblock_order,
         )  # fmt: skip
         populations.append(population)
     machine = MachineSpec(

@@ -103,8 +103,9 @@ def modelled_population(
     held, placed = _place(held, displaced, state, block_mt, zone.start_pfn, trace, rng)
     pcp = _still_listed(pcp, state, zone.start_pfn)
     population, next_slot = finish(
-        held, state, taken, pcp, zone, block_mt, words, next_slot, trace.max_page_order
-    )
+        held, state, taken, pcp, zone, block_mt, words, next_slot,
+        trace.max_page_order, trace.pageblock_order,
+    )  # fmt: skip
     notes |= placed | {
         "modelled_pages": pages,
         "modelled_free_pages": population.free_pages,

@@ -181,13 +181,13 @@ def test_audits_of_several_designs_make_a_table(capsys, tmp_path):
     table = {row[0]: dict(zip(head, row, strict=True)) for row in rows}
     assert [row["status"] for row in table.values()] == ["0", "1", "0"]
     assert [row[""] for row in table.values()] == ["", "as posted", ""]
-    assert table["`unmapped/v2`"]["broken"] == "1"
+    assert table["`unmapped/v2`"]["broken"] == "3"
     made = json.loads(found.read_text())
     assert made["schema"] == "asi_pa.audits/1"
     states = [int(row["states"].replace(",", "")) for row in table.values()]
     assert [each["states"] for each in made["audits"]] == states
     assert {path.name for path in scripts.iterdir()} == {"pool", "unmapped-v2", "migratetype-zeroing=dirty"}
-    assert len(list((scripts / "unmapped-v2").iterdir())) == 1
+    assert len(list((scripts / "unmapped-v2").iterdir())) == 3
 
 
 def test_audit_of_all_designs(capsys):
@@ -458,3 +458,43 @@ def test_compare_relieves_a_shortage(capsys, tmp_path):
 @pytest.mark.parametrize("size", ["0", "much", "-1", "1K", "1000T", ""])
 def test_compare_refuses_a_supply_that_is_no_size(capsys, size):
     assert f"'{size}'" in refused(capsys, "compare", "redis", f"--reclaim={size}")
+
+
+def test_compare_shows_how_the_answer_depends_on_the_classifier(capsys):
+    words = (
+        "compare",
+        "net",
+        "--memory",
+        "600M",
+        "--designs",
+        "linux,migratetype",
+        "--quiet",
+        "--no-fallbacks",
+    )
+    status, out, _ = run(capsys, *words, "--classifiers", "rfc", "rfc,skb=sensitive")
+    assert status == 0
+    lines = [line.split() for line in out.splitlines()]
+    assert [line for line in lines if line[:2] == ["net,", "600M:"]] == [
+        ["net,", "600M:", "linux"],
+        ["net,", "600M:", "migratetype/sound"],
+    ]
+    rows = [line for line in lines if line and line[0].startswith("rfc")]
+    assert [row[0] for row in rows] == ["rfc", "rfc,skb=sensitive"] * 2
+    declined = [int(row[3].replace(",", "")) for row in rows]
+    assert declined[0] == declined[1], "plain Linux does not care"
+    assert declined[2] > 5 * declined[3], "one caller decides net"
+
+
+@pytest.mark.parametrize(
+    "more", [("--json", "x.json"), ("--costs", "default"), ("--classifier", "sensitive")]
+)
+def test_compare_by_classifier_refuses_other_forms(capsys, tmp_path, monkeypatch, more):
+    monkeypatch.chdir(tmp_path)
+    words = ("compare", "net", *more, "--classifiers", "rfc")
+    assert f"not together with {more[0]}" in refused(capsys, *words)
+
+
+def test_compare_by_classifier_names_a_bad_rule_before_any_work(capsys):
+    assert "rfc,nobody=sensitive" in refused(
+        capsys, "compare", "net", "--classifiers", "rfc", "rfc,nobody=sensitive"
+    )

@@ -18,7 +18,7 @@ from asi_pa.engine.machine import Machine
 from asi_pa.kernel.gfp import GFP_NAMES
 from asi_pa.kernel.spec import MachineSpec
 from asi_pa.run.replay import Replay
-from asi_pa.trace.compiler import OP
+from asi_pa.trace.ops import OP
 from tests.engine.test_lockstep import KINDS, LRU, SENSITIVE, SMALL, VARIANTS, machine_spec, request
 from tests.twin import Machine as Twin
 from tests.twin.dump import first_difference
