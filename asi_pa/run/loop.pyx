@@ -204,7 +204,7 @@ cdef bint step(run_t *run, const op_t *op) noexcept nogil:
     if op.op == OP_ALLOC:
         allocate(run, op)
     elif op.op == OP_TICK:
-        refresh_vm_stats(mm)
+        refresh_vm_stats(mm, op.cpu)
         kswapd(mm, cpu_of(mm, op))
     elif op.op == OP_FREE or op.op == OP_SPLIT:
         held = run.slots[op.slot]
@@ -257,9 +257,10 @@ cdef void own(mm_t *mm, uint32_t pfn, uint32_t slot) noexcept nogil:
     z.links[pfn - <uint32_t>z.base_pfn].prev = slot
 
 
-cdef void refresh_vm_stats(mm_t *mm) noexcept nogil:
-    # vmstat's workers, on every CPU
+cdef void refresh_vm_stats(mm_t *mm, int one) noexcept nogil:
+    # vmstat's worker of one CPU, or of every CPU where there is none of the number
     cdef int i, cpu
     for i in range(mm.nzones):
         for cpu in range(mm.ncpus):
-            refresh_cpu_vm_stats(mm.zones[i], cpu)
+            if cpu == one or one >= mm.ncpus:
+                refresh_cpu_vm_stats(mm.zones[i], cpu)

@@ -60,7 +60,7 @@ def some_operations(rng: random.Random, spec: MachineSpec, classes: int, n: int)
             rows.append((3, order, 0, cpu, slot))
             live |= {slot + k: 0 for k in range(1 << order)}
         elif what > 0.97:
-            rows.append((4, 0, 0, cpu, 0))
+            rows.append((4, 0, 0, rng.choice([cpu, 255]), 0))
     return np.array(rows, OP)
 
 

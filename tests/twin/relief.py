@@ -94,7 +94,7 @@ class Replay:
         for op, order, cls, cpu, slot in ops.tolist():
             machine = self.machine
             if op == 4:
-                self.tick()
+                self.tick(cpu if cpu < machine.spec.cpus else None)
                 self.kswapd(cpu)
             elif op == 1:
                 self.allocate(order, cls, cpu, slot)
@@ -171,11 +171,13 @@ class Replay:
             self.slots[slot + k] = pfn + k
             self.owner[pfn + k] = slot + k
 
-    def tick(self) -> None:
-        """vmstat's workers (refresh_cpu_vm_stats): differences are folded, lists decay, on every CPU."""
+    def tick(self, one: int | None) -> None:
+        """vmstat's worker of one CPU, of every CPU for None (refresh_cpu_vm_stats): differences are folded,
+        lists decay."""
         for number in range(len(self.machine.zones)):
             for cpu in range(self.machine.spec.cpus):
-                self.machine.refresh_vm_stats(cpu, number)
+                if one in (None, cpu):
+                    self.machine.refresh_vm_stats(cpu, number)
 
     # Reclaim
 
