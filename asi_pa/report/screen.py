@@ -204,7 +204,7 @@ class _Screen:
         if not names or self.result["answer"][0]["measures"][0]["place"] not in PLACES:
             return []
         heads = ("2M map", "flushes", "declined", "memory", "yield", "holes")
-        each = max(8, (self.width - max(17, *map(len, map(short_name, names)))) // len(heads))
+        each = max(8, (self.width - max(17, *(len(short_name(name)) + 1 for name in names))) // len(heads))
         stub = self.width - each * len(heads)
         title = f"{'worst trace'[: stub - 1]:<{stub}}" + "".join(f"{h:>{each}}" for h in heads)
         lines = [self._paint(title, _BOLD)]
