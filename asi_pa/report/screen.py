@@ -103,9 +103,10 @@ class _Screen:
     # ------------------------------------------------------------ the table
 
     def _line(self, label: str, one: str, other: str, better: str) -> str:
-        room = self.label + self.value - len(one)
-        label = label if len(label) < room else label[: room - 2] + "."
-        cells = f"{label:<{room}}{one}{other:>{self.value}}"
+        right = f" {other:>{self.value - 1}}"
+        room = max(self.label + 2 * self.value - len(right) - len(one), 1)
+        label = label if len(label) < room else label[: max(room - 2, 0)] + "."
+        cells = f"{label:<{room}}{one}{right}"
         return f"{cells}  {better[: self.better]}"[: self.width].rstrip()
 
     def _table(self) -> str:
