@@ -12,10 +12,11 @@ from typing import Any
 from asi_pa.run.validate import consistent, validate
 from asi_pa.trace import Trace, load_trace
 
-__all__ = ["Errors", "errors", "errors_of", "statement", "statement_of"]
+__all__ = ["OTHERS", "Errors", "brief", "errors", "errors_of", "statement", "statement_of"]
 
 #: By content of the trace: its name, length, and the sums of two columns.
 _KNOWN: dict[tuple[Any, ...], Errors | None] = {}
+OTHERS = "Nothing recorded says how well other designs, price or flushes are predicted."
 NOTHING = "Nothing recorded says how well this trace's machine is predicted (no snapshots of it)."
 INCONSISTENT = (
     "Nothing is known of how well this trace's machine is predicted: what was recorded does not lead to its "
@@ -82,6 +83,17 @@ def statement_of(found: Errors | None) -> str:
         f"wrong order{unchanged}{fallbacks}; nothing recorded says how well the other designs are predicted, "
         "and for price, declined requests and flushes nothing is known."
     )
+
+
+def brief(found: Errors | None) -> str:
+    """`statement_of` in at most 70 columns, for a screen; `OTHERS` belongs after it."""
+    if found is None:
+        return "no snapshots, so nothing is known of how near the model is"
+    if not found.consistent:
+        return "the recording contradicts its own end, so nothing is known"
+    unchanged = "" if found.baseline is None else f" (no change {found.baseline:.2g} %)"
+    model, recorded = found.fallbacks
+    return f"linux alone ends {found.end_distance:.2g} % off the machine{unchanged}, {model}/{recorded} fallbacks"
 
 
 def errors(trace: Trace | str | os.PathLike[str]) -> Errors | None:
