@@ -12,10 +12,11 @@ from typing import Any
 from asi_pa.run.validate import consistent, validate
 from asi_pa.trace import Trace, load_trace
 
-__all__ = ["Errors", "errors", "errors_of", "short_statement", "statement", "statement_of"]
+__all__ = ["OTHERS", "Errors", "brief", "errors", "errors_of", "statement", "statement_of"]
 
 #: By content of the trace: its name, length, and the sums of two columns.
 _KNOWN: dict[tuple[Any, ...], Errors | None] = {}
+OTHERS = "Nothing recorded says how well other designs, price or flushes are predicted."
 NOTHING = "Nothing recorded says how well this trace's machine is predicted (no snapshots of it)."
 INCONSISTENT = (
     "Nothing is known of how well this trace's machine is predicted: what was recorded does not lead to its "
@@ -84,15 +85,15 @@ def statement_of(found: Errors | None) -> str:
     )
 
 
-def short_statement(found: Errors | None) -> str:
-    """The same in one line of a screen."""
+def brief(found: Errors | None) -> str:
+    """`statement_of` in at most 70 columns, for a screen; `OTHERS` belongs after it."""
     if found is None:
-        return "no snapshot: how near the model is to its machine is not known"
+        return "no snapshots, so nothing is known of how near the model is"
     if not found.consistent:
-        return "how near the model is is not known: its recording contradicts itself"
+        return "the recording contradicts its own end, so nothing is known"
+    unchanged = "" if found.baseline is None else f" (no change {found.baseline:.2g} %)"
     model, recorded = found.fallbacks
-    off = f"linux left alone ends {found.end_distance:.2g} % off the kernel"
-    return f"{off}, {model} of {recorded} fallbacks" if recorded else off
+    return f"linux alone ends {found.end_distance:.2g} % off the machine{unchanged}, {model}/{recorded} fallbacks"
 
 
 def errors(trace: Trace | str | os.PathLike[str]) -> Errors | None:
