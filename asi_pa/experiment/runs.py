@@ -145,10 +145,10 @@ def replay(
     Returns the design's entry of a result: ``design``, ``title``, ``protects``, ``tree``, ``as_posted``,
     ``source``, ``metrics``, ``series`` and ``blockmap`` (``samples`` points), ``population`` and ``verify``
     ("ok", or the first broken invariant).  ``reclaim`` is the supply of page cache that may be freed (a
-    size), ``compaction`` lets requests that may block compact; with neither, a request fails where the kernel would
-    begin to reclaim.  ``seed`` draws the supply.  ``fallbacks``: where a try of a known caller fails, the
-    pages follow that it would ask for instead (``asi_pa.kernel.callers``).  ``progress`` is
-    called with (operations done, of).
+    size), ``compaction`` lets requests that may block compact; with neither, a request fails where the kernel
+    would begin to reclaim.  ``seed`` draws the supply.  ``fallbacks``: where a try of a known caller fails,
+    the pages follow that it would ask for instead (``asi_pa.kernel.callers``).  ``progress`` is called with
+    (operations done, of).
     """
     design = as_design(design)
     size = parse_size(reclaim) if isinstance(reclaim, str) else reclaim

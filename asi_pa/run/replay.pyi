@@ -17,6 +17,8 @@ class Replay:
     allocations: int
     failures: int
     skipped: int
+    dropped: int
+    replays_tries: bool
     displaced: list[npt.NDArray[np.void]]
     def __init__(
         self, machine: Machine, classes: npt.NDArray[np.uint32], nslots: int, fallbacks: bool = True

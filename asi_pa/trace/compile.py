@@ -33,7 +33,7 @@ import numpy.typing as npt
 from asi_pa.kernel.gfp import GFP_NAMES
 from asi_pa.kernel.sizing import parse_size
 from asi_pa.kernel.spec import MachineSpec
-from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier
+from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier, draw, request_words
 from asi_pa.trace.compiler import Compiler
 from asi_pa.trace.cpusets import CPUSETS_NOTE, cpusets_on, without_hardwall
 from asi_pa.trace.events import ALLOC
@@ -41,6 +41,7 @@ from asi_pa.trace.format import Trace, profile
 from asi_pa.trace.initial import HeldClasses, Population, recorded_population
 from asi_pa.trace.ops import OP, Op
 from asi_pa.trace.resize import modelled_population
+from asi_pa.trace.tries import insert_tries, recorded_tries
 
 __all__ = [
     "OP",
@@ -57,7 +58,7 @@ __all__ = [
     "translated",
 ]
 
-OP_ALLOC, OP_FREE, OP_SPLIT, OP_TICK = map(int, Op)
+OP_ALLOC, OP_FREE, OP_SPLIT, OP_TICK = (int(Op[f"OP_{name}"]) for name in ("ALLOC", "FREE", "SPLIT", "TICK"))
 #: ``time_ns[k]`` is the time of operation k * STAMP_EVERY.
 STAMP_EVERY = 1024
 _CHUNK = 1 << 19
@@ -159,6 +160,16 @@ def operations(
             progress(min(start + chunk, len(trace)), len(trace))
 
 
+def _class_of(trace: Trace, masks: list[int], rule: Classifier, words: HeldClasses, event: int) -> int:
+    """The request class of one event."""
+    mask = masks[trace.gfp[event]]
+    comm = trace.comms[trace.comm[event]] if trace.comms else ""
+    share = rule.nonsensitive(mask, comm, int(trace.order[event]))
+    drawn = int(draw(rule.seed, np.array([event], np.uint64))[0]) < share * 4294967296.0
+    sensitive, nonsensitive = request_words(mask)
+    return words.index(nonsensitive if drawn else sensitive)
+
+
 def compile_trace(
     trace: Trace | str | os.PathLike[str],
     classifier: str | Classifier = DEFAULT_CLASSIFIER,
@@ -195,17 +206,25 @@ def compile_trace(
     del parts
     freed = compiler.held_at_start()
     words = HeldClasses(rule, classes)
+    stamps, nslots = compiler.stamps(), compiler.nslots
+    masks, cpusets = asked_for(trace)
+    tries = recorded_tries(trace, masks)
+    if tries:
+        kinds = [_class_of(trace, masks, rule, words, each.event) for each in tries]
+        ops, came, nslots = insert_tries(trace, ops, tries, kinds, nslots)
+        stamps = stamps[np.minimum(came[::STAMP_EVERY] // STAMP_EVERY, len(stamps) - 1)]
     if recorded:
-        machine, population, nslots, initial = recorded_population(trace, freed, words, compiler.nslots)
+        machine, population, nslots, initial = recorded_population(trace, freed, words, nslots)
     else:
         machine, population, nslots, initial = modelled_population(
-            trace, freed, words, compiler.nslots, pages=pages, peak=compiler.live_max, seed=seed
+            trace, freed, words, nslots, pages=pages, peak=compiler.live_max, seed=seed
         )
     counters = compiler.counters()
     repairs = {name: counters.pop(name) for name in _REPAIRS}
     counts = {
         "events": len(trace),
         "operations": len(ops),
+        "recorded_tries": len(tries),
         **counters,
         "ticks": int((ops["op"] == OP_TICK).sum()),
         "held_at_start": len(freed),
@@ -219,11 +238,11 @@ def compile_trace(
         ops=ops,
         classes=np.array(words.words, np.uint32),
         nslots=nslots,
-        time_ns=compiler.stamps(),
+        time_ns=stamps,
         population=population,
         machine=machine,
         kernel=profile(trace),
-        classifier=rule.describe() + (f"; {CPUSETS_NOTE}" if asked_for(trace)[1] else ""),
+        classifier=rule.describe() + (f"; {CPUSETS_NOTE}" if cpusets else ""),
         repairs=repairs,
         counts=counts,
         initial=initial,
