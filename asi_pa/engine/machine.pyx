@@ -11,7 +11,10 @@ import numpy as np
 from asi_pa.engine.boot cimport build_zone, check_spec, design_numbers, number_of
 from asi_pa._core cimport (
     ALLOC,
+    HOLE,
     NIL,
+    ORDER_MASK,
+    POOL_LIST,
     Zone,
     blocks_on,
     design_t,
@@ -25,6 +28,7 @@ from asi_pa._core cimport (
     vmdiff_t,
     zone_t,
 )
+from asi_pa.engine.free_queue cimport queue_run
 from asi_pa.engine.highatomic cimport unreserve_highatomic
 from asi_pa.engine.hooks cimport ZoneView, ahead_hook, choose_hook
 from asi_pa.engine.page_isolation cimport (
@@ -35,9 +39,11 @@ from asi_pa.engine.page_isolation cimport (
     undo_isolate_page_range,
 )
 from asi_pa.engine.kswapd cimport kswapd
+from asi_pa.engine.odd_pages cimport odd_present
 from asi_pa.engine.page_alloc cimport count_failure, decode_request, decode_request_on, mm_t, zone_of
 from asi_pa.engine.pcp cimport pcp_decay, pcp_drain, pcp_flags, pcp_set_flags, refresh_cpu_vm_stats
-from asi_pa.physmap.physmap cimport Physmap
+from asi_pa.physmap.physmap cimport Physmap, physmap_present
+from asi_pa.engine.pool cimport pool_shrink
 from asi_pa.engine.vmscan cimport direct_relief
 from asi_pa.engine.wrappers cimport (
     WRAP_NONE,
@@ -45,8 +51,6 @@ from asi_pa.engine.wrappers cimport (
     WRAP_QUEUE,
     design_alloc,
     design_free,
-    pool_shrink,
-    queue_run,
     run_ahead,
     wrapped_contig,
     wrapped_free,
@@ -465,6 +469,39 @@ cdef class Machine:
         if d.tracks:
             yield [z.nblocks - z.first_block]
             yield np.asarray(<uint8_t[:z.nblocks]>z.pbmapped)[z.first_block:].astype(np.int32)
+        elif self.mm.wrapper != WRAP_NONE:
+            yield from self._dump_pages(zone, shift)
+
+    def _dump_pages(self, int zone, shift):
+        # what designs that map by page add: pool or queue, and the runs of odd pages
+        cdef zone_t *z = self._zone(zone)
+        cdef uint32_t frame
+        cdef uint8_t odd = odd_present(&self.mm)
+        if self.mm.wrapper == WRAP_POOL:
+            yield [z.nblocks - z.first_block]
+            yield np.asarray(<uint8_t[:z.nblocks]>z.pbpool)[z.first_block:].astype(np.int32)
+            yield [z.max_order + 1]
+            for order in range(z.max_order + 1):
+                frames = self._list(zone, order, POOL_LIST)
+                yield [len(frames)]
+                yield frames + shift
+        elif self.mm.wrapper == WRAP_QUEUE:
+            queue = []
+            frame = z.queue
+            while frame != NIL:
+                queue += [frame + shift, z.state[frame] & ORDER_MASK]
+                frame = z.links[frame].next
+            yield [len(queue) // 2]
+            yield queue
+        mask = np.zeros(z.nframes + 1, np.uint8)
+        cdef uint8_t[::1] is_odd_page = mask
+        for frame in range(z.first, z.nframes):
+            if z.state[frame] != HOLE:
+                is_odd_page[frame] = odd == physmap_present(self.mm.physmap, self.mm.design.tree,
+                                                            z.base_pfn + frame)
+        edges = np.flatnonzero(np.diff(mask, prepend=np.uint8(0)))
+        yield [len(edges) // 2]
+        yield np.column_stack([edges[::2] + shift, edges[1::2] - edges[::2]]).reshape(-1)
 
     def _dump_pcp(self, int zone, int cpu, shift):
         cdef zone_t *z = self._zone(zone)

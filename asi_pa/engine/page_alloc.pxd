@@ -54,6 +54,9 @@ cdef struct mm_t:
     int wrapper                 # WRAP_* of engine/wrappers.pxd
     uint64_t now                # operations of a wrapper
     uint64_t queue_due          # when its worker runs; 0: nothing waits
+    int64_t queued_chunks
+    int64_t queued_pages
+    int64_t pool_wrong          # pages in the pool whose mapping is not odd
 
 
 cdef inline zone_t *zone_of(mm_t *mm, uint64_t pfn) noexcept nogil:

@@ -31,9 +31,10 @@ from asi_pa._core cimport (
     list_del,
 )
 from asi_pa.engine.highatomic cimport unreserve_highatomic
+from asi_pa.engine.odd_pages cimport is_odd, odd_present
 from asi_pa.engine.page_alloc cimport get_page_from_freelist, set_dirty, zone_of
 from asi_pa.engine.pcp cimport pcp_drain
-from asi_pa.engine.wrappers cimport WRAP_NONE, design_free, is_odd, odd_present
+from asi_pa.engine.wrappers cimport WRAP_NONE, design_free
 
 cdef enum:
     MAX_RECLAIM_RETRIES = 16    # mm/internal.h

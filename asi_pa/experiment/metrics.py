@@ -648,7 +648,7 @@ METRICS: tuple[Metric, ...] = (
         "were handed out or because their block was unmapped while they were in use. No exposure. Where the "
         "restricted physmap is protected (`tree` of the design is `restricted`) the access faults and the "
         "kernel leaves the restricted address space, which is a cost; in the direct-map designs "
-        "(`unrestricted`: `unmapped`, `pool/unmapped`) it is an oops, and the design is broken.",
+        "(`unrestricted`: `unmapped`, `pool/sound`) it is an oops, and the design is broken.",
         "an ASI exit: 20240712-asi-rfc-24-v1-0 and linuxasi.dev",
         measure=Counter("absences"),
         asi=True,

@@ -10,7 +10,7 @@ wakes it ends a stretch, and the next one ends where it is kswapd's turn.
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memset
 
-from asi_pa._core cimport ALLOC, INFO_COMP, NIL, likely, prefetchw, request_t, zone_t
+from asi_pa._core cimport ALLOC, INFO_COMP, NIL, likely, prefetchw, zone_t
 from asi_pa.run.fallback cimport answered, failed, free_in_pages, is_in_pages, split_in_pages
 from asi_pa.run.hits cimport (
     BUDDY_ALLOC,

@@ -35,19 +35,14 @@ from asi_pa._core cimport (
 )
 from asi_pa.engine.mapping cimport blocks_map, blocks_unmap
 from asi_pa.engine.machine cimport Machine
+from asi_pa.engine.odd_pages cimport is_odd, odd_present, set_pages
 from asi_pa.engine.page_alloc cimport decode_request, decode_request_on, mm_t, set_dirty
 from asi_pa.physmap.physmap cimport CAUSE_POPULATE, RESTRICTED, physmap_reset_counters
+from asi_pa.engine.pool cimport pool_pages
 from asi_pa.engine.vmscan cimport direct_relief
 from asi_pa.run.loop cimport MAX_CLASSES, WAYS, run_ops, run_t
 from asi_pa.trace.ops cimport OP_ALLOC, op_t
-from asi_pa.engine.wrappers cimport (
-    WRAP_NONE,
-    WRAP_POOL,
-    is_odd,
-    odd_present,
-    pool_pages,
-    set_pages,
-)
+from asi_pa.engine.wrappers cimport WRAP_NONE, WRAP_POOL
 
 
 cdef class Replay:
@@ -58,8 +53,8 @@ cdef class Replay:
     machine : Machine
     classes : uint32 request words, indexed by an operation's ``cls``
     nslots : number of slots
-    fallbacks : where a try of a known caller fails, the single pages follow that it would ask for instead, and
-        go when it is freed (``asi_pa.run.fallback``)
+    fallbacks : where a try of a known caller fails, the single pages follow that it would ask for instead,
+        and go when it is freed (``asi_pa.run.fallback``)
     """
 
     cdef readonly Machine machine
@@ -96,7 +91,7 @@ cdef class Replay:
         free(self.by_node)
 
     def _decode(self, words, bint fallbacks):
-        """What each class means: to the allocator, and to its caller when it fails (asi_pa.kernel.callers)."""
+        """What each class means, to the allocator and, when it fails, to its caller (kernel.callers)."""
         cdef int i, order
         instead = list(words)
         for i, word in enumerate(words):
@@ -401,7 +396,7 @@ cdef class Replay:
         return np.array([self.r.replayed_by_class[i] for i in range(MAX_CLASSES)], np.int64)
 
     def fallbacks(self):
-        """Tries that failed and were followed by pages; in how many of them a page failed; requests for pages."""
+        """Failed tries that pages followed; in how many of them a page failed; requests for pages."""
         return self.r.fallbacks_replayed, self.r.fallbacks_failed, self.r.fallback_pages
 
     @property

@@ -21,6 +21,7 @@ Ints: TypeAlias = npt.NDArray[np.int32]
 SECOND_ZONE = 0x40000000
 
 ALLOC, FREE, DUMP, DRAIN, ISOLATE, UNISOLATE, CONTIG, UNRESERVE, TICK, TAKE = 1, 2, 5, 6, 7, 8, 9, 11, 15, 16
+WORKER, SHRINK = 17, 18
 OP_NAMES = {
     ALLOC: "alloc",
     FREE: "free",
@@ -32,6 +33,8 @@ OP_NAMES = {
     UNRESERVE: "unreserve_highatomic",
     TICK: "tick",
     TAKE: "take and put back",
+    WORKER: "queue worker",
+    SHRINK: "pool shrinker",
 }
 
 
@@ -96,6 +99,9 @@ def check_ops(recorded: Ints, meta: dict[str, Any], design: Design) -> tuple[Int
     plain = [i for i, freetype in enumerate(design.freetypes) if freetype.mt <= Migratetype.RECLAIMABLE]
     refuse((code == UNRESERVE) & ~np.isin(given, plain), "a reserve cannot become that type")
     refuse((code == UNRESERVE) & ~np.isin(a, (0, 1)), "forced (1) or not (0)?")
+    refuse((code == WORKER) & (design.wrapper != "queue"), "there is no free queue")
+    refuse((code == SHRINK) & (design.wrapper != "pool"), "there is no pool")
+    refuse((code == SHRINK) & (a < 0), "fewer pages than none")
 
     words, classes = np.unique(flags[is_alloc], return_inverse=True)
     requests = [request_word(int(word), sensitivity=bool(design.protects)) for word in words]

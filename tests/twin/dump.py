@@ -10,10 +10,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from asi_pa.designs import Design
+
 from .pcp import PerCpuPages
 from .zone import Zone
 
-__all__ = ["dump_zone", "first_difference", "labelled"]
+__all__ = ["dump_zone", "first_difference", "labelled", "tail_of"]
 
 _COUNTERS = (
     "NR_FREE_PAGES",
@@ -40,8 +42,16 @@ _ZONE_BELOW_HIGH = 1 << 2
 _ZONE_NORMAL = 2
 
 
-def dump_zone(zone: Zone, position: int) -> npt.NDArray[np.int32]:
-    """The words for ``zone``, the ``position``-th of its machine; int32, one dimension."""
+def tail_of(design: Design) -> str:
+    """How a dump ends: "", "mapped", or by the wrapper, "pool", "queue" or "per-page"."""
+    return (design.wrapper or "mapped") if design.protects else ""
+
+
+def dump_zone(zone: Zone, position: int, odd: set[int] | None = None) -> npt.NDArray[np.int32]:
+    """The words for ``zone``, the ``position``-th of its machine; int32, one dimension.
+
+    ``odd``: pages whose mapping is unlike all others', in designs that map by page.
+    """
     relative = -zone.spec.start_pfn
     words = [
         len(_COUNTERS),
@@ -82,7 +92,30 @@ def dump_zone(zone: Zone, position: int) -> npt.NDArray[np.int32]:
     if zone.tables.tracks:
         words.append(len(zone.block_mapped))
         words.extend(zone.block_mapped)
+    if odd is not None:
+        words.extend(_page_words(zone, odd, relative))
     return np.array(words, dtype=np.int32)
+
+
+def _page_words(zone: Zone, odd: set[int], relative: int) -> Iterator[int]:
+    wrapper = zone.tables.design.wrapper
+    if wrapper == "pool":
+        yield len(zone.pool_marks)
+        yield from zone.pool_marks
+        yield len(zone.pool)
+        for blocks in zone.pool:
+            yield len(blocks)
+            yield from (pfn + relative for pfn in blocks)
+    elif wrapper == "queue":
+        yield len(zone.queue)
+        for pfn, order in reversed(zone.queue.items()):
+            yield from (pfn + relative, order)
+    pages = sorted(pfn for pfn in odd if zone.spans(pfn))
+    starts = [pfn for pfn in pages if pfn - 1 not in odd or not zone.spans(pfn - 1)]
+    ends = [pfn + 1 for pfn in pages if pfn + 1 not in odd or not zone.spans(pfn + 1)]
+    yield len(starts)
+    for start, end in zip(starts, ends, strict=True):
+        yield from (start + relative, end - start)
 
 
 def _pcp_words(pcp: PerCpuPages, relative: int) -> Iterator[int]:
@@ -96,10 +129,10 @@ def _pcp_words(pcp: PerCpuPages, relative: int) -> Iterator[int]:
         yield from (pfn + relative for pfn in pages)
 
 
-def labelled(words: Sequence[int], *, mapped: bool = False) -> Iterator[tuple[str, int]]:
+def labelled(words: Sequence[int], *, tail: str = "") -> Iterator[tuple[str, int]]:
     """Every word of a dump with what it says; ValueError where the dump contradicts itself.
 
-    ``mapped``: the dump ends with the pageblocks' mapped flags.
+    ``tail``: how the dump ends (``tail_of``).
     """
     source = enumerate(words)
 
@@ -117,10 +150,10 @@ def labelled(words: Sequence[int], *, mapped: bool = False) -> Iterator[tuple[st
         for name in names:
             yield name, take()
 
-    def pages(name: str) -> Iterator[tuple[str, int]]:
+    def pages(name: str, width: int = 1) -> Iterator[tuple[str, int]]:
         count = take()
         yield f"{name}: length", count
-        for index in range(count):
+        for index in range(count * width):
             yield f"{name}: entry {index}", take()
 
     def pcp(cpu: str) -> Iterator[tuple[str, int]]:
@@ -140,8 +173,18 @@ def labelled(words: Sequence[int], *, mapped: bool = False) -> Iterator[tuple[st
             yield from pages(f"free list of order {order}, type {freetype}")
     yield from pages("pageblock types")
     yield from pcp("pcp")
-    if mapped:
+    if tail == "mapped":
         yield from pages("mapped flags")
+    if tail == "pool":
+        yield from pages("pool marks")
+        yield "pool lists", take()
+        for order in range(orders):
+            yield from pages(f"pool list of order {order}")
+    if tail == "queue":
+        yield from pages("queue", 2)
+    if tail in ("pool", "queue", "per-page"):
+        yield from pages("odd runs", 2)
+    if tail:
         return
     further = next(source, None)
     if further is not None:
@@ -152,9 +195,9 @@ def labelled(words: Sequence[int], *, mapped: bool = False) -> Iterator[tuple[st
             yield from pcp(f"cpu {cpu} pcp")
 
 
-def first_difference(expected: Sequence[int], got: Sequence[int], *, mapped: bool = False) -> str | None:
+def first_difference(expected: Sequence[int], got: Sequence[int], *, tail: str = "") -> str | None:
     """The first word in which two dumps differ, or None."""
-    for (what, want), have in zip(labelled(expected, mapped=mapped), got, strict=False):
+    for (what, want), have in zip(labelled(expected, tail=tail), got, strict=False):
         if want != int(have):
             return f"{what}: expected {want}, got {int(have)}"
     if len(expected) != len(got):
