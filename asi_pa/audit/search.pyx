@@ -602,6 +602,8 @@ cdef class Search:
         the search stay as they are.
         """
         cdef search_t *s = &self.s
+        if s.z == NULL:
+            raise RuntimeError("Search.__init__ was not called")
         flat = np.ascontiguousarray(steps).view(np.uint8)
         cdef uint8_t[:, ::1] rows = flat.reshape(-1, sizeof(step_t))
         cdef int32_t[:, ::1] owner = np.full((len(rows), 2), -1, np.int32)

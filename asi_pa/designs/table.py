@@ -122,6 +122,9 @@ class Design:
     """Unmapping ahead of need: below this many free sensitive pages (0: never) ..."""
     unmap_high: int = 0
     """... whole free nonsensitive pageblocks are unmapped until there are this many."""
+    map_back: int = 0
+    """Giving back ahead of need: whole free unmapped pageblocks beyond this many (0: never) are mapped again,
+    cleared as flips clear, by the same worker."""
     flip_cma: bool = False
     """A flip may take blocks out of CMA (September as posted)."""
     keeps_noblock: bool = True

@@ -96,7 +96,7 @@ cdef dict design_numbers(object design, int pageblock_order):
         elif isinstance(value, int):
             numbers[field.name] = value
     numbers["tracks"] = bool(design.protects) and not design.wrapper
-    numbers["looks_ahead"] = design.unmap_low > 0
+    numbers["looks_ahead"] = design.unmap_low > 0 or design.map_back > 0
     return numbers | _freetype_tables(design) | _pcp_tables(design, pageblock_order)
 
 

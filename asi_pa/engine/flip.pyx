@@ -175,11 +175,20 @@ cdef void balance_ahead(zone_t *z) noexcept nogil:
     # The worker that a refill or a request beside the pcp lists woke; it may wait for flushes, they may not.
     cdef design_t *d = z.design
     cdef int ft, order
-    cdef int64_t unmapped = 0
+    cdef int64_t unmapped = 0, whole = 0
     z.ahead_due = 0
     if z.ahead != NULL:
         z.ahead(z)
-    elif d.unmap_low:
+        return
+    if d.map_back:
+        for ft in range(d.nft):
+            if d.mapped[ft] or d.mt[ft] > MIGRATE_RECLAIMABLE:
+                continue
+            for order in range(z.pageblock_order, z.max_order + 1):
+                whole += <int64_t>blocks_on(z, order, ft) << (order - z.pageblock_order)
+        if whole > d.map_back:
+            flip_free_blocks(z, whole - d.map_back, True)
+    if d.unmap_low:
         for ft in range(d.nft):
             if d.mapped[ft] or d.mt[ft] > MIGRATE_RECLAIMABLE:
                 continue

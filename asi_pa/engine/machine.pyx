@@ -62,6 +62,9 @@ from asi_pa.kernel.versions import kernel_profile
 from asi_pa.kernel.numa import cpu_nodes, fallback_order
 
 
+cdef zone_t NO_ZONE             # nothing but zeros
+
+
 cdef void window_hook(zone_t *z, int at, uint32_t frame, int order) noexcept with gil:
     cdef Machine machine = <Machine>z.window_arg
     cdef vmdiff_t *cpu = z.diff
@@ -94,15 +97,24 @@ cdef class Machine:
     Frame numbers are absolute pfns, sizes are pages.  Raises ValueError for impossible sizes.
     """
 
+    def __cinit__(self):
+        # until __init__ has run: no zone and no CPU; who looks at the first zone finds one without memory
+        memset(&self.mm, 0, sizeof(mm_t))
+        self.mm.zones[0] = &NO_ZONE
+        self.zones = ()
+        self.views = []
+
     def __init__(self, spec, design="linux", kernel="7.2", bint boot=True,
                  bint reclaims=False):
         cdef Zone zone
         cdef mm_t *mm = &self.mm
         cdef int i
-        self.spec = spec
+        if self.spec is not None:
+            raise RuntimeError("a Machine is initialised once")
+        check_spec(spec)
         self.design = as_design(design)
         self.kernel = kernel_profile(kernel)
-        check_spec(spec)
+        self.spec = spec
         memset(mm, 0, sizeof(mm_t))
         mm.design = design_numbers(self.design, spec.pageblock_order)
         mm.kernel = asdict(self.kernel)
@@ -556,6 +568,7 @@ cdef class Machine:
     # ------------------------------------------------------------ checks
 
     cdef zone_t *_zone(self, int zone) except NULL:
+        self._made("Machine")
         if not 0 <= zone < self.mm.nzones:
             raise ValueError(f"zone {zone}: the machine has {self.mm.nzones}")
         return self.mm.zones[zone]
@@ -567,7 +580,13 @@ cdef class Machine:
         z.diff = z.diffs
         return z
 
+    cdef int _made(self, str what) except -1:
+        if self.spec is None:
+            raise RuntimeError(f"{what}.__init__ was not called: a subclass calls super().__init__(...)")
+        return 0
+
     cdef int _check_order(self, int order) except -1:
+        self._made("Machine")
         if not 0 <= order <= self.spec.max_page_order:
             raise ValueError(f"order {order} is not in 0..{self.spec.max_page_order}")
         return 0
@@ -576,3 +595,6 @@ cdef class Machine:
         if not 0 <= cpu < self.mm.ncpus:
             raise ValueError(f"cpu {cpu}: the machine has {self.mm.ncpus}")
         return 0
+
+
+NOT_MADE = Machine.__new__(Machine)

@@ -168,7 +168,8 @@ cdef void blocks_map(zone_t *z, uint32_t block, uint32_t n, int ctx) noexcept no
     if z.physmap != NULL:
         physmap_map(z.physmap, z.design.tree, z.base_pfn + (<uint64_t>block << z.pageblock_order),
                     <uint64_t>n << z.pageblock_order, physmap_cause(ctx))
-    log_event(z, EVENT_MAP, ctx, 0, 0, block << z.pageblock_order, n << z.pageblock_order, exposed | already << 16)
+    log_event(z, EVENT_MAP, ctx, 0, 0, block << z.pageblock_order, n << z.pageblock_order,
+              exposed | already << 16)
 
 
 cdef void blocks_unmap(zone_t *z, uint32_t block, uint32_t n, int ctx, bint flush) noexcept nogil:

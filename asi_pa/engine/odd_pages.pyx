@@ -66,8 +66,8 @@ cdef int page_cause(int ctx) noexcept nogil:
 
 cdef void map_chunk(mm_t *mm, zone_t *z, uint32_t frame, uint32_t n, bint present, bint at_once, int ctx,
                     int order, int request) noexcept nogil:
-    # The mapping of a chunk changes, logged: page by page, or `at_once`, as large a leaf as fits.  `order` and
-    # `request` are for the log.
+    # The mapping of a chunk changes, logged: page by page, or `at_once`, as large a leaf as fits.  `order`
+    # and `request` are for the log.
     cdef uint32_t already = count_present(mm, z, frame, n), exposed = 0
     if present:
         exposed = count_newly_exposed(mm, z, frame, n)

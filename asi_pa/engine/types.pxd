@@ -158,6 +158,7 @@ cdef struct design_t:
     bint refill_leaves
     int64_t unmap_low
     int64_t unmap_high
+    int64_t map_back                    # whole free unmapped blocks beyond which they are mapped; 0: never
     int explicit_maps                   # sound: every relabel across mappings maps or unmaps
     int blocks_keep_bit                 # whether a block is unmapped is its own bit, which only flips change
     int flip_keeps_isolation            # a flip changes a block's bit alone

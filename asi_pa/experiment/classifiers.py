@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from asi_pa.experiment.comparison import compare
 from asi_pa.experiment.metrics import tlb_flushes
-from asi_pa.experiment.runs import compare
 from asi_pa.trace import Classifier
 
 __all__ = ["Dependence", "by_classifier"]
@@ -38,7 +38,7 @@ class Dependence:
 
 
 def by_classifier(
-    traces: Sequence[Any], designs: Sequence[Any], classifiers: Sequence[str], **how: Any
+    traces: Sequence[Any], designs: Sequence[Any] | None, classifiers: Sequence[str], **how: Any
 ) -> list[Dependence]:
     """``compare`` once a classifier; further keywords are ``compare``'s.
 

@@ -23,6 +23,7 @@ from asi_pa._core cimport (
     NIL,
     ORDER_MASK,
     TAIL,
+    WMARK_HIGH,
     account_freepages,
     big_alloc,
     block_of,
@@ -31,15 +32,17 @@ from asi_pa._core cimport (
     free_one,
     list_add_tail,
     request_t,
+    set_plenty,
     zone_t,
+    zone_watermark_ok,
 )
 from asi_pa.engine.mapping cimport blocks_map, blocks_unmap
-from asi_pa.engine.machine cimport Machine
+from asi_pa.engine.machine cimport NOT_MADE, Machine
 from asi_pa.engine.odd_pages cimport is_odd, odd_present, set_pages
 from asi_pa.engine.page_alloc cimport decode_request, decode_request_on, mm_t, set_dirty
 from asi_pa.physmap.physmap cimport CAUSE_POPULATE, RESTRICTED, physmap_reset_counters
 from asi_pa.engine.pool cimport pool_pages
-from asi_pa.engine.vmscan cimport direct_relief
+from asi_pa.engine.vmscan cimport direct_relief, reclaim
 from asi_pa.run.loop cimport MAX_CLASSES, WAYS, run_ops, run_t
 from asi_pa.trace.ops cimport OP_ALLOC, op_t
 from asi_pa.engine.wrappers cimport WRAP_NONE, WRAP_POOL
@@ -53,8 +56,8 @@ cdef class Replay:
     machine : Machine
     classes : uint32 request words, indexed by an operation's ``cls``
     nslots : number of slots
-    fallbacks : where a try of a known caller fails, the single pages follow that it would ask for instead,
-        and go when it is freed (``asi_pa.run.fallback``)
+    fallbacks : where a try of a known caller fails, the single pages follow that it would ask for, and
+        go when it is freed (``asi_pa.run.fallback``)
     """
 
     cdef readonly Machine machine
@@ -65,7 +68,11 @@ cdef class Replay:
     cdef public object displaced
     cdef object supply
 
-    def __init__(self, Machine machine, classes, nslots, bint fallbacks=True):
+    def __cinit__(self):
+        self.machine = NOT_MADE
+        self.r.mm = &self.machine.mm
+
+    def __init__(self, Machine machine not None, classes, nslots, bint fallbacks=True):
         if len(classes) > MAX_CLASSES:
             raise ValueError(f"{len(classes)} request classes, at most {MAX_CLASSES} are possible")
         if not 0 <= nslots < 2**32:
@@ -91,7 +98,7 @@ cdef class Replay:
         free(self.by_node)
 
     def _decode(self, words, bint fallbacks):
-        """What each class means, to the allocator and, when it fails, to its caller (kernel.callers)."""
+        """What each class means to the allocator, and to its caller when it fails (kernel/callers.py)."""
         cdef int i, order
         instead = list(words)
         for i, word in enumerate(words):
@@ -160,6 +167,7 @@ cdef class Replay:
         """
         cdef const op_t[::1] view = np.ascontiguousarray(ops, OP).view(OP)
         cdef Py_ssize_t stop = len(ops) if end is None else min(end, len(ops)), bad
+        self.machine._made("Replay")
         if start < 0 or start >= stop:
             return
         with nogil:
@@ -339,6 +347,25 @@ cdef class Replay:
         self._reset()
         return lost
 
+    def settle(self):
+        """Brings every zone above its high watermark, as kswapd would have before the trace began.
+
+        Without that a design that displaces pages starts with memory that was reclaimed for them, others with
+        none.  What the supply cannot give is not there.  Nothing of it is counted.
+        """
+        cdef mm_t *mm = &self.machine.mm
+        cdef int i
+        cdef zone_t *z
+        with nogil:
+            for i in range(mm.nzones):
+                z = mm.zones[i]
+                z.boost = 0
+                set_plenty(z)
+                while not zone_watermark_ok(z, 0, z.wmark[WMARK_HIGH], z.zone_idx, 0):
+                    if not reclaim(mm, 0, 32):
+                        break
+        self._reset()
+
     def _reset(self):
         # counting starts with the trace
         memset(&self.machine.mm.stats, 0, sizeof(self.machine.mm.stats))
@@ -396,7 +423,7 @@ cdef class Replay:
         return np.array([self.r.replayed_by_class[i] for i in range(MAX_CLASSES)], np.int64)
 
     def fallbacks(self):
-        """Failed tries that pages followed; in how many of them a page failed; requests for pages."""
+        """Tries that failed and were followed by pages; in how many a page failed; requests for pages."""
         return self.r.fallbacks_replayed, self.r.fallbacks_failed, self.r.fallback_pages
 
     @property

@@ -122,6 +122,8 @@ cdef class Samples:
 
     def sample(self, int64_t op):
         """Looks at everything; ``op`` operations were done."""
+        if self.machine is None:
+            raise RuntimeError("Samples.__init__ was not called")
         if self.length == self.room:
             self._grow()
         with nogil:

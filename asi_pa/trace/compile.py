@@ -13,7 +13,7 @@ free of a part                    SPLIT into single pages, once; FREE of each  `
 free of several allocations       FREE of each                                 ``free_of_other_order``
 alloc of frames still allocated   FREE of what is in the way first             ``alloc_of_allocated``
 free of frames already free       nothing: its allocation went by unseen       ``free_of_free_dropped``
-alloc that failed (pfn -1)        nothing: no caller has pages from it         ``failed_allocs``
+alloc that failed (pfn -1)        ALLOC, and FREE of what it got here             ``failed_allocs``
 free_batched                      nothing: repeats a free                      ``free_batched_ignored``
 zone_locked, pcpu_drain, extfrag  nothing: the allocator's own doing
 a second of the trace's time      TICK (at most 60 for a gap)
@@ -25,6 +25,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,14 +34,14 @@ import numpy.typing as npt
 from asi_pa.kernel.gfp import GFP_NAMES
 from asi_pa.kernel.sizing import parse_size
 from asi_pa.kernel.spec import MachineSpec
-from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier, draw, request_words
+from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier
 from asi_pa.trace.compiler import Compiler
 from asi_pa.trace.cpusets import CPUSETS_NOTE, cpusets_on, without_hardwall
 from asi_pa.trace.events import ALLOC
 from asi_pa.trace.format import Trace, profile
 from asi_pa.trace.initial import HeldClasses, Population, recorded_population
 from asi_pa.trace.ops import OP, Op
-from asi_pa.trace.resize import modelled_population
+from asi_pa.trace.resize import Base, modelled_population
 from asi_pa.trace.tries import insert_tries, recorded_tries
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "OP_TICK",
     "STAMP_EVERY",
     "CompiledTrace",
+    "Starts",
     "asked_for",
     "compile_trace",
     "operations",
@@ -154,20 +156,10 @@ def operations(
                 trace.gfp[part], trace.comm[part],
             )  # fmt: skip
         except ValueError as error:
-            raise ValueError(f"trace {trace.name}: {error}") from None
+            raise ValueError(f"{trace.label}: {error}") from None
         yield ops, compiler, classes
         if progress:
             progress(min(start + chunk, len(trace)), len(trace))
-
-
-def _class_of(trace: Trace, masks: list[int], rule: Classifier, words: HeldClasses, event: int) -> int:
-    """The request class of one event."""
-    mask = masks[trace.gfp[event]]
-    comm = trace.comms[trace.comm[event]] if trace.comms else ""
-    share = rule.nonsensitive(mask, comm, int(trace.order[event]))
-    drawn = int(draw(rule.seed, np.array([event], np.uint64))[0]) < share * 4294967296.0
-    sensitive, nonsensitive = request_words(mask)
-    return words.index(nonsensitive if drawn else sensitive)
 
 
 def compile_trace(
@@ -195,65 +187,111 @@ def compile_trace(
         raise ValueError(f"memory {memory!r}: the recorded machine has the size that it has")
     if trace.max_page_order > 10 or trace.pageblock_order > trace.max_page_order:
         orders = f"pageblock_order {trace.pageblock_order}, max_page_order {trace.max_page_order}"
-        raise ValueError(f"trace {trace.name}: {orders}")
+        raise ValueError(f"{trace.label}: {orders}")
     pages = None if memory is None else parse_size(memory) // 4096
     if pages is not None and pages < 1 << trace.pageblock_order:
         raise ValueError(f"memory {memory!r}: less than one pageblock")
-    rule = Classifier.parse(classifier, seed)
-    parts = list(operations(trace, rule, progress=progress))
-    compiler, classes = parts[-1][1:]
-    ops = np.concatenate([part[0] for part in parts])
-    del parts
-    freed = compiler.held_at_start()
-    words = HeldClasses(rule, classes)
-    stamps, nslots = compiler.stamps(), compiler.nslots
-    masks, cpusets = asked_for(trace)
-    tries = recorded_tries(trace, masks)
-    if tries:
-        kinds = [_class_of(trace, masks, rule, words, each.event) for each in tries]
-        ops, came, nslots = insert_tries(trace, ops, tries, kinds, nslots)
-        stamps = stamps[np.minimum(came[::STAMP_EVERY] // STAMP_EVERY, len(stamps) - 1)]
-    if recorded:
-        machine, population, nslots, initial = recorded_population(trace, freed, words, nslots)
-    else:
-        machine, population, nslots, initial = modelled_population(
-            trace, freed, words, nslots, pages=pages, peak=compiler.live_max, seed=seed
+    starts = Starts(trace, Classifier.parse(classifier, seed), progress=progress)
+    return starts.recorded() if recorded else starts.at(pages, seed)
+
+
+class Starts:
+    """A trace compiled once, and its start states: of any size and seed, cut out of the recorded one.
+
+    Parameters
+    ----------
+    trace : Trace
+    classifier : Classifier
+    progress : called with (events done, of) while the trace is compiled
+
+    Raises ValueError for a trace that contradicts itself.  May be used by several threads at once.
+    """
+
+    def __init__(
+        self, trace: Trace, classifier: Classifier, *, progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        if trace.max_page_order > 10 or trace.pageblock_order > trace.max_page_order:
+            orders = f"pageblock_order {trace.pageblock_order}, max_page_order {trace.max_page_order}"
+            raise ValueError(f"trace {trace.name}: {orders}")
+        self.trace, self.classifier = trace, classifier
+        parts = list(operations(trace, classifier, progress=progress))
+        self._compiler, self._classes = parts[-1][1:]
+        self._freed = self._compiler.held_at_start()
+        self._ops = np.concatenate([part[0] for part in parts])
+        self._stamps, self._nslots = self._compiler.stamps(), self._compiler.nslots
+        masks, self._cpusets = asked_for(trace)
+        tries = recorded_tries(trace, masks)
+        self._tries = len(tries)
+        if tries:
+            self._ops, came, self._nslots = insert_tries(trace, self._ops, tries, self._nslots)
+            self._stamps = self._stamps[np.minimum(came[::STAMP_EVERY] // STAMP_EVERY, len(self._stamps) - 1)]
+        self._ops.flags.writeable = False
+
+    @cached_property
+    def _base(self) -> Base:
+        return Base.of(self.trace, self._freed)
+
+    def at(self, pages: int | None = None, seed: int = 0) -> CompiledTrace:
+        """One zone of so many pages (None: as many as the recorded zone Normal managed)."""
+        words = HeldClasses(self.classifier, self._classes)
+        peak, slots = self._compiler.live_max, self._nslots
+        made = modelled_population(
+            self.trace, self._freed, words, slots, pages=pages, peak=peak, seed=seed, base=self._base
         )
-    counters = compiler.counters()
-    repairs = {name: counters.pop(name) for name in _REPAIRS}
-    counts = {
-        "events": len(trace),
-        "operations": len(ops),
-        "recorded_tries": len(tries),
-        **counters,
-        "ticks": int((ops["op"] == OP_TICK).sum()),
-        "held_at_start": len(freed),
-        "held_at_start_pages": int((1 << freed["order"].astype(np.int64)).sum()),
-        "peak_pages": compiler.live_max,
-        "end_pages": compiler.live_end,
-    }
-    ops.flags.writeable = False
-    return CompiledTrace(
-        name=trace.name,
-        ops=ops,
-        classes=np.array(words.words, np.uint32),
-        nslots=nslots,
-        time_ns=stamps,
-        population=population,
-        machine=machine,
-        kernel=profile(trace),
-        classifier=rule.describe() + (f"; {CPUSETS_NOTE}" if cpusets else ""),
-        repairs=repairs,
-        counts=counts,
-        initial=initial,
-        source={
-            "trace": trace.name,
-            "description": trace.description,
-            "kernel": trace.kernel,
-            "lost": trace.lost,
+        return self._compiled(words, *made)
+
+    def recorded(self) -> CompiledTrace:
+        """The recorded machine's zones as they were.  ValueError for a trace without snapshots."""
+        words = HeldClasses(self.classifier, self._classes)
+        return self._compiled(words, *recorded_population(self.trace, self._freed, words, self._nslots))
+
+    def _compiled(
+        self,
+        words: HeldClasses,
+        machine: MachineSpec,
+        population: tuple[Population, ...],
+        nslots: int,
+        initial: dict[str, Any],
+    ) -> CompiledTrace:
+        trace, ops, compiler = self.trace, self._ops, self._compiler
+        counters = compiler.counters()
+        repairs = {name: counters.pop(name) for name in _REPAIRS}
+        counts = {
+            "events": len(trace),
+            "operations": len(ops),
+            "recorded_tries": self._tries,
+            **counters,
+            "ticks": self._ticks,
+            "held_at_start": len(self._freed),
+            "held_at_start_pages": int((1 << self._freed["order"].astype(np.int64)).sum()),
+            "peak_pages": compiler.live_max,
+            "end_pages": compiler.live_end,
         }
-        | trace.provenance,
-    )
+        return CompiledTrace(
+            name=trace.name,
+            ops=ops,
+            classes=np.array(words.words, np.uint32),
+            nslots=nslots,
+            time_ns=self._stamps,
+            population=population,
+            machine=machine,
+            kernel=profile(trace),
+            classifier=self.classifier.describe() + (f"; {CPUSETS_NOTE}" if self._cpusets else ""),
+            repairs=repairs,
+            counts=counts,
+            initial=initial,
+            source={
+                "trace": trace.name,
+                "description": trace.description,
+                "kernel": trace.kernel,
+                "lost": trace.lost,
+            }
+            | trace.provenance,
+        )
+
+    @cached_property
+    def _ticks(self) -> int:
+        return int((self._ops["op"] == OP_TICK).sum())
 
 
 def tight_memory(compiled: CompiledTrace, occupancy: float = 0.97) -> int:

@@ -84,38 +84,40 @@ def _repeats(trace: Trace, tries: list[tuple[int, int]], at: int) -> int:
 
 
 def insert_tries(
-    trace: Trace, ops: npt.NDArray[np.void], tries: list[Try], classes: list[int], nslots: int
+    trace: Trace, ops: npt.NDArray[np.void], tries: list[Try], nslots: int
 ) -> tuple[npt.NDArray[np.void], npt.NDArray[np.int64], int]:
-    """Operations with the tries among them: (ops, for each the index that it had or came before, slots).
+    """Operations with the tries as such: (ops, for each the index that it had or came before, slots).
 
-    ``classes``: the request class of each try.  A TRY stands before its first page, a page is an INSTEAD, and
-    where all of them are freed the try's own FREE follows the last.
+    The compiler gives back at once what a failed request may get.  Here it becomes a TRY, a page an INSTEAD,
+    and where all pages are freed the try's FREE follows the last of these.
     """
     ops = ops.copy()
     requests = np.flatnonzero(ops["op"] == Op.OP_ALLOC)
-    rank = np.cumsum((trace.kind == ALLOC) & (trace.pfn != _NO_PFN)) - 1
+    rank = np.cumsum(trace.kind == ALLOC) - 1
     frees = np.flatnonzero(ops["op"] == Op.OP_FREE)
     by_slot = frees[np.lexsort((frees, ops["slot"][frees]))]
     keys = ops["slot"][by_slot].astype(np.int64) * (len(ops) + 1) + by_slot
+    keep = np.ones(len(ops), bool)
     where, new = [], []
-    for each, cls in zip(tries, classes, strict=True):
+    for each in tries:
+        at = int(requests[rank[each.event]])
         pages = requests[rank[list(each.pages)]]
-        ops["op"][pages] = Op.OP_INSTEAD
-        order, cpu = int(trace.order[each.event]), int(trace.cpu[each.event])
-        where.append(int(pages[0]))
-        new.append((Op.OP_TRY, order, cls, cpu, nslots))
+        ops["op"][at], ops["op"][pages] = Op.OP_TRY, Op.OP_INSTEAD
+        ops["slot"][at] = nslots
+        keep[at + 1] = False
+        order, cpu = int(ops["order"][at]), int(ops["cpu"][at])
         slots = ops["slot"][pages].astype(np.int64)
-        at = np.searchsorted(keys, slots * (len(ops) + 1) + pages)
+        found = np.searchsorted(keys, slots * (len(ops) + 1) + pages)
         freed = [
             int(by_slot[i]) if i < len(by_slot) and ops["slot"][by_slot[i]] == slot else -1
-            for i, slot in zip(at.tolist(), slots.tolist(), strict=True)
+            for i, slot in zip(found.tolist(), slots.tolist(), strict=True)
         ]
         if min(freed) >= 0:
             where.append(max(freed) + 1)
             new.append((Op.OP_FREE, order, 0, cpu, nslots))
         nslots += 1 << order
-    order_of = np.argsort(np.array(where), kind="stable")
-    places = np.array(where)[order_of]
-    added = np.array(new, OP)[order_of]
+    by_place = np.argsort(np.array(where, np.int64), kind="stable")
+    places = np.array(where, np.int64)[by_place]
+    keep = np.insert(keep, places, True)
     came = np.insert(np.arange(len(ops), dtype=np.int64), places, places)
-    return np.insert(ops, places, added), came, nslots
+    return np.insert(ops, places, np.array(new, OP)[by_place])[keep], came[keep], nslots

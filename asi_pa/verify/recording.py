@@ -15,11 +15,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from asi_pa.arrays import read_arrays
 from asi_pa.designs import Design
 from asi_pa.kernel.gfp import Migratetype
 from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
 from asi_pa.kernel.versions import Kernel, kernel_profile
-from asi_pa.verify.arrays import read_arrays
 from asi_pa.verify.designs import design_of, watched
 from asi_pa.verify.dump import PCP_FIELDS, DumpShape, ZoneState, check_state, take_apart
 from asi_pa.verify.ops import DUMP, SECOND_ZONE, check_ops, check_results

@@ -173,12 +173,12 @@ def verify_recording(recorded: Recorded) -> Verdict:
     replayed.run(len(recorded.ops))
     found += _compare_rows(recorded, replayed.replay, verdict)
     found += _compare_events(recorded, replayed.machine, verdict)
-    for what, said, got in (
+    for what, said, counted in (
         ("pages cleared", recorded.meta["zeroed_pages"], replayed.machine.stats()["pages_zeroed"]),
         ("TLB flushes", recorded.meta["flushes"], replayed.flushes),
     ):
-        if said not in (-1, got):
-            found.append(Difference(len(recorded.ops), 3, f"{what}: expected {said}, got {got}"))
+        if said not in (-1, counted):
+            found.append(Difference(len(recorded.ops), 3, f"{what}: expected {said}, got {counted}"))
     broken = replayed.machine.verify()
     if broken is not None:
         found.append(Difference(len(recorded.ops), 4, f"verify() after the last operation: {broken}"))

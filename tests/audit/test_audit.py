@@ -148,6 +148,7 @@ SOUND = [
     "freetype/sound",
     "unmapped/sound",
     "unmapped/symmetric",
+    "ours/two-way",
     "pool/sound",
     "pool/nonsensitive",
 ]

@@ -74,6 +74,7 @@ SMALL |= {
         replace(SMALL["migratetype/eager"], unmap_low=20, unmap_high=50),
         replace(SMALL["rfcv2-queue/as-posted"], queue_delay=7),
         replace(SMALL["rfcv2-queue/sound"], queue_delay=9, queue_batch=3),
+        replace(SMALL["ours/two-way"], map_back=1),
         replace(SMALL["pool/sound"], shrink_batch=10, refill_order=1),
         replace(SMALL["pool/as-posted"], shrink_batch=10, refill_order=1),
         replace(SMALL["pool/nonsensitive"], shrink_batch=5, refill_leaves=True),

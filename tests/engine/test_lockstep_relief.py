@@ -91,7 +91,7 @@ def walk(design: Design, seed: int) -> dict[str, int]:
             replay.run(ops[start : start + 50])
         for zone in range(len(spec.zones)):
             ours, theirs = twin.dump(zone).tolist(), compiled.dump(zone).tolist()
-            assert ours == theirs, first_difference(ours, theirs, mapped=twin.tables.tracks)
+            assert ours == theirs, first_difference(ours, theirs, tail="mapped" if twin.tables.tracks else "")
         assert twin.stats() == Counter(compiled.stats())
         assert [(replay.failures, replay.skipped) for replay in replays][1:] == [
             (replays[0].failures, replays[0].skipped)

@@ -177,7 +177,8 @@ def flip_free_blocks(zone: Zone, count: int, mapped: bool) -> int:
 def balance_ahead(zone: Zone) -> None:
     """The worker that a refill, or a request beside the per-CPU lists, woke: it may wait for flushes.
 
-    Below ``unmap_low`` free sensitive pages, free blocks are unmapped until there are ``unmap_high``.
+    Below ``unmap_low`` free sensitive pages, free blocks are unmapped until there are ``unmap_high``; whole
+    free unmapped blocks beyond ``map_back`` are mapped again.
     """
     tables = zone.tables
     zone.ahead_due = False
@@ -187,6 +188,9 @@ def balance_ahead(zone: Zone) -> None:
             flip_free_blocks(zone, -wanted, True)
     else:
         wanted = 0
+        beyond = ZoneView(zone).whole_blocks(mapped=False) - tables.design.map_back
+        if tables.design.map_back and beyond > 0:
+            flip_free_blocks(zone, beyond, True)
         unmapped = ZoneView(zone).free_pages(mapped=False)
         if unmapped < tables.design.unmap_low:
             missing = tables.design.unmap_high - unmapped

@@ -96,7 +96,7 @@ class Tables:
         self.event_type = tuple(int(kind.mt) if doubled else freetype for freetype, kind in enumerate(kinds))
         #: Does the design unmap ahead of need, by its own rule or by one written in Python?
         self.asks_ahead = type(design).unmap_ahead is not Design.unmap_ahead
-        self.looks_ahead = self.asks_ahead or design.unmap_low > 0
+        self.looks_ahead = self.asks_ahead or design.unmap_low > 0 or design.map_back > 0
         self.chooses = type(design).choose_block is not Design.choose_block
 
     @property
