@@ -17,6 +17,8 @@ class Replay:
     allocations: int
     failures: int
     skipped: int
+    dropped: int
+    replays_tries: bool
     displaced: list[npt.NDArray[np.void]]
     extfrags: list[tuple[int, int, int, int, int]]
     def __init__(

@@ -86,6 +86,8 @@ cdef class Replay:
         machine.mm.relief = direct_relief
         self.nclasses = len(classes)
         self._decode([int(word) for word in classes], fallbacks)
+        self.r.replays_tries = fallbacks
+        memset(self.r.tried, 0xFF, sizeof(self.r.tried))
         self.r.nslots = nslots
         self.r.slots = <uint32_t *>big_alloc((nslots + 1) * sizeof(uint32_t))
         self.r.in_pages = <uint8_t *>calloc((nslots >> 3) + 1, 1)
@@ -466,7 +468,7 @@ cdef class Replay:
         memset(self.r.failed_by_class, 0, sizeof(self.r.failed_by_class))
         memset(self.r.failed_by_way, 0, sizeof(self.r.failed_by_way))
         memset(self.r.replayed_by_class, 0, sizeof(self.r.replayed_by_class))
-        self.r.fallbacks_replayed = self.r.fallbacks_failed = self.r.fallback_pages = 0
+        self.r.fallbacks_replayed = self.r.fallbacks_failed = self.r.fallback_pages = self.r.dropped = 0
         self.r.allocations = self.r.failures = self.r.skipped = self.r.done = self.r.clock = 0
         if self.machine.mm.physmap != NULL:
             physmap_reset_counters(self.machine.mm.physmap)
@@ -502,6 +504,16 @@ cdef class Replay:
     def fallbacks(self):
         """Tries that failed and were followed by pages; in how many a page failed; requests for pages."""
         return self.r.fallbacks_replayed, self.r.fallbacks_failed, self.r.fallback_pages
+
+    @property
+    def dropped(self):
+        """Recorded requests for pages that were not made, because the try before them succeeded here."""
+        return self.r.dropped
+
+    @property
+    def replays_tries(self):
+        """Are tries that failed where they were recorded made (OP_TRY)?"""
+        return bool(self.r.replays_tries)
 
     def free_pages(self):
         """Free pages by freetype, all zones, int64[nft]; the pool's as one more entry."""

@@ -62,6 +62,7 @@ from asi_pa.trace.initial import HeldClasses, Population, Settle, recorded_popul
 from asi_pa.trace.ops import OP, Op
 from asi_pa.trace.resize import Base, modelled_population
 from asi_pa.trace.ticks import first_ticks
+from asi_pa.trace.tries import insert_tries, recorded_tries
 
 __all__ = [
     "OP",
@@ -79,7 +80,7 @@ __all__ = [
     "translated",
 ]
 
-OP_ALLOC, OP_FREE, OP_SPLIT, OP_TICK = map(int, Op)
+OP_ALLOC, OP_FREE, OP_SPLIT, OP_TICK = (int(Op[f"OP_{name}"]) for name in ("ALLOC", "FREE", "SPLIT", "TICK"))
 #: ``time_ns[k]`` is the time of operation k * STAMP_EVERY.
 STAMP_EVERY = 1024
 _CHUNK = 1 << 19
@@ -243,6 +244,13 @@ class Starts:
         self._compiler, self._classes = parts[-1][1:]
         self._freed = self._compiler.held_at_start()
         self._ops = np.concatenate([part[0] for part in parts])
+        self._stamps, self._nslots = self._compiler.stamps(), self._compiler.nslots
+        masks, self._cpusets = asked_for(trace)
+        tries = recorded_tries(trace, masks)
+        self._tries = len(tries)
+        if tries:
+            self._ops, came, self._nslots = insert_tries(trace, self._ops, tries, self._nslots)
+            self._stamps = self._stamps[np.minimum(came[::STAMP_EVERY] // STAMP_EVERY, len(self._stamps) - 1)]
         self._ops.flags.writeable = False
 
     @cached_property
@@ -252,7 +260,7 @@ class Starts:
     def at(self, pages: int | None = None, seed: int = 0) -> CompiledTrace:
         """One zone of so many pages (None: as many as the recorded zone Normal managed)."""
         words = HeldClasses(self.classifier, self._classes)
-        peak, slots = self._compiler.live_max, self._compiler.nslots
+        peak, slots = self._compiler.live_max, self._nslots
         made = modelled_population(
             self.trace, self._freed, words, slots, pages=pages, peak=peak, seed=seed, base=self._base
         )
@@ -261,8 +269,7 @@ class Starts:
     def recorded(self) -> CompiledTrace:
         """The recorded machine's zones as they were.  ValueError for a trace without snapshots."""
         words = HeldClasses(self.classifier, self._classes)
-        slots = self._compiler.nslots
-        made = recorded_population(self.trace, self._freed, words, slots, self._evidence, self._settle)
+        made = recorded_population(self.trace, self._freed, words, self._nslots, self._evidence, self._settle)
         return self._compiled(words, *made)
 
     def _compiled(
@@ -279,6 +286,7 @@ class Starts:
         counts = {
             "events": len(trace),
             "operations": len(ops),
+            "recorded_tries": self._tries,
             **counters,
             "ticks": self._ticks,
             "held_at_start": len(self._freed),
@@ -291,11 +299,11 @@ class Starts:
             ops=ops,
             classes=np.array(words.words, np.uint32),
             nslots=nslots,
-            time_ns=compiler.stamps(),
+            time_ns=self._stamps,
             population=population,
             machine=machine,
             kernel=profile(trace),
-            classifier=self.classifier.describe() + (f"; {CPUSETS_NOTE}" if asked_for(trace)[1] else ""),
+            classifier=self.classifier.describe() + (f"; {CPUSETS_NOTE}" if self._cpusets else ""),
             repairs=repairs,
             counts=counts,
             initial=initial,
