@@ -276,6 +276,8 @@ cdef inline bint zone_watermark_fast(zone_t *z, int order, int64_t mark, int zon
 cdef bint zone_watermark_ok(zone_t *z, int order, int64_t mark, int zone_idx,
                             uint32_t flags) noexcept nogil
 
+cdef int find_suitable_fallback(zone_t *z, int order, int ft) noexcept nogil
+cdef uint32_t fallback_orders(const zone_t *z, int ft) noexcept nogil
 cdef bint block_in_zone(zone_t *z, uint32_t block) noexcept nogil
 cdef int64_t plenty_of(const zone_t *z) noexcept nogil
 cdef bint detours_of(const zone_t *z) noexcept nogil

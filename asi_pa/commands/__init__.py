@@ -14,6 +14,7 @@ from asi_pa.commands.info import add_info
 from asi_pa.commands.options import Verbs
 from asi_pa.commands.record import add_record
 from asi_pa.commands.starvation import add_starvation
+from asi_pa.commands.validate import add_validate
 from asi_pa.commands.verify import add_verify
 
 __all__ = ["VERBS"]
@@ -25,6 +26,7 @@ VERBS: tuple[Callable[[Verbs[Any]], None], ...] = (
     add_starvation,
     add_field,
     add_verify,
+    add_validate,
     add_info,
     add_convert,
     add_record,

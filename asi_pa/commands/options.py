@@ -15,6 +15,7 @@ __all__ = [
     "TRACE_HELP",
     "OutputPath",
     "Verbs",
+    "add_anonymise",
     "add_classifier",
     "add_designs_options",
     "add_max_memory",
@@ -67,6 +68,15 @@ def add_classifier(parser: argparse.ArgumentParser) -> None:
         help="which requests are nonsensitive: rfc (default: unmovable ones without __GFP_HARDWALL), "
         "sensitive, nonsensitive, share=P, or rules such as "
         "'comm=redis*:nonsensitive;order>=3:share=0.5;seed=7'",
+    )
+
+
+def add_anonymise(parser: argparse.ArgumentParser) -> None:
+    """The option --anonymise."""
+    parser.add_argument(
+        "--anonymise",
+        action="store_true",
+        help="leave out commands, names, description and the kernel's local version: to be mailed",
     )
 
 
