@@ -500,3 +500,21 @@ def test_pieces_are_compared_as_one(tmp_path: Path) -> None:
     assert cli.main(["compare", *pieces, *how]) == 0
     traces = {run["trace"] for run in json.loads(about.read_text())["runs"]}
     assert traces == {"cpu0+cpu1"}
+
+
+def test_what_comes_through_a_pipe_is_known_by_more_than_its_first_bytes(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    """A tar's magic stands at 257, a text about memory may begin with anything."""
+    tar = gzip.decompress((case("18") / "t.tgz").read_bytes())
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    for content, says in ((tar, "tar archive"), ((case("18") / "systrace.html").read_bytes(), "HTML")):
+        writer = threading.Thread(target=fifo.write_bytes, args=(content,))
+        writer.start()
+        assert says in refused(capsys, "info", fifo)
+        writer.join()
+    writer = threading.Thread(target=fifo.write_bytes, args=((case("19") / "oom.txt").read_bytes(),))
+    writer.start()
+    assert "Mem-Info" in words(capsys, fifo)
+    writer.join()
