@@ -88,6 +88,27 @@ cdef enum:                  # request info of an allocation, kept in links[head]
     INFO_SENSITIVE = 0x04
     INFO_LRU = 0x08
     INFO_COMP = 0x10
+    INFO_PINNED = 0x20      # somebody else holds a reference: it cannot move (yet)
+    INFO_UNSPLITTABLE = 0x80    # a folio whose mapping has a least order; 0x40 is the auditor's
+    INFO_SPLIT = 8          # from this bit on: what became of a folio that migration split (_migrate.pyx)
+
+cdef struct capture_t:
+    # struct capture_control (mm/internal.h): who compacts takes what it waits for out of a merge
+    int order
+    int ft                  # of the request
+    uint32_t frame          # NIL: nothing yet
+
+cdef struct compact_state_t:
+    # What compaction keeps of a zone between runs (struct zone, include/linux/mmzone.h).  Frames; -1: not set.
+    int64_t cached_migrate[2]   # compact_cached_migrate_pfn: where async and sync runs go on
+    int64_t cached_free
+    int64_t init_migrate
+    int64_t init_free
+    uint32_t considered
+    int defer_shift
+    int order_failed
+    bint blockskip_flush
+    uint8_t *skip           # PB_compact_skip, a byte per pageblock
 
 cdef struct link_t:
     uint32_t next
@@ -186,6 +207,12 @@ cdef struct kernel_t:
     int slowpath_always_retries
     int isolate_is_bit
     int defrag_mode_retry
+    int compact_gap_is_capped
+    int compact_block_takes_movable
+    int compact_async_gate_without_cma
+    int compact_deferred_fails
+    int compact_cma_needs_flag
+    int split_ascending
 
 cdef struct pcplist_t:
     uint32_t head
@@ -278,6 +305,7 @@ cdef struct zone_t:
     uint32_t nblocks
     uint32_t first_block
     int pageblock_order
+    int merge_order             # frees below it merge without looking at types, or for who wants to capture
     int max_order
     uint32_t pageblock_pages
     int zone_idx
@@ -321,10 +349,6 @@ cdef struct zone_t:
     uint32_t nonempty[MAX_LISTS]    # bit per order
     uint32_t queue                  # design "rfcv2-queue" only: the first page that waits
     int ahead_due               # balance_ahead() is to run when no request is under way
-    # compaction_deferred() of mm/compaction.c
-    uint32_t compact_considered
-    int compact_defer_shift
-    int compact_order_failed
     # what an operation changes ends here (the auditor's images)
     # shared by the machine's zones
     kernel_t *kernel
@@ -337,6 +361,9 @@ cdef struct zone_t:
     void (*ahead)(zone_t *z) noexcept nogil
     int64_t (*choose)(zone_t *z, int order, int ft) noexcept nogil
     void *hooks
+    # compaction
+    compact_state_t compact
+    capture_t *capture          # of the run that is under way, NULL: none
     # event log (recorded runs, audits); off when events is NULL
     event_t *events
     size_t nevents
@@ -556,13 +583,15 @@ cdef inline void free_one(zone_t *z, uint32_t frame, int order, int ft, bint to_
     # __free_one_page(): merge upwards, then insert at head, or at tail when a further merge is likely.
     cdef uint32_t bit = 1u << order, list
     account_freepages(z, ft, bit)
-    while order < z.pageblock_order and z.state[frame ^ bit] == <uint8_t>(FREE | order):
+    while order < z.merge_order and z.state[frame ^ bit] == <uint8_t>(FREE | order):
         list_del(z, frame ^ bit, order, ft)
         frame &= ~bit
         order += 1
         bit <<= 1
-    if not likely(order < z.pageblock_order, 1):
+    if not likely(order < z.merge_order, 1):
         frame = merge_blocks(z, frame, &order, ft)
+        if frame == NIL:
+            return      # captured
         bit = 1u << order
     if not to_tail and order < z.max_order - 1:
         # buddy_merge_likely(): the buddy of the parent is free at its order.
@@ -615,6 +644,8 @@ cdef inline bint zone_watermark_fast(zone_t *z, int order, int64_t mark, int zon
 
 cdef bint zone_watermark_ok(zone_t *z, int order, int64_t mark, int zone_idx,
                             uint32_t flags) noexcept nogil
+cdef bint watermark_ok_with(zone_t *z, int order, int64_t mark, int zone_idx, uint32_t flags,
+                            int64_t nr_free) noexcept nogil
 
 cdef bint block_in_zone(zone_t *z, uint32_t block) noexcept nogil
 cdef int64_t plenty_of(const zone_t *z) noexcept nogil

@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """``Machine``: zones, CPUs, a design and a kernel profile, as Python sees them."""
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport malloc
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
 import numpy as np
@@ -13,6 +13,7 @@ from asi_pa._core cimport (
     NIL,
     Zone,
     blocks_on,
+    compact_state_t,
     design_t,
     event_t,
     first_of,
@@ -33,7 +34,7 @@ from asi_pa._isolation cimport (
     take_and_putback,
     undo_isolate_page_range,
 )
-from asi_pa._page_alloc cimport count_failure, decode_request, decode_request_on, mm_t, zone_of
+from asi_pa._page_alloc cimport compact_log_t, count_failure, decode_request, decode_request_on, mm_t, zone_of
 from asi_pa._pcp cimport pcp_decay, pcp_drain, pcp_flags, pcp_set_flags
 from asi_pa._physmap cimport Physmap
 from asi_pa._wrappers cimport (
@@ -101,6 +102,12 @@ cdef class Machine:
         mm.kernel.slowpath_always_retries = self.kernel.slowpath_always_retries
         mm.kernel.isolate_is_bit = self.kernel.isolate_is_bit
         mm.kernel.defrag_mode_retry = self.kernel.defrag_mode_retry
+        mm.kernel.compact_gap_is_capped = self.kernel.compact_gap_is_capped
+        mm.kernel.compact_block_takes_movable = self.kernel.compact_block_takes_movable
+        mm.kernel.compact_async_gate_without_cma = self.kernel.compact_async_gate_without_cma
+        mm.kernel.compact_deferred_fails = self.kernel.compact_deferred_fails
+        mm.kernel.compact_cma_needs_flag = self.kernel.compact_cma_needs_flag
+        mm.kernel.split_ascending = self.kernel.split_ascending
         mm.ncpus = spec.cpus
         mm.defrag_mode = spec.defrag_mode
         freetype = self.design.freetype(self.design.boot)
@@ -121,6 +128,13 @@ cdef class Machine:
         if self.design.protects:
             self._attach_physmap()
         self._attach_hooks()
+
+    def __dealloc__(self):
+        free(self.mm.pieces.frame)
+        free(self.mm.compact_room)
+        if self.mm.compact_log != NULL:
+            free(self.mm.compact_log.rows)
+            free(self.mm.compact_log)
 
     def _build_zonelists(self):
         """build_zonelists(): each node's populated zones, its own first, then other nodes' by distance."""
@@ -365,6 +379,22 @@ cdef class Machine:
             view[i, 4] = z.events[i].aux
         return out.view(np.int32)
 
+    def log_compaction(self):
+        """Starts the log of what compaction does that ``compaction_events`` shows."""
+        if self.mm.compact_log == NULL:
+            self.mm.compact_log = <compact_log_t *>calloc(1, sizeof(compact_log_t))
+            if self.mm.compact_log == NULL:
+                raise MemoryError("no memory for the log of compaction")
+
+    def compaction_events(self):
+        """int32 (n, 6): operation, kind and four columns, as recorded runs have them (docs/model.md)."""
+        cdef compact_log_t *log = self.mm.compact_log
+        if log == NULL or log.n == 0:
+            return np.zeros((0, 6), np.int32)
+        if log.lost:
+            raise MemoryError("the log of compaction did not fit into memory")
+        return np.asarray(<int32_t[:log.n, :6]>log.rows).copy()
+
     def verify(self):
         """Walks everything; None, or the first broken invariant in words."""
         cdef uint64_t where = 0
@@ -378,12 +408,15 @@ cdef class Machine:
 
     # ------------------------------------------------------------ state
 
-    def dump(self, int zone=0):
-        """The zone's state as recorded runs dump it: int32 words from the counters on (see docs/model.md)."""
-        parts = [np.asarray(part, np.int64) for part in self._dump_parts(zone)]
+    def dump(self, int zone=0, bint compaction=False):
+        """The zone's state as recorded runs dump it: int32 words from the counters on (see docs/model.md).
+
+        compaction : with what compaction keeps between runs
+        """
+        parts = [np.asarray(part, np.int64) for part in self._dump_parts(zone, compaction)]
         return np.concatenate(parts).astype(np.int32)
 
-    def _dump_parts(self, int zone):
+    def _dump_parts(self, int zone, bint compaction):
         cdef zone_t *z = self._zone(zone)
         cdef design_t *d = &self.mm.design
         cdef int order, ft, cpu
@@ -407,6 +440,8 @@ cdef class Machine:
             if cpu:
                 yield [z.diffs[cpu].free, z.diffs[cpu].cma]
             yield from self._dump_pcp(zone, cpu, shift)
+        if compaction:
+            yield from self._dump_compaction(zone)
         if d.tracks:
             yield [z.nblocks - z.first_block]
             yield np.asarray(<uint8_t[:z.nblocks]>z.pbmapped)[z.first_block:].astype(np.int32)
@@ -432,6 +467,15 @@ cdef class Machine:
             yield [len(frames)]
             yield np.array(frames, np.int64) + shift
 
+    def _dump_compaction(self, int zone):
+        cdef zone_t *z = self._zone(zone)
+        cdef compact_state_t *c = &z.compact
+        positions = [c.cached_free, c.cached_migrate[0], c.cached_migrate[1], c.init_migrate, c.init_free]
+        yield [9, *(max(-1, position - z.first) for position in positions), c.considered, c.defer_shift,
+               c.order_failed, int(c.blockskip_flush)]
+        yield [z.nblocks - z.first_block]
+        yield np.asarray(<uint8_t[:z.nblocks]>c.skip)[z.first_block:].astype(np.int32)
+
     def restore(self, int zone, bint below_high, int64_t boost, pcp_fields=()):
         """Sets what a recorded run had before its first operation and boot does not determine.
 
@@ -448,6 +492,20 @@ cdef class Machine:
                 z.pcps[<int>cpu].alloc_factor = alloc_factor
                 z.pcps[<int>cpu].free_count = free_count
                 pcp_set_quiet(z, &z.pcps[<int>cpu])
+
+    def restore_compaction(self, int zone, words, skip):
+        """Sets what compaction keeps between runs: the nine words of a dump, and the skip bits."""
+        cdef zone_t *z = self._zone(zone)
+        cdef compact_state_t *c = &z.compact
+        cdef const uint8_t[::1] bits = np.ascontiguousarray(skip, np.uint8)
+        cdef uint32_t i
+        if bits.shape[0] != z.nblocks - z.first_block:
+            raise ValueError(f"{bits.shape[0]} skip bits for {z.nblocks - z.first_block} pageblocks")
+        positions = [-1 if word < 0 else word + z.first for word in words[:5]]
+        c.cached_free, c.cached_migrate[0], c.cached_migrate[1], c.init_migrate, c.init_free = positions
+        c.considered, c.defer_shift, c.order_failed, c.blockskip_flush = words[5:]
+        for i in range(bits.shape[0]):
+            c.skip[z.first_block + i] = bits[i] != 0
 
     def _list(self, int zone, int order, int ft):
         """Frames of one free list, head to tail, relative to the zone's base; int64 array."""

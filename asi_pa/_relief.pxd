@@ -7,4 +7,3 @@ from asi_pa._page_alloc cimport mm_t
 cdef int64_t direct_relief(mm_t *mm, int cpu, int order, const request_t *rq, uint32_t flags) noexcept nogil
 cdef void each_pcp(mm_t *mm, void (*act)(zone_t *, pcp_t *) noexcept nogil) noexcept nogil
 cdef void kswapd(mm_t *mm, int cpu) noexcept nogil
-cdef int64_t compact_zone(mm_t *mm, zone_t *z, int order, int ft, bint sync) noexcept nogil

@@ -17,6 +17,7 @@ from asi_pa.gfp import Migratetype
 
 __all__ = [
     "BELOW_HIGH",
+    "COMPACTION",
     "COUNTERS",
     "PCP_FIELDS",
     "CpuState",
@@ -52,6 +53,18 @@ COUNTERS = (
     "second zone",
 )
 PCP_FIELDS = ("count", "high", "high_min", "high_max", "batch", "flags", "alloc_factor", "free_count")
+#: What compaction keeps between runs (struct zone); frames relative to the zone, -1 below it or not set.
+COMPACTION = (
+    "compact_cached_free_pfn",
+    "compact_cached_migrate_pfn, async",
+    "compact_cached_migrate_pfn, sync",
+    "compact_init_migrate_pfn",
+    "compact_init_free_pfn",
+    "compact_considered",
+    "compact_defer_shift",
+    "compact_order_failed",
+    "compact_blockskip_flush",
+)
 #: ZONE_BELOW_HIGH, the only zone flag that the allocator's fast paths look at.
 BELOW_HIGH = 4
 
@@ -66,6 +79,8 @@ class DumpShape:
     max_page_order: int
     cpus: int
     design: Design
+    compaction: bool = False
+    """Do they have what compaction keeps between runs, and the skip bits?"""
     pcp_orders: tuple[int, ...] = field(init=False)
     """The order of the blocks on each pcp list."""
 
@@ -103,6 +118,10 @@ class ZoneState:
     blocks: Words
     cpus: list[CpuState]
     mapped: Words | None
+    compaction: dict[str, int] = field(default_factory=dict)
+    """By the names of ``COMPACTION``."""
+    skip: Words | None = None
+    """A skip bit per pageblock."""
 
 
 #: (what, index or indexes, first word, one past the last word)
@@ -162,6 +181,11 @@ def _sections(words: list[int], shape: DumpShape) -> Iterator[Section]:
     if shape.design.protects:
         at = fixed("mapped flags", shape.blocks)
         yield run("mapped flags", (), shape.blocks)
+    if shape.compaction:
+        at = fixed("words of compaction", len(COMPACTION))
+        yield run("compaction", (), len(COMPACTION))
+        at = fixed("skip bits", shape.blocks)
+        yield run("skip bits", (), shape.blocks)
     if at != total:
         raise ValueError(f"goes on for {total - at} words after its end")
 
@@ -177,6 +201,8 @@ def take_apart(words: Words, shape: DumpShape) -> ZoneState:
     lists: list[list[Words]] = []
     blocks = words[:0]
     mapped: Words | None = None
+    skip: Words | None = None
+    compaction: dict[str, int] = {}
     diffs: list[tuple[int, int]] = []
     fields: list[dict[str, int]] = []
     pcp_lists: list[list[Words]] = []
@@ -201,8 +227,12 @@ def take_apart(words: Words, shape: DumpShape) -> ZoneState:
             pcp_lists.append([])
         elif what == "mapped flags":
             mapped = words[start:stop]
+        elif what == "compaction":
+            compaction = dict(zip(COMPACTION, plain[start:stop], strict=True))
+        elif what == "skip bits":
+            skip = words[start:stop]
     cpus = [CpuState(*parts) for parts in zip(diffs, fields, pcp_lists, strict=True)]
-    return ZoneState(counters, nr_free, lists, blocks, cpus, mapped)
+    return ZoneState(counters, nr_free, lists, blocks, cpus, mapped, compaction, skip)
 
 
 def check_state(state: ZoneState, shape: DumpShape) -> None:
@@ -220,6 +250,11 @@ def check_state(state: ZoneState, shape: DumpShape) -> None:
         raise ValueError(f"has a pageblock whose type is not one of the {types}")
     if state.mapped is not None and (state.mapped.min() < 0 or state.mapped.max() > 1):
         raise ValueError("has a mapped flag that is neither 0 nor 1")
+    if state.skip is not None and (state.skip.min() < 0 or state.skip.max() > 1):
+        raise ValueError("has a skip bit that is neither 0 nor 1")
+    for name, value in state.compaction.items():
+        if not -1 <= value <= (shape.spanned if name.endswith(("pfn", "sync")) else 64):
+            raise ValueError(f"has {name} {value}")
     _check_frames(state.lists, state.cpus, shape)
     _check_counts(state, shape)
 
@@ -325,6 +360,10 @@ def word_name(words: Words, index: int, shape: DumpShape) -> str:
             return f"type of pageblock {index - start}"
         if what == "mapped flags":
             return f"mapped flag of pageblock {index - start}"
+        if what == "compaction":
+            return COMPACTION[index - start]
+        if what == "skip bits":
+            return f"skip bit of pageblock {index - start}"
         if what == "differences":
             return f"CPU {where[0]}, {COUNTERS[11 + index - start]}"
         if what == "pcp fields":
