@@ -11,13 +11,14 @@ HTML ?= compare.html
 BENCH_JSON ?= .benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help compare test pytest lint lint-style lint-cython lint-types lint-stubs format sdist bench bench-compare build mutants scale clean
+.PHONY: help docs compare test pytest lint lint-style lint-cython lint-types lint-stubs format sdist bench bench-compare build mutants scale clean
 
 help:
 	@echo "make compare        what each design does with the bundled kernel traces: a table and $(HTML)"
 	@echo "make test           lint, type checks, build from the sdist, tests"
 	@echo "make build          compile the extensions in place"
 	@echo "make lint           ruff, cython-lint, mypy, stubtest"
+	@echo "make docs           docs/metrics.md and the JSON schema, from the table of metrics"
 	@echo "make bench          benchmarks, saved as JSON"
 	@echo "make bench-compare  the last two saved benchmark runs side by side"
 	@echo "make mutants        break the rules one by one; the tests must notice each"
@@ -56,6 +57,10 @@ build: $(VENV)/.installed
 
 compare: build
 	$(VENV)/bin/asi-pa compare --html $(HTML)
+
+# What is made from the table of metrics (asi_pa/experiment/metrics.py).
+docs: build
+	$(PY) -m asi_pa.report.reference docs
 
 lint: lint-style lint-cython lint-types lint-stubs
 

@@ -2,7 +2,7 @@
 
 Every ``asi_pa/*.pyx`` becomes the module ``asi_pa.<name>``.  Environment switches:
 
-ASI_PA_DEBUG=1     bounds checks on, -O1 -g, assertions kept
+ASI_PA_DEBUG=1     bounds checks on, -O1 -g, assertions kept; its C files are apart, in build/debug
 ASI_PA_ANNOTATE=1  write Cython's annotated HTML beside each source
 ASI_PA_ONLY=a,b    build only these modules (without the package's name); "none" builds none
 """
@@ -19,6 +19,10 @@ ROOT = Path(__file__).resolve().parent
 DEBUG = os.environ.get("ASI_PA_DEBUG", "0") not in ("", "0")
 ANNOTATE = os.environ.get("ASI_PA_ANNOTATE", "0") not in ("", "0")
 ONLY = {name for name in os.environ.get("ASI_PA_ONLY", "").split(",") if name}
+#: Where a debug build's C files go, so that neither kind of build takes the other's for its own.
+APART = "build/debug" if DEBUG else None
+#: What kind the modules in place are; no file says "plain".
+STAMP = ROOT / "build" / "kind"
 #: What all the modules share of Cython's own code, generated at build time.
 SHARED = "asi_pa._cyutility"
 JOBS = min(os.cpu_count() or 1, 4)
@@ -49,32 +53,50 @@ def extensions() -> list[Extension]:
     return found
 
 
+def translated(modules: list[Extension], apart: str | None = APART) -> list[Extension]:
+    """The modules' C files, written beside the sources or under ``apart``.
+
+    The sources set none of these directives themselves: that would override what is said here.
+    """
+    return cythonize(  # type: ignore[no-any-return]
+        list(modules),
+        nthreads=JOBS,
+        quiet=True,
+        annotate=ANNOTATE,
+        build_dir=apart,
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": DEBUG,
+            "wraparound": False,
+            "cdivision": not DEBUG,
+            "initializedcheck": DEBUG,
+            # Of which the first is to leave out the bounds checks.
+            "show_performance_hints": not DEBUG,
+            "embedsignature": True,
+            # Without it stubs would have to list methods that only raise.
+            "auto_pickle": False,
+        },
+        shared_utility_qualified_name=SHARED,
+    )
+
+
 class BuildExt(build_ext):
     """Cython first, in parallel; only when extensions are really built, so that an sdist needs none of it."""
 
     def run(self) -> None:
-        """Translate, then compile."""
-        translated = cythonize(
-            list(self.extensions),
-            nthreads=JOBS,
-            quiet=True,
-            annotate=ANNOTATE,
-            compiler_directives={
-                "language_level": 3,
-                "boundscheck": DEBUG,
-                "wraparound": False,
-                "cdivision": not DEBUG,
-                "initializedcheck": DEBUG,
-                "embedsignature": True,
-                # Without it stubs would have to list methods that only raise.
-                "auto_pickle": False,
-            },
-            shared_utility_qualified_name=SHARED,
-        )
-        for extension, result in zip(self.extensions, translated, strict=True):
+        """Translate, then compile; everything, where what is in place is of the other kind."""
+        kind = "debug" if DEBUG else "plain"
+        placed = STAMP.read_text() if STAMP.exists() else "plain"
+        if self.inplace and placed != kind:
+            self.force = True
+            STAMP.parent.mkdir(exist_ok=True)
+            STAMP.write_text("mixed")
+        for extension, result in zip(self.extensions, translated(self.extensions), strict=True):
             extension.sources = result.sources
             extension.depends = result.depends
         super().run()
+        if self.inplace and placed != kind and not ONLY:
+            STAMP.write_text(kind)
 
 
 setup(

@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """``Allocator``: what research scripts use.
 
 A single call costs little more than an empty one: request words are decoded once and kept, arguments are read
@@ -21,6 +20,7 @@ from asi_pa._zone_check cimport describe_frame
 
 from asi_pa import observe
 from asi_pa.designs import as_design
+from asi_pa.experiment.metrics import CAUSES
 from asi_pa.gfp import GFP_KERNEL
 from asi_pa.hotplug import MemoryBlocks
 from asi_pa.layout import given, sized
@@ -478,10 +478,5 @@ cdef class Allocator(BulkCalls):
 
 
 cdef dict failures(mm_t *mm):
-    return {
-        "watermark": mm.stats.fail_watermark,
-        "no_memory": mm.stats.fail_no_memory,
-        "fragmentation": mm.stats.fail_fragmentation,
-        "flip_starvation": mm.stats.fail_starvation,
-        "no_block_refusal": mm.stats.fail_noblock,
-    }
+    counts = dict(mm.stats)
+    return {key: counts[cause.counter] for key, cause in CAUSES.items()}

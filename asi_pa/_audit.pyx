@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """The auditor's search: breadth first over all states of a small zone, then seeded random walks from its end.
 
 States are kept packed for the level being expanded and the next one only; of older ones their hash (128 bits,

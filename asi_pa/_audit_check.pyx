@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """What a step broke: invariants compared before and after it, mechanisms read from the event log.
 
 No design is named here.  A mechanism is the context in which the engine mapped, unmapped or relabelled a

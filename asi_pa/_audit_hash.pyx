@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """A hash of a small zone's state up to the symmetries of the engine.
 
 All are exact, so that two states with one hash have the same future up to renaming: the order of the

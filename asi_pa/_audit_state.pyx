@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """States of a small zone for the auditor's search: copies as they lie in memory, and a packed form."""
 
 from libc.stdint cimport int16_t, int64_t, uint8_t, uint32_t, uint64_t

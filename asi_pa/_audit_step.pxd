@@ -1,5 +1,5 @@
 # What the auditor's search does in a step: an operation, and what another CPU does in its windows.
-# The meaning of all numbers, in words, is in audit.py.
+# The meaning of all numbers, in words, is in audit/words.py.
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from asi_pa._audit_hash cimport hash_t

@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """One step of the auditor: every operation a small zone can be asked for, and how each is carried out.
 
 The operations are the engine's own; nothing here knows a design.  Another CPU acts in the windows where the

@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """From a MachineSpec and a Design to the engine: what is checked, laid out, handed over at boot."""
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t

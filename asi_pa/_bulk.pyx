@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Calls of the allocator over many pages at once: arrays in, arrays out, no Python and no GIL in between."""
 
 import numpy as np

@@ -265,7 +265,7 @@ cdef struct stats_t:
     uint64_t claims_refused
     uint64_t steals
     uint64_t boosts
-    uint64_t noblock_refusals
+    uint64_t noblock_refusals       # attempts that ended at a flip, which the request may not wait for
     uint64_t fail_watermark
     uint64_t fail_no_memory
     uint64_t fail_fragmentation

@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """The zone: frames, free lists, fallbacks, watermarks; hot inline paths are in ``_core.pxd``.
 
 Rules are those of mm/page_alloc.c, Linux 7.2, as recorded runs confirm them; ``docs/model.md`` lists each

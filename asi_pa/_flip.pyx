@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Flips: whole free pageblocks change from one side of the mapping to the other.
 
 March 2025, patch 11, and September 2025, patch 18, flip after everything else has failed; ahead of need is
@@ -14,6 +13,7 @@ from asi_pa._core cimport (
     CTX_FLIP,
     CTX_UNMAP,
     FLIPS_MARCH,
+    FLIPS_SEPTEMBER,
     FREE,
     KIND_MASK,
     MIGRATE_CMA,
@@ -77,7 +77,12 @@ cdef uint32_t rmqueue_flip(zone_t *z, int order, int ft, uint32_t flags) noexcep
     cdef int big = order if order > z.pageblock_order else z.pageblock_order
     cdef int o, new
     cdef uint32_t frame, block, first, last
-    if not flags & ALLOC_FLIP or d.other[ft] == ft:
+    if d.other[ft] == ft:
+        return NIL
+    if not flags & ALLOC_FLIP:
+        # who may not block; March flips for sensitive requests only (patch 11)
+        z.stats.noblock_refusals += d.flips == FLIPS_SEPTEMBER or (
+            d.flips == FLIPS_MARCH and not d.mapped[ft])
         return NIL
     frame = take_to_flip(z, big, ft, flags)
     if frame == NIL:

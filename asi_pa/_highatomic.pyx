@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """HIGHATOMIC: pageblocks reserved for high-order atomic requests (mm/page_alloc.c, Linux 7.2)."""
 
 from libc.stdint cimport int64_t, uint32_t

@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Kinds of operations, for the hits in ``_hits.pxd``."""
 
 from asi_pa._core cimport ALLOC, list_of

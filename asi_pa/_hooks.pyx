@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Slow-path decisions of a design written in Python, and what they may look at."""
 
 import operator

@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Ranges of a zone going on and off line, as the engine sees it; ``asi_pa.hotplug`` keeps the books.
 
 Rules: mm/memory_hotplug.c online_pages, offline_pages, arch/x86/mm/init_64.c arch_add_memory (Linux 7.2).

@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Isolation of pageblocks, contiguous ranges, and page reporting's take-and-put-back.
 
 Rules: mm/page_isolation.c, and alloc_contig_range, free_contig_range, __isolate_free_page of mm/page_alloc.c

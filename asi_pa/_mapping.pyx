@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """What a pageblock of a design with a protected tree holds and how it is mapped: asi_map(), asi_unmap().
 
 Every change is counted, logged (``Machine.events``) and made in the page tables.  Sources: the series of

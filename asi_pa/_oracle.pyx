@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Replays the operations of a recorded kernel run through the engine, at engine speed."""
 
 from libc.stdlib cimport free, malloc

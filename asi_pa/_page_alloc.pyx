@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """A request's way through zones, watermarks, lists and retries.
 
 Rules: mm/page_alloc.c get_page_from_freelist, gfp_to_alloc_flags, __alloc_pages_slowpath (7.2), without

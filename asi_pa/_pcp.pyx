@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Per-CPU page lists: refill, bulk free and the tuning of ``high``, ``alloc_factor``, ``free_count``.
 
 Rules: mm/page_alloc.c nr_pcp_alloc, nr_pcp_free, nr_pcp_high, free_pcppages_bulk, decay_pcp_high (7.2; where

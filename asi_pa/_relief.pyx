@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """What relieves a shortage: kswapd, direct reclaim, compaction.  A model, not exact.
 
 Reclaim is a stub: a declared supply of page-cache allocations (slots of a replay, in an order drawn from the

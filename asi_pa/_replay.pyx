@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """The replay: compiled operations through a machine, without Python and without the GIL.
 
     ops      op order cls cpu slot   8 bytes an operation (``asi_pa._compile.OP``)

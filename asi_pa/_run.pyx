@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Runs operations: hits in the loop, everything else in calls.
 
 The loop knows which frames are coming: the slot of an operation is fetched 24 operations ahead, the frame

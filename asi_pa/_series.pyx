@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Time series of a machine, as a comparison shows them: a row of numbers and of the pageblock map a sample.
 
 A sample is taken between thousands of operations and must cost less than a twentieth of them.  It makes no

@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Designs that wrap the allocator: per-page mapping, RFCv2's free queue, the separate pool of 2023.
 
 Each has *odd* pages, whose mapping differs from all other memory's: in the restricted tree the nonsensitive

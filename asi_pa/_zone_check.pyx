@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Walks a zone: the first broken invariant, and a frame's state, in words."""
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t

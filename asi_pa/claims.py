@@ -18,7 +18,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from asi_pa.report.catalogue import Number, leaf_share_2m, run_name, tlb_flushes
+from asi_pa.experiment.metrics import Number, leaf_share_2m, tlb_flushes
+from asi_pa.experiment.ranking import run_name
 
 __all__ = ["CLAIMS", "evaluate_claims"]
 

@@ -1,7 +1,8 @@
 """Each posted design as data: freetypes, where requests look, who may take from whom, how blocks flip.
 
 A *freetype* is the index of a free list: a migratetype and what a design adds to it.  The engine reads these
-tables and never asks which design it runs.
+tables and fields.  It knows no design's name; where designs act differently, a field says how (``flips`` has
+three words, ``wrapper`` four), and the engine has code for each word.
 """
 
 from __future__ import annotations

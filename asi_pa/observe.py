@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from asi_pa import metrics, procfs
+from asi_pa import metrics as indexes
+from asi_pa import procfs
+from asi_pa.experiment.metrics import CAUSES, METRICS, Counter
 from asi_pa.machine import ZONE_INDEX, ZoneSpec
 from asi_pa.sizing import watermarks
 
@@ -41,7 +43,7 @@ class Statistics:
     failures: int
     """Requests that found nothing: the sum of failures_by_cause."""
     failures_by_cause: Mapping[str, int]
-    """Keys watermark, fragmentation, no_memory, flip_starvation, no_block_refusal."""
+    """By the keys of ``asi_pa.experiment.metrics.CAUSES``."""
     pages_managed: int
     """Pages that the zones have."""
     pages_free: int
@@ -52,29 +54,22 @@ class Statistics:
     """Free pages of the pool, in designs that have one."""
     pages_free_by_type: Mapping[str, int]
     """pages_free by freetype name."""
-    flips_s2n: int
-    """Pageblocks that became mapped (sensitive to nonsensitive)."""
-    flips_n2s: int
-    """Pageblocks that became unmapped."""
-    bytes_zeroed: int
-    """Bytes cleared so that no sensitive data becomes visible."""
-    exposure_violations: int
-    """Times the design broke its promise: wrong mapping of an allocation, secrets in mapped pages."""
-    extfrag_events: int
-    """Fallbacks that took less than a pageblock (mm_page_alloc_extfrag with fragmenting=1)."""
-    extfrag_events_severe: int
-    """Those of order 3 or less."""
-    watermark_boosts: int
-    pcp_refills: int
-    """Times an empty per-CPU list was refilled."""
-    pcp_bulk_frees: int
-    """Times per-CPU lists handed pages back."""
-    pool_refills: int
-    pool_shrinks: int
     engine: Mapping[str, int]
     """Every counter of the engine by its own name (asi_pa/_core.pxd stats_t)."""
     physmap: PhysmapCounters
     """Leaf writes, splits, table pages, flushes, IPIs (asi_pa.pagetable)."""
+    metrics: Mapping[str, int]
+    """What comparisons measure and counters alone tell, by its key in docs/metrics.md: ``flips_s2n``, ..."""
+
+    def __getattr__(self, name: str) -> int:
+        """A metric, or a counter of the engine, by its name: ``statistics.flips_s2n``."""
+        for counts in (self.metrics, self.engine) if not name.startswith("_") else ():
+            if name in counts:
+                return counts[name]
+        raise AttributeError(f"statistics have no {name!r}")
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self.metrics, *self.engine})
 
     @property
     def tlb_flushes(self) -> int:
@@ -95,13 +90,7 @@ def statistics(allocator: Allocator) -> Statistics:
         managed += state["managed"]
         pcp += state["pcp"]
         pool += state["pool"]
-    causes = {
-        "watermark": s["fail_watermark"],
-        "fragmentation": s["fail_fragmentation"],
-        "no_memory": s["fail_no_memory"],
-        "flip_starvation": s["fail_starvation"],
-        "no_block_refusal": s["fail_noblock"],
-    }
+    causes = {key: s[cause.counter] for key, cause in CAUSES.items()}
     assert allocator.physmap is not None
     return Statistics(
         allocations=allocator.allocations,
@@ -113,26 +102,16 @@ def statistics(allocator: Allocator) -> Statistics:
         pages_pcp=pcp,
         pages_pool=pool,
         pages_free_by_type=dict(zip(names, by_type.tolist(), strict=True)),
-        flips_s2n=s["flips_s2n"],
-        flips_n2s=s["flips_n2s"],
-        bytes_zeroed=s["pages_zeroed"] * 4096,
-        exposure_violations=s["exposures"] + s["stale_exposed"],
-        extfrag_events=s["extfrag_fragmenting"],
-        extfrag_events_severe=s["extfrag_severe"],
-        watermark_boosts=s["boosts"],
-        pcp_refills=s["pcp_refills"],
-        pcp_bulk_frees=s["pcp_bulk_frees"],
-        pool_refills=s["pool_refills"],
-        pool_shrinks=s["pool_shrinks"],
         engine=s,
         physmap=allocator.physmap.counters(),
+        metrics={m.key: m.measure.of(s) for m in METRICS if isinstance(m.measure, Counter)},
     )
 
 
 def index(allocator: Allocator, zone: int, unusable: bool) -> tuple[int, ...]:
     """unusable_index or extfrag_index x 1000 of a zone, by order."""
     free = allocator.free_lists(zone).sum(axis=1).tolist()
-    one = metrics.unusable_index if unusable else metrics.extfrag_index
+    one = indexes.unusable_index if unusable else indexes.extfrag_index
     return tuple(one(free, order) for order in range(len(free)))
 
 

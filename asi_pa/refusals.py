@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import errno
 
+from asi_pa.experiment.metrics import CAUSES
 from asi_pa.gfp import describe_gfp
 
-__all__ = ["CAUSES", "OutOfMemoryError", "RangeBusyError"]
-
-#: Why a request can fail, in words, by the key that statistics use.
-CAUSES = {
-    "watermark": "every zone it may use is below its watermark",
-    "no_memory": "fewer free pages than it asks for",
-    "fragmentation": "enough free pages, but no free block of this order that it may take",
-    "flip_starvation": "free memory is of the other sensitivity, and no whole pageblock is free to flip",
-    "no_block_refusal": "a flip would give it a pageblock, but may block, and the request may not",
-}
+__all__ = ["OutOfMemoryError", "RangeBusyError"]
 
 
 class OutOfMemoryError(MemoryError):
@@ -27,8 +19,7 @@ class OutOfMemoryError(MemoryError):
     gfp : int
         The request word.
     cause : str
-        A key of ``Statistics.failures_by_cause``: "watermark", "no_memory", "fragmentation",
-        "flip_starvation" or "no_block_refusal" (docs/metrics.md).
+        A key of ``Statistics.failures_by_cause``, such as "watermark" (docs/metrics.md).
     """
 
     def __init__(self, order: int, gfp: int, cause: str) -> None:
@@ -39,7 +30,7 @@ class OutOfMemoryError(MemoryError):
 
     def __str__(self) -> str:
         mode = f"mode:0x{self.gfp:x}({describe_gfp(self.gfp)})"
-        return f"page allocation failure: order:{self.order}, {mode}: {CAUSES[self.cause]}"
+        return f"page allocation failure: order:{self.order}, {mode}: {CAUSES[self.cause].words}"
 
 
 class RangeBusyError(OSError):

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asi_pa.claims import evaluate_claims
+from asi_pa.experiment.metrics import METRICS
 
 LEGEND = [
     "hole",
@@ -125,7 +126,8 @@ def _design(
         "no_block_refusal": int(rng.integers(5, 60)) if tight and family == "migratetype" else 0,
     }
     failures = sum(causes.values())
-    allocations = operations // 2 - failures
+    allocations = operations // 2
+    served = allocations - failures
     n2s = int(rng.integers(20, 90)) if family == "migratetype" else 0
     s2n = n2s + int(rng.integers(40)) if family == "migratetype" else 0
     refills = int(rng.integers(100, 200)) if family == "pool" else 0
@@ -139,57 +141,41 @@ def _design(
     op = np.linspace(0, operations, samples).astype(np.int64)
     time_ns = _growth(rng, samples, 22_000_000_000)
     s2n_series, n2s_series = _growth(rng, samples, s2n), _growth(rng, samples, n2s)
+    metrics: dict[str, Any] = {
+        "allocations": allocations,
+        "allocations_by_order": [allocations - 5555, 5000, 500, 50, 5, 0, 0, 0, 0, 0, 0],
+        "failures": failures,
+        "failures_by_cause": causes,
+        "flips_s2n": s2n,
+        "flips_n2s": n2s,
+        "leaf_writes_pte": 2 * nonsensitive if family == "per-page" else 0,
+        "leaf_writes_pmd": s2n + n2s + refills,
+        "leaf_splits_2m": splits,
+        "leaf_splits_1g": 0,
+        "table_pages_allocated": splits,
+        "tlb_flushes_ranged": flushes - full,
+        "tlb_flushes_full": full,
+        "tlb_flushes_per_1000_allocations": 1000 * flushes / served,
+        "tlb_flushed_pages": flushes - full,
+        "ipis": flushes,
+        "flush_free_hit_ratio": 1 - flushes / served,
+        "no_block_refusals": 3 * causes["no_block_refusal"],
+        "bytes_zeroed": s2n << 21,
+        "direct_map_kb": {
+            "unrestricted": {"4k": 0, "2m": pages * 4, "1g": 0},
+            "restricted": {"4k": 4 * mapped_4k, "2m": 2048 * mapped_2m, "1g": 0} if asi else None,
+        },
+        "pool_refills": refills,
+        "pool_refill_pages": refills * 512,
+        "exposure_violations": 0 if asi else None,
+        "replay_seconds": seconds,
+        "replay_ops_per_second": operations / seconds,
+    }
     return {
         "design": name,
         "title": TITLES.get(name, name),
         "source": [] if not asi else ["msgid 20250313-asi-page-alloc-v1-0-04972e046cea@google.com"],
-        "metrics": {
-            "allocations": allocations,
-            "allocations_by_order": [allocations - 5555, 5000, 500, 50, 5, 0, 0, 0, 0, 0, 0],
-            "failures": failures,
-            "failures_by_cause": causes,
-            "flips_s2n": s2n,
-            "flips_n2s": n2s,
-            "leaf_writes_pte": 2 * nonsensitive if family == "per-page" else 0,
-            "leaf_writes_pmd": s2n + n2s + refills,
-            "leaf_writes_pud": 0,
-            "leaf_splits_2m": splits,
-            "leaf_splits_1g": 0,
-            "table_pages_allocated": splits,
-            "tlb_flushes_ranged": flushes - full,
-            "tlb_flushes_full": full,
-            "tlb_flushes_per_1000_allocations": 1000 * flushes / allocations,
-            "tlb_flushed_pages": flushes - full,
-            "ipis": flushes,
-            "flush_free_hit_ratio": 1 - flushes / allocations,
-            "no_block_refusals": causes["no_block_refusal"],
-            "stranded_pages_max": 5000 if failures and asi else 0,
-            "stranded_pages_end": 900 if asi else 0,
-            "bytes_zeroed": s2n << 21,
-            "extfrag_events": int(rng.integers(2000)) if tight else 3,
-            "extfrag_events_severe": int(rng.integers(900)) if tight else 1,
-            "mixed_blocks": int(rng.integers(90)),
-            "foreign_pages": int(rng.integers(9000)),
-            "unusable_index": [int(v) for v in np.sort(rng.integers(0, 900, 11))],
-            "extfrag_index": [-1000] * 9 + [int(rng.integers(400, 900)), 911],
-            "direct_map_kb": {
-                "unrestricted": {"4k": 0, "2m": pages * 4, "1g": 0},
-                "restricted": {"4k": 4 * mapped_4k, "2m": 2048 * mapped_2m, "1g": 0} if asi else None,
-            },
-            "pool_refills": refills,
-            "pool_refill_pages": refills * 512,
-            "pool_shrinks": refills // 9,
-            "exposure_violations": 0 if asi else None,
-            "watermark_boosts": 0,
-            "kswapd_wakeups": int(rng.integers(9)) if tight else 0,
-            "pages_reclaimed": 0,
-            "compactions": 0,
-            "compaction_pages_moved": 0,
-            "blocks_unmapped_ahead": 0,
-            "bytes_zeroed_locked": 0,
-            "replay_seconds": seconds,
-            "replay_ops_per_second": operations / seconds,
-        },
+        "metrics": _metrics(rng, metrics, asi),
         "series": {
             "op": op.tolist(),
             "time_ns": time_ns.tolist(),
@@ -217,6 +203,26 @@ def _design(
         },
         "verify": "ok",
     }
+
+
+def _metrics(rng: np.random.Generator, given: dict[str, Any], protects: bool) -> dict[str, Any]:
+    """Every measured metric of the table: what follows from others as given, anything of its type else."""
+    made: dict[str, Any] = {}
+    for metric in METRICS:
+        if metric.type:
+            value = _made_up(rng, metric.type) if protects or not metric.asi else 0
+            made[metric.key] = given.get(metric.key, value)
+    return made
+
+
+def _made_up(rng: np.random.Generator, kind: str) -> Any:
+    if kind == "counts by order":
+        return [int(v) for v in np.sort(rng.integers(0, 900, 11))]
+    if kind == "index by order":
+        return [-1000] * 9 + [int(rng.integers(400, 900)), 911]
+    if kind == "counts by kind":
+        return {"sensitive": 1000, "nonsensitive": 200}  # the same for all
+    return int(rng.integers(90))
 
 
 def _blocks(

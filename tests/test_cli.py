@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 from asi_pa import __version__, cli
-from asi_pa.commands import compare as compare_verb
 from asi_pa.commands import designs as designs_verb
 from asi_pa.designs import DESIGNS
-from asi_pa.report import read_json
+from asi_pa.report import page, read_json
 from asi_pa.trace import WORKLOADS, bundled_traces, load_trace, write_trace
 
 
@@ -319,7 +318,7 @@ def test_compare(capsys, tmp_path):
     words = ("redis", "--memory", "tight", "--designs", "linux,migratetype", "--costs", "default")
     status, out, err = run(capsys, "compare", *words, "--html", str(html), "--json", str(numbers))
     assert (status, err) == (0, "")
-    assert out.endswith(f"\npictures: {html}\nnumbers: {numbers}\n")
+    assert out.endswith(f"\njson: {numbers}\nhtml: {html}\n")
     assert html.read_text().startswith("<!doctype html>")
     result = read_json(numbers)
     assert result["command"][:4] == ["asi-pa", "compare", "redis", "--memory"]
@@ -329,12 +328,10 @@ def test_compare(capsys, tmp_path):
 
 
 def test_compare_reports_a_broken_replay(capsys, monkeypatch):
-    from asi_pa import experiment
+    from asi_pa.experiment import runs
 
-    run_design = experiment.replay
-    monkeypatch.setattr(
-        experiment, "replay", lambda *a, **k: run_design(*a, **k) | {"verify": "zone 0: broken"}
-    )
+    run_design = runs.replay
+    monkeypatch.setattr(runs, "replay", lambda *a, **k: run_design(*a, **k) | {"verify": "zone 0: broken"})
     status, _, err = run(capsys, "compare", "fresh:64M", "--memory", "ample", "--design", "linux", "--quiet")
     assert status == 1
     assert err == "asi-pa: error: fresh, ample, linux: zone 0: broken\n"
@@ -353,7 +350,7 @@ def test_compare_refuses(capsys, tmp_path, monkeypatch):
     assert "',' names nothing" in refused(capsys, "compare", "redis", "--memory", ",")
     assert "';': no rule" in refused(capsys, "compare", "redis", "--classifier", ";")
     assert "costs.toml" in refused(capsys, "compare", "redis", "--costs", str(tmp_path / "costs.toml"))
-    monkeypatch.setattr(compare_verb, "find_spec", lambda _: None)
+    monkeypatch.setattr(page, "find_spec", lambda _: None)
     assert "needs plotly" in refused(capsys, "compare", "redis", "--html", str(tmp_path / "x.html"))
     assert list(tmp_path.iterdir()) == []
 

@@ -13,7 +13,7 @@ import pytest
 from asi_pa.files import atomic_file
 from asi_pa.trace import Trace, bundled_traces, load_trace, read_trace, write_trace
 from asi_pa.trace.cut import cut
-from asi_pa.trace.format import EVENT_COLUMNS, EXT, MAGIC
+from asi_pa.trace.format import EVENT_COLUMNS, EXT, KINDS, MAGIC
 
 from .trace_events import make_trace
 
@@ -92,6 +92,9 @@ def _rewritten(content: bytes, change: dict[str, object]) -> bytes:
         ({"cpus": "2"}, "cpus"),
         ({"name": 5}, "name"),
         ({"kinds": ["alloc"]}, "kinds"),
+        ({"kinds": "alloc"}, "kinds"),
+        ({"kinds": ["alloc", "free", "free", "extfrag"]}, "kinds"),
+        ({"kinds": ["alloc", "free", "free_of_tea"]}, "kinds"),
         ({"gfps": [-1]}, "gfps"),
         ({"comms": [0]}, "comms"),
         ({"pageblock_order": 99}, "pageblock_order"),
@@ -105,6 +108,25 @@ def test_contradicting_header(trace: Trace, tmp_path: Path, change: dict[str, ob
     path.write_bytes(_rewritten(path.read_bytes(), change))
     with pytest.raises(ValueError, match=named):
         read_trace(path)
+
+
+def test_kinds_of_a_file_go_by_their_names(
+    trace: Trace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file whose names stand otherwise, and one written before there was one more kind."""
+    path = tmp_path / "x.trace"
+    write_trace(trace, path)
+    content = path.read_bytes()
+    path.write_bytes(_rewritten(content, {"kinds": list(KINDS[::-1])}))
+    np.testing.assert_array_equal(read_trace(path).kind, len(KINDS) - 1 - trace.kind)
+    monkeypatch.setattr("asi_pa.trace.format.KINDS", (*KINDS, "set_migratetype"))
+    path.write_bytes(content)
+    back = read_trace(path)
+    np.testing.assert_array_equal(back.kind, trace.kind)
+    assert not back.kind.flags.owndata
+    monkeypatch.setattr("asi_pa.trace.format.KINDS", ("set_migratetype", *KINDS))
+    path.write_bytes(content)
+    np.testing.assert_array_equal(read_trace(path).kind, trace.kind + 1)
 
 
 @pytest.mark.parametrize("field", ["count", "offset", "bytes", "dtype", "encoding", "name"])

@@ -69,6 +69,24 @@ def test_an_unmap_waits_for_a_flush_and_for_a_request_that_may_block(make: Make)
     assert counts(machine, "flips_n2s", "flush_allocs") == (1, 1)
 
 
+@pytest.mark.parametrize("design", ["migratetype/sound", "freetype/sound", "linux"])
+def test_every_attempt_that_may_not_flip_counts(make: Make, design: str) -> None:
+    """One request fails for that cause, once; its fast and its slow path both came to the flip."""
+    machine = make(small_spec(pages=16, max_page_order=3), design)
+    for pfn in fill(machine, 3, N):
+        machine.free(pfn, 3)
+    assert machine.alloc(0, S) != -1  # this one may flip
+    before = counts(machine, "noblock_refusals", "fail_noblock")
+    assert before == (0, 0)
+    while machine.alloc(0, ATOMIC_S) != -1:
+        pass
+    refusals, failures = counts(machine, "noblock_refusals", "fail_noblock")
+    if design == "linux":
+        assert (refusals, failures) == (0, 0)
+    else:
+        assert refusals > failures == 1
+
+
 @pytest.mark.parametrize(("design", "exposed"), [("migratetype/as-posted", 8), ("migratetype/sound", 0)])
 def test_a_merge_across_sides_exposes_what_a_sensitive_owner_left(
     make: Make, design: str, exposed: int

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from importlib.util import find_spec
 from typing import Any
 
 from asi_pa.commands.options import (
@@ -20,6 +19,7 @@ from asi_pa.commands.options import (
 )
 from asi_pa.errors import FAILED, GOOD, say_error
 from asi_pa.progress import Progress
+from asi_pa.report.formats import FORMATS, ready
 
 __all__ = ["add_compare"]
 
@@ -73,17 +73,18 @@ Examples:
         help="add modelled time by a table of costs; 'default' is the one that comes along",
     )
     parser.add_argument("--samples", metavar="N", type=count, default=200, help="points of a series (200)")
-    parser.add_argument("--json", metavar="FILE", type=output, help="write the whole result there")
-    parser.add_argument("--html", metavar="FILE", type=output, help="write a page with pictures there")
+    for form in FORMATS:
+        parser.add_argument(f"--{form.NAME}", metavar="FILE", type=output, help=form.HELP)
     parser.add_argument("--quiet", action="store_true", help="the essential rows only, no progress")
 
 
 def _compare(args: argparse.Namespace) -> int:
-    if args.html and find_spec("plotly") is None:
-        raise ValueError("--html needs plotly: pip install 'asi_pa[report]'")
+    written = [(form, path) for form in FORMATS if (path := getattr(args, form.NAME))]
+    for form, _ in written:
+        ready(form)
 
     from asi_pa.experiment import DEFAULT_DESIGNS, compare
-    from asi_pa.report import render_terminal, write_html, write_json
+    from asi_pa.report import render_terminal
     from asi_pa.sizing import parse_size
     from asi_pa.trace import bundled_traces
 
@@ -110,14 +111,11 @@ def _compare(args: argparse.Namespace) -> int:
         from asi_pa.report import add_modelled_time
 
         add_modelled_time(result, costs)
-    if args.json:
-        write_json(result, args.json)
-    if args.html:
-        write_html(result, args.html)
+    for form, path in written:
+        form.write(result, path)
     sys.stdout.write(render_terminal(result, quiet=args.quiet))
-    written = [f"{what}: {path}" for what, path in (("pictures", args.html), ("numbers", args.json)) if path]
     if written and not args.quiet:
-        print("\n" + "\n".join(written))
+        print("\n" + "\n".join(f"{form.NAME}: {path}" for form, path in written))
     return _broken(result)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from asi_pa.report.catalogue import METRICS
+from asi_pa.experiment.metrics import METRICS
 from asi_pa.report.format import format_value
 
 __all__ = ["count", "figure_unit", "summary"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa.report.catalogue import protects
+from asi_pa.experiment.ranking import protects
 from asi_pa.report.palette import DASHES, GRID, INK, LEAF_COLOURS, MUTED, design_colours, kind_colours
 
 if TYPE_CHECKING:

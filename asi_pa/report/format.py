@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from asi_pa.report.catalogue import Number
+from asi_pa.experiment.metrics import Number
 
 __all__ = ["delta_text", "format_bytes", "format_value", "plural", "relief_text"]
 
@@ -39,7 +39,7 @@ def relief_text(result: Mapping[str, Any]) -> str:
 
 
 def format_value(number: Number | None, unit: str) -> str:
-    """One cell.  ``unit`` as in :class:`asi_pa.report.catalogue.Metric`; None becomes ``-``."""
+    """One cell.  ``unit`` as in :class:`asi_pa.experiment.metrics.Metric`; None becomes ``-``."""
     if number is None:
         return "-"
     if unit == "bytes":

@@ -12,7 +12,7 @@ from html import escape
 from typing import Any
 
 from asi_pa.costs import LABEL, Costs, ModelledTime, modelled_time, sensitivity
-from asi_pa.report.catalogue import run_name
+from asi_pa.experiment.ranking import run_name
 
 __all__ = ["FACTOR", "add_modelled_time", "modelled_page", "modelled_terminal"]
 

@@ -12,17 +12,21 @@ import shlex
 from collections.abc import Iterable, Mapping
 from html import escape
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from asi_pa.experiment.ranking import protects
 from asi_pa.files import write_atomic
 from asi_pa.report import figures, tables
-from asi_pa.report.catalogue import protects
 from asi_pa.report.format import format_bytes, plural, relief_text
 from asi_pa.report.modelled import modelled_page
 from asi_pa.report.palette import kind_colours
 
-__all__ = ["MissingPlotlyError", "render_html", "write_html"]
+__all__ = ["HELP", "NAME", "MissingPlotlyError", "ready", "render_html", "write", "write_html"]
+
+NAME = "html"
+HELP = "write a page with pictures there"
 
 #: Cells of pageblock maps that a page may hold (a byte each before base64), so that it stays below 8 MB.
 BLOCK_CELLS = 1_500_000
@@ -60,6 +64,15 @@ def write_html(result: Mapping[str, Any], path: str | Path) -> None:
     Raises MissingPlotlyError without plotly, ValueError if a pageblock map contradicts itself.
     """
     write_atomic(path, render_html(result))
+
+
+write = write_html
+
+
+def ready() -> None:
+    """Raise MissingPlotlyError without plotly."""
+    if find_spec("plotly") is None:
+        raise MissingPlotlyError
 
 
 def render_html(result: Mapping[str, Any]) -> str:

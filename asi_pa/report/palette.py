@@ -41,12 +41,13 @@ _SPARE = ("#f0e442", "#a65628", "#66a61e", "#b3b3b3", "#e7298a", "#17becf")
 
 
 def design_colours(designs: Iterable[str]) -> dict[str, str]:
-    """A colour per design: grey for ``linux``, hues for the others in their order."""
+    """A colour per design: grey for ``linux``, hues for the others in their order, then the hues lighter."""
     colours: dict[str, str] = {}
     for name in designs:
         if name not in colours:
             hues = len(colours) - ("linux" in colours)
-            colours[name] = "#7b8794" if name == "linux" else _DESIGNS[hues % len(_DESIGNS)]
+            lighter, hue = divmod(hues, len(_DESIGNS))
+            colours[name] = "#7b8794" if name == "linux" else _lighter(_DESIGNS[hue], 1 - 0.6**lighter)
     return colours
 
 

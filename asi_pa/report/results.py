@@ -8,9 +8,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
 
+from asi_pa.experiment.metrics import METRICS, TYPES
 from asi_pa.files import write_atomic
 
-__all__ = ["SCHEMA", "load_schema", "read_json", "validate", "write_json"]
+__all__ = ["HELP", "NAME", "SCHEMA", "load_schema", "read_json", "validate", "write", "write_json"]
+
+NAME = "json"
+HELP = "write the whole result there"
 
 #: The schema's name; a result that says otherwise is refused.
 SCHEMA = "asi_pa.compare/1"
@@ -27,9 +31,16 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 def load_schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of a result, as shipped in ``compare-1.schema.json``."""
+    """The JSON Schema (draft 2020-12) of a result: ``compare-1.schema.json`` and the table of metrics."""
     text = (files("asi_pa.report") / "compare-1.schema.json").read_text(encoding="utf-8")
-    return cast(dict[str, Any], json.loads(text))
+    schema = cast(dict[str, Any], json.loads(text))
+    measured = [metric for metric in METRICS if metric.type]
+    schema["$defs"]["metrics"] = {
+        "type": "object",
+        "required": [metric.key for metric in measured if not metric.optional],
+        "properties": {metric.key: TYPES[metric.type] for metric in measured},
+    }
+    return schema
 
 
 def validate(result: Any) -> None:
@@ -138,3 +149,6 @@ def _dump(node: Any, indent: str = "") -> str:
     if isinstance(node, list) and any(isinstance(item, (dict, list)) for item in node):
         return "[\n" + ",\n".join(inner + _dump(item, inner) for item in node) + f"\n{indent}]"
     return json.dumps(node, ensure_ascii=False, separators=(",", ":"))
+
+
+write = write_json

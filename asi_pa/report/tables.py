@@ -7,7 +7,8 @@ from html import escape
 from itertools import groupby
 from typing import Any
 
-from asi_pa.report.catalogue import GROUPS, METRICS, Metric, best, competes, run_name, shown, value_of
+from asi_pa.experiment.metrics import GROUPS, ROWS, Metric, metric
+from asi_pa.experiment.ranking import best, competes, run_name, shown, value_of
 from asi_pa.report.evidence import count, figure_unit, summary
 from asi_pa.report.format import delta_text, format_value
 from asi_pa.report.palette import design_colours
@@ -37,38 +38,34 @@ def glance(runs: Sequence[Run]) -> str:
         f" <small>{escape('; '.join(design.get('source') or ()))}</small></li>"
         for name, design in designs.items()
     )
-    cards = "".join(_glance_card(_metric(headline), runs, colours) for headline in HEADLINES)
+    cards = "".join(_glance_card(metric(headline), runs, colours) for headline in HEADLINES)
     return f"""<section><h2>At a glance</h2><ul class="designs">{key}</ul>
 <div class="cards">{cards}</div></section>"""
 
 
-def _metric(key: str) -> Metric:
-    return next(metric for metric in METRICS if metric.key == key)
-
-
-def _glance_card(metric: Metric, runs: Sequence[Run], colours: Mapping[str, str]) -> str:
+def _glance_card(row: Metric, runs: Sequence[Run], colours: Mapping[str, str]) -> str:
     head = "".join(f"<th>{escape(run_name(run)).replace('/', '<br>/')}</th>" for run in runs)
     cells: dict[str, list[str]] = {name: [] for name in colours}
     for run in runs:
-        values = {d["design"]: shown(metric, d) for d in run["designs"]}
+        values = {d["design"]: shown(row, d) for d in run["designs"]}
         most = max((value for value in values.values() if value is not None), default=0) or 1
-        top = best(metric, run["designs"])
-        for name, row in cells.items():
+        top = best(row, run["designs"])
+        for name, line in cells.items():
             value = values.get(name)
             kind = "bar best" if name in top else "bar"
             width = 100 * max(value or 0, 0) / most
-            row.append(
-                f'<td class="{kind}" style="--w:{width:.1f}%">{escape(format_value(value, metric.unit))}</td>'
+            line.append(
+                f'<td class="{kind}" style="--w:{width:.1f}%">{escape(format_value(value, row.unit))}</td>'
             )
     rows = "".join(
-        f'<tr style="--c:{colours[name]}"><th>{escape(name)}</th>{"".join(row)}</tr>'
-        for name, row in cells.items()
+        f'<tr style="--c:{colours[name]}"><th>{escape(name)}</th>{"".join(line)}</tr>'
+        for name, line in cells.items()
     )
-    way = "more is better" if metric.better == "high" else "less is better"
+    way = "more is better" if row.better == "high" else "less is better"
     wide = " wide" if len(runs) > 6 else ""
     return (
-        f'<div class="card glance{wide}"><h3 title="{escape(metric.meaning)}">'
-        f"{escape(_sentence(metric.label))}<small>{way}</small></h3>"
+        f'<div class="card glance{wide}"><h3 title="{escape(row.sentence)}">'
+        f"{escape(_sentence(row.label))}<small>{way}</small></h3>"
         f'<div class="scroll"><table><thead><tr><td></td>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div></div>"
     )
@@ -127,10 +124,10 @@ def metrics(run: Run) -> str:
         for d in designs
     )
     parts = []
-    for group, members in groupby(METRICS, key=lambda m: m.group):
+    for group, members in groupby(ROWS, key=lambda m: m.group):
         rows = "".join(_metric_row(metric, designs, reference) for metric in members)
         if rows:
-            parts.append(f"<tbody>{_group_row(GROUPS[group], len(designs))}{rows}</tbody>")
+            parts.append(f"<tbody>{_group_row(GROUPS[group].title, len(designs))}{rows}</tbody>")
     checks = "".join(
         f'<td class="{"" if d.get("verify", "ok") == "ok" else "leak"}">{escape(d.get("verify", "-"))}'
         "<small></small></td>"
@@ -168,7 +165,7 @@ def _metric_row(metric: Metric, designs: Sequence[Design], reference: Design | N
         cells.append(f'<td class="{kind}">{text}<small>{delta}</small></td>')
     nested = ' class="nested"' if metric.label.startswith(" ") else ""
     label = escape(metric.label.strip())
-    return f'<tr><th{nested} title="{escape(metric.meaning)}">{label}</th>{"".join(cells)}</tr>'
+    return f'<tr><th{nested} title="{escape(metric.sentence)}">{label}</th>{"".join(cells)}</tr>'
 
 
 def by_order(run: Run) -> str:
@@ -178,7 +175,7 @@ def by_order(run: Run) -> str:
     head = "".join(f"<th>{order}</th>" for order in range(orders))
     parts = []
     for key, title, unit in (
-        ("allocations_by_order", "allocations", "count"),
+        ("allocations_by_order", "requests", "count"),
         ("unusable_index", "unusable index at the end", "index"),
         ("extfrag_index", "extfrag index at the end", "index"),
     ):
@@ -197,13 +194,13 @@ def by_order(run: Run) -> str:
 def definitions() -> str:
     """What each row means, by group."""
     parts = []
-    for group, members in groupby(METRICS, key=lambda m: m.group):
+    for group, members in groupby(ROWS, key=lambda m: m.group):
         entries = "".join(
             f"<div><dt>{escape(m.label.strip())} <code>{escape(m.key)}</code></dt>"
-            f"<dd>{escape(m.meaning)}</dd></div>"
+            f"<dd>{escape(m.sentence)}</dd></div>"
             for m in members
         )
-        parts.append(f"<h3>{escape(_sentence(GROUPS[group]))}</h3><dl>{entries}</dl>")
+        parts.append(f"<h3>{escape(_sentence(GROUPS[group].title))}</h3><dl>{entries}</dl>")
     return f"""<section class="definitions"><h2>Definitions</h2>
 <p>Sensitive pages (S) are holes in the restricted physmap, nonsensitive ones (N) are present in both
 physmaps. A flip takes a whole pageblock (2 MiB) from one kind to the other. The project's

@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, TextIO
 
-from asi_pa.report.catalogue import METRICS, Metric, as_posted, best, protects, shown, value_of
+from asi_pa.experiment.metrics import GROUPS, ROWS, Metric
+from asi_pa.experiment.ranking import as_posted, best, protects, shown, value_of
 from asi_pa.report.evidence import count, summary
 from asi_pa.report.format import delta_text, format_bytes, format_value, plural, relief_text
 from asi_pa.report.modelled import modelled_terminal
@@ -24,17 +25,6 @@ __all__ = ["render_terminal", "wants_colour"]
 GROUP, LABEL, VALUE, DELTA = 9, 23, 9, 7
 STUB = GROUP + LABEL
 CELL = VALUE + 1 + DELTA + 1  # value, marker, delta, gap
-SHORT_GROUPS = {
-    "work": "work",
-    "failures": "failures",
-    "relief": "relief",
-    "kinds": "kinds",
-    "physmap": "physmap",
-    "flushes": "flushes",
-    "fragmentation": "fragm.",
-    "pool": "pool",
-    "speed": "speed",
-}
 BOLD, DIM, GREEN, RED, YELLOW = "1", "2", "32", "31", "33"
 VERDICT_COLOUR = {"holds": GREEN, "fails": RED, "mixed": YELLOW, "untested": DIM}
 
@@ -112,7 +102,7 @@ def _repairs(run: Mapping[str, Any]) -> str:
 def _rows(run: Mapping[str, Any], quiet: bool) -> tuple[list[Metric], list[tuple[Metric, Any]]]:
     """The rows of a table, and those whose value all designs share, which a line can say."""
     rows, same = [], []
-    for metric in METRICS:
+    for metric in ROWS:
         if not (metric.essential if quiet else metric.screen):
             continue
         values = [value_of(metric, d["metrics"]) for d in run["designs"] if protects(d) or not metric.asi]
@@ -183,7 +173,7 @@ def _table(run: Mapping[str, Any], rows: Sequence[Metric], _width: int, paint: _
     lines = [paint(top.rstrip(), BOLD)] + ([paint(low.rstrip(), BOLD)] if low.strip() else [])
     for group, metrics in groupby(rows, key=lambda m: m.group):
         for index, metric in enumerate(metrics):
-            stub = paint(f"{'' if index else SHORT_GROUPS[group]:<{GROUP}}", DIM)
+            stub = paint(f"{'' if index else GROUPS[group].short:<{GROUP}}", DIM)
             lines.append(stub + _row(run, metric, paint))
     return lines
 

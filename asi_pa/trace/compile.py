@@ -3,25 +3,21 @@
 Who frees whom is resolved once, here, so that a replay needs no frame numbers of the recorded machine.  The
 rules:
 
-==================================  ==========================================================
-===================== the trace                           becomes
-       counted as ==================================
-       ==========================================================  =====================
-alloc                               ALLOC into a slot
-free of what was allocated          FREE of its slot
-free of what it never mentioned     FREE of an allocation that is there at the start
-``held_at_start`` free of a part                      SPLIT into single pages, once; FREE of each page
-   ``partial_frees``, ``splits`` free of several allocations at once FREE of each
-                     ``free_of_other_order``
-alloc of frames still allocated     FREE of what is in the way first: it went unrecorded
-``alloc_of_allocated`` free of frames already free         nothing: allocation and free went by unseen
-        ``free_of_free_dropped`` alloc that failed (pfn -1)          nothing: no caller has pages from it
-                          ``failed_allocs``
-free_batched                        nothing: repeats a free
-``free_batched_ignored`` zone_locked, pcpu_drain, extfrag    nothing: the allocator's own doing
-a second of the trace's time        TICK (at most 60 for a gap)
-==================================  ==========================================================
-=====================
+================================  ===========================================  =============================
+the trace                         becomes                                      counted as
+================================  ===========================================  =============================
+alloc                             ALLOC into a slot
+free of what was allocated        FREE of its slot
+free of what it never mentioned   FREE of what is there at the start           ``held_at_start``
+free of a part                    SPLIT into single pages, once; FREE of each  ``partial_frees``, ``splits``
+free of several allocations       FREE of each                                 ``free_of_other_order``
+alloc of frames still allocated   FREE of what is in the way first             ``alloc_of_allocated``
+free of frames already free       nothing: its allocation went by unseen       ``free_of_free_dropped``
+alloc that failed (pfn -1)        nothing: no caller has pages from it         ``failed_allocs``
+free_batched                      nothing: repeats a free                      ``free_batched_ignored``
+zone_locked, pcpu_drain, extfrag  nothing: the allocator's own doing
+a second of the trace's time      TICK (at most 60 for a gap)
+================================  ===========================================  =============================
 """
 
 from __future__ import annotations

@@ -265,6 +265,7 @@ def read_trace(path: str | os.PathLike[str]) -> Trace:
         raise ValueError(f"{path}: header is not JSON ({error})") from None
     fields = _check_header(header, path)
     columns = _map_columns(header, view, -(-(16 + length) // _ALIGN) * _ALIGN, path)
+    columns["kind"] = _numbered(columns["kind"], header["kinds"], path)
     ext = columns.pop("ext")
     kpageflags = {key[4:]: columns.pop(key) for key in list(columns) if key.startswith("kpf_")}
     trace = Trace(**fields, **columns, ext=ext, kpageflags=kpageflags)
@@ -284,9 +285,11 @@ def _check_header(header: Any, path: Any) -> dict[str, Any]:
             raise ValueError(f"{path}: header field {name!r} is missing or of the wrong type")
         value = header[name]
         fields[name] = tuple(value) if isinstance(value, list) else value
-    for name, expected in (("kinds", KINDS), ("kpf_bits", KPF_BITS)):
-        if header.get(name) != list(expected):
-            raise ValueError(f"{path}: header field {name!r} is {header.get(name)!r}")
+    if header.get("kpf_bits") != list(KPF_BITS):
+        raise ValueError(f"{path}: header field 'kpf_bits' is {header.get('kpf_bits')!r}")
+    kinds = header.get("kinds")
+    if not isinstance(kinds, list) or any(kinds.count(kind) > 1 or kind not in KINDS for kind in kinds):
+        raise ValueError(f"{path}: header field 'kinds' is {kinds!r}, not names of {', '.join(KINDS)}")
     for mask in fields["gfps"]:
         if not isinstance(mask, int) or not 0 <= mask < 1 << 32:
             raise ValueError(f"{path}: header field 'gfps' holds {mask!r}")
@@ -301,6 +304,19 @@ def _check_header(header: Any, path: Any) -> dict[str, Any]:
         if not low <= fields[name] <= high:
             raise ValueError(f"{path}: header field {name!r} is {fields[name]}, not {low}..{high}")
     return fields
+
+
+def _numbered(kind: npt.NDArray[np.uint8], names: list[str], path: Any) -> npt.NDArray[np.uint8]:
+    """The column as `KINDS` numbers it; the file's own names may be fewer, or stand in another order."""
+    if names == list(KINDS):
+        return kind
+    if len(kind) and int(kind.max()) >= len(names):
+        raise ValueError(f"{path}: header field 'kinds' names no kind {int(kind.max())}")
+    if names == list(KINDS[: len(names)]):
+        return kind
+    numbered = np.array([KINDS.index(name) for name in names], np.uint8)[kind]
+    numbered.flags.writeable = False
+    return numbered
 
 
 def _map_columns(header: dict[str, Any], view: memoryview, start: int, path: Any) -> dict[str, Any]:

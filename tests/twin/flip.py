@@ -87,7 +87,13 @@ def flip(zone: Zone, order: int, freetype: int, alloc_flags: int) -> int | None:
     A CMA block stays CMA; as posted, its unused tail goes to the requester's lists nevertheless.
     """
     tables = zone.tables
-    if not alloc_flags & ALLOC_FLIP or tables.other_side[freetype] == freetype:
+    if tables.other_side[freetype] == freetype:
+        return None
+    if not alloc_flags & ALLOC_FLIP:
+        flips = tables.design.flips
+        zone.stats.noblock_refusals += flips == "september" or (
+            flips == "march" and not tables.mapped[freetype]
+        )
         return None
     large = max(order, zone.pageblock_order)
     pfn = _take_to_flip(zone, large, freetype, alloc_flags)

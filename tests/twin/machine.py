@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -299,9 +300,9 @@ class Machine:
                 return f"zone {zone.spec.name}: {broken}"
         return None
 
-    def stats(self) -> dict[str, int]:
-        """The counts that the twin keeps, by the engine's names."""
-        return asdict(self.counts)
+    def stats(self) -> Counter[str]:
+        """The counts by the engine's names; what is missing is 0."""
+        return self.counts.counts()
 
     def log_events(self) -> None:
         """Start the log that events() shows."""

@@ -14,17 +14,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa import __version__, metrics
+from asi_pa import __version__
 from asi_pa._machine import Machine
 from asi_pa._replay import Replay
 from asi_pa._series import Samples
 from asi_pa.designs import Design, as_design
-from asi_pa.gfp import GFP_NAMES, MODEL_LRU
+from asi_pa.experiment.measured import Measured
+from asi_pa.experiment.metrics import measure
+from asi_pa.gfp import MODEL_LRU
 from asi_pa.kernel import kernel_profile
 from asi_pa.sizing import parse_size
 from asi_pa.trace import CompiledTrace, Trace, compile_trace, load_trace, tight_memory
 
-__all__ = ["DEFAULT_DESIGNS", "SAMPLES", "compare", "replay"]
+__all__ = ["DEFAULT_DESIGNS", "SAMPLES", "Series", "build", "compare", "replay"]
 
 #: What ``compare`` shows unless asked otherwise: no ASI, the page-wise bound, and the sound designs; a pool
 #: against migratetypes first.
@@ -43,7 +45,6 @@ DEFAULT_DESIGNS = (
 #: Points of a time series.
 SAMPLES = 200
 _COLUMNS = 256
-_OP_ALLOC = 1
 
 
 def _no_progress(_done: int, _total: int) -> None:
@@ -176,154 +177,11 @@ def replay(
         "protects": design.protects,
         "as_posted": design.as_posted,
         "source": list(design.source),
-        "metrics": _metrics(compiled, machine, run, seconds, series),
+        "metrics": measure(Measured(compiled, machine, run, seconds, series.zone)),
         "series": series.series(),
         "blockmap": series.blockmap(),
         "population": population,
         "verify": broken or "ok",
-    }
-
-
-def _metrics(
-    compiled: CompiledTrace, machine: Machine, run: Replay, seconds: float, series: Series
-) -> dict[str, Any]:
-    s = machine.stats()
-    ops = compiled.ops
-    alloc = ops["op"] == _OP_ALLOC
-    allocations = int(alloc.sum())
-    sensitive = (compiled.classes & np.uint32(GFP_NAMES["__GFP_SENSITIVE"])) != 0
-    by_class = np.bincount(ops["cls"][alloc], minlength=len(compiled.classes))[: len(compiled.classes)]
-    failed = run.failures_by_class()[: len(compiled.classes)].astype(np.int64)
-    physmap = machine.physmap
-    out: dict[str, Any] = {
-        "allocations": allocations,
-        "allocations_by_order": np.bincount(ops["order"][alloc], minlength=11).tolist(),
-        "failures": run.failures,
-        "failures_by_cause": {
-            "watermark": s["fail_watermark"],
-            "fragmentation": s["fail_fragmentation"],
-            "no_memory": s["fail_no_memory"],
-            "flip_starvation": s["fail_starvation"],
-            "no_block_refusal": s["fail_noblock"],
-        },
-        "requests_by_kind": _kinds(by_class, sensitive),
-        "failures_by_kind": _kinds(failed, sensitive),
-        "pcp_allocations_by_kind": _pcp_allocations(compiled, machine, run, alloc, sensitive, s),
-        "flips_s2n": s["flips_s2n"],
-        "flips_n2s": s["flips_n2s"],
-        "flush_free_hit_ratio": 1 - (s["flush_allocs"] + s["map_allocs"]) / allocations
-        if allocations
-        else None,
-        "no_block_refusals": s["fail_noblock"],
-        "stranded_pages_max": s["stranded_max"],
-        "stranded_pages_end": _stranded(machine, run),
-        "bytes_zeroed": s["pages_zeroed"] * 4096,
-        "extfrag_events": s["extfrag_fragmenting"],
-        "extfrag_events_severe": s["extfrag_severe"],
-        "pool_refills": s["pool_refills"],
-        "pool_refill_pages": s["pool_refill_pages"],
-        "pool_shrinks": s["pool_shrinks"],
-        "exposure_violations": s["exposures"] + s["stale_exposed"],
-        "watermark_boosts": s["boosts"],
-        "kswapd_wakeups": s["kswapd_wakeups"],
-        "pages_reclaimed": s["reclaimed"],
-        "compactions": s["compactions"],
-        "compaction_pages_moved": s["compact_moved"],
-        "blocks_unmapped_ahead": s["unmapped_ahead"],
-        "bytes_zeroed_locked": s["pages_zeroed_locked"] * 4096,
-        "replay_seconds": seconds,
-        "replay_ops_per_second": len(ops) / seconds if seconds else 0.0,
-    }
-    out.update(_physmap_metrics(physmap, allocations))
-    zones = range(len(machine.spec.zones))
-    mixed = [run.mixed_blocks(zone) for zone in zones]
-    out["mixed_blocks"] = sum(m[0] for m in mixed)
-    out["foreign_pages"] = sum(m[1] for m in mixed)
-    free = run.free_blocks(series.zone).tolist()
-    out["unusable_index"] = [metrics.unusable_index(free, k) for k in range(len(free))]
-    out["extfrag_index"] = [metrics.extfrag_index(free, k) for k in range(len(free))]
-    return out
-
-
-def _pcp_allocations(
-    compiled: CompiledTrace,
-    machine: Machine,
-    run: Replay,
-    alloc: npt.NDArray[np.bool_],
-    sensitive: npt.NDArray[np.bool_],
-    stats: dict[str, int],
-) -> dict[str, int]:
-    """Allocations that the per-CPU lists served: of their orders, neither failed nor served by the buddy."""
-    design, spec = machine.design, machine.spec
-    orders = {order for order, _ in design.pcp_lists(spec.pageblock_order)}
-    if all(zone.pcp is None for zone in spec.zones):
-        orders = set()
-    eligible = alloc & np.isin(compiled.ops["order"], list(orders))
-    kind = sensitive[compiled.ops["cls"][eligible]]
-    served = {"sensitive": int(kind.sum()), "nonsensitive": int((~kind).sum())}
-    if design.wrapper == "pool":
-        served["nonsensitive"] = 0  # the pool has no per-CPU lists
-    failed = _kinds(run.failures_by_class()[: len(sensitive)].astype(np.int64), sensitive)
-    return {k: max(0, n - failed[k] - stats[f"pcp_missed_{k}"]) for k, n in served.items()}
-
-
-def _kinds(by_class: npt.NDArray[np.int64], sensitive: npt.NDArray[np.bool_]) -> dict[str, int]:
-    return {"sensitive": int(by_class[sensitive].sum()), "nonsensitive": int(by_class[~sensitive].sum())}
-
-
-def _stranded(machine: Machine, run: Replay) -> int:
-    """Free pages that only one kind of request can use without a flip: the smaller side."""
-    design = machine.design
-    if not design.protects:
-        return 0
-    pages = run.free_pages()
-    mapped = sum(int(pages[i]) for i, ft in enumerate(design.freetypes) if ft.mapped) + int(pages[-1])
-    return min(mapped, int(pages.sum()) - mapped)
-
-
-def _physmap_metrics(physmap: Any, allocations: int) -> dict[str, Any]:
-    if physmap is None:
-        zero = dict.fromkeys(
-            (
-                "leaf_writes_pte",
-                "leaf_writes_pmd",
-                "leaf_writes_pud",
-                "leaf_splits_2m",
-                "leaf_splits_1g",
-                "table_pages_allocated",
-                "tlb_flushes_ranged",
-                "tlb_flushes_full",
-                "tlb_flushed_pages",
-                "ipis",
-            ),
-            0,
-        )
-        return {
-            **zero,
-            "tlb_flushes_per_1000_allocations": 0.0,
-            "direct_map_kb": {"unrestricted": {"4k": 0, "2m": 0, "1g": 0}, "restricted": None},
-        }
-    c = physmap.counters()
-    flushes = c.flushes_ranged + c.flushes_full
-    writes = [sum(tree[level] for tree in c.leaf_writes) for level in range(3)]
-    size = {"4k": 4, "2m": 2048, "1g": 1 << 20}
-    kb = {
-        tree: {k: physmap.leaf_counts(tree=tree)[k.upper()] * size[k] for k in size}
-        for tree in ("unrestricted", "restricted")
-    }
-    return {
-        "leaf_writes_pte": writes[0],
-        "leaf_writes_pmd": writes[1],
-        "leaf_writes_pud": writes[2],
-        "leaf_splits_2m": sum(c.splits_2m),
-        "leaf_splits_1g": sum(c.splits_1g),
-        "table_pages_allocated": sum(c.tables_allocated),
-        "tlb_flushes_ranged": c.flushes_ranged,
-        "tlb_flushes_full": c.flushes_full,
-        "tlb_flushed_pages": c.flushed_pages,
-        "ipis": c.ipis,
-        "tlb_flushes_per_1000_allocations": 1000 * flushes / allocations if allocations else 0.0,
-        "direct_map_kb": kb,
     }
 
 

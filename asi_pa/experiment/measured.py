@@ -1,0 +1,160 @@
+"""What is left when a replay has ended, as the functions that measure look at it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from asi_pa import metrics as indexes
+from asi_pa.gfp import GFP_NAMES
+
+if TYPE_CHECKING:
+    from asi_pa._machine import Machine
+    from asi_pa._replay import Replay
+    from asi_pa.pagetable import PhysmapCounters
+    from asi_pa.trace import CompiledTrace
+
+__all__ = ["Measured"]
+
+_OP_ALLOC = 1
+_KB = {"4k": 4, "2m": 2048, "1g": 1 << 20}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A compiled trace, the machine that ran it, and what follows from both."""
+
+    compiled: CompiledTrace
+    machine: Machine
+    run: Replay
+    seconds: float
+    """Wall-clock time of the replay."""
+    zone: int
+    """The zone with most memory: that of the indexes."""
+
+    @cached_property
+    def stats(self) -> Mapping[str, int]:
+        """The engine's counters by name (``stats_t``)."""
+        return self.machine.stats()
+
+    @cached_property
+    def requests(self) -> npt.NDArray[np.bool_]:
+        """Which operations are requests."""
+        return np.asarray(self.compiled.ops["op"] == _OP_ALLOC)
+
+    @cached_property
+    def allocations(self) -> int:
+        """Requests, those that failed included."""
+        return int(self.requests.sum())
+
+    @property
+    def served(self) -> int:
+        """Requests that got their pages."""
+        return self.allocations - self.run.failures
+
+    @cached_property
+    def sensitive(self) -> npt.NDArray[np.bool_]:
+        """By class of request: what the classifier said."""
+        return np.asarray((self.compiled.classes & np.uint32(GFP_NAMES["__GFP_SENSITIVE"])) != 0)
+
+    @cached_property
+    def failed_by_class(self) -> npt.NDArray[np.int64]:
+        """Failed requests by class of request."""
+        return self.run.failures_by_class()[: len(self.compiled.classes)].astype(np.int64)
+
+    @cached_property
+    def physmap(self) -> PhysmapCounters | None:
+        """What the physmap did; None without one."""
+        physmap = self.machine.physmap
+        return None if physmap is None else physmap.counters()
+
+    def physmap_count(self, name: str) -> int:
+        """A counter of the physmap, both trees together; 0 without one."""
+        value = getattr(self.physmap, name) if self.physmap else 0
+        return sum(value) if isinstance(value, tuple) else value
+
+    def leaf_writes(self, level: int) -> int:
+        """Leaf entries of 4K (0), 2M (1) and 1G (2) that were written in both trees."""
+        return sum(tree[level] for tree in self.physmap.leaf_writes) if self.physmap else 0
+
+    def requests_by_order(self) -> list[int]:
+        """Requests by order, 0 to MAX_PAGE_ORDER."""
+        orders: list[int] = np.bincount(self.compiled.ops["order"][self.requests], minlength=11).tolist()
+        return orders
+
+    def by_kind(self, by_class: npt.NDArray[np.int64]) -> dict[str, int]:
+        """What is counted by class of request, by kind."""
+        return {
+            "sensitive": int(by_class[self.sensitive].sum()),
+            "nonsensitive": int(by_class[~self.sensitive].sum()),
+        }
+
+    def requests_by_kind(self) -> dict[str, int]:
+        """Requests by what the classifier said of them."""
+        classes = len(self.compiled.classes)
+        by_class = np.bincount(self.compiled.ops["cls"][self.requests], minlength=classes)[:classes]
+        return self.by_kind(by_class.astype(np.int64))
+
+    def pcp_allocations_by_kind(self) -> dict[str, int]:
+        """Allocations that per-CPU lists served: of their orders, neither failed nor served by the buddy."""
+        design, spec = self.machine.design, self.machine.spec
+        orders = {order for order, _ in design.pcp_lists(spec.pageblock_order)}
+        if all(zone.pcp is None for zone in spec.zones):
+            orders = set()
+        eligible = self.requests & np.isin(self.compiled.ops["order"], list(orders))
+        kind = self.sensitive[self.compiled.ops["cls"][eligible]]
+        served = {"sensitive": int(kind.sum()), "nonsensitive": int((~kind).sum())}
+        if design.wrapper == "pool":
+            served["nonsensitive"] = 0  # the pool has no per-CPU lists
+        failed = self.by_kind(self.failed_by_class)
+        return {k: max(0, n - failed[k] - self.stats[f"pcp_missed_{k}"]) for k, n in served.items()}
+
+    def flush_free_hit_ratio(self) -> float | None:
+        """Of the requests that got their pages, the share that waited for no flush and no mapping."""
+        waited = self.stats["flush_allocs"] + self.stats["map_allocs"]
+        return 1 - waited / self.served if self.served else None
+
+    def flushes_per_1000(self) -> float:
+        """TLB flushes per thousand requests that got their pages."""
+        flushes = self.physmap_count("flushes_ranged") + self.physmap_count("flushes_full")
+        return 1000 * flushes / self.served if self.served else 0.0
+
+    def stranded(self) -> int:
+        """Free pages that only one kind of request can use without a flip: the smaller side."""
+        design = self.machine.design
+        if not design.protects:
+            return 0
+        pages = self.run.free_pages()
+        mapped = sum(int(pages[i]) for i, ft in enumerate(design.freetypes) if ft.mapped) + int(pages[-1])
+        return min(mapped, int(pages.sum()) - mapped)
+
+    @cached_property
+    def mixed(self) -> tuple[int, int]:
+        """(pageblocks with a page of another type, such pages), over all zones."""
+        zones = [self.run.mixed_blocks(zone) for zone in range(len(self.machine.spec.zones))]
+        return sum(blocks for blocks, _ in zones), sum(pages for _, pages in zones)
+
+    def index(self, unusable: bool) -> list[int]:
+        """unusable_index or extfrag_index x 1000 of the largest zone, by order."""
+        free = self.run.free_blocks(self.zone).tolist()
+        one = indexes.unusable_index if unusable else indexes.extfrag_index
+        return [one(free, order) for order in range(len(free))]
+
+    def direct_map_kb(self) -> dict[str, Any]:
+        """kB mapped by tree and leaf size; None for a tree that is not there."""
+        physmap = self.machine.physmap
+        if physmap is None:
+            return {"unrestricted": dict.fromkeys(_KB, 0), "restricted": None}
+        return {
+            tree: {k: physmap.leaf_counts(tree=tree)[k.upper()] * kb for k, kb in _KB.items()}
+            for tree in ("unrestricted", "restricted")
+        }
+
+    def ops_per_second(self) -> float:
+        """Operations replayed a second."""
+        return len(self.compiled.ops) / self.seconds if self.seconds else 0.0

@@ -1,0 +1,946 @@
+"""Every number of a comparison, an entry each: what it is called, what it means, and how it is measured.
+
+``key`` is its path in a result's ``metrics``; the JSON schema, the tables, the page, docs/metrics.md (``make
+docs``), the allocator's ``Statistics`` and the tests' made-up result are all made from this table.  To add a
+metric from a counter of the engine, add an entry with ``measure=Counter("name_in_stats_t")``; nothing else
+has to change.  What a measuring function may look at is ``asi_pa.experiment.measured.Measured``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from asi_pa.experiment.measured import Measured
+
+__all__ = [
+    "CAUSES",
+    "GROUPS",
+    "METRICS",
+    "ROWS",
+    "TYPES",
+    "Cause",
+    "Counter",
+    "Group",
+    "Metric",
+    "Number",
+    "leaf_share_2m",
+    "measure",
+    "metric",
+    "tlb_flushes",
+]
+
+Number = int | float
+Unit = Literal["kb", "count", "pages", "blocks", "bytes", "share", "index", "per1000", "seconds", "rate"]
+Better = Literal["low", "high", ""]
+
+
+@dataclass(frozen=True)
+class Counter:
+    """Measures what the engine counted: the sum of these counters of ``stats_t``, times a factor."""
+
+    names: tuple[str, ...]
+    times: int
+
+    def __init__(self, *names: str, times: int = 1) -> None:
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "times", times)
+
+    def of(self, stats: Mapping[str, int]) -> int:
+        """The value from an engine's counters."""
+        return sum(stats[name] for name in self.names) * self.times
+
+    def __call__(self, measured: Measured) -> int:
+        return self.of(measured.stats)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One entry.  ``key`` is a path into ``metrics``, dotted, list indexes as numbers."""
+
+    key: str
+    type: str
+    """Of TYPES; empty for what is a part of another entry's value or derived from others."""
+    unit: Unit
+    group: str
+    label: str
+    """The row's name in tables; empty: no row."""
+    better: Better
+    """Which way is better; empty where the number only tells how a design works."""
+    sentence: str
+    """What a reader sees as a tooltip."""
+    definition: str = ""
+    """What docs/metrics.md says beyond the sentence, or instead of it where it repeats it (Markdown)."""
+    source: str = ""
+    """Where the definition comes from."""
+    measure: Callable[[Measured], Any] | None = None
+    """None for a part of another entry's value and for what is derived."""
+    derive: Callable[[Mapping[str, Any]], Number | None] | None = None
+    """For a row computed from the ``metrics`` of a result."""
+    asi: bool = False
+    """Counts the cost of protection: what protects nothing, leaks, or is as posted does not compete."""
+    screen: bool = True
+    """Shown in the terminal's tables; the HTML page shows every row."""
+    essential: bool = False
+    """Shown even where there is little room."""
+    optional: bool = False
+    """May be missing from a result."""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a request can fail."""
+
+    counter: str
+    """In ``stats_t``; count_failure() of asi_pa/_page_alloc.pyx moves it."""
+    words: str
+    """What an OutOfMemoryError says."""
+    label: str
+    sentence: str
+    definition: str
+    asi: bool = False
+
+
+@dataclass(frozen=True)
+class Group:
+    """Entries that stand together."""
+
+    title: str
+    """Of the table's part."""
+    short: str
+    """The same where there is little room."""
+    heading: str
+    """In docs/metrics.md."""
+    text: str = ""
+    """What docs/metrics.md says of all of them."""
+
+
+def leaf_share_2m(metrics: Mapping[str, Any]) -> float | None:
+    """Share (0..1) of the restricted physmap's mapped kB that sits in leaves of 2M or larger.
+
+    None where the design has no restricted physmap or nothing is mapped in it.
+    """
+    restricted = (metrics.get("direct_map_kb") or {}).get("restricted")
+    if not restricted:
+        return None
+    total = sum(restricted.values())
+    return (total - restricted["4k"]) / total if total else None
+
+
+def tlb_flushes(metrics: Mapping[str, Any]) -> int | None:
+    """Ranged and full flushes together."""
+    ranged, full = metrics.get("tlb_flushes_ranged"), metrics.get("tlb_flushes_full")
+    return None if ranged is None or full is None else ranged + full
+
+
+#: Groups in the order of the tables and of the document.
+GROUPS: dict[str, Group] = {
+    "work": Group("work", "work", "Work"),
+    "failures": Group("failed requests", "failures", "Failed requests"),
+    "relief": Group(
+        "relief",
+        "relief",
+        "Relief",
+        """
+All optional. `asi-pa compare` lets nothing be reclaimed or compacted unless it is told to: `--reclaim SIZE`
+(`reclaim=` in Python) declares how much page cache of the trace's initial state may be freed, drawn with the
+seed from what the trace has of it (the named workloads begin with none); `--compaction` (`compaction=True`)
+lets requests that may block compact, for what the design asks for. `asi-pa starvation` compacts in two of its
+columns.
+
+    asi-pa compare redis --memory tight --reclaim 64M --compaction
+""",
+    ),
+    "kinds": Group("sensitivity", "kinds", "Sensitivity"),
+    "physmap": Group("physmap", "physmap", "Physmap"),
+    "flushes": Group("TLB flushes", "flushes", "TLB flushes"),
+    "fragmentation": Group(
+        "fragmentation",
+        "fragm.",
+        "Fragmentation",
+        """
+Let n_o be the number of free blocks of order o, F = sum of n_o 2^o, B = sum of n_o, and
+S_k = sum over o >= k of n_o 2^(o-k). All divisions round down.
+""",
+    ),
+    "pool": Group(
+        "pool",
+        "pool",
+        "Pool",
+        """
+After M. Rapoport's prototype, msgid 20230308094106.227365-1-rppt@kernel.org, with the kinds swapped: a
+pool of nonsensitive pages beside an allocator whose memory is all sensitive. 0 for every other design.
+""",
+    ),
+    "speed": Group(
+        "speed of the model",
+        "speed",
+        "Speed of the model",
+        """
+These are the only measured times in a result. They belong to the model on the machine that ran it, and
+say nothing about a kernel.
+""",
+    ),
+}
+
+#: Why a request can fail, by the key that results, statistics and errors use.
+CAUSES: dict[str, Cause] = {
+    "watermark": Cause(
+        "fail_watermark",
+        "every zone it may use is below its watermark",
+        "watermark",
+        "Failed because the zone's watermark (with reserves and boost) refused the request.",
+        "enough pages, but `__zone_watermark_ok()` (mm/page_alloc.c) refuses the request at its lowest "
+        "watermark, reserves and boost included, because of the number of free pages.",
+    ),
+    "fragmentation": Cause(
+        "fail_fragmentation",
+        "enough free pages, but no free block of this order that it may take",
+        "fragmentation",
+        "Failed with enough free pages, none of them in a block large enough.",
+        "all that remains: enough free pages of a kind that the request may use, no block of them large "
+        "enough.",
+    ),
+    "no_memory": Cause(
+        "fail_no_memory",
+        "fewer free pages than it asks for",
+        "no memory",
+        "Failed with fewer free pages than were asked for.",
+        "fewer pages are free in the zone than were asked for.",
+    ),
+    "flip_starvation": Cause(
+        "fail_starvation",
+        "free memory is of the other sensitivity, and no whole pageblock is free to flip",
+        "flip starvation",
+        "Failed with enough free pages of the other kind and the watermark met, "
+        "but without a wholly free pageblock to flip.",
+        "the watermark is met and enough pages of the other kind are free, but none of them forms a wholly "
+        "free block, so nothing can flip. The name is V. Babka's objection, made in review of "
+        "msgid 20260320-page_alloc-unmapped-v2-0-28bf1bd54f41@google.com.",
+        asi=True,
+    ),
+    "no_block_refusal": Cause(
+        "fail_noblock",
+        "a flip would give it a pageblock, but may block, and the request may not",
+        "may not block",
+        "Failed because only a flip could have helped and the request may not block.",
+        "a whole block of the other kind was there to flip, but the request may not block and the design "
+        "flips only for those that may (RFC patch 11: ALLOC_ASI_UNMAP needs __GFP_DIRECT_RECLAIM).",
+        asi=True,
+    ),
+}
+
+_COUNT = {"type": "integer", "minimum": 0}
+_PAIR = {"type": "object", "required": ["sensitive", "nonsensitive"], "additionalProperties": _COUNT}
+_LEAVES = {"type": "object", "required": ["4k", "2m", "1g"], "additionalProperties": _COUNT}
+
+#: JSON Schema of each type that a value of a result can have.
+TYPES: dict[str, dict[str, Any]] = {
+    "count": _COUNT,
+    "count?": {"type": ["integer", "null"], "minimum": 0},
+    "number": {"type": "number", "minimum": 0},
+    "number?": {"type": ["number", "null"], "minimum": 0},
+    "counts by order": {"type": "array", "items": _COUNT},
+    "index by order": {"type": "array", "items": {"type": "integer"}},
+    "counts by cause": {"type": "object", "required": list(CAUSES), "additionalProperties": _COUNT},
+    "counts by kind": _PAIR,
+    "kb by tree": {
+        "type": "object",
+        "required": ["unrestricted", "restricted"],
+        "additionalProperties": {"anyOf": [_LEAVES, {"type": "null"}]},
+    },
+}
+
+
+def _cause_rows() -> Iterator[Metric]:
+    """Parts of ``failures_by_cause``; those that only protection knows come first, and in the quiet table."""
+    for key, cause in sorted(CAUSES.items(), key=lambda item: not item[1].asi):
+        yield Metric(
+            f"failures_by_cause.{key}",
+            "",
+            "count",
+            "failures",
+            f"  {cause.label}",
+            "low",
+            cause.sentence,
+            cause.definition,
+            asi=cause.asi,
+            essential=cause.asi,
+        )
+
+
+def _map_rows() -> Iterator[Metric]:
+    """Parts of ``direct_map_kb``."""
+    for tree in ("restricted", "unrestricted"):
+        for size in ("4k", "2m", "1g"):
+            yield Metric(
+                f"direct_map_kb.{tree}.{size}",
+                "",
+                "kb",
+                "physmap",
+                f"{tree}, {size.upper()}",
+                "",
+                f"What the {tree} physmap maps at the end in leaves of {size.upper()} (as DirectMap{size} of "
+                "/proc/meminfo).",
+                asi=tree == "restricted",
+                screen=tree == "restricted" and size != "1g",
+            )
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric(
+        "allocations",
+        "count",
+        "count",
+        "work",
+        "requests",
+        "",
+        "Requests for pages, those that failed included.",
+        "Requests, whatever their order and whatever became of them: each is one call of the model's "
+        "`__alloc_pages()`. A request for 2^3 pages counts once. What got its pages is `allocations` - "
+        "`failures`.",
+        measure=lambda m: m.allocations,
+    ),
+    Metric(
+        "allocations_by_order",
+        "counts by order",
+        "count",
+        "work",
+        "",
+        "",
+        "",
+        "The same by order, index 0 to MAX_PAGE_ORDER (10). The sum is `allocations`.",
+        measure=lambda m: m.requests_by_order(),
+    ),
+    Metric(
+        "failures",
+        "count",
+        "count",
+        "failures",
+        "failed requests",
+        "low",
+        "Requests that got nothing. The trace comes from a machine where they succeeded; unless told to, the "
+        "model reclaims nothing, so each one stands for a request that would have had to reclaim or fail.",
+        "Requests that got nothing from the fast path and the slow path. The model has no OOM killer, and it "
+        "reclaims and compacts only where it is told to ([Relief](#relief)): where a kernel would go on to "
+        "reclaim, it counts a failure. On the recorded machine every request of a bundled trace succeeded, "
+        "so at the trace's own memory size a design should have none; at a tighter size the number tells how "
+        "hard pressed the design is.",
+        measure=lambda m: m.run.failures,
+        essential=True,
+    ),
+    Metric(
+        "failures_by_cause",
+        "counts by cause",
+        "count",
+        "failures",
+        "",
+        "",
+        "",
+        "Every failure has exactly one cause; their sum is `failures`. They are tested in the order "
+        "no_memory, watermark, no_block_refusal, flip_starvation, fragmentation:",
+        measure=lambda m: {key: m.stats[cause.counter] for key, cause in CAUSES.items()},
+    ),
+    *_cause_rows(),
+    Metric(
+        "requests_by_kind",
+        "counts by kind",
+        "count",
+        "failures",
+        "",
+        "",
+        "",
+        "Requests, split by what the classifier says of them: `sensitive` and `nonsensitive`. The split is "
+        "the same for every design, plain Linux included, so that the service of the two kinds can be "
+        "compared; claim 4 does.",
+        measure=lambda m: m.requests_by_kind(),
+        optional=True,
+    ),
+    Metric(
+        "failures_by_kind",
+        "counts by kind",
+        "count",
+        "failures",
+        "",
+        "",
+        "",
+        "Failed requests, split in the same way.",
+        measure=lambda m: m.by_kind(m.failed_by_class),
+        optional=True,
+    ),
+    Metric(
+        "pcp_allocations_by_kind",
+        "counts by kind",
+        "count",
+        "failures",
+        "",
+        "",
+        "",
+        "Requests served from a per-CPU list (struct per_cpu_pages), split in the same way.",
+        measure=lambda m: m.pcp_allocations_by_kind(),
+        optional=True,
+    ),
+    Metric(
+        "kswapd_wakeups",
+        "count",
+        "count",
+        "relief",
+        "kswapd wake-ups",
+        "low",
+        "Times a request entered the slow path and had to wake kswapd, which sleeps again after a tick; "
+        "without relief it never does, so 1 says that it was needed.",
+        "Times kswapd had to be woken: a request entered the slow path with `__GFP_KSWAPD_RECLAIM` and it "
+        "was asleep. In the model it runs at the next tick, once a second of trace time, and sleeps again "
+        "after it. Without relief it never sleeps again: 1 says that it was needed.",
+        "`wake_all_kswapds()`, mm/page_alloc.c",
+        measure=Counter("kswapd_wakeups"),
+        optional=True,
+    ),
+    Metric(
+        "pages_reclaimed",
+        "count",
+        "pages",
+        "relief",
+        "pages reclaimed",
+        "low",
+        "Pages freed out of the declared supply of page cache (--reclaim).",
+        "Pages freed by reclaim, direct or by kswapd, out of the declared supply of page cache, 32 "
+        "(SWAP_CLUSTER_MAX) at a time. Reclaim itself is not modelled: no ageing, no dirty pages, no "
+        "shrinkers but the pool's.",
+        measure=Counter("reclaimed"),
+        optional=True,
+    ),
+    Metric(
+        "compactions",
+        "count",
+        "count",
+        "relief",
+        "compactions",
+        "low",
+        "Runs of compaction over a zone (--compaction), deferred attempts not counted.",
+        "Runs of the two scanners over a zone, deferred attempts not counted.",
+        "`compact_zone()`, mm/compaction.c",
+        measure=Counter("compactions"),
+        optional=True,
+    ),
+    Metric(
+        "compaction_pages_moved",
+        "count",
+        "pages",
+        "relief",
+        "pages moved",
+        "low",
+        "Pages that those runs moved: what compaction costs.",
+        "Pages that those runs moved: what compaction costs. Only allocations on the LRU move.",
+        measure=Counter("compact_moved"),
+        optional=True,
+    ),
+    Metric(
+        "exposure_violations",
+        "count?",
+        "count",
+        "kinds",
+        "exposure violations",
+        "low",
+        "Broken promises that the auditor saw: a sensitive allocated page present in the restricted "
+        "physmap, a nonsensitive one absent, sensitive data mapped before it was zeroed, a page handed "
+        "out before its flush. A sound design has none; linux promises nothing, so it breaks nothing.",
+        "Broken promises, counted by an auditor that checks every allocation and free against the physmap "
+        "the design protects: a sensitive allocated page present in the restricted physmap; a nonsensitive "
+        "allocated page absent from it; a page mapped that still holds sensitive data, that is, not zeroed "
+        "since; a page handed out as sensitive before its flush completed. 0 for a sound design. A design "
+        "that protects nothing promises nothing, so it has 0, or `null`; `protects` says which designs those "
+        "are.",
+        measure=Counter("exposures", "stale_exposed"),
+        asi=True,
+        essential=True,
+    ),
+    Metric(
+        "flips_s2n",
+        "count",
+        "blocks",
+        "kinds",
+        "flips S -> N",
+        "",
+        "Pageblocks that went from sensitive (absent from the restricted physmap) to nonsensitive.",
+        "Blocks flipped from S to N. A free buddy of order 10 flips two. Designs that do not work by blocks "
+        "(`pool`, `per-page`) have none; what they do instead is in the leaf writes and the pool's rows.",
+        measure=Counter("flips_s2n"),
+        asi=True,
+    ),
+    Metric(
+        "flips_n2s",
+        "count",
+        "blocks",
+        "kinds",
+        "flips N -> S",
+        "",
+        "Pageblocks that went from nonsensitive back to sensitive.",
+        measure=Counter("flips_n2s"),
+        asi=True,
+    ),
+    Metric(
+        "no_block_refusals",
+        "count",
+        "count",
+        "kinds",
+        "flips refused",
+        "low",
+        "Attempts to get pages that came to a flip and may not wait for it, whatever became of the request.",
+        "Times a flip was called for and not tried because the request may not block: the zone's lists and "
+        "reserve had nothing for it, and the design flips for requests of its side that may. A request "
+        "counts once for each zone and each attempt of the fast and the slow path. Unlike the cause "
+        "`no_block_refusal` it also counts requests that were served in another way afterwards, and those "
+        "for whom no whole block was there to flip.",
+        measure=Counter("noblock_refusals"),
+        asi=True,
+    ),
+    Metric(
+        "stranded_pages_max",
+        "count",
+        "pages",
+        "kinds",
+        "stranded pages, max",
+        "low",
+        "Most free pages of the wrong kind at the moment of a failure.",
+        "The most pages that were free but of the wrong kind for the request, taken at the moment of each "
+        "failure. 0 if nothing failed.",
+        measure=Counter("stranded_max"),
+        asi=True,
+    ),
+    Metric(
+        "stranded_pages_end",
+        "count",
+        "pages",
+        "kinds",
+        "stranded pages, end",
+        "low",
+        "Free pages of the wrong kind at the end.",
+        "Pages at the end that are free and mapped in the restricted physmap: the free pages on N lists and, "
+        "for `pool`, the pages in the pool; or those that are not, if they are fewer. The other kind of "
+        "request can have them only through a flip or a shrinker.",
+        measure=lambda m: m.stranded(),
+        asi=True,
+        screen=False,
+    ),
+    Metric(
+        "bytes_zeroed",
+        "count",
+        "bytes",
+        "kinds",
+        "zeroed",
+        "low",
+        "Bytes cleared because memory went from sensitive to nonsensitive.",
+        "Bytes cleared because memory went from S to N. The RFC names the clearing as necessary and leaves "
+        "it as a TODO; `migratetype/sound` clears each block when it flips. Pages that a request asks to be "
+        "cleared (__GFP_ZERO) are not counted.",
+        measure=Counter("pages_zeroed", times=4096),
+        asi=True,
+    ),
+    Metric(
+        "bytes_zeroed_locked",
+        "count",
+        "bytes",
+        "kinds",
+        "  under the zone lock",
+        "low",
+        "Of these, bytes cleared while the zone lock was held, so that everybody else waited.",
+        "Of these, the bytes that were cleared while the zone lock was held: all of a flip's with "
+        "`zeroing=locked`, otherwise those of blocks that change sides without a step outside the lock, such "
+        "as one given back by a reserve. Everybody who needs the zone waits for it.",
+        measure=Counter("pages_zeroed_locked", times=4096),
+        asi=True,
+        screen=False,
+        optional=True,
+    ),
+    Metric(
+        "blocks_unmapped_ahead",
+        "count",
+        "blocks",
+        "kinds",
+        "unmapped ahead of need",
+        "",
+        "Pageblocks unmapped before a request needed them; they are among the flips N -> S.",
+        "Blocks unmapped before a request needed them (`migratetype/eager`: `unmap_low`, `unmap_high`; or a "
+        "design's own `unmap_ahead`). They are among `flips_n2s`. Each run of neighbours is flushed once, "
+        "and nobody's allocation waits for it.",
+        measure=Counter("unmapped_ahead"),
+        asi=True,
+        screen=False,
+        optional=True,
+    ),
+    Metric(
+        "restricted_2m_share",
+        "",
+        "share",
+        "physmap",
+        "restricted map in 2M",
+        "high",
+        "Share of what the restricted physmap maps at the end that sits in leaves of 2M or larger.",
+        "Not a key of its own: (`2m` + `1g`) / (`4k` + `2m` + `1g`) of `direct_map_kb.restricted`. Claim 1 "
+        "is about this share. Undefined, shown as `-`, while nothing is mapped.",
+        derive=leaf_share_2m,
+        asi=True,
+        essential=True,
+    ),
+    Metric(
+        "direct_map_kb",
+        "kb by tree",
+        "kb",
+        "physmap",
+        "",
+        "",
+        "",
+        "kB mapped at the end, in leaves of `4k`, `2m` and `1g`, for the `unrestricted` and the `restricted` "
+        "physmap: leaf counts shifted left by 2, 11 and 20, as DirectMap4k, DirectMap2M and DirectMap1G in "
+        "/proc/meminfo. `restricted` is `null` where a design has none.",
+        "`arch_report_meminfo()`, arch/x86/mm/pat/set_memory.c",
+        measure=lambda m: m.direct_map_kb(),
+    ),
+    *_map_rows(),
+    Metric(
+        "leaf_writes_pmd",
+        "count",
+        "count",
+        "physmap",
+        "leaf writes, 2M",
+        "low",
+        "2M leaf entries that map and unmap operations wrote.",
+        "Leaf entries of 2M written by map and unmap operations, one per entry. Entries written while a leaf "
+        "is split belong to the split and are not counted here.",
+        measure=lambda m: m.leaf_writes(1),
+        asi=True,
+    ),
+    Metric(
+        "leaf_writes_pte",
+        "count",
+        "count",
+        "physmap",
+        "leaf writes, 4K",
+        "low",
+        "4K leaf entries that map and unmap operations wrote.",
+        measure=lambda m: m.leaf_writes(0),
+        asi=True,
+    ),
+    Metric(
+        "leaf_writes_pud",
+        "count",
+        "count",
+        "physmap",
+        "leaf writes, 1G",
+        "low",
+        "1G leaf entries that map and unmap operations wrote.",
+        measure=lambda m: m.leaf_writes(2),
+        asi=True,
+        screen=False,
+    ),
+    Metric(
+        "leaf_splits_2m",
+        "count",
+        "count",
+        "physmap",
+        "2M leaves split",
+        "low",
+        "2M leaves replaced by 512 of 4K (direct_map_level2_splits).",
+        "2M leaves replaced by 512 of 4K: the kernel's direct_map_level2_splits in /proc/vmstat.",
+        measure=lambda m: m.physmap_count("splits_2m"),
+        asi=True,
+    ),
+    Metric(
+        "leaf_splits_1g",
+        "count",
+        "count",
+        "physmap",
+        "1G leaves split",
+        "low",
+        "1G leaves replaced by 512 of 2M (direct_map_level3_splits).",
+        measure=lambda m: m.physmap_count("splits_1g"),
+        asi=True,
+        screen=False,
+    ),
+    Metric(
+        "table_pages_allocated",
+        "count",
+        "pages",
+        "physmap",
+        "table pages allocated",
+        "low",
+        "Page-table pages that the replay had to allocate for the physmaps.",
+        "Pages allocated to hold page tables of the physmaps. Each split needs one.",
+        measure=lambda m: m.physmap_count("tables_allocated"),
+        asi=True,
+    ),
+    Metric(
+        "tlb_flushes_per_1000_allocations",
+        "number",
+        "per1000",
+        "flushes",
+        "flushes / 1000 served",
+        "low",
+        "TLB flushes, ranged and full, per thousand requests that got their pages.",
+        "1000 (`tlb_flushes_ranged` + `tlb_flushes_full`) / (`allocations` - `failures`): flushes per "
+        "thousand requests that got their pages. 0 if none did.",
+        measure=lambda m: m.flushes_per_1000(),
+        asi=True,
+        essential=True,
+    ),
+    Metric(
+        "tlb_flushes_ranged",
+        "count",
+        "count",
+        "flushes",
+        "flushes, ranged",
+        "low",
+        "Flushes of at most tlb_single_page_flush_ceiling (33) pages, entry by entry.",
+        "Calls of `flush_tlb_kernel_range()` for at most `tlb_single_page_flush_ceiling` (33) pages, which "
+        "are invalidated entry by entry.",
+        "arch/x86/mm/tlb.c",
+        measure=lambda m: m.physmap_count("flushes_ranged"),
+        asi=True,
+    ),
+    Metric(
+        "tlb_flushes_full",
+        "count",
+        "count",
+        "flushes",
+        "flushes, full",
+        "low",
+        "Flushes of a longer range, which the kernel turns into flushes of the whole TLB on every CPU.",
+        "Such calls for more pages: the whole TLB of every CPU is flushed. A block has 512 pages, so a "
+        "flip's flush is a full one. Splitting a present leaf adds a full flush, as "
+        "`__split_large_page()` does.",
+        "arch/x86/mm/tlb.c, arch/x86/mm/pat/set_memory.c",
+        measure=lambda m: m.physmap_count("flushes_full"),
+        asi=True,
+    ),
+    Metric(
+        "tlb_flushed_pages",
+        "count",
+        "pages",
+        "flushes",
+        "pages in ranged flushes",
+        "low",
+        "4K pages that the ranged flushes invalidated one by one.",
+        "4K pages that the ranged flushes invalidated, together; the cost model needs it. A full flush has "
+        "no pages here.",
+        measure=lambda m: m.physmap_count("flushed_pages"),
+        asi=True,
+        screen=False,
+        optional=True,
+    ),
+    Metric(
+        "ipis",
+        "count",
+        "count",
+        "flushes",
+        "shootdown IPIs",
+        "low",
+        "Interrupts sent: flushes times the other CPUs online.",
+        "Shootdown interrupts sent: for every flush, one to each other online CPU. 0 on a machine with one "
+        "CPU or with INVLPGB.",
+        measure=lambda m: m.physmap_count("ipis"),
+        asi=True,
+    ),
+    Metric(
+        "flush_free_hit_ratio",
+        "number?",
+        "share",
+        "flushes",
+        "flush-free hits",
+        "high",
+        "Of the requests that got their pages, the share served from a list already in the right state.",
+        "Of the requests that got their pages, the share served from a list already in the right state, 0 to "
+        "1: no map, unmap, zeroing or flush was done for them. `null` if none got any.",
+        measure=lambda m: m.flush_free_hit_ratio(),
+        asi=True,
+        essential=True,
+    ),
+    Metric(
+        "extfrag_events",
+        "count",
+        "count",
+        "fragmentation",
+        "extfrag events",
+        "low",
+        "Fallbacks below pageblock_order (mm_page_alloc_extfrag with fragmenting=1).",
+        "Fallbacks to another type's memory that fragment: the fallback's order is below pageblock_order. "
+        "perf prints `fragmenting` of mm_page_alloc_extfrag wrongly, so it is computed here.",
+        "mm_page_alloc_extfrag, include/trace/events/kmem.h",
+        measure=Counter("extfrag_fragmenting"),
+    ),
+    Metric(
+        "extfrag_events_severe",
+        "count",
+        "count",
+        "fragmentation",
+        "  severe",
+        "low",
+        "Fallbacks of order 3 or less.",
+        "Those with a fallback order of at most 3 (PAGE_ALLOC_COSTLY_ORDER).",
+        measure=Counter("extfrag_severe"),
+        screen=False,
+    ),
+    Metric(
+        "mixed_blocks",
+        "count",
+        "blocks",
+        "fragmentation",
+        "mixed pageblocks",
+        "low",
+        "Pageblocks at the end with an allocated page whose requested type is not the block's.",
+        "Blocks that, at the end, hold at least one allocated page whose requested migratetype differs from "
+        "the block's.",
+        measure=lambda m: m.mixed[0],
+        essential=True,
+    ),
+    Metric(
+        "foreign_pages",
+        "count",
+        "pages",
+        "fragmentation",
+        "foreign pages",
+        "low",
+        "Allocated pages at the end whose requested type is not the block's.",
+        "Those pages. `foreign_pages / mixed_blocks` is the degree of mixing.",
+        measure=lambda m: m.mixed[1],
+        screen=False,
+    ),
+    Metric(
+        "unusable_index",
+        "counts by order",
+        "index",
+        "fragmentation",
+        "",
+        "",
+        "",
+        "Per order k, in thousandths: 1000 if F = 0, otherwise 1000 (F - S_k 2^k) / F. 0 means that all free "
+        "memory can serve the order, 1000 that none can. At the end of the trace.",
+        "`unusable_free_index()`, mm/vmstat.c, in debugfs extfrag/unusable_index",
+        measure=lambda m: m.index(unusable=True),
+    ),
+    Metric(
+        "unusable_index.9",
+        "",
+        "index",
+        "fragmentation",
+        "unusable index, order 9",
+        "low",
+        "Share of free memory that cannot serve an order-9 request (debugfs unusable_index).",
+    ),
+    Metric(
+        "extfrag_index",
+        "index by order",
+        "index",
+        "fragmentation",
+        "",
+        "",
+        "",
+        "Per order k, in thousandths: 0 if B = 0; -1000 if S_k > 0; otherwise 1000 - (1000 + 1000 F / 2^k) / "
+        "B. Toward 0 a failure is lack of memory, toward 1000 it is fragmentation. It may be negative "
+        "without being -1000. At the end of the trace.",
+        "`__fragmentation_index()`, mm/vmstat.c",
+        measure=lambda m: m.index(unusable=False),
+    ),
+    Metric(
+        "extfrag_index.9",
+        "",
+        "index",
+        "fragmentation",
+        "extfrag index, order 9",
+        "",
+        "-1: order 9 is free; near 0: lack of memory; near 1: fragmentation (debugfs extfrag_index).",
+        screen=False,
+    ),
+    Metric(
+        "watermark_boosts",
+        "count",
+        "count",
+        "fragmentation",
+        "watermark boosts",
+        "low",
+        "Times a fallback boosted the zone's watermarks (boost_watermark).",
+        "Times a fallback raised the zone's watermark boost.",
+        "`boost_watermark()`, mm/page_alloc.c",
+        measure=Counter("boosts"),
+        screen=False,
+    ),
+    Metric(
+        "pool_refills",
+        "count",
+        "count",
+        "pool",
+        "refills",
+        "",
+        "Chunks that the pool took from the allocator.",
+        "Chunks that the pool took from the page allocator. A refill asks for order 9 and steps down to the "
+        "requested order.",
+        measure=Counter("pool_refills"),
+        asi=True,
+        screen=False,
+    ),
+    Metric(
+        "pool_refill_pages",
+        "count",
+        "pages",
+        "pool",
+        "pages refilled",
+        "",
+        "Pages in those chunks.",
+        measure=Counter("pool_refill_pages"),
+        asi=True,
+        screen=False,
+    ),
+    Metric(
+        "pool_shrinks",
+        "count",
+        "count",
+        "pool",
+        "shrinks",
+        "",
+        "Chunks that the shrinker gave back.",
+        "Chunks that the shrinker gave back to the page allocator.",
+        measure=Counter("pool_shrinks"),
+        asi=True,
+        screen=False,
+    ),
+    Metric(
+        "replay_ops_per_second",
+        "number",
+        "rate",
+        "speed",
+        "operations / s",
+        "high",
+        "Trace operations that the model replayed a second, the design and its physmap included.",
+        "Operations of the compiled trace divided by `replay_seconds`.",
+        measure=lambda m: m.ops_per_second(),
+    ),
+    Metric(
+        "replay_seconds",
+        "number",
+        "seconds",
+        "speed",
+        "replay, seconds",
+        "low",
+        "Wall-clock time of the replay.",
+        "Wall-clock seconds of the replay, without reading and compiling the trace.",
+        measure=lambda m: m.seconds,
+        screen=False,
+    ),
+)
+
+#: The rows of the tables.
+ROWS = tuple(entry for entry in METRICS if entry.label)
+
+
+def metric(key: str) -> Metric:
+    """The entry of a key.  Raises KeyError, naming it, if there is none."""
+    for entry in METRICS:
+        if entry.key == key:
+            return entry
+    raise KeyError(f"no metric {key!r}")
+
+
+def measure(measured: Measured) -> dict[str, Any]:
+    """All of them after a replay: the ``metrics`` of a result."""
+    return {m.key: m.measure(measured) for m in METRICS if m.measure is not None}

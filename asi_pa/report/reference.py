@@ -1,0 +1,85 @@
+"""docs/metrics.md and docs/compare.schema.json, made from the table of metrics (``make docs``)."""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+from asi_pa.experiment.metrics import GROUPS, METRICS, Metric
+from asi_pa.files import write_atomic
+from asi_pa.report.results import load_schema
+
+__all__ = ["main", "metrics_text", "schema_text"]
+
+WIDTH = 110
+HEAD = """
+# Metrics
+
+Every number that `asi-pa compare` reports, under the name it has in the JSON file. The terminal table
+and the HTML page show the same numbers under shorter labels; in the page, hovering over a label shows
+the short form of what is written here. This page is made from `asi_pa/experiment/metrics.py` by `make docs`.
+
+Words used throughout: a **block** is a pageblock, 2^pageblock_order pages, 2 MiB on x86-64. **S** is
+sensitive, a hole in the restricted physmap; **N** is nonsensitive, present in both physmaps. A **flip**
+takes a block from one to the other. Sizes are pages of 4 KiB unless said otherwise. Counts cover the
+replay of the trace only; building the initial state is not counted. Kernel sources are those of Linux 7.2
+unless another version is named; "RFC" is msgid 20250313-asi-page-alloc-v1-0-04972e046cea@google.com.
+
+A design that protects nothing (`linux`) has no figures where protection costs: the tables show `-`. A
+design that leaks (exposure violations above 0), or that keeps the holes it was posted with (`as_posted`),
+keeps its figures but cannot be the best of such a row. "Optional" metrics may be missing from a file, so that
+results of older versions stay readable.
+"""
+
+
+def metrics_text() -> str:
+    """docs/metrics.md."""
+    parts = [HEAD.strip()]
+    for name, group in GROUPS.items():
+        parts.append(f"## {group.heading}")
+        if group.text:
+            parts.append(group.text.strip())
+        for entry in METRICS:
+            if entry.group == name and (entry.type or entry.derive):
+                parts += _entry(entry)
+    return "\n\n".join(parts) + "\n"
+
+
+def _entry(entry: Metric) -> Iterator[str]:
+    yield f"### `{entry.key}`"
+    text = entry.definition or entry.sentence
+    if entry.optional:
+        text = f"Optional. {text}"
+    if entry.source:
+        text += f" ({entry.source}.)"
+    yield textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+    parts = [m for m in METRICS if m.key.startswith(f"{entry.key}.") and m.definition]
+    if parts:
+        yield "\n".join(
+            textwrap.fill(
+                f"- `{part.key.removeprefix(entry.key + '.')}`: {part.definition}",
+                WIDTH,
+                subsequent_indent="  ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            for part in parts
+        )
+
+
+def schema_text() -> str:
+    """docs/compare.schema.json."""
+    return json.dumps(load_schema(), indent=1) + "\n"
+
+
+def main(docs: str) -> None:
+    """Write both into a directory."""
+    write_atomic(Path(docs) / "metrics.md", metrics_text())
+    write_atomic(Path(docs) / "compare.schema.json", schema_text())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
