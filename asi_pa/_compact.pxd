@@ -1,14 +1,9 @@
 # Compaction: what a run keeps (struct compact_control, mm/internal.h) and the log that recordings compare.
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.stdlib cimport realloc
 
 from asi_pa._core cimport (
-    ALLOC,
-    INFO_LRU,
-    KIND_MASK,
     MAX_ORDERS,
-    MIGRATE_CMA,
-    MIGRATE_MOVABLE,
-    NIL,
     block_of,
     zone_t,
 )
@@ -127,18 +122,13 @@ cdef inline void compact_log(mm_t *mm, int kind, int64_t a, int64_t b, int64_t c
         compact_log_add(mm, kind, a, b, c, d)
 
 
-cdef extern from *:
-    """
-    #include <stdlib.h>
-    """
-    void *realloc(void *, size_t) noexcept nogil
-
-
 cdef inline void compact_log_add(mm_t *mm, int kind, int64_t a, int64_t b, int64_t c, int64_t d) noexcept nogil:
     # a row as recordings have it: the operation, the kind, four numbers of 32 bits
     cdef compact_log_t *log = mm.compact_log
     cdef int32_t *row
     cdef void *more
+    if log.n == log.watch and log.at_watch != NULL:
+        log.at_watch(log)
     if log.n == log.room:
         more = realloc(log.rows, 2 * (log.room + 512) * 6 * sizeof(int32_t))
         if more == NULL:

@@ -5,7 +5,7 @@ mm/page_alloc.c __alloc_pages_direct_compact (7.2; where 6.12 differs the kernel
 of both kernels replay exactly; what they do not exercise is in docs/model.md.
 """
 
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint32_t
 from libc.stdlib cimport malloc
 from libc.string cimport memset
 
@@ -63,7 +63,15 @@ from asi_pa._core cimport (
     zone_t,
 )
 from asi_pa._migrate cimport lru_add_drain, migrate_pages, putback_movable_pages
-from asi_pa._page_alloc cimport GFP_FS, GFP_IO, get_page_from_freelist, mm_t, prep_new_page, zone_of
+from asi_pa._page_alloc cimport (
+    GFP_FS,
+    GFP_IO,
+    compact_log_t,
+    get_page_from_freelist,
+    mm_t,
+    prep_new_page,
+    zone_of,
+)
 from asi_pa._pcp cimport pcp_drain
 
 cdef enum:
@@ -167,6 +175,8 @@ cdef int compact_zone(compact_control_t *cc, zone_t *z) noexcept nogil:
     if cc.isolated == NULL:
         return COMPACT_SKIPPED
     held_init(cc)
+    if cc.mm.compact_log != NULL:
+        cc.mm.compact_log.control = cc
     z.diff = &z.diffs[cc.cpu]
     if cc.order != COMPACT_WHOLE:
         result = compaction_suit_allocation_order(cc, z)
@@ -233,6 +243,48 @@ cdef int compact_batches(compact_control_t *cc) noexcept nogil:
             if last_migrated < cc.migrate_pfn & ~((<int64_t>1 << cc.order) - 1):
                 lru_add_drain_cpu_zone(cc)
                 last_migrated = -1
+
+
+cdef void run_as_words(compact_log_t *log) noexcept nogil:
+    # The run under way for ``Machine.compaction_seen``: positions, what is isolated, what is held.
+    cdef compact_control_t *cc = <compact_control_t *>log.control
+    cdef zone_t *z
+    cdef int order
+    cdef uint32_t i, frame, n
+    cdef int32_t *out
+    log.at_watch = NULL
+    if cc == NULL:
+        return
+    z = cc.zone
+    out = <int32_t *>malloc((8 + 2 * <size_t>cc.nr_freepages + cc.nisolated) * sizeof(int32_t))
+    if out == NULL:
+        return
+    out[0] = <int32_t>seen(z, cc.migrate_pfn)
+    out[1] = <int32_t>seen(z, cc.free_pfn)
+    out[2] = cc.fast_search_fail
+    out[3] = cc.search_order
+    out[4] = <int32_t>cc.nr_migratepages
+    out[5] = <int32_t>cc.nr_freepages
+    out[6] = cc.finish_pageblock
+    out[7] = <int32_t>cc.nisolated
+    n = 8
+    for i in range(cc.nisolated):
+        out[n] = <int32_t>seen(z, cc.isolated[cc.nisolated - 1 - i])
+        n += 1
+    for order in range(z.max_order + 1):
+        frame = cc.held[order].head
+        while frame != NIL:
+            out[n] = order
+            out[n + 1] = <int32_t>seen(z, frame)
+            n += 2
+            frame = z.links[frame].next
+    log.seen = out
+    log.nseen = n
+
+
+cdef void watch_log(compact_log_t *log, size_t row) noexcept nogil:
+    log.watch = row
+    log.at_watch = run_as_words
 
 
 cdef uint32_t *scratch(mm_t *mm) noexcept nogil:

@@ -7,6 +7,7 @@ from libc.string cimport memset
 import numpy as np
 
 from asi_pa._build cimport build_zone, check_spec, fill_design
+from asi_pa._compaction cimport watch_log
 from asi_pa._core cimport (
     ALLOC,
     NIL,
@@ -133,6 +134,7 @@ cdef class Machine:
         free(self.mm.compact_room)
         if self.mm.compact_log != NULL:
             free(self.mm.compact_log.rows)
+            free(self.mm.compact_log.seen)
             free(self.mm.compact_log)
 
     def _build_zonelists(self):
@@ -393,6 +395,30 @@ cdef class Machine:
         if log.lost:
             raise MemoryError("the log of compaction did not fit into memory")
         return np.asarray(<int32_t[:log.n, :6]>log.rows).copy()
+
+    def watch_compaction(self, size_t row):
+        """Keeps the run's state as it is before it writes this row of the log, for ``compaction_seen``."""
+        self.log_compaction()
+        watch_log(self.mm.compact_log, row)
+
+    def compaction_seen(self):
+        """What ``watch_compaction`` found, None if the log did not come so far.
+
+        A dict: migrate, free (the scanners' frames), fast_search_fail, search_order, wanted, held_pages,
+        finish_pageblock; isolated: frames, first to migrate first; held: (order, frame) of the free scanner's
+        blocks, as their lists have them.
+        """
+        cdef compact_log_t *log = self.mm.compact_log
+        if log == NULL or log.nseen == 0:
+            return None
+        words = np.asarray(<int32_t[:log.nseen]>log.seen).tolist()
+        n = words[7]
+        names = ("migrate", "free", "fast_search_fail", "search_order", "wanted", "held_pages",
+                 "finish_pageblock")
+        seen = dict(zip(names, words[:7], strict=True))
+        seen["isolated"] = words[8:8 + n]
+        seen["held"] = list(zip(words[8 + n::2], words[9 + n::2], strict=True))
+        return seen
 
     def verify(self):
         """Walks everything; None, or the first broken invariant in words."""

@@ -321,7 +321,8 @@ cdef int migrate_sync(compact_control_t *cc, batch_t *b, uint32_t *frames, uint3
 cdef uint32_t migrate_pages(compact_control_t *cc, uint32_t *left, int *error) noexcept nogil:
     # migrate_pages() of what was isolated, the last first; what is left in list order, and how much.
     # `error`: -ENOMEM, or how many failed.
-    cdef uint32_t pages = cc.zone.pageblock_pages, n = cc.nisolated, i, at[2]
+    cdef uint32_t pages = cc.zone.pageblock_pages, n = cc.nisolated, i
+    cdef uint32_t[2] at
     cdef uint32_t *frames = cc.isolated + 2 * pages
     cdef batch_t b
     cdef int64_t handed = cc.nr_migratepages

@@ -10,7 +10,7 @@ from asi_pa._compaction cimport (
     kcompactd_do_work,
     try_to_compact_pages,
 )
-from asi_pa._core cimport MIGRATE_ISOLATE, NIL, blocks_on, zone_t
+from asi_pa._core cimport ALLOC, KIND_MASK, MIGRATE_ISOLATE, NIL, ORDER_MASK, blocks_on, zone_t
 from asi_pa._highatomic cimport unreserve_highatomic
 from asi_pa._isolation cimport (
     alloc_contig_range,
@@ -92,6 +92,19 @@ cdef class Recording:
             raise ValueError(f"operations [{start}, {end}) are not among the {self.ops.shape[0]}")
         with nogil:
             self._run(start, end)
+
+    def live(self):
+        """int32 (n, 3) of what the first zone has allocated: frame, order, the operation that asked; -1 where
+        that is unknown (what a folio that was split left)."""
+        cdef zone_t *z = self.machine.mm.zones[0]
+        cdef uint32_t frame, owner
+        rows = []
+        for frame in range(z.first, z.nframes):
+            if z.state[frame] & KIND_MASK == ALLOC:
+                owner = z.links[frame].prev
+                rows.append((frame - z.first, z.state[frame] & ORDER_MASK,
+                             owner if owner < self.ops.shape[0] else -1))
+        return np.array(rows, np.int32).reshape(-1, 3)
 
     cdef int64_t _allocated(self, mm_t *mm, Py_ssize_t row, int64_t pfn) noexcept nogil:
         # What an operation got: its slot, and the frame as recordings have it

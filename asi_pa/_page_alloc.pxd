@@ -43,6 +43,12 @@ cdef struct compact_log_t:
     size_t n
     size_t room
     bint lost               # no memory: the log has holes
+    # the state of a run when it comes to a row (``asi-pa verify --explain``)
+    size_t watch            # the row
+    void *control           # the run under way
+    void (*at_watch)(compact_log_t *log) noexcept nogil     # NULL: nobody looks
+    int32_t *seen
+    size_t nseen
 
 cdef struct mm_t:
     int nzones

@@ -22,6 +22,7 @@ __all__ = [
     "PCP_FIELDS",
     "CpuState",
     "DumpShape",
+    "Words",
     "ZoneState",
     "check_state",
     "pcp_field_words",

@@ -36,11 +36,22 @@ _COUNTERS = (
     "second zone",
 )
 _PCP = ("count", "high", "high_min", "high_max", "batch", "flags", "alloc_factor", "free_count")
+_COMPACTION = (
+    "cached_free",
+    "cached_migrate async",
+    "cached_migrate sync",
+    "init_migrate",
+    "init_free",
+    "considered",
+    "defer_shift",
+    "order_failed",
+    "blockskip_flush",
+)
 _ZONE_BELOW_HIGH = 1 << 2
 _ZONE_NORMAL = 2
 
 
-def dump_zone(zone: Zone, position: int) -> npt.NDArray[np.int32]:
+def dump_zone(zone: Zone, position: int, *, compaction: bool = False) -> npt.NDArray[np.int32]:
     """The words for ``zone``, the ``position``-th of its machine; int32, one dimension."""
     relative = -zone.spec.start_pfn
     words = [
@@ -82,6 +93,12 @@ def dump_zone(zone: Zone, position: int) -> npt.NDArray[np.int32]:
     if zone.tables.tracks:
         words.append(len(zone.block_mapped))
         words.extend(zone.block_mapped)
+    if compaction:
+        state = zone.compact
+        positions = [state.cached_free, *state.cached_migrate, state.init_migrate, state.init_free]
+        words += [len(_COMPACTION), *(max(-1, pfn + relative) for pfn in positions)]
+        words += [state.considered, state.shift, state.order_failed, int(state.flush)]
+        words += [len(state.skip), *map(int, state.skip)]
     return np.array(words, dtype=np.int32)
 
 
@@ -96,10 +113,12 @@ def _pcp_words(pcp: PerCpuPages, relative: int) -> Iterator[int]:
         yield from (pfn + relative for pfn in pages)
 
 
-def labelled(words: Sequence[int], *, mapped: bool = False) -> Iterator[tuple[str, int]]:
+def labelled(
+    words: Sequence[int], *, mapped: bool = False, compaction: bool = False
+) -> Iterator[tuple[str, int]]:
     """Every word of a dump with what it says; ValueError where the dump contradicts itself.
 
-    ``mapped``: the dump ends with the pageblocks' mapped flags.
+    ``mapped``: the dump ends with the pageblocks' mapped flags; ``compaction``: with what compaction keeps.
     """
     source = enumerate(words)
 
@@ -140,6 +159,10 @@ def labelled(words: Sequence[int], *, mapped: bool = False) -> Iterator[tuple[st
             yield from pages(f"free list of order {order}, type {freetype}")
     yield from pages("pageblock types")
     yield from pcp("pcp")
+    if compaction:
+        yield from fixed(_COMPACTION, "words of compaction")
+        yield from pages("skip bits")
+        return
     if mapped:
         yield from pages("mapped flags")
         return
@@ -152,9 +175,12 @@ def labelled(words: Sequence[int], *, mapped: bool = False) -> Iterator[tuple[st
             yield from pcp(f"cpu {cpu} pcp")
 
 
-def first_difference(expected: Sequence[int], got: Sequence[int], *, mapped: bool = False) -> str | None:
+def first_difference(
+    expected: Sequence[int], got: Sequence[int], *, mapped: bool = False, compaction: bool = False
+) -> str | None:
     """The first word in which two dumps differ, or None."""
-    for (what, want), have in zip(labelled(expected, mapped=mapped), got, strict=False):
+    labels = labelled(expected, mapped=mapped, compaction=compaction)
+    for (what, want), have in zip(labels, got, strict=False):
         if want != int(have):
             return f"{what}: expected {want}, got {int(have)}"
     if len(expected) != len(got):

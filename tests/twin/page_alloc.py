@@ -31,7 +31,14 @@ from .tables import (
 )
 from .zone import Zone
 
-__all__ = ["Zonelist", "alloc_pages", "count_failure", "watermark_ok"]
+__all__ = [
+    "Zonelist",
+    "alloc_pages",
+    "count_failure",
+    "get_page_from_freelist",
+    "slow_flags",
+    "watermark_ok",
+]
 
 HIGH = GFP_NAMES["__GFP_HIGH"]
 MEMALLOC = GFP_NAMES["__GFP_MEMALLOC"]
@@ -74,9 +81,15 @@ def _unusable_free(zone: Zone, order: int, alloc_flags: int) -> int:
     return unusable
 
 
-def watermark_ok(zone: Zone, order: int, mark: int, highest: int, alloc_flags: int) -> bool:
-    """Enough free pages above ``mark``, and a block of the order (__zone_watermark_ok, 7.2)."""
-    free = zone.nr_free_pages.read() - _unusable_free(zone, order, alloc_flags)
+def watermark_ok(
+    zone: Zone, order: int, mark: int, highest: int, alloc_flags: int, free: int | None = None
+) -> bool:
+    """Enough free pages above ``mark``, and a block of the order (__zone_watermark_ok, 7.2).
+
+    ``free``: not NR_FREE_PAGES but these.
+    """
+    free = zone.nr_free_pages.read() if free is None else free
+    free -= _unusable_free(zone, order, alloc_flags)
     if alloc_flags & ALLOC_MIN_RESERVE:
         mark -= mark // 2
         if alloc_flags & ALLOC_NON_BLOCK:
@@ -150,7 +163,7 @@ def _take(zone: Zone, order: int, request: Request, alloc_flags: int) -> int | N
     return pfn
 
 
-def _get_page_from_freelist(
+def get_page_from_freelist(
     zonelist: Zonelist, order: int, request: Request, alloc_flags: int, spec: MachineSpec
 ) -> tuple[Zone, int] | None:
     """One walk over the zonelist, and a second without NOFRAGMENT (get_page_from_freelist, 7.2)."""
@@ -165,7 +178,7 @@ def _get_page_from_freelist(
         if pfn is not None:
             return zone, pfn
     if no_fallback:
-        return _get_page_from_freelist(zonelist, order, request, alloc_flags & ~ALLOC_NOFRAGMENT, spec)
+        return get_page_from_freelist(zonelist, order, request, alloc_flags & ~ALLOC_NOFRAGMENT, spec)
     return None
 
 
@@ -181,7 +194,7 @@ def _fast_flags(zonelist: Zonelist, request: Request, spec: MachineSpec) -> int:
     return flags
 
 
-def _slow_flags(zonelist: Zonelist, order: int, request: Request, spec: MachineSpec) -> int:
+def slow_flags(zonelist: Zonelist, order: int, request: Request, spec: MachineSpec) -> int:
     """gfp_to_alloc_flags (7.2)."""
     flags = WMARK_MIN | ALLOC_CPUSET | _common_flags(request)
     if request.gfp & HIGH:
@@ -225,7 +238,7 @@ def alloc_pages(
     design, kernel = first.tables.design, first.kernel
 
     def attempt(alloc_flags: int) -> tuple[Zone, int] | None:
-        return _get_page_from_freelist(zonelist, order, request, alloc_flags, spec)
+        return get_page_from_freelist(zonelist, order, request, alloc_flags, spec)
 
     found = attempt(_fast_flags(zonelist, request, spec))
     if found:
@@ -235,7 +248,7 @@ def alloc_pages(
     if request.kswapd:
         first.stats.kswapd_wakeups += not first.stats.kswapd_woken
         first.stats.kswapd_woken = True
-    flags = _slow_flags(zonelist, order, request, spec)
+    flags = slow_flags(zonelist, order, request, spec)
     found = attempt(flags)
     if found:
         return found
@@ -260,7 +273,7 @@ def count_failure(zonelist: Zonelist, order: int, request: Request, spec: Machin
     tables = zonelist.zones[0].tables
     stats = zonelist.zones[0].stats
     design = tables.design
-    flags = _slow_flags(zonelist, 0, request, spec)
+    flags = slow_flags(zonelist, 0, request, spec)
     passed = whole = False
     own = other = 0
     for zone in zonelist.usable(request):
