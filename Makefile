@@ -18,7 +18,7 @@ help:
 	@echo "make test           lint, type checks, build from the sdist, tests"
 	@echo "make build          compile the extensions in place"
 	@echo "make lint           ruff, cython-lint, mypy, stubtest"
-	@echo "make docs           docs/metrics.md and the JSON schema, from the table of metrics"
+	@echo "make docs           docs/use/metrics.md and the JSON schema, from the table of metrics"
 	@echo "make bench          benchmarks, saved as JSON"
 	@echo "make bench-compare  the last two saved benchmark runs side by side"
 	@echo "make mutants        break the rules one by one; the tests must notice each"
@@ -60,7 +60,7 @@ compare: build
 
 # What is made from the table of metrics (asi_pa/experiment/metrics.py).
 docs: build
-	$(PY) -m asi_pa.report.reference docs
+	$(PY) -m asi_pa.report.reference docs/use
 
 lint: lint-style lint-cython lint-types lint-stubs
 
@@ -112,4 +112,4 @@ scale: build $(VENV)/.test-ready
 clean:
 	rm -rf $(VENV) build dist asi_pa.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find asi_pa benchmarks tests examples -name '__pycache__' -prune -exec rm -rf {} +
-	find asi_pa '(' -name '*.so' -o -name '_*.c' -o -name '_*.html' ')' -delete
+	find asi_pa '(' -name '*.so' -o -name '*.c' -o -name '*.html' ')' -delete

@@ -1,10 +1,10 @@
 """Extension modules only; everything else about the package is in pyproject.toml.
 
-Every ``asi_pa/*.pyx`` becomes the module ``asi_pa.<name>``.  Environment switches:
+Every ``asi_pa/ROOM/NAME.pyx`` becomes the module ``asi_pa.ROOM.NAME``.  Environment switches:
 
 ASI_PA_DEBUG=1     bounds checks on, -O1 -g, assertions kept; its C files are apart, in build/debug
 ASI_PA_ANNOTATE=1  write Cython's annotated HTML beside each source
-ASI_PA_ONLY=a,b    build only these modules (without the package's name); "none" builds none
+ASI_PA_ONLY=a,b    build only these modules, named as engine/pcp; "none" builds none
 """
 
 import os
@@ -36,7 +36,7 @@ def extensions() -> list[Extension]:
     sources = sorted((ROOT / "asi_pa").rglob("*.pyx"), key=lambda path: (-path.stat().st_size, path))
     for source in sources:
         path = source.relative_to(ROOT)
-        if ONLY and path.stem not in ONLY:
+        if ONLY and str(path.relative_to("asi_pa").with_suffix("")) not in ONLY:
             continue
         found.append(
             Extension(

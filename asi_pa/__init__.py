@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from asi_pa.allocator import Allocator, MemoryBlock, OutOfMemoryError, RangeBusyError, Statistics, replay
     from asi_pa.designs import DESIGNS, Design
     from asi_pa.experiment import compare
-    from asi_pa.gfp import GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, describe_gfp, parse_gfp
-    from asi_pa.kernel import KERNELS, Kernel
-    from asi_pa.machine import MachineSpec, PcpSpec, ZoneSpec
-    from asi_pa.sizing import parse_size, single_zone
+    from asi_pa.kernel.gfp import GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, describe_gfp, parse_gfp
+    from asi_pa.kernel.sizing import parse_size, single_zone
+    from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
+    from asi_pa.kernel.versions import KERNELS, Kernel
     from asi_pa.trace import bundled_traces, compile_trace, load_trace
 
 #: public name -> the module that has it
@@ -25,27 +25,27 @@ _HOME = {
     "Allocator": "allocator",
     "DESIGNS": "designs",
     "Design": "designs",
-    "GFP_ATOMIC": "gfp",
-    "GFP_HIGHUSER_MOVABLE": "gfp",
-    "GFP_KERNEL": "gfp",
-    "KERNELS": "kernel",
-    "Kernel": "kernel",
-    "MachineSpec": "machine",
+    "GFP_ATOMIC": "kernel.gfp",
+    "GFP_HIGHUSER_MOVABLE": "kernel.gfp",
+    "GFP_KERNEL": "kernel.gfp",
+    "KERNELS": "kernel.versions",
+    "Kernel": "kernel.versions",
+    "MachineSpec": "kernel.spec",
     "MemoryBlock": "allocator",
     "OutOfMemoryError": "allocator",
-    "PcpSpec": "machine",
+    "PcpSpec": "kernel.spec",
     "RangeBusyError": "allocator",
     "Statistics": "allocator",
-    "ZoneSpec": "machine",
+    "ZoneSpec": "kernel.spec",
     "bundled_traces": "trace",
     "compare": "experiment",
     "compile_trace": "trace",
-    "describe_gfp": "gfp",
+    "describe_gfp": "kernel.gfp",
     "load_trace": "trace",
-    "parse_gfp": "gfp",
-    "parse_size": "sizing",
+    "parse_gfp": "kernel.gfp",
+    "parse_size": "kernel.sizing",
     "replay": "allocator",
-    "single_zone": "sizing",
+    "single_zone": "kernel.sizing",
 }
 
 __all__ = [

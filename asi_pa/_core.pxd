@@ -8,10 +8,10 @@
 #                                                               the last are the heads of the free lists
 #   pbtype [--------- one freetype per pageblock ----------]
 #
-# Rules cite the kernel's function; versions and evidence are in docs/model.md.
+# Rules cite the kernel's function; versions and evidence are in docs/engine/model.md.
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from asi_pa._physmap cimport physmap_t
+from asi_pa.physmap.physmap cimport physmap_t
 
 cdef enum:
     MAX_FREETYPES = 15

@@ -2,7 +2,7 @@
 
 from typing_extensions import disjoint_base
 
-from asi_pa.machine import ZoneSpec
+from asi_pa.kernel.spec import ZoneSpec
 
 @disjoint_base
 class Zone:

@@ -1,13 +1,13 @@
 """The zone: frames, free lists, fallbacks, watermarks; hot inline paths are in ``_core.pxd``.
 
-Rules are those of mm/page_alloc.c, Linux 7.2, as recorded runs confirm them; ``docs/model.md`` lists each
-with its source and the recorded sets that would notice if it were wrong.
+Rules are those of mm/page_alloc.c, Linux 7.2, as recorded runs confirm them; ``docs/engine/model.md`` lists
+each with its source and the recorded sets that would notice if it were wrong.
 """
 
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from asi_pa._mapping cimport (
+from asi_pa.engine.mapping cimport (
     block_live,
     block_zero,
     blocks_map,

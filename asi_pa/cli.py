@@ -40,7 +40,7 @@ def _parser() -> _Parser:
 
 def _of_a_design(error: Exception) -> str | None:
     """What a user's design file did wrong while it was at work, and where; None if it did nothing."""
-    from asi_pa.design_words import place_in_file
+    from asi_pa.designs.words import place_in_file
 
     place = place_in_file(error.__traceback__)
     if place is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from asi_pa._replay import Replay
+from asi_pa.run.replay import Replay
 
 from .harness import BIG, free_pages, measure, zone_machine
 from .streams import CLASSES, operations

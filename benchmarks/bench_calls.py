@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asi_pa.gfp import GFP_HIGHUSER_MOVABLE
+from asi_pa.kernel.gfp import GFP_HIGHUSER_MOVABLE
 
 from .harness import BIG, measure, zone_machine
 from .limit import Empty

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from asi_pa._replay import Replay
-from asi_pa.gfp import GFP_KERNEL, GFP_NAMES
+from asi_pa.kernel.gfp import GFP_KERNEL, GFP_NAMES
+from asi_pa.run.replay import Replay
 
 from .harness import BIG, measure, zone_machine
 from .streams import operations

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from asi_pa._replay import Replay
-from asi_pa.gfp import GFP_NAMES
+from asi_pa.kernel.gfp import GFP_NAMES
+from asi_pa.run.replay import Replay
 
 from .bench_pairs import PAIRS, pairs
 from .harness import BIG, free_pages, measure, zone_machine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asi_pa._physmap import Physmap
+from asi_pa.physmap.physmap import Physmap
 
 from .harness import BIG, measure
 

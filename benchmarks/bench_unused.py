@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from asi_pa._machine import Machine
-from asi_pa._replay import Replay
-from asi_pa.sizing import single_zone
+from asi_pa.engine.machine import Machine
+from asi_pa.kernel.sizing import single_zone
+from asi_pa.run.replay import Replay
 
 from .harness import alive_pages, free_pages, measure, prepared
 

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa._machine import Machine
-from asi_pa._replay import Replay
 from asi_pa.designs import DESIGNS, Design
+from asi_pa.engine.machine import Machine
 from asi_pa.experiment import build
-from asi_pa.sizing import single_zone
+from asi_pa.kernel.sizing import single_zone
+from asi_pa.run.replay import Replay
 from asi_pa.trace import CompiledTrace, compile_trace
 from tests.twin import Machine as TwinMachine
 

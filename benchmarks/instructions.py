@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from asi_pa._replay import Replay
+from asi_pa.run.replay import Replay
 
 from .bench_pairs import pairs
 from .harness import compiled_trace, filled_engine, filled_limit, trace_engine, trace_limit, zone_machine

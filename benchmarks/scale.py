@@ -13,8 +13,8 @@ import time
 
 import numpy as np
 
-from asi_pa._replay import Replay
-from asi_pa.sizing import parse_size
+from asi_pa.kernel.sizing import parse_size
+from asi_pa.run.replay import Replay
 
 from .harness import zone_machine
 from .limit import Memory, set_memory

@@ -13,10 +13,10 @@ e     orders 0-3, three migratetypes whose shares drift,    4 GiB       movable,
       so that they fall back on each other, 95 % full
 ====  ====================================================  ==========  ==============================
 
-A stream is two arrays of `asi_pa._compile.OP`: ``fill`` brings an empty zone to its occupancy, ``ops`` is
-what is measured.  Slots stand for allocations, so that the same arrays run through any allocator.  In b to e
-a slot keeps its order; which slots are freed is a sequence without repetition within any window in which a
-slot can be empty, and a slot is filled again a fixed number of frees later (`random_churn`).
+A stream is two arrays of `asi_pa.trace.compiler.OP`: ``fill`` brings an empty zone to its occupancy, ``ops``
+is what is measured.  Slots stand for allocations, so that the same arrays run through any allocator.  In b
+to e a slot keeps its order; which slots are freed is a sequence without repetition within any window in
+which a slot can be empty, and a slot is filled again a fixed number of frees later (`random_churn`).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa._compile import OP
-from asi_pa.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NAMES
+from asi_pa.kernel.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NAMES
+from asi_pa.trace.compiler import OP
 
 __all__ = ["FULL", "STREAMS", "Stream", "churn_c", "fill_c", "stream"]
 

@@ -1,7 +1,9 @@
-"""Every target of docs/performance.md from one command: measured ratios as JSON and as the document's table.
+"""Every target of docs/engine/performance.md from one command: measured ratios as JSON and as the document's
+table.
 
 ``python -m benchmarks.targets`` measures (about five minutes and 6 GB; ``--most 64G`` for a smaller machine),
-writes docs/performance.json and docs/growth.svg and puts the table between the marks in docs/performance.md.
+writes docs/engine/performance.json and docs/engine/growth.svg and puts the table between the marks in
+docs/engine/performance.md.
 """
 
 from __future__ import annotations
@@ -25,15 +27,15 @@ from typing import Any
 import numpy as np
 
 from asi_pa import __version__
-from asi_pa._machine import Machine
-from asi_pa._replay import OP, Replay
 from asi_pa.allocator import Allocator
 from asi_pa.audit import audit
 from asi_pa.audit.scopes import Scope, scaled, scopes
 from asi_pa.designs import DESIGNS, Design, as_design
+from asi_pa.engine.machine import Machine
 from asi_pa.experiment import SAMPLES, Series, build
-from asi_pa.gfp import GFP_HIGHUSER_MOVABLE
-from asi_pa.sizing import parse_size
+from asi_pa.kernel.gfp import GFP_HIGHUSER_MOVABLE
+from asi_pa.kernel.sizing import parse_size
+from asi_pa.run.replay import OP, Replay
 from asi_pa.trace import Classifier, load_trace
 from asi_pa.trace.compile import operations as compiled_operations
 from asi_pa.trace.text import read_text

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from asi_pa.gfp import describe_gfp
+from asi_pa.kernel.gfp import describe_gfp
 from asi_pa.trace import load_trace
 
 __all__ = ["LINE", "perf_text", "read_with_regex"]

@@ -5,7 +5,7 @@ kind to the other.  The script counts what that does to page tables and TLBs.
 """
 
 from asi_pa.allocator import Allocator
-from asi_pa.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, parse_gfp
+from asi_pa.kernel.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, parse_gfp
 
 USER = GFP_HIGHUSER_MOVABLE | parse_gfp("__GFP_SENSITIVE")
 ROUNDS = 8

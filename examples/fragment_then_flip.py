@@ -7,7 +7,7 @@ reviewers of __GFP_UNMAPPED asked).  How much mapped memory does the kernel get,
 import numpy as np
 
 from asi_pa.allocator import Allocator
-from asi_pa.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, parse_gfp
+from asi_pa.kernel.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, parse_gfp
 
 USER = GFP_HIGHUSER_MOVABLE | parse_gfp("__GFP_SENSITIVE")
 CHUNK = 4  # order of 64 KiB

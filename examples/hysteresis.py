@@ -9,7 +9,7 @@ than ``LOW`` blocks' worth of unmapped memory is free, whole mapped blocks are u
     asi-pa compare bursts:4G --memory ample --classifier 'gfp!=__GFP_DIRECT_RECLAIM:sensitive' \\
         --design migratetype --design examples/hysteresis.py:HYSTERESIS
 
-docs/extending.md walks through it.
+docs/extend/own-design.md walks through it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from asi_pa.designs import Design
 
 if TYPE_CHECKING:
-    from asi_pa._hooks import ZoneView
+    from asi_pa.engine.hooks import ZoneView
 
 LOW, HIGH = 4, 16
 

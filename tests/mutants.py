@@ -3,15 +3,15 @@
 ``tests/mutants.toml`` lists the faults.  Each is applied to a private copy of the package; what includes the
 changed source is translated and compiled again, and the recorded runs of ``tests/data/oracle`` are replayed
 on the copy until one is no longer exact, or the copy crashes, hangs or refuses to run: the fault is noticed.
-The runs that noticed it before (``tests/mutants-seen.json``) come first; the tables of ``docs/model.md`` are
-made of the same file.  Compiled modules and outcomes are kept in ``build/mutants``: a second run, or one
-after an interruption, does only what is new.
+The runs that noticed it before (``tests/mutants-seen.json``) come first; the tables of
+``docs/engine/model.md`` are made of the same file.  Compiled modules and outcomes are kept in
+``build/mutants``: a second run, or one after an interruption, does only what is new.
 
     python tests/mutants.py                 all faults; exit status 1 if one is missed or no longer applies
     python tests/mutants.py expand 'pcp-*'  those whose names match
     python tests/mutants.py --survey        every run for every fault; rewrites mutants-seen.json and tables
     python tests/mutants.py --runs DIR      other recorded runs than the committed ones
-    python tests/mutants.py --lockstep      tests/test_lockstep.py instead, for what no run can notice
+    python tests/mutants.py --lockstep      tests/engine/test_lockstep.py instead, for what no run can notice
     python tests/mutants.py --docs          the tables from mutants-seen.json, nothing else
     python tests/mutants.py --list          names and rules
 """
@@ -47,11 +47,11 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "asi_pa"
 LIST = ROOT / "tests" / "mutants.toml"
 SEEN = ROOT / "tests" / "mutants-seen.json"
-DOCS = ROOT / "docs" / "model.md"
+DOCS = ROOT / "docs" / "engine" / "model.md"
 DATA = ROOT / "tests" / "data" / "oracle"
 BUILD = ROOT / "build" / "mutants"
 #: What a replay of recorded runs loads; everything that these cimport comes along.
-ENTRY = ("_machine", "_oracle")
+ENTRY = ("engine/machine", "verify/replay")
 DIRECTIVES: dict[str, bool | int] = {
     "language_level": 3,
     "boundscheck": False,
@@ -62,7 +62,14 @@ DIRECTIVES: dict[str, bool | int] = {
 SHARED = f"{PACKAGE}._cyutility"
 SUFFIX = EXTENSION_SUFFIXES[0]
 #: What a replay spends no time in; all else is optimised where all runs are replayed.
-COLD = ("_build", "_hooks", "_machine", "_physmap", "_physmap_ops", "_wrappers")
+COLD = (
+    "engine/boot",
+    "engine/hooks",
+    "engine/machine",
+    "engine/wrappers",
+    "physmap/ops",
+    "physmap/physmap",
+)
 #: Seconds of processor time after which the replay of one recorded run counts as hanging; it takes some 0.02.
 PATIENCE = 10
 #: So many crashes or hangs of one copy are enough.
@@ -131,8 +138,9 @@ def read_seen() -> dict[str, list[str]]:
 
 
 def cimported(text: str) -> set[str]:
-    """The modules of this package that a Cython source includes."""
-    return set(re.findall(rf"^from {PACKAGE}\.(\w+) cimport", text, re.MULTILINE))
+    """The modules of this package that a Cython source includes, as paths below the package."""
+    found = re.findall(rf"^from {PACKAGE}\.([\w.]+) cimport", text, re.MULTILINE)
+    return {name.replace(".", "/") for name in found}
 
 
 class Sources:
@@ -260,7 +268,7 @@ class Builder:
 
     def c_of(self, tree: Path, sources: Sources, module: str, *, keep: bool) -> str:
         """A module's translation without comments."""
-        path = self.kept / f"{module}-{sources.key(module)}.c"
+        path = self.kept / f"{flat(module)}-{sources.key(module)}.c"
         if path.exists():
             return path.read_text()
         text = plain(translate(tree, module))
@@ -271,9 +279,9 @@ class Builder:
     def compiled(self, tree: Path, module: str, text: str) -> Path:
         """The extension module of a translation."""
         level = "-O1" if self.optimised and module not in COLD else "-O0"
-        path = self.kept / f"{module}-{digest([text, level, *compiler()])}.so"
+        path = self.kept / f"{flat(module)}-{digest([text, level, *compiler()])}.so"
         if not path.exists():
-            source, target = tree / f"{module}.c", tree / f"{module}.so"
+            source, target = tree / f"{flat(module)}.c", tree / f"{flat(module)}.so"
             source.write_text(text)
             words = [*compiler(), level, str(source), "-o", str(target)]
             done = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -286,10 +294,11 @@ class Builder:
     def make(self, tree: Path, mutant: Mutant | None, entry: Sequence[str] = ENTRY) -> None:
         """A runnable copy of the package with the fault in it."""
         package = tree / PACKAGE
-        package.mkdir(parents=True)
-        for path in (ROOT / PACKAGE).iterdir():
+        for path in (ROOT / PACKAGE).rglob("*.p*"):
             if path.suffix in (".py", ".pyx", ".pxd"):
-                shutil.copy(path, package)
+                copy = package / path.relative_to(ROOT / PACKAGE)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, copy)
         os.symlink(ROOT / PACKAGE / f"_cyutility{SUFFIX}", package / f"_cyutility{SUFFIX}")
         changed = {}
         if mutant is not None:
@@ -321,19 +330,19 @@ class Builder:
         name = function_of(mutant)
         sound = {}
         for module in affected:
-            path = self.kept / f"{module}-{Sources().key(module)}.c"
+            path = self.kept / f"{flat(module)}-{Sources().key(module)}.c"
             if not path.exists():
                 return {}
             sound[module] = path.read_text()
-        stem = Path(mutant.file).stem
-        found = {module: functions(c).get(f"__pyx_f_{mangled(stem)}_{name}") for module, c in sound.items()}
+        home = str(Path(mutant.file).relative_to(PACKAGE).with_suffix(""))
+        found = {module: functions(c).get(f"__pyx_f_{mangled(home)}_{name}") for module, c in sound.items()}
         carriers = [module for module in affected if found[module]]
         if name is None or not carriers:
             return {}
         carrier = min(carriers, key=lambda module: (len(sources.text(f"{module}.pyx")), module))
         old = found[carrier]
         ours = plain(translate(tree, carrier))
-        new = functions(ours).get(f"__pyx_f_{mangled(stem)}_{name}")
+        new = functions(ours).get(f"__pyx_f_{mangled(home)}_{name}")
         # Which prototypes there are depends on what is used; where one is missing, the compiler says so.
         bare = [PROTOTYPE.sub("", c) for c in (sound[carrier].replace(old or "\0", new or ""), ours)]
         if old is None or new is None or bare[0] != bare[1]:
@@ -345,9 +354,14 @@ class Builder:
         }
 
 
-def mangled(stem: str) -> str:
+def flat(module: str) -> str:
+    """A module's path below the package as one word of a file's name."""
+    return module.replace("/", ".")
+
+
+def mangled(module: str) -> str:
     """A module's name as Cython writes it in C."""
-    return f"{len(PACKAGE)}{PACKAGE}_{len(stem)}{stem}"
+    return "_".join(f"{len(part)}{part}" for part in (PACKAGE, *module.split("/")))
 
 
 def put(path: Path, text: str) -> None:
@@ -453,13 +467,14 @@ def try_mutant(mutant: Mutant | None, files: Sequence[Path], to_the_end: bool) -
 def try_lockstep(mutant: Mutant | None) -> Outcome:
     """Builds the copy and drives it together with the twin, which does not have the fault."""
     began = monotonic()
-    test = "test_lockstep.py"
+    test = "engine/test_lockstep.py"
     with tempfile.TemporaryDirectory(dir=BUILD, prefix="tree-") as name:
         tree = Path(name)
-        Builder(optimised=True).make(tree, mutant, (*ENTRY, "_hotplug"))
+        Builder(optimised=True).make(tree, mutant, (*ENTRY, "engine/memory_hotplug"))
         shutil.copytree(ROOT / "tests" / "twin", tree / "tests" / "twin")
-        for file in ("__init__.py", test):
-            shutil.copy(ROOT / "tests" / file, tree / "tests")
+        (tree / "tests" / "engine").mkdir()
+        for file in ("__init__.py", "engine/__init__.py", test):
+            shutil.copy(ROOT / "tests" / file, tree / "tests" / file)
         words = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", f"--rootdir={tree}"]
         # The current directory comes first in sys.path.
         done = subprocess.run(
@@ -481,8 +496,9 @@ class Kept:
         if self.path.exists():
             self.known = json.loads(self.path.read_text())
         data = [path.read_bytes() for path in files]
-        names = sorted(name.partition(".")[2] or "__init__" for name in loaded)
-        python = [path.read_text() for name in names if (path := ROOT / PACKAGE / f"{name}.py").exists()]
+        names = sorted(name.replace(".", "/") for name in loaded)
+        paths = [ROOT / f"{name}{end}" for name in names for end in (".py", "/__init__.py")]
+        python = [path.read_text() for path in paths if path.exists()]
         sources = Sources()
         compiled = [sources.key(module) for module in sources.modules()]
         self.base = digest([*data, *python, *compiled, Path(__file__).read_text()])
@@ -586,7 +602,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument(
         "--lockstep", action="store_true", help="what do the twin's tests notice of the unseen?"
     )
-    parser.add_argument("--docs", action="store_true", help="rewrite the tables of docs/model.md only")
+    parser.add_argument("--docs", action="store_true", help="rewrite the tables of docs/engine/model.md only")
     parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 4), help="mutants at a time")
     args = parser.parse_args(words)
     try:

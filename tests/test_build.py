@@ -22,11 +22,11 @@ def test_a_debug_build_checks_bounds(tmp_path, debug, checked):
     subprocess.run(
         [sys.executable, "-c", TRANSLATE.replace("OUT", repr(str(tmp_path)))],
         cwd=ROOT,
-        env={**os.environ, "ASI_PA_DEBUG": debug, "ASI_PA_ONLY": "_replay", "ASI_PA_ANNOTATE": "0"},
+        env={**os.environ, "ASI_PA_DEBUG": debug, "ASI_PA_ONLY": "run/replay", "ASI_PA_ANNOTATE": "0"},
         check=True,
         capture_output=True,
     )
-    (translated,) = tmp_path.rglob("_replay.c")
+    (translated,) = tmp_path.rglob("replay.c")
     # The calls, not the one prototype or definition that there may be.
     assert (translated.read_text().count("__Pyx_RaiseBufferIndexError(") > 10) is checked
 

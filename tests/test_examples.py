@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("asi_pa._allocator", reason="the extension modules are not built")
+pytest.importorskip("asi_pa.allocator.allocator", reason="the extension modules are not built")
 
 ROOT = Path(__file__).resolve().parent.parent
 #: With the package of this tree, and nothing of the caller's.
@@ -42,8 +42,8 @@ def test_short(path):
 
 
 def test_the_tour_runs():
-    """The Python of docs/api.md, as one script."""
-    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "api.md").read_text(), re.M | re.S)
+    """The Python of docs/use/api.md, as one script."""
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "use" / "api.md").read_text(), re.M | re.S)
     assert len(blocks) >= 5
     done = subprocess.run([sys.executable, "-c", "".join(blocks)], **RUN)
     assert "it is free already" in done.stdout

@@ -1,7 +1,7 @@
 """The auditor: can a design ever break its promise, and by what shortest sequence of operations?
 
-``audit("migratetype/as-posted")`` searches small machines breadth first, then at random; docs/audit.md says
-what it checks, what it searches and what it cannot see.
+``audit("migratetype/as-posted")`` searches small machines breadth first, then at random; docs/use/audit.md
+says what it checks, what it searches and what it cannot see.
 """
 
 from asi_pa.audit.meanwhile import Meanwhile

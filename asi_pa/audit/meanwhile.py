@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from asi_pa._machine import Machine
+from asi_pa.engine.machine import Machine
 
 __all__ = ["Meanwhile"]
 

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa._audit import Search
-from asi_pa._machine import Machine
 from asi_pa.audit.scopes import Scope, scaled, scopes
 from asi_pa.audit.script import script
+from asi_pa.audit.search import Search
 from asi_pa.audit.shrink import shrink
 from asi_pa.audit.steps import Step, as_dicts, count_operations, sentence
 from asi_pa.audit.words import (
@@ -26,6 +25,7 @@ from asi_pa.audit.words import (
     mechanism_words,
 )
 from asi_pa.designs import Design, as_design
+from asi_pa.engine.machine import Machine
 
 __all__ = ["DEFAULT_SECONDS", "AuditResult", "Finding", "Searched", "audit"]
 
@@ -178,7 +178,7 @@ class AuditResult:
         return int(bool(self.findings))
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: schema asi_pa.audit/1, explained in docs/audit.md."""
+        """For JSON: schema asi_pa.audit/1, explained in docs/use/audit.md."""
         return {
             "schema": SCHEMA,
             "design": self.design_word,

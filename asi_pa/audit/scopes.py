@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from asi_pa.designs import Design
-from asi_pa.gfp import GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NAMES, GFP_NOWAIT, MODEL_LRU
-from asi_pa.machine import MachineSpec, PcpSpec, ZoneSpec
+from asi_pa.kernel.gfp import GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NAMES, GFP_NOWAIT, MODEL_LRU
+from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
 
 __all__ = ["Request", "Scope", "scaled", "scopes"]
 

@@ -149,10 +149,10 @@ def _imports(finding: Finding, changed: bool) -> str:
     """What the script needs, in order."""
     machine = ["MachineSpec", *(["PcpSpec"] if finding.scope.machine.zones[0].pcp else []), "ZoneSpec"]
     lines = ["import sys", *(["from dataclasses import replace"] if changed else []), ""]
-    lines.append("from asi_pa._machine import Machine")
+    lines.append("from asi_pa.engine.machine import Machine")
     if any("meanwhile" in step for step in finding.sequence):
         lines.append("from asi_pa.audit import Meanwhile")
-    lines += ["from asi_pa.designs import as_design", f"from asi_pa.machine import {', '.join(machine)}"]
+    lines += ["from asi_pa.designs import as_design", f"from asi_pa.kernel.spec import {', '.join(machine)}"]
     return "\n".join(lines)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from asi_pa._audit import Search
+    from asi_pa.audit.search import Search
 
 __all__ = ["shrink"]
 

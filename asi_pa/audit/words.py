@@ -1,4 +1,4 @@
-"""The search's numbers in words: operations, invariants, mechanisms, as ``_audit_step.pxd`` numbers them."""
+"""The search's numbers in words: operations, invariants, mechanisms, as ``audit/step.pxd`` numbers them."""
 
 from __future__ import annotations
 

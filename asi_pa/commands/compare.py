@@ -84,13 +84,13 @@ def _compare(args: argparse.Namespace) -> int:
         ready(form)
 
     from asi_pa.experiment import DEFAULT_DESIGNS, compare
+    from asi_pa.kernel.sizing import parse_size
     from asi_pa.report import render_terminal
-    from asi_pa.sizing import parse_size
     from asi_pa.trace import bundled_traces
 
     costs = None
     if args.costs is not None:
-        from asi_pa.costs import load_costs
+        from asi_pa.experiment.costs import load_costs
 
         costs = load_costs(None if args.costs == "default" else args.costs)
     with Progress(args.quiet) as progress:

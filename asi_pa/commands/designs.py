@@ -33,7 +33,7 @@ Examples:
 
 
 def _designs(args: argparse.Namespace) -> int:
-    from asi_pa.describe import describe_design, diff_designs, list_designs
+    from asi_pa.designs.describe import describe_design, diff_designs, list_designs
 
     if not args.names:
         sys.stdout.write(list_designs())
@@ -72,7 +72,7 @@ Examples:
 
 
 def _starvation(args: argparse.Namespace) -> int:
-    from asi_pa.starvation import ALL_DESIGNS, starvation, starvation_text
+    from asi_pa.experiment.starvation import ALL_DESIGNS, starvation, starvation_text
 
     rows = starvation(args.designs or ALL_DESIGNS, args.memory, unmovable=args.unmovable, seed=args.seed)
     sys.stdout.write(starvation_text(rows))

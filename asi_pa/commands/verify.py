@@ -77,7 +77,7 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _explain(args: argparse.Namespace) -> int:
-    from asi_pa.explain import explain
+    from asi_pa.verify.explain import explain
 
     if len(args.files) > 1:
         raise ValueError(f"--explain shows one operation of one file, not of {len(args.files)}")

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa import metrics as indexes
-from asi_pa.gfp import GFP_NAMES
+from asi_pa.kernel import indexes
+from asi_pa.kernel.gfp import GFP_NAMES
 
 if TYPE_CHECKING:
-    from asi_pa._machine import Machine
-    from asi_pa._replay import Replay
-    from asi_pa.pagetable import PhysmapCounters
+    from asi_pa.engine.machine import Machine
+    from asi_pa.physmap.records import PhysmapCounters
+    from asi_pa.run.replay import Replay
     from asi_pa.trace import CompiledTrace
 
 __all__ = ["Measured"]

@@ -1,9 +1,9 @@
 """Every number of a comparison, an entry each: what it is called, what it means, and how it is measured.
 
-``key`` is its path in a result's ``metrics``; the JSON schema, the tables, the page, docs/metrics.md (``make
-docs``), the allocator's ``Statistics`` and the tests' made-up result are all made from this table.  To add a
-metric from a counter of the engine, add an entry with ``measure=Counter("name_in_stats_t")``; nothing else
-has to change.  What a measuring function may look at is ``asi_pa.experiment.measured.Measured``.
+``key`` is its path in a result's ``metrics``; the JSON schema, the tables, the page, docs/use/metrics.md
+(``make docs``), the allocator's ``Statistics`` and the tests' made-up result are all made from this table.
+To add a metric from a counter of the engine, add an entry with ``measure=Counter("name_in_stats_t")``;
+nothing else has to change.  What a measuring function may look at is ``asi_pa.experiment.measured.Measured``.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Metric:
     sentence: str
     """What a reader sees as a tooltip."""
     definition: str = ""
-    """What docs/metrics.md says beyond the sentence, or instead of it where it repeats it (Markdown)."""
+    """What docs/use/metrics.md says beyond the sentence, or instead of it where it repeats it (Markdown)."""
     source: str = ""
     """Where the definition comes from."""
     measure: Callable[[Measured], Any] | None = None
@@ -93,7 +93,7 @@ class Cause:
     """Why a request can fail."""
 
     counter: str
-    """In ``stats_t``; count_failure() of asi_pa/_page_alloc.pyx moves it."""
+    """In ``stats_t``; count_failure() of asi_pa/engine/page_alloc.pyx moves it."""
     words: str
     """What an OutOfMemoryError says."""
     label: str
@@ -111,9 +111,9 @@ class Group:
     short: str
     """The same where there is little room."""
     heading: str
-    """In docs/metrics.md."""
+    """In docs/use/metrics.md."""
     text: str = ""
-    """What docs/metrics.md says of all of them."""
+    """What docs/use/metrics.md says of all of them."""
 
 
 def leaf_share_2m(metrics: Mapping[str, Any]) -> float | None:

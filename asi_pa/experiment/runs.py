@@ -1,8 +1,8 @@
 """Experiments: the same operations through every design, and what each did with them, as one result.
 
 ``replay`` runs one compiled trace through one design; ``compare`` runs traces through designs at several
-memory sizes.  The result is plain data (schema ``asi_pa.compare/1``, docs/json-schema.md); metrics are
-defined in docs/metrics.md.
+memory sizes.  The result is plain data (schema ``asi_pa.compare/1``, docs/use/json-schema.md); metrics are
+defined in docs/use/metrics.md.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from asi_pa import __version__
-from asi_pa._machine import Machine
-from asi_pa._replay import Replay
-from asi_pa._series import Samples
 from asi_pa.designs import Design, as_design
+from asi_pa.engine.machine import Machine
 from asi_pa.experiment.measured import Measured
 from asi_pa.experiment.metrics import measure
-from asi_pa.gfp import MODEL_LRU
-from asi_pa.kernel import kernel_profile
-from asi_pa.sizing import parse_size
+from asi_pa.kernel.gfp import MODEL_LRU
+from asi_pa.kernel.sizing import parse_size
+from asi_pa.kernel.versions import kernel_profile
+from asi_pa.run.replay import Replay
+from asi_pa.run.samples import Samples
 from asi_pa.trace import CompiledTrace, Trace, compile_trace, load_trace, tight_memory
 
 __all__ = ["DEFAULT_DESIGNS", "SAMPLES", "Series", "build", "compare", "replay"]
@@ -227,7 +227,7 @@ def compare(
     memory : sizes such as ``"2G"`` or bytes; ``"ample"`` is the recorded machine with its zones, per-CPU
         limits and CPUs, ``"tight"`` one zone of the size at which the trace's peak nearly fills a
         machine that shrank in proportion
-    classifier : rules for sensitivity (docs/traces.md)
+    classifier : rules for sensitivity (docs/use/traces.md)
     seed : of everything that is drawn
     kernel : profile; None takes the trace's own
     reclaim, compaction : what relieves a shortage, as in ``replay``
@@ -235,7 +235,7 @@ def compare(
 
     Returns the result as a dict of schema ``asi_pa.compare/1``.  Raises ValueError for what cannot be.
     """
-    from asi_pa.claims import evaluate_claims
+    from asi_pa.experiment.claims import evaluate_claims
 
     chosen = [as_design(d) for d in designs]
     if not chosen:

@@ -20,7 +20,7 @@ from asi_pa.experiment.ranking import protects
 from asi_pa.files import write_atomic
 from asi_pa.report import figures, tables
 from asi_pa.report.format import format_bytes, plural, relief_text
-from asi_pa.report.modelled import modelled_page
+from asi_pa.report.modelled_time import modelled_page
 from asi_pa.report.palette import kind_colours
 
 __all__ = ["HELP", "NAME", "MissingPlotlyError", "ready", "render_html", "write", "write_html"]

@@ -1,4 +1,4 @@
-"""docs/metrics.md and docs/compare.schema.json, made from the table of metrics (``make docs``)."""
+"""docs/use/metrics.md and docs/use/compare.schema.json, made from the table of metrics (``make docs``)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ results of older versions stay readable.
 
 
 def metrics_text() -> str:
-    """docs/metrics.md."""
+    """docs/use/metrics.md."""
     parts = [HEAD.strip()]
     for name, group in GROUPS.items():
         parts.append(f"## {group.heading}")
@@ -71,7 +71,7 @@ def _entry(entry: Metric) -> Iterator[str]:
 
 
 def schema_text() -> str:
-    """docs/compare.schema.json."""
+    """docs/use/compare.schema.json."""
     return json.dumps(load_schema(), indent=1) + "\n"
 
 

@@ -204,7 +204,7 @@ def definitions() -> str:
     return f"""<section class="definitions"><h2>Definitions</h2>
 <p>Sensitive pages (S) are holes in the restricted physmap, nonsensitive ones (N) are present in both
 physmaps. A flip takes a whole pageblock (2 MiB) from one kind to the other. The project's
-<code>docs/metrics.md</code> has the definitions at length, with their sources; the JSON file of the same
+<code>docs/use/metrics.md</code> has the definitions at length, with their sources; the JSON file of the same
 command (<code>--json</code>) has every number of this page.</p>{"".join(parts)}</section>"""
 
 

@@ -18,7 +18,7 @@ from asi_pa.experiment.metrics import GROUPS, ROWS, Metric
 from asi_pa.experiment.ranking import as_posted, best, protects, shown, value_of
 from asi_pa.report.evidence import count, summary
 from asi_pa.report.format import delta_text, format_bytes, format_value, plural, relief_text
-from asi_pa.report.modelled import modelled_terminal
+from asi_pa.report.modelled_time import modelled_terminal
 
 __all__ = ["render_terminal", "wants_colour"]
 

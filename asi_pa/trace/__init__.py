@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .classify import DEFAULT_CLASSIFIER, Classifier
-from .compile import CompiledTrace, compile_trace, tight_memory
-from .format import MAGIC, Trace, read_trace, write_trace
-from .info import describe, describe_text
-from .initial import Population
-from .recorded import read_npz
-from .workloads import DEFAULT_MEMORY, WORKLOADS, workload
+from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier
+from asi_pa.trace.compile import CompiledTrace, compile_trace, tight_memory
+from asi_pa.trace.format import MAGIC, Trace, read_trace, write_trace
+from asi_pa.trace.info import describe, describe_text
+from asi_pa.trace.initial import Population
+from asi_pa.trace.npz import read_npz
+from asi_pa.trace.workloads import DEFAULT_MEMORY, WORKLOADS, workload
 
 __all__ = [
     "DEFAULT_CLASSIFIER",
@@ -69,6 +69,6 @@ def load_trace(path: str | os.PathLike[str]) -> Trace:
         return read_trace(file)
     if start.startswith(b"PK\x03\x04"):
         return read_npz(file)
-    from .text import read_text
+    from asi_pa.trace.text import read_text
 
     return read_text(file)

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa.gfp import GFP_NAMES, MODEL_LRU, parse_gfp
+from asi_pa.kernel.gfp import GFP_NAMES, MODEL_LRU, parse_gfp
 
 __all__ = ["DEFAULT_CLASSIFIER", "Classifier", "request_words"]
 
@@ -40,7 +40,7 @@ HARDWALL = GFP_NAMES["__GFP_HARDWALL"]
 MOVABLE = GFP_NAMES["__GFP_MOVABLE"]
 RECLAIMABLE = GFP_NAMES["__GFP_RECLAIMABLE"]
 SENSITIVE = GFP_NAMES["__GFP_SENSITIVE"]
-#: Names that traces print and `asi_pa.gfp` has no need of (include/trace/events/mmflags.h, 6.18).
+#: Names that traces print and `asi_pa.kernel.gfp` has no need of (include/trace/events/mmflags.h, 6.18).
 TRACE_GFP_NAMES: dict[str, int] = {
     **GFP_NAMES,
     "GFP_DMA": GFP_NAMES["__GFP_DMA"],

@@ -30,15 +30,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa._compile import OP, Compiler
-from asi_pa.gfp import GFP_NAMES
-from asi_pa.machine import MachineSpec
-from asi_pa.sizing import parse_size
-
-from .classify import DEFAULT_CLASSIFIER, Classifier
-from .format import Trace, profile
-from .initial import HeldClasses, Population, recorded_population
-from .modelled import modelled_population
+from asi_pa.kernel.gfp import GFP_NAMES
+from asi_pa.kernel.sizing import parse_size
+from asi_pa.kernel.spec import MachineSpec
+from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier
+from asi_pa.trace.compiler import OP, Compiler
+from asi_pa.trace.format import Trace, profile
+from asi_pa.trace.initial import HeldClasses, Population, recorded_population
+from asi_pa.trace.resize import modelled_population
 
 __all__ = [
     "OP",
@@ -75,7 +74,7 @@ class CompiledTrace:
     ops: npt.NDArray[np.void]
     """`OP`[n]: op (1 alloc, 2 free, 3 split, 4 tick), order, cls (index into ``classes``), cpu, slot."""
     classes: npt.NDArray[np.uint32]
-    """u32: request words (`asi_pa.gfp`)."""
+    """u32: request words (`asi_pa.kernel.gfp`)."""
     nslots: int
     """Slots are 0 .. nslots - 1; an allocation of order k owns the 2^k slots from its own on."""
     time_ns: npt.NDArray[np.uint64]
@@ -104,7 +103,7 @@ class CompiledTrace:
 
 
 def translated(trace: Trace) -> list[int]:
-    """The trace's gfp masks in the bits of `asi_pa.gfp`: kernels number their flags differently."""
+    """The trace's gfp masks in the bits of `asi_pa.kernel.gfp`: kernels number their flags differently."""
     moves = [
         (value, GFP_NAMES[name])
         for name, value in trace.gfp_names.items()
@@ -164,7 +163,7 @@ def compile_trace(
     size, and ``recorded`` together with ``memory`` or for a trace without snapshots.
     """
     if not isinstance(trace, Trace):
-        from . import load_trace
+        from asi_pa.trace import load_trace
 
         trace = load_trace(trace)
     if recorded and memory is not None:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from . import load_trace
-from .format import FREE_BATCHED, Trace, write_trace
+from asi_pa.trace import load_trace
+from asi_pa.trace.format import FREE_BATCHED, Trace, write_trace
 
 __all__ = ["cut"]
 

@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asi_pa.files import atomic_file
-from asi_pa.kernel import DEFAULT_KERNEL, kernel_profile
+from asi_pa.kernel.versions import DEFAULT_KERNEL, kernel_profile
 
 __all__ = [
     "EVENT_COLUMNS",

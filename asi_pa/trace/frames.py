@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .format import ALLOC, EXTFRAG, FAILED_PFN, FREE, FREE_BATCHED, PCPU_DRAIN, ZONE_LOCKED, Trace
+from asi_pa.trace.format import ALLOC, EXTFRAG, FAILED_PFN, FREE, FREE_BATCHED, PCPU_DRAIN, ZONE_LOCKED, Trace
 
 __all__ = [
     "FRAME_FREE",
@@ -42,7 +42,7 @@ SECTION = 32768
 #: The bits of a snapshot's bytes, `KPF_BITS`.
 KPF_BUDDY, KPF_LRU, KPF_SLAB, KPF_HEAD, KPF_TAIL, KPF_PGTABLE, KPF_NOPAGE = 1, 2, 8, 16, 32, 64, 128
 NOTHING = 255
-#: Block types of the model: `asi_pa.gfp.Migratetype` up to RECLAIMABLE.
+#: Block types of the model: `asi_pa.kernel.gfp.Migratetype` up to RECLAIMABLE.
 BLOCK_TYPES = ("Unmovable", "Movable", "Reclaimable")
 
 _Bytes = npt.NDArray[np.uint8]

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa.gfp import describe_gfp
-
-from .classify import DEFAULT_CLASSIFIER, Classifier
-from .compile import operations, translated
-from .format import ALLOC, FAILED_PFN, FREE, KINDS, Trace
-from .frames import recorded_zones
+from asi_pa.kernel.gfp import describe_gfp
+from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier
+from asi_pa.trace.compile import operations, translated
+from asi_pa.trace.format import ALLOC, FAILED_PFN, FREE, KINDS, Trace
+from asi_pa.trace.frames import recorded_zones
 
 __all__ = ["describe", "describe_text"]
 

@@ -1,6 +1,6 @@
 """The initial state: what is held and what is free when the first operation runs.
 
-`recorded_population` rebuilds the recorded machine, zone by zone; `asi_pa.trace.modelled` makes one zone of
+`recorded_population` rebuilds the recorded machine, zone by zone; `asi_pa.trace.resize` makes one zone of
 any size out of it.  Used frames become held allocations of the kind that their flags say: LRU pages movable
 requests of users (GFP_HIGHUSER_MOVABLE), everything else unmovable ones of the kernel (GFP_KERNEL); the
 classifier says which of them are sensitive.  Compound pages stay whole, except that what the trace frees has
@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL
-from asi_pa.machine import MachineSpec, PcpSpec, ZoneSpec
-from asi_pa.sizing import lowmem_reserves, stat_threshold
-
-from .classify import Classifier, draw, request_words
-from .format import FREE, Trace
-from .frames import (
+from asi_pa.kernel.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL
+from asi_pa.kernel.sizing import lowmem_reserves, stat_threshold
+from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
+from asi_pa.trace.classify import Classifier, draw, request_words
+from asi_pa.trace.format import FREE, Trace
+from asi_pa.trace.frames import (
     FRAME_FREE,
     FRAME_HELD,
     FRAME_HOLE,

@@ -24,10 +24,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa.procfs import parse_zoneinfo
-
-from .format import KPF_BITS, Trace
-from .text import read_stream
+from asi_pa.kernel.procfs import parse_zoneinfo
+from asi_pa.trace.format import KPF_BITS, Trace
+from asi_pa.trace.text import read_stream
 
 __all__ = ["record", "snapshot"]
 

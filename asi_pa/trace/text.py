@@ -23,11 +23,10 @@ from typing import IO, Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa._reader import REASONS, Reader
-from asi_pa.gfp import parse_gfp
-
-from .classify import TRACE_GFP_NAMES
-from .format import EVENT_COLUMNS, EXT, Trace
+from asi_pa.kernel.gfp import parse_gfp
+from asi_pa.trace.classify import TRACE_GFP_NAMES
+from asi_pa.trace.format import EVENT_COLUMNS, EXT, Trace
+from asi_pa.trace.scanner import REASONS, Reader
 
 __all__ = ["read_stream", "read_text"]
 

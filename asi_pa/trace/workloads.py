@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa.gfp import (
+from asi_pa.kernel.gfp import (
     GFP_ATOMIC,
     GFP_HIGHUSER,
     GFP_HIGHUSER_MOVABLE,
@@ -28,10 +28,9 @@ from asi_pa.gfp import (
     GFP_KERNEL_ACCOUNT,
     GFP_NAMES,
 )
-from asi_pa.kernel import DEFAULT_KERNEL
-from asi_pa.sizing import parse_size, single_zone
-
-from .format import EVENT_COLUMNS, Trace
+from asi_pa.kernel.sizing import parse_size, single_zone
+from asi_pa.kernel.versions import DEFAULT_KERNEL
+from asi_pa.trace.format import EVENT_COLUMNS, Trace
 
 __all__ = ["DEFAULT_MEMORY", "WORKLOADS", "workload"]
 

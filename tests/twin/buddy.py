@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asi_pa.gfp import Migratetype
+from asi_pa.kernel.gfp import Migratetype
 
 from .mapping import Context
 from .zone import Zone

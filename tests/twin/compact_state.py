@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from asi_pa.gfp import Migratetype
+from asi_pa.kernel.gfp import Migratetype
 
 if TYPE_CHECKING:
     from .zone import Zone

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from asi_pa.gfp import GFP_NAMES, Migratetype
+from asi_pa.kernel.gfp import GFP_NAMES, Migratetype
 
 from . import pcp
 from .compact_state import CompactState

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from asi_pa.machine import MachineSpec, PcpSpec, ZoneSpec
+from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
 
 from .machine import Machine
 
@@ -24,7 +24,7 @@ def load(engine: str) -> Make:
     """The machine class of an engine; skips the test where the compiled one was not built."""
     if engine == "twin":
         return Machine
-    module = pytest.importorskip("asi_pa._machine", reason="the extension modules are not built")
+    module = pytest.importorskip("asi_pa.engine.machine", reason="the extension modules are not built")
     make: Make = module.Machine
     return make
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from asi_pa.gfp import Migratetype
+from asi_pa.kernel.gfp import Migratetype
 
 from . import buddy, mapping
 from .fallback import Mode, reserve_highatomic, rmqueue, smallest_of
@@ -180,7 +180,7 @@ def balance_ahead(zone: Zone) -> None:
 
 
 class ZoneView:
-    """What a design's own decisions may look at (asi_pa._hooks.ZoneView)."""
+    """What a design's own decisions may look at (asi_pa.engine.hooks.ZoneView)."""
 
     def __init__(self, zone: Zone) -> None:
         self._zone = zone

@@ -1,4 +1,4 @@
-"""Memory that comes and goes inside a zone's span (mm/memory_hotplug.c; ``asi_pa._hotplug``).
+"""Memory that comes and goes inside a zone's span (mm/memory_hotplug.c; ``asi_pa.engine.memory_hotplug``).
 
 The four steps do to the twin what the functions of the same names do to the engine.  Pages that are offline
 are holes of the zone; pages that are absent besides are in no page table.
@@ -6,8 +6,8 @@ are holes of the zone; pages that are absent besides are in no page table.
 
 from __future__ import annotations
 
-from asi_pa.gfp import Migratetype
-from asi_pa.machine import MachineSpec
+from asi_pa.kernel.gfp import Migratetype
+from asi_pa.kernel.spec import MachineSpec
 
 from . import buddy, isolation, pcp
 from .isolation import IsolateMode

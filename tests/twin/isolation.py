@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from asi_pa.gfp import Migratetype
+from asi_pa.kernel.gfp import Migratetype
 
 from . import buddy, mapping
 from .mapping import Context

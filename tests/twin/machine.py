@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from asi_pa.designs import Design, as_design
-from asi_pa.gfp import Migratetype
-from asi_pa.kernel import DEFAULT_KERNEL, Kernel, kernel_profile
-from asi_pa.machine import MachineSpec
-from asi_pa.numa import cpu_nodes, fallback_order
+from asi_pa.kernel.gfp import Migratetype
+from asi_pa.kernel.numa import cpu_nodes, fallback_order
+from asi_pa.kernel.spec import MachineSpec
+from asi_pa.kernel.versions import DEFAULT_KERNEL, Kernel, kernel_profile
 
 from . import buddy, isolation, mapping, page_alloc, pcp
 from .compaction import Compactor

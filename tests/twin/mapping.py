@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from asi_pa.gfp import Migratetype
+from asi_pa.kernel.gfp import Migratetype
 
 if TYPE_CHECKING:
     from .zone import Zone

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from asi_pa.gfp import GFP_NAMES, Migratetype
-from asi_pa.machine import MachineSpec
+from asi_pa.kernel.gfp import GFP_NAMES, Migratetype
+from asi_pa.kernel.spec import MachineSpec
 
 from . import pcp
 from .fallback import reserve_highatomic
@@ -269,7 +269,7 @@ def alloc_pages(
 
 
 def count_failure(zonelist: Zonelist, order: int, request: Request, spec: MachineSpec) -> None:
-    """Why a request failed (docs/metrics.md), and how many free pages of the other side stood by."""
+    """Why a request failed (docs/use/metrics.md), and how many free pages of the other side stood by."""
     tables = zonelist.zones[0].tables
     stats = zonelist.zones[0].stats
     design = tables.design

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from asi_pa.machine import PcpSpec
+from asi_pa.kernel.spec import PcpSpec
 
 from .tables import (
     ALLOC_FLIP,

@@ -1,7 +1,7 @@
 """What relieves a shortage - reclaim of a declared supply, kswapd, compaction - and replays that have it.
 
-The stand-ins of ``asi_pa._relief`` and the operations of ``asi_pa._run``, in plain Python.  A page that moves
-needs an owner who can be told, so all of it works on the slots of a replay.
+The stand-ins of ``asi_pa.engine.vmscan`` and the operations of ``asi_pa.run.loop``, in plain Python.  A page
+that moves needs an owner who can be told, so all of it works on the slots of a replay.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from asi_pa.gfp import Migratetype
+from asi_pa.kernel.gfp import Migratetype
 
 from . import buddy, page_alloc, pcp
 from .fallback import unreserve_highatomic
@@ -55,7 +55,7 @@ class Deferral:
 
 
 class Replay:
-    """Operations on slots, as ``asi_pa._replay.Replay`` runs them."""
+    """Operations on slots, as ``asi_pa.run.replay.Replay`` runs them."""
 
     def __init__(self, machine: Machine, classes: Sequence[int], nslots: int) -> None:
         self.machine = machine

@@ -16,9 +16,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa.gfp import GFP_NAMES, MODEL_LRU, MODEL_PINNED, MODEL_UNSPLITTABLE, Migratetype
-from asi_pa.kernel import kernel_profile
-from asi_pa.machine import MachineSpec, PcpSpec, ZoneSpec
+from asi_pa.kernel.gfp import GFP_NAMES, MODEL_LRU, MODEL_PINNED, MODEL_UNSPLITTABLE, Migratetype
+from asi_pa.kernel.versions import kernel_profile
+from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
 
 from .dump import first_difference, labelled
 from .machine import Machine
@@ -72,7 +72,7 @@ class Engine(Protocol):
 
 
 def request_word(flags: int, *, design: bool, compaction: bool = False) -> int:
-    """The request word (asi_pa.gfp) for an allocation's recorded flags; ``design``: not plain Linux;
+    """The request word (asi_pa.kernel.gfp) for an allocation's recorded flags; ``design``: not plain Linux;
     ``compaction``: a run of it, whose flags from 256 on are others."""
     gfp = (flags & 3) << 3  # migratetype: __GFP_MOVABLE, __GFP_RECLAIMABLE
     for bit, name in (

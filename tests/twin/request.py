@@ -1,10 +1,10 @@
-"""A request word, decoded once (asi_pa.gfp)."""
+"""A request word, decoded once (asi_pa.kernel.gfp)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from asi_pa.gfp import GFP_NAMES, MODEL_LRU, MODEL_PINNED, MODEL_UNSPLITTABLE, Migratetype, gfp_migratetype, gfp_zone_index
+from asi_pa.kernel.gfp import GFP_NAMES, MODEL_LRU, MODEL_PINNED, MODEL_UNSPLITTABLE, Migratetype, gfp_migratetype, gfp_zone_index
 
 from .tables import Tables
 

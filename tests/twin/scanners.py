@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from asi_pa.gfp import Migratetype
+from asi_pa.kernel.gfp import Migratetype
 
 from .isolation import isolate_free_page
 from .tables import ALLOC_CMA, PAGE_ALLOC_COSTLY_ORDER

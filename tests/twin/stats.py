@@ -8,7 +8,7 @@ __all__ = ["Stats"]
 
 
 class Stats:
-    """One machine's counts; docs/metrics.md says what each means.  What was never counted is 0."""
+    """One machine's counts; docs/use/metrics.md says what each means.  What was never counted is 0."""
 
     #: Was kswapd woken?  No count, but the whole machine's.
     kswapd_woken = False

@@ -7,7 +7,7 @@ property (sensitivity), and then several freetypes share a migratetype.
 from __future__ import annotations
 
 from asi_pa.designs import Design
-from asi_pa.gfp import Migratetype
+from asi_pa.kernel.gfp import Migratetype
 
 __all__ = [
     "ALLOC_CMA",

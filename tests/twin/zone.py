@@ -6,9 +6,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from asi_pa.gfp import Migratetype
-from asi_pa.kernel import Kernel
-from asi_pa.machine import MachineSpec, ZoneSpec
+from asi_pa.kernel.gfp import Migratetype
+from asi_pa.kernel.spec import MachineSpec, ZoneSpec
+from asi_pa.kernel.versions import Kernel
 
 from . import mapping
 from .compact_state import CompactState

@@ -1,5 +1,0 @@
-# Which invariants a step broke, and by what mechanism.
-from asi_pa._audit_step cimport masks_t, search_t, step_t
-
-cdef int check_step(search_t *s, const step_t *step, const masks_t *after) noexcept nogil
-cdef bint check_whole(search_t *s, const step_t *step) noexcept nogil

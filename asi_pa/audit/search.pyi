@@ -1,0 +1,49 @@
+from collections.abc import Sequence
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+
+from asi_pa.engine.machine import Machine
+
+STEP_DTYPE: np.dtype[np.void]
+
+@final
+class Search:
+    MAX_WALK: int
+    closed: bool
+    seconds: float
+    stopped: str
+    def __init__(
+        self,
+        machine: Machine,
+        requests: Sequence[tuple[int, int, int]],
+        contig: tuple[int | None, int | None] = (None, None),
+        *,
+        isolation: bool = True,
+        report: bool = True,
+        ticks: bool = False,
+        windows: bool = False,
+        liveness: bool = True,
+        symmetry: bool = True,
+    ) -> None: ...
+    @property
+    def depth(self) -> int: ...
+    @property
+    def states(self) -> int: ...
+    @property
+    def orbits(self) -> int: ...
+    @property
+    def transitions(self) -> int: ...
+    @property
+    def state_bytes(self) -> int: ...
+    def explore(self, max_depth: int, max_states: int, seconds: float) -> bool: ...
+    def walk(
+        self, seed: int, length: int, seconds: float, walks: int = ...
+    ) -> tuple[int, npt.NDArray[np.void], npt.NDArray[np.void]] | None: ...
+    def replay(
+        self, steps: npt.NDArray[np.void], owners: npt.NDArray[np.int32] | None = None
+    ) -> tuple[list[tuple[int, int, int]], npt.NDArray[np.int64]]: ...
+    def findings(self) -> list[tuple[int, int, int, npt.NDArray[np.void] | None]]: ...
+
+__test__: dict[str, Any]

@@ -1,0 +1,343 @@
+"""States of a small zone for the auditor's search: copies as they lie in memory, and a packed form."""
+
+from libc.stdint cimport int16_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp, memcpy, memset
+
+from asi_pa._core cimport (
+    ALLOC,
+    KIND_MASK,
+    NIL,
+    POOL_LIST,
+    first_of,
+    link_t,
+    list_of,
+    pcp_set_quiet,
+    pcp_t,
+    pcplist_t,
+    set_plenty,
+    zone_t,
+)
+from asi_pa.engine.pcp cimport pcp_flags, pcp_set_flags
+from asi_pa.physmap.pgtable cimport LEVEL_PTE, PGT_PRESENT, pgt_leaf
+from asi_pa.physmap.physmap cimport CAUSE_OTHER, FLUSH_NONE, physmap_map, physmap_tree, physmap_unmap
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    /* No word waits for the one before. */
+    static uint64_t asi_pa_print(const uint64_t *words, int n)
+    {
+        uint64_t sum = 0, factor = 0x9E3779B97F4A7C15ull;
+        for (int i = 0; i < n; i++, factor += 0x3C6EF372FE94F82Aull)
+            sum += words[i] * factor;
+        return sum;
+    }
+    """
+    int ctzll "__builtin_ctzll"(unsigned long long) noexcept nogil
+    uint64_t asi_pa_print(const uint64_t *words, int n) noexcept nogil
+
+
+# ---------------------------------------------------------------- mapping, where it is kept per frame
+
+cdef uint64_t present_frames(const zone_t *z) noexcept nogil:
+    # The frames present in the protected tree, for designs that map page by page: one leaf has them all, or
+    # one table.
+    cdef int level
+    cdef uint64_t mask = 0
+    cdef uint32_t i
+    cdef const uint64_t *e = pgt_leaf(physmap_tree(z.physmap, z.design.tree), z.base_pfn, &level)
+    if level != LEVEL_PTE:
+        return ~<uint64_t>0 >> (64 - z.nframes) if e[0] & PGT_PRESENT else 0
+    for i in range(z.nframes):
+        mask |= (e[i] & PGT_PRESENT) << i
+    return mask
+
+
+cdef void set_present_frames(zone_t *z, uint64_t wanted) noexcept nogil:
+    cdef uint64_t differ = present_frames(z) ^ wanted, same
+    cdef uint32_t i, n
+    while differ:
+        # a run of frames that are all to be mapped, or all to be unmapped
+        i = <uint32_t>ctzll(differ)
+        same = (differ & (wanted if wanted >> i & 1 else ~wanted)) >> i
+        n = <uint32_t>ctzll(~same) if ~same else 64
+        if wanted >> i & 1:
+            physmap_map(z.physmap, z.design.tree, z.base_pfn + i, n, CAUSE_OTHER)
+        else:
+            physmap_unmap(z.physmap, z.design.tree, z.base_pfn + i, n, CAUSE_OTHER, FLUSH_NONE)
+        differ &= ~((~<uint64_t>0 >> (64 - n)) << i)
+
+
+# ---------------------------------------------------------------- copies
+
+cdef void relist(zone_t *z) noexcept nogil:
+    # Designs whose flips may leave a block on another type's list; in a state that verifies none is.
+    cdef uint32_t i
+    if z.listed != NULL:
+        for i in range(z.nframes):
+            z.listed[i] = z.pbtype[i >> z.pageblock_order]
+
+
+cdef size_t links_bytes(const zone_t *z) noexcept nogil:
+    # Those of the frames and of the lists that this zone's orders use.
+    return list_of(z, z.max_order + 1, 0) * sizeof(link_t)
+
+
+cdef int home_move(home_t *home, zone_t *z) noexcept nogil:
+    # -1: no memory.
+    cdef size_t n = z.nframes, blocks = z.nblocks, ahead, size
+    cdef char *p
+    home.links = z.links
+    home.state = z.state
+    home.pbtype = z.pbtype
+    home.pbbase = z.pbbase
+    home.pbmapped = z.pbmapped
+    home.dirty = z.dirty
+    home.pcps = z.pcps
+    # the frames' links are followed by the heads of the lists, which say nothing that the links do not
+    ahead = (8 + n + 3 * blocks + 7) & ~<size_t>7
+    size = (ahead + links_bytes(z) + 63) & ~<size_t>63
+    home.words = <int>(ahead + n * sizeof(link_t)) >> 3
+    home.bytes = size
+    if z.pcps != NULL:
+        home.bytes += (z.ncpus - 1) * sizeof(pcp_t) + sizeof(pcp_t) - sizeof(z.pcps.lists)
+        home.bytes += z.design.npcp * sizeof(pcplist_t)
+        home.bytes = (home.bytes + 7) & ~<size_t>7
+    home.image = home.bytes + head_bytes(z)
+    p = <char *>calloc(size + MAX_SEARCH_CPUS * sizeof(pcp_t), 1)
+    home.arena = p
+    if p == NULL:
+        return -1
+    memcpy(p + ahead, z.links, links_bytes(z))
+    z.links = <link_t *>(p + ahead)
+    memcpy(p, z.dirty, (n + 7) >> 3)
+    z.dirty = <uint8_t *>p
+    p += 8
+    memcpy(p, z.state, n)
+    z.state = <uint8_t *>p
+    p += n
+    memcpy(p, z.pbtype, blocks)
+    z.pbtype = <uint8_t *>p
+    memcpy(p + blocks, z.pbbase, blocks)
+    z.pbbase = <uint8_t *>p + blocks
+    memcpy(p + 2 * blocks, z.pbmapped, blocks)
+    z.pbmapped = <uint8_t *>p + 2 * blocks
+    if z.pcps != NULL:
+        p = <char *>home.arena + size
+        memcpy(p, z.pcps, z.ncpus * sizeof(pcp_t))
+        z.pcps = <pcp_t *>p
+    return 0
+
+
+cdef void home_return(home_t *home, zone_t *z) noexcept nogil:
+    # The arrays are where they were before home_move(), as they are now.
+    if home.arena == NULL:
+        return
+    memcpy(home.links, z.links, links_bytes(z))
+    memcpy(home.state, z.state, z.nframes)
+    memcpy(home.pbtype, z.pbtype, z.nblocks)
+    memcpy(home.pbbase, z.pbbase, z.nblocks)
+    memcpy(home.pbmapped, z.pbmapped, z.nblocks)
+    memcpy(home.dirty, z.dirty, (z.nframes + 7) >> 3)
+    if z.pcps != NULL:
+        memcpy(home.pcps, z.pcps, z.ncpus * sizeof(pcp_t))
+    z.links = home.links
+    z.state = home.state
+    z.pbtype = home.pbtype
+    z.pbbase = home.pbbase
+    z.pbmapped = home.pbmapped
+    z.dirty = home.dirty
+    z.pcps = home.pcps
+    free(home.arena)
+    home.arena = NULL
+
+
+# An image has the arrays, then what an operation may change of zone_t.
+
+cdef inline size_t head_bytes(const zone_t *z) noexcept nogil:
+    return <size_t>(<const char *>&z.kernel - <const char *>&z.nr_free)
+
+
+cdef void save_image(const home_t *home, const zone_t *z, uint8_t *image) noexcept nogil:
+    memcpy(image, home.arena, home.bytes)
+    memcpy(image + home.bytes, &z.nr_free, head_bytes(z))
+
+
+cdef void load_image(const home_t *home, zone_t *z, const uint8_t *image) noexcept nogil:
+    memcpy(home.arena, image, home.bytes)
+    memcpy(&z.nr_free, image + home.bytes, head_bytes(z))
+    relist(z)
+
+
+cdef bint same_image(const home_t *home, const zone_t *z, const uint8_t *image) noexcept nogil:
+    return (memcmp(home.arena, image, home.bytes) == 0
+            and memcmp(&z.nr_free, image + home.bytes, head_bytes(z)) == 0)
+
+
+cdef uint64_t fingerprint(const home_t *home) noexcept nogil:
+    # Of the frames and blocks; unlike states may share it.
+    return asi_pa_print(<const uint64_t *>home.arena, home.words)
+
+
+# ---------------------------------------------------------------- the packed form
+
+cdef inline uint8_t short_frame(const zone_t *z, uint32_t frame) noexcept nogil:
+    return <uint8_t>(255 if frame >= z.nframes else frame)
+
+
+cdef inline uint32_t long_frame(uint8_t frame) noexcept nogil:
+    return <uint32_t>NIL if frame == 255 else frame
+
+
+cdef int packed_size(const zone_t *z) noexcept nogil:
+    cdef int n = 2 * z.nframes + 4 * z.nblocks + 34 + (z.max_order + 1) * (z.design.nft + 1) + 14
+    if z.pcps != NULL:
+        n += z.ncpus * (z.design.npcp + 10)
+    return n
+
+
+cdef inline const uint8_t *get(const uint8_t *p, int64_t *value) noexcept nogil:
+    cdef int16_t v
+    memcpy(&v, p, 2)
+    value[0] = v
+    return p + 2
+
+
+cdef void pack(const zone_t *z, const extra_t *x, uint8_t *p) noexcept nogil:
+    cdef uint32_t i
+    cdef int order, ft, cpu, k
+    cdef uint64_t mask
+    cdef const pcp_t *pcp
+    for i in range(z.nframes):
+        p[0] = z.state[i]
+        p[1] = 0
+        if listed(z.state[i]):
+            p[1] = short_frame(z, z.links[i].next)
+        elif z.state[i] & KIND_MASK == ALLOC:
+            p[1] = <uint8_t>z.links[i].next
+        p += 2
+    memcpy(p, z.pbtype, z.nblocks)
+    memcpy(p + z.nblocks, z.pbbase, z.nblocks)
+    memcpy(p + 2 * z.nblocks, z.pbmapped, z.nblocks)
+    memcpy(p + 3 * z.nblocks, x.why, z.nblocks)
+    p += 4 * z.nblocks
+    mask = dirty_frames(z)
+    memcpy(p, &mask, 8)
+    mask = 0 if z.design.tracks else present_frames(z)
+    memcpy(p + 8, &mask, 8)
+    memcpy(p + 16, &x.freed, 8)
+    memcpy(p + 24, &x.unflushed, 8)
+    p[32] = x.due
+    p[33] = short_frame(z, z.queue)
+    p += 34
+    for order in range(z.max_order + 1):
+        for ft in range(z.design.nft):
+            p[0] = short_frame(z, first_of(z, order, ft))
+            p += 1
+        p[0] = short_frame(z, first_of(z, order, POOL_LIST))
+        p += 1
+    p = put(p, z.nr_free)
+    p = put(p, z.nr_free_cma)
+    p = put(p, z.nr_free_highatomic)
+    p = put(p, z.nr_reserved_highatomic)
+    p = put(p, z.nr_isolate_blocks)
+    p = put(p, z.boost)
+    p = put(p, z.below_high)
+    if z.pcps == NULL:
+        return
+    for cpu in range(z.ncpus):
+        pcp = &z.pcps[cpu]
+        for k in range(z.design.npcp):
+            p[0] = short_frame(z, pcp.lists[k].head)
+            p += 1
+        p = put(p, pcp.count)
+        p = put(p, pcp.high)
+        p = put(p, pcp.alloc_factor)
+        p = put(p, pcp.free_count)
+        p = put(p, pcp_flags(pcp))
+
+
+cdef uint32_t walk_back_links(zone_t *z, uint32_t head) noexcept nogil:
+    # Sets the back links of a per-CPU list whose forward links stand; returns its tail.
+    cdef uint32_t prev = NIL
+    while head != NIL:
+        z.links[head].prev = prev
+        prev = head
+        head = z.links[head].next
+    return prev
+
+
+cdef inline void unpack_list(zone_t *z, int order, int ft, uint8_t first) noexcept nogil:
+    cdef uint32_t list = list_of(z, order, ft), prv = list, at = long_frame(first)
+    z.links[list + 1].next = 0
+    z.nonempty[ft] |= <uint32_t>(at != NIL) << order
+    while at != NIL:
+        z.links[prv].next = at
+        z.links[at].prev = prv
+        prv = at
+        at = z.links[at].next
+        z.links[list + 1].next += 1
+    z.links[prv].next = list
+    z.links[list].prev = prv
+
+
+cdef void unpack(zone_t *z, extra_t *x, const uint8_t *p) noexcept nogil:
+    cdef uint32_t i
+    cdef int order, ft, cpu, k
+    cdef int64_t value
+    cdef uint64_t mask
+    cdef pcp_t *pcp
+    for i in range(z.nframes):
+        z.state[i] = p[0]
+        z.links[i].next = long_frame(p[1]) if listed(p[0]) else p[1]
+        z.links[i].prev = NIL
+        p += 2
+    memcpy(z.pbtype, p, z.nblocks)
+    memcpy(z.pbbase, p + z.nblocks, z.nblocks)
+    memcpy(z.pbmapped, p + 2 * z.nblocks, z.nblocks)
+    memcpy(x.why, p + 3 * z.nblocks, z.nblocks)
+    p += 4 * z.nblocks
+    memcpy(z.dirty, p, (z.nframes + 7) >> 3)
+    if not z.design.tracks:
+        memcpy(&mask, p + 8, 8)
+        set_present_frames(z, mask)
+    memcpy(&x.freed, p + 16, 8)
+    memcpy(&x.unflushed, p + 24, 8)
+    x.due = p[32]
+    z.queue = long_frame(p[33])
+    p += 34
+    memset(z.nonempty, 0, sizeof(z.nonempty))
+    for order in range(z.max_order + 1):
+        for ft in range(z.design.nft):
+            unpack_list(z, order, ft, p[0])
+            p += 1
+        unpack_list(z, order, POOL_LIST, p[0])
+        p += 1
+    p = get(p, &z.nr_free)
+    p = get(p, &z.nr_free_cma)
+    p = get(p, &z.nr_free_highatomic)
+    p = get(p, &z.nr_reserved_highatomic)
+    p = get(p, &z.nr_isolate_blocks)
+    p = get(p, &z.boost)
+    p = get(p, &value)
+    z.below_high = <int>value
+    set_plenty(z)
+    relist(z)
+    if z.pcps == NULL:
+        return
+    for cpu in range(z.ncpus):
+        pcp = &z.pcps[cpu]
+        for k in range(z.design.npcp):
+            pcp.lists[k].head = long_frame(p[0])
+            pcp.lists[k].tail = NIL
+            if p[0] != 255:
+                pcp.lists[k].tail = walk_back_links(z, pcp.lists[k].head)
+            p += 1
+        p = get(p, &pcp.count)
+        p = get(p, &pcp.high)
+        p = get(p, &pcp.alloc_factor)
+        p = get(p, &pcp.free_count)
+        p = get(p, &value)
+        pcp_set_flags(pcp, value)
+        pcp_set_quiet(z, pcp)

@@ -1,0 +1,149 @@
+"""Words that mean a design: variants of the built-in ones, designs in files, and what a table must hold.
+
+Whatever is wrong becomes a ValueError that names the design, the field and the value.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import TracebackType
+
+from asi_pa.designs.table import Design, Freetype
+from asi_pa.kernel.gfp import Migratetype
+
+__all__ = ["changed", "check", "from_file", "place_in_file"]
+
+#: Fields that are one of a few words.
+_CHOICES = {
+    "tree": ("restricted", "unrestricted"),
+    "flips": ("none", "march", "september"),
+    "zeroing": ("none", "locked", "flip", "dirty", "alloc"),
+    "compaction": ("order", "unmapped", "both"),
+    "wrapper": ("", "pool", "per-page", "queue"),
+}
+#: What the engine has room for (MAX_FREETYPES, MAX_FALLBACKS of _core.pxd), and what its numbers hold.
+_FREETYPES, _FALLBACKS, _NUMBER = 15, 6, 1 << 62
+_MODULE = "asi_pa_user_design"
+
+
+def changed(design: Design, changes: str) -> Design:
+    """The design with ``field=value,...`` applied; only plain fields (words, numbers, yes/no) can be."""
+    values: dict[str, object] = {}
+    for item in changes.split(","):
+        key, equals, text = item.partition("=")
+        old = getattr(design, key, None)
+        if not equals or key not in {f.name for f in fields(design)} or not isinstance(old, (bool, int, str)):
+            plain = [f.name for f in fields(design) if isinstance(getattr(design, f.name), (bool, int, str))]
+            raise ValueError(
+                f"{item!r} changes nothing of {design.name}: FIELD=VALUE, fields {', '.join(plain)}"
+            )
+        if isinstance(old, bool):
+            if text not in ("yes", "no"):
+                raise ValueError(f"{item!r}: {key} is yes or no")
+            values[key] = text == "yes"
+        elif isinstance(old, int):
+            if not (text.isascii() and text.isdecimal()) or int(text) > _NUMBER:
+                raise ValueError(f"{item!r}: {key} is a number from 0 to 2^62")
+            values[key] = int(text)
+        else:
+            choices = _CHOICES.get(key)
+            if choices and text not in choices:
+                raise ValueError(f"{item!r}: {key} is one of {', '.join(choices)}")
+            values[key] = text
+    made = replace(design, **{"name": f"{design.name}:{changes}", **values})  # type: ignore[arg-type]
+    check(made)
+    return made
+
+
+def from_file(path: str, name: str) -> Design:
+    """The Design (or what a function returns) called ``name`` in a Python file."""
+    spec = spec_from_file_location(_MODULE, path)
+    if spec is None or spec.loader is None or not Path(path).is_file():
+        raise ValueError(f"{path}: no such file")
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+        found = getattr(module, name, None)
+        made = found() if callable(found) and not isinstance(found, type) else found
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{path}: {_where(error)}{type(error).__name__}: {error}") from error
+    if isinstance(made, type) and issubclass(made, Design):
+        raise ValueError(f"{path}: {name} is a class; {name}.based_on(DESIGN, name=...) makes a design")
+    if not isinstance(made, Design):
+        raise ValueError(f"{path}: {name or 'nothing'} is not a Design, nor a function that makes one")
+    try:
+        check(made)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return made
+
+
+def _where(error: BaseException) -> str:
+    place = place_in_file(error.__traceback__)
+    return f"line {place[1]}: " if place else ""
+
+
+def place_in_file(traceback: TracebackType | None) -> tuple[str, int] | None:
+    """(file, line) of a user's design file that an exception went through last; None if it did not."""
+    place = None
+    while traceback is not None:
+        frame = traceback.tb_frame
+        if frame.f_globals.get("__name__") == _MODULE:
+            place = frame.f_code.co_filename, traceback.tb_lineno
+        traceback = traceback.tb_next
+    return place
+
+
+def check(design: Design) -> None:
+    """Raises ValueError, naming the field, for a table that the engine cannot run."""
+    for problem in _problems(design):
+        raise ValueError(f"design {design.name!r}: {problem}")
+
+
+def _problems(design: Design) -> Iterator[str]:
+    for key, choices in _CHOICES.items():
+        if getattr(design, key) not in choices:
+            yield f"{key} {getattr(design, key)!r} is not one of {', '.join(choices)}"
+    for field in fields(Design):
+        value = getattr(design, field.name)
+        if isinstance(field.default, bool):
+            if not isinstance(value, bool):
+                yield f"{field.name} {value!r} is neither True nor False"
+        elif isinstance(field.default, int) and not (isinstance(value, int) and 0 <= value <= _NUMBER):
+            yield f"{field.name} {value!r} is not a number from 0 to 2^62"
+    kinds = design.freetypes
+    if not 1 <= len(kinds) <= _FREETYPES or not all(isinstance(kind, Freetype) for kind in kinds):
+        yield f"freetypes: 1 to {_FREETYPES} of Freetype"
+        return
+    known = [kind.name for kind in kinds]
+    if len(set(known)) < len(known):
+        yield f"freetypes: two of one name among {', '.join(known)}"
+    if not any(kind.mt == Migratetype.ISOLATE for kind in kinds):
+        yield "freetypes: none has the migratetype ISOLATE"
+    for where, names in _names(design):
+        for name in names:
+            if name not in known:
+                yield f"{where}: no freetype {name!r} (there are {', '.join(known)})"
+    for kind in kinds:
+        if len(kind.fallbacks) > _FALLBACKS:
+            yield f"fallbacks of {kind.name}: {len(kind.fallbacks)}, at most {_FALLBACKS}"
+
+
+def _names(design: Design) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Every place in the tables that names freetypes."""
+    if len(design.start) != 3 or any(len(pair) != 2 for pair in design.start):
+        raise ValueError(f"design {design.name!r}: start has a pair of names for each of three migratetypes")
+    yield "boot", (design.boot,)
+    for pair in design.start:
+        yield "start", pair
+    for kind in design.freetypes:
+        yield f"fallbacks of {kind.name}", kind.fallbacks
+    for bank in design.pcp_banks:
+        yield "pcp_banks", bank.types
+        for names in bank.thp:
+            yield "pcp_banks", names

@@ -1,0 +1,178 @@
+"""Flips: whole free pageblocks change from one side of the mapping to the other.
+
+March 2025, patch 11, and September 2025, patch 18, flip after everything else has failed; ahead of need is
+ours (``migratetype/eager``).
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+
+from asi_pa._core cimport (
+    ALLOC_CMA,
+    ALLOC_FLIP,
+    ALLOC_NOSTEAL,
+    CTX_FLIP,
+    CTX_UNMAP,
+    FLIPS_MARCH,
+    FLIPS_SEPTEMBER,
+    FREE,
+    KIND_MASK,
+    MIGRATE_CMA,
+    MIGRATE_MOVABLE,
+    MIGRATE_RECLAIMABLE,
+    MIGRATE_UNMOVABLE,
+    NIL,
+    ORDER_MASK,
+    RMQUEUE_NORMAL,
+    TAIL,
+    TAKEN,
+    WINDOW_FLUSHED,
+    WINDOW_TAKEN,
+    ZERO_LOCKED,
+    account_freepages,
+    block_of,
+    blocks_on,
+    design_t,
+    expand,
+    first_of,
+    free_one,
+    list_del,
+    rmqueue,
+    rmqueue_smallest,
+    set_block_type,
+    zone_t,
+)
+from asi_pa.engine.mapping cimport block_zero, blocks_map, blocks_unmap, lock_dropped
+
+
+cdef uint32_t take_to_flip(zone_t *z, int order, int ft, uint32_t flags) noexcept nogil:
+    # A free block of order >= pageblock_order of the other side, off its list.
+    cdef design_t *d = z.design
+    cdef int other = d.other[ft], mode = RMQUEUE_NORMAL, high
+    cdef int64_t chosen
+    cdef uint32_t frame
+    if z.choose != NULL:
+        chosen = z.choose(z, order, ft)
+        if chosen >= 0:
+            frame = <uint32_t>chosen
+            high = z.state[frame] & ORDER_MASK
+            if z.state[frame] & KIND_MASK == FREE and high >= order:
+                other = z.pbtype[block_of(z, frame)]
+                if d.mapped[other] != d.mapped[ft] and d.mt[other] <= MIGRATE_RECLAIMABLE:
+                    list_del(z, frame, high, other)
+                    expand(z, frame, order, high, other)
+                    account_freepages(z, other, -(<int64_t>1 << order))
+                    return frame
+    if d.flips == FLIPS_MARCH:
+        # patch 11: sensitive requests only; the smallest fitting free block of the nonsensitive type
+        return NIL if d.mapped[ft] else rmqueue_smallest(z, order, other)
+    # September, patch 18: the other side's full fallback machinery
+    if not d.flip_cma:
+        flags &= ~<uint32_t>ALLOC_CMA
+    return rmqueue(z, order, other, flags & ~<uint32_t>ALLOC_NOSTEAL, &mode)
+
+
+cdef uint32_t rmqueue_flip(zone_t *z, int order, int ft, uint32_t flags) noexcept nogil:
+    # The slow step after everything else failed: a whole block of the other kind changes sides.
+    cdef design_t *d = z.design
+    cdef int big = order if order > z.pageblock_order else z.pageblock_order
+    cdef int o, new
+    cdef uint32_t frame, block, first, last
+    if d.other[ft] == ft:
+        return NIL
+    if not flags & ALLOC_FLIP:
+        # who may not block; March flips for sensitive requests only (patch 11)
+        z.stats.noblock_refusals += d.flips == FLIPS_SEPTEMBER or (
+            d.flips == FLIPS_MARCH and not d.mapped[ft])
+        return NIL
+    frame = take_to_flip(z, big, ft, flags)
+    if frame == NIL:
+        return NIL
+    z.state[frame] = <uint8_t>(TAKEN | big)
+    first = block_of(z, frame)
+    last = block_of(z, frame + (1u << big))
+    lock_dropped(z, WINDOW_TAKEN, frame, big)
+    if not d.mapped[ft]:
+        blocks_unmap(z, first, last - first, CTX_UNMAP if d.flips == FLIPS_MARCH else CTX_FLIP, True)
+        z.stats.flush_allocs += 1
+    else:
+        for block in range(first, last):
+            block_zero(z, block, d.zeroing == ZERO_LOCKED)
+        blocks_map(z, first, last - first, CTX_FLIP)
+        z.stats.map_allocs += 1
+    lock_dropped(z, WINDOW_FLUSHED, frame, big)
+    for block in range(first, last):
+        new = ft
+        if d.mt[z.pbtype[block]] == MIGRATE_CMA:
+            new = d.other[z.pbtype[block]]
+        set_block_type(z, block, new, CTX_UNMAP if d.flips == FLIPS_MARCH else CTX_FLIP)
+    z.state[frame] = TAIL
+    for o in range(order, big):
+        new = ft
+        if d.explicit_maps:
+            new = z.pbtype[block_of(z, frame)]
+        free_one(z, frame + (1u << o), o, new, False)
+    return frame
+
+
+cdef int64_t flip_free_blocks(zone_t *z, int64_t n, bint to_mapped) noexcept nogil:
+    # Up to n wholly free pageblocks change sides ahead of need; one flush for all that are unmapped.
+    cdef design_t *d = z.design
+    cdef int ft, order, target, big
+    cdef int64_t done = 0
+    cdef uint32_t frame, block, first, last
+    if to_mapped:
+        target = d.start[MIGRATE_UNMOVABLE][0]
+    else:
+        target = d.start[MIGRATE_MOVABLE][1]
+        if d.mapped[target]:
+            target = d.start[MIGRATE_UNMOVABLE][1]      # only UNMOVABLE can be unmapped
+    for order in range(z.max_order, z.pageblock_order - 1, -1):
+        for ft in range(d.nft):
+            if d.mt[ft] > MIGRATE_RECLAIMABLE or d.mapped[ft] == to_mapped:
+                continue
+            while done < n and blocks_on(z, order, ft):
+                frame = first_of(z, order, ft)
+                big = order
+                if order > z.pageblock_order and n - done < <int64_t>1 << (order - z.pageblock_order):
+                    break
+                list_del(z, frame, big, ft)
+                account_freepages(z, ft, -(<int64_t>1 << big))
+                z.state[frame] = <uint8_t>(TAKEN | big)
+                first = block_of(z, frame)
+                last = block_of(z, frame + (1u << big))
+                lock_dropped(z, WINDOW_TAKEN, frame, big)
+                if to_mapped:
+                    for block in range(first, last):
+                        block_zero(z, block, False)
+                    blocks_map(z, first, last - first, CTX_FLIP)
+                else:
+                    # each chunk is flushed before anybody can have it
+                    blocks_unmap(z, first, last - first, CTX_FLIP, True)
+                lock_dropped(z, WINDOW_FLUSHED, frame, big)
+                for block in range(first, last):
+                    set_block_type(z, block, target, CTX_FLIP)
+                z.state[frame] = TAIL
+                for block in range(first, last):
+                    # one at a time: another CPU may have isolated part of it
+                    free_one(z, block << z.pageblock_order, z.pageblock_order, z.pbtype[block], True)
+                done += last - first
+    return done
+
+
+cdef void balance_ahead(zone_t *z) noexcept nogil:
+    # The worker that a refill or a request beside the pcp lists woke; it may wait for flushes, they may not.
+    cdef design_t *d = z.design
+    cdef int ft, order
+    cdef int64_t unmapped = 0
+    z.ahead_due = 0
+    if z.ahead != NULL:
+        z.ahead(z)
+    elif d.unmap_low:
+        for ft in range(d.nft):
+            if d.mapped[ft] or d.mt[ft] > MIGRATE_RECLAIMABLE:
+                continue
+            for order in range(z.max_order + 1):
+                unmapped += <int64_t>blocks_on(z, order, ft) << order
+        if unmapped < d.unmap_low:
+            z.stats.unmapped_ahead += flip_free_blocks(
+                z, (d.unmap_high - unmapped + z.pageblock_pages - 1) >> z.pageblock_order, False)

@@ -1,0 +1,122 @@
+# Hits: a list that has the page, or room for it.  That is what nearly every operation meets, so it is inline;
+# whatever else there is to an operation is a call.
+#
+# Operations are of few kinds: what is done, order, request, CPU.  All that follows from these alone (which
+# list, whose counters, what is written to the frame) is looked up once for a kind.
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+
+from asi_pa._core cimport (
+    NIL,
+    block_of,
+    likely,
+    link_t,
+    mod_free,
+    pcp_t,
+    pcplist_t,
+    request_t,
+    take_first,
+    vmdiff_t,
+    zone_t,
+)
+from asi_pa.engine.page_alloc cimport buddy_free, mm_t, page_given_back, page_handed_out
+from asi_pa.engine.pcp cimport NO_PCP_LIST, pcp_put, pcp_take
+
+cdef enum:                  # what a kind of operation does where it hits
+    PCP_ALLOC = 0
+    BUDDY_ALLOC = 1
+    PCP_FREE = 2
+    BUDDY_FREE = 3
+    NO_HIT = 4
+
+cdef struct kind_t:
+    uint32_t key                # the operation's words that make it of this kind
+    uint8_t does
+    uint8_t order
+    uint8_t state               # of the allocation
+    uint8_t ft                  # where an allocation looks first
+    int64_t pages
+    pcp_t *pcp
+    vmdiff_t *diff
+    pcplist_t *list             # where an allocation looks first
+    const uint8_t *list_of      # freetype of the pageblock -> list of a freed page
+    link_t owned                # what an allocation writes to its frame's links
+    uint32_t free_list          # where an allocation looks in the buddy
+    uint8_t sensitive
+    uint8_t sees                # orders that the watermark test need not see
+    uint16_t pad                # 64 bytes in all
+
+
+cdef inline uint32_t pcp_alloc_hit(zone_t *z, const kind_t *k) noexcept nogil:
+    # __alloc_pages() where the zone has plenty and the list has a block; else NIL, and nothing changed.
+    cdef uint32_t frame
+    if not likely(z.nr_free > z.plenty, 1):
+        return NIL
+    # for orders above 0 the watermark test wants to see a block in the buddy's lists
+    if not likely((z.nonempty[k.ft] | k.sees) >> k.order, 1):
+        return NIL
+    frame = k.list.head
+    if likely(frame != NIL, 1):
+        pcp_take(z, k.pcp, k.list, k.pages)
+        hand_out(z, k, frame)
+    return frame
+
+
+cdef inline uint32_t buddy_alloc_hit(zone_t *z, const kind_t *k) noexcept nogil:
+    # The same without per-CPU lists.
+    cdef uint32_t frame, orders = z.nonempty[k.ft] >> k.order
+    if not likely(z.nr_free > z.plenty and orders != 0 and not z.detours, 1):
+        return NIL
+    frame = take_first(z, k.free_list, orders, k.order, k.ft)
+    mod_free(z, k.diff, -k.pages)
+    hand_out(z, k, frame)
+    return frame
+
+
+cdef inline void hand_out(zone_t *z, const kind_t *k, uint32_t frame) noexcept nogil:
+    # prep_new_page()
+    z.state[frame] = k.state
+    z.links[frame] = k.owned
+    if z.tracks:
+        page_handed_out(z, frame, k.order, k.sensitive)
+
+
+cdef inline void pcp_free_hit(zone_t *z, const kind_t *k, uint32_t frame) noexcept nogil:
+    # __free_frozen_pages(): the pcp list of the block's type, or the buddy.
+    cdef int ft = z.pbtype[block_of(z, frame)]
+    cdef int number = k.list_of[ft]
+    if not likely(number != NO_PCP_LIST, 1):
+        buddy_free_hit(z, k, frame)
+        return
+    if z.tracks:
+        page_given_back(z, frame, k.order)
+    pcp_put(z, k.pcp, number, frame, k.order, k.pages)
+
+
+cdef inline void buddy_free_hit(zone_t *z, const kind_t *k, uint32_t frame) noexcept nogil:
+    if z.tracks:
+        page_given_back(z, frame, k.order)
+    z.diff = k.diff
+    buddy_free(z, frame, k.order, z.pbtype[block_of(z, frame)])
+
+
+cdef inline uint32_t alloc_hit(zone_t *z, const kind_t *k) noexcept nogil:
+    if k.does == PCP_ALLOC:
+        return pcp_alloc_hit(z, k)
+    if k.does == BUDDY_ALLOC:
+        return buddy_alloc_hit(z, k)
+    return NIL
+
+
+cdef inline bint free_hit(zone_t *z, const kind_t *k, uint32_t frame) noexcept nogil:
+    # False, and nothing done, for a kind that does not hit.
+    if k.does == PCP_FREE:
+        pcp_free_hit(z, k, frame)
+    elif k.does == BUDDY_FREE:
+        buddy_free_hit(z, k, frame)
+    else:
+        return False
+    return True
+
+
+cdef void learn_alloc(kind_t *k, mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil
+cdef void learn_free(kind_t *k, mm_t *mm, int cpu, int order) noexcept nogil

@@ -1,0 +1,230 @@
+"""Runs operations: hits in the loop, everything else in calls.
+
+The loop knows which frames are coming: the slot of an operation is fetched 24 operations ahead, the frame
+that it holds 12 ahead.  Only so far ahead is it known that operations have slots.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.string cimport memset
+
+from asi_pa._core cimport ALLOC, INFO_COMP, NIL, likely, pcp_t, prefetchw, request_t, zone_t
+from asi_pa.run.hits cimport (
+    BUDDY_ALLOC,
+    NO_HIT,
+    PCP_ALLOC,
+    PCP_FREE,
+    buddy_alloc_hit,
+    buddy_free_hit,
+    kind_t,
+    learn_alloc,
+    learn_free,
+    pcp_alloc_hit,
+    pcp_free_hit,
+)
+from asi_pa.engine.page_alloc cimport count_failure, zone_of
+from asi_pa.engine.pcp cimport pcp_decay
+from asi_pa.engine.vmscan cimport each_pcp, kswapd
+from asi_pa.engine.wrappers cimport design_alloc, design_free, run_ahead
+
+cdef extern from *:
+    """
+    /* What run_some() calls is inlined, whatever its size: two loops, with and without a look ahead. */
+    #ifdef __GNUC__
+    #undef CYTHON_INLINE
+    #define CYTHON_INLINE inline __attribute__((always_inline))
+    #endif
+    /* The same pointer: the compiler forgets how it was made, so as not to make it anew at each use. */
+    #ifdef __GNUC__
+    #define asi_pa_opaque(p) ({ __typeof__(p) q_ = (p); __asm__("" : "+r"(q_)); q_; })
+    #else
+    #define asi_pa_opaque(p) (p)
+    #endif
+    """
+    kind_t *opaque "asi_pa_opaque"(kind_t *) noexcept nogil
+
+cdef enum:
+    FRAMES_AHEAD = 12
+    SLOTS_AHEAD = 24
+
+
+cdef Py_ssize_t run_ops(run_t *run, const op_t *ops, Py_ssize_t i, Py_ssize_t end) noexcept nogil:
+    # Runs [i, end); returns the operation that cannot be, or -1.
+    cdef Py_ssize_t stop
+    cdef bint good = True
+    cdef int k
+    for k in range(KINDS):
+        run.kinds[k].key = 0            # of no operation; the machine may have changed since the last run
+        run.kinds[k].does = NO_HIT
+    while i < end and good:
+        stop = i
+        while stop < end and stop < i + SLOTS_AHEAD and ops[stop].slot < run.nslots:
+            stop += 1
+        if i < stop:
+            good = run_stretch(run, ops, &i, stop, end)
+        else:
+            good = ops[i].op == OP_TICK and step(run, &ops[i])      # no slot: only a tick needs none
+            i += good
+    run.done = i
+    return -1 if good else i
+
+
+cdef inline uint32_t key_of(const op_t *op) noexcept nogil:
+    return (<const uint32_t *>op)[0]        # op, order, cls, cpu
+
+
+cdef inline kind_t *kind_of(run_t *run, uint32_t key) noexcept nogil:
+    return &run.kinds[<uint32_t>(key * <uint32_t>0x9E3779B1) >> KIND_SHIFT]
+
+
+cdef bint run_stretch(run_t *run, const op_t *ops, Py_ssize_t *i, Py_ssize_t stop,
+                      Py_ssize_t end) noexcept nogil:
+    # Runs operations from i on, up to end or the first that has no slot; those before `stop` have one.
+    # Leaves in i where it came to; False if that operation cannot be.
+    cdef const op_t *op = &ops[i[0]]
+    cdef const op_t *last = &ops[stop]
+    cdef bint good = True
+    if end - i[0] > SLOTS_AHEAD and stop - i[0] == SLOTS_AHEAD:
+        good = run_some(run, &op, &ops[end - SLOTS_AHEAD], True)
+        last = op + SLOTS_AHEAD
+    good = good and run_some(run, &op, last, False)
+    i[0] = op - ops
+    return good
+
+
+cdef inline bint run_some(run_t *run, const op_t **at, const op_t *last, bint ahead) noexcept nogil:
+    # Runs operations up to `last`.  With `ahead`, a constant where this is inlined, it fetches what comes and
+    # ends where that has no slot.  False: the operation that it came to cannot be.
+    cdef zone_t *z = run.mm.zones[0]
+    cdef uint32_t *slots = run.slots
+    cdef uint32_t base = <uint32_t>z.base_pfn, frame, held, slot
+    cdef const kind_t *kind
+    cdef const op_t *op = at[0]
+    cdef bint good = True
+    while op < last:
+        if ahead:
+            slot = op[SLOTS_AHEAD].slot
+            if not likely(slot < run.nslots, 1):
+                break
+            prefetchw(&slots[slot])
+            frame = slots[op[FRAMES_AHEAD].slot] - base
+            frame &= -<uint32_t>(frame < z.nframes)     # frame 0 for an empty slot: cheaper than a branch
+            prefetchw(&z.state[frame])
+            prefetchw(&z.links[frame])
+        kind = opaque(kind_of(run, key_of(op)))
+        if not likely(kind.key == key_of(op), 1):
+            kind = learn(run, op)
+        if kind.does <= BUDDY_ALLOC:
+            frame = pcp_alloc_hit(z, kind) if kind.does == PCP_ALLOC else buddy_alloc_hit(z, kind)
+            if likely(frame != NIL, 1):
+                slots[op.slot] = base + frame
+                run.allocations += 1
+            else:
+                allocate(run, op)
+        elif likely(kind.does != NO_HIT, 1):
+            held = slots[op.slot]
+            if likely(held != NIL, 1):
+                frame = held - base
+                if not likely(z.state[frame] == kind.state, 1):
+                    good = False
+                    break
+                slots[op.slot] = NIL
+                if kind.does == PCP_FREE:
+                    pcp_free_hit(z, kind, frame)
+                else:
+                    buddy_free_hit(z, kind, frame)
+            else:
+                run.skipped += 1
+        elif not step(run, op):
+            good = False
+            break
+        op += 1
+    at[0] = op
+    return good
+
+
+cdef const kind_t *learn(run_t *run, const op_t *op) noexcept nogil:
+    cdef kind_t *kind = kind_of(run, key_of(op))
+    memset(kind, 0, sizeof(kind_t))
+    kind.key = key_of(op)
+    kind.does = NO_HIT
+    if op.order <= run.mm.zones[0].max_order and op.cpu < run.mm.ncpus:
+        if op.op == OP_ALLOC:
+            learn_alloc(kind, run.mm, op.cpu, op.order, &run.requests[op.cls])
+        elif op.op == OP_FREE:
+            learn_free(kind, run.mm, op.cpu, op.order)
+    return kind
+
+
+# ---------------------------------------------------------------- any operation on any machine
+
+cdef void allocate(run_t *run, const op_t *op) noexcept nogil:
+    cdef mm_t *mm = run.mm
+    cdef const request_t *rq = &run.requests[op.cls]
+    cdef int64_t pfn = design_alloc(mm, op.cpu, op.order, rq)
+    run.allocations += 1
+    if pfn < 0:
+        run.slots[op.slot] = NIL
+        run.failures += 1
+        run.failed_by_class[op.cls] += 1
+        count_failure(mm, op.cpu, op.order, rq)
+        return
+    run.slots[op.slot] = <uint32_t>pfn
+    if mm.relief != NULL:
+        own(mm, <uint32_t>pfn, op.slot)
+
+
+cdef bint step(run_t *run, const op_t *op) noexcept nogil:
+    # False if the operation cannot be.
+    cdef mm_t *mm = run.mm
+    cdef zone_t *z = NULL
+    cdef uint32_t held = NIL, frame = 0
+    if op.op != OP_TICK and (op.order > mm.zones[0].max_order or op.cpu >= mm.ncpus):
+        return False
+    if op.op == OP_ALLOC:
+        allocate(run, op)
+    elif op.op == OP_TICK:
+        each_pcp(mm, decay)         # vmstat's worker: decay_pcp_high()
+        if mm.relief != NULL:
+            kswapd(mm, op.cpu if op.cpu < mm.ncpus else 0)
+    elif op.op == OP_FREE or op.op == OP_SPLIT:
+        held = run.slots[op.slot]
+        if held == NIL:
+            run.skipped += 1
+        else:
+            z = zone_of(mm, held)
+            frame = held - <uint32_t>z.base_pfn
+            if z.state[frame] != <uint8_t>(ALLOC | op.order):
+                return False
+            if op.op == OP_SPLIT:
+                return split(run, z, op)
+            run.slots[op.slot] = NIL
+            design_free(mm, z, op.cpu, frame, op.order)
+    else:
+        return False
+    if mm.design.looks_ahead:
+        run_ahead(mm)
+    return True
+
+
+cdef bint split(run_t *run, zone_t *z, const op_t *op) noexcept nogil:
+    # split_page(): one allocation becomes 2^order of order 0; False where slots for them are missing
+    cdef uint32_t held = run.slots[op.slot], n = 1u << op.order, k
+    cdef uint32_t frame = held - <uint32_t>z.base_pfn
+    if op.slot + n > run.nslots:
+        return False
+    for k in range(n):
+        z.state[frame + k] = ALLOC
+        z.links[frame + k].next = z.links[frame].next & ~<uint32_t>INFO_COMP
+        z.links[frame + k].prev = op.slot + k
+        run.slots[op.slot + k] = held + k
+    return True
+
+
+cdef void own(mm_t *mm, uint32_t pfn, uint32_t slot) noexcept nogil:
+    # compaction tells the owner where its pages went
+    cdef zone_t *z = zone_of(mm, pfn)
+    z.links[pfn - <uint32_t>z.base_pfn].prev = slot
+
+
+cdef void decay(zone_t *z, pcp_t *pcp) noexcept nogil:
+    pcp_decay(z, pcp)

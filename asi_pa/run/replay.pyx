@@ -1,0 +1,427 @@
+"""The replay: compiled operations through a machine, without Python and without the GIL.
+
+    ops      op order cls cpu slot   8 bytes an operation (``asi_pa.trace.compiler.OP``)
+    slots    slot -> pfn             filled by ALLOC, emptied by FREE
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
+
+import numpy as np
+
+from asi_pa.trace.compiler import OP
+from asi_pa._core cimport (
+    ALLOC,
+    CTX_POPULATE,
+    HOLE,
+    INFO_MT,
+    KIND_MASK,
+    MIGRATE_RECLAIMABLE,
+    NIL,
+    ORDER_MASK,
+    TAIL,
+    account_freepages,
+    big_alloc,
+    block_of,
+    blocks_on,
+    first_of,
+    free_one,
+    list_add_tail,
+    request_t,
+    zone_t,
+)
+from asi_pa.engine.mapping cimport blocks_map, blocks_unmap
+from asi_pa.engine.machine cimport Machine
+from asi_pa.engine.page_alloc cimport decode_request, decode_request_on, mm_t, set_dirty
+from asi_pa.physmap.physmap cimport CAUSE_POPULATE, RESTRICTED, physmap_reset_counters
+from asi_pa.engine.vmscan cimport direct_relief
+from asi_pa.run.loop cimport MAX_CLASSES, OP_ALLOC, op_t, run_ops, run_t
+from asi_pa.engine.wrappers cimport (
+    WRAP_NONE,
+    WRAP_POOL,
+    is_odd,
+    odd_present,
+    pool_pages,
+    set_pages,
+)
+
+
+cdef class Replay:
+    """A compiled trace on a machine.
+
+    Parameters
+    ----------
+    machine : Machine
+    classes : uint32 request words, indexed by an operation's ``cls``
+    nslots : number of slots
+    """
+
+    cdef readonly Machine machine
+    cdef run_t r
+    # the classes as each node's CPUs mean them; NULL: every node means the same
+    cdef request_t *by_node
+    cdef int nclasses
+    cdef public object displaced
+    cdef object supply
+
+    def __init__(self, Machine machine, classes, nslots):
+        cdef int i, node
+        cdef request_t rq
+        if len(classes) > MAX_CLASSES:
+            raise ValueError(f"{len(classes)} request classes, at most {MAX_CLASSES} are possible")
+        if not 0 <= nslots < 2**32:
+            raise ValueError(f"nslots {nslots} is not in 0..2**32 - 1")
+        self.machine = machine
+        self.r.mm = &machine.mm
+        for i in range(len(classes)):
+            decode_request(&machine.mm, classes[i], &self.r.requests[i])
+        self.nclasses = len(classes)
+        for node in range(machine.mm.nnodes):
+            for i in range(self.nclasses):
+                memset(&rq, 0, sizeof(rq))
+                decode_request_on(&machine.mm, node, classes[i], &rq)
+                if (rq.fast_flags != self.r.requests[i].fast_flags
+                        or rq.slow_flags != self.r.requests[i].slow_flags):
+                    self._decode_by_node(classes)
+                    break
+        self.r.nslots = nslots
+        self.r.slots = <uint32_t *>big_alloc((nslots + 1) * sizeof(uint32_t))
+        if self.r.slots == NULL:
+            raise MemoryError(f"no memory for {nslots} slots")
+        memset(self.r.slots, 0xFF, (nslots + 1) * sizeof(uint32_t))
+        self.displaced = []
+
+    def __dealloc__(self):
+        free(self.r.slots)
+        free(self.by_node)
+
+    def _decode_by_node(self, classes):
+        # ALLOC_NOFRAGMENT depends on the node that a request prefers (alloc_flags_nofragment)
+        cdef mm_t *mm = &self.machine.mm
+        cdef int node, i
+        if self.by_node == NULL:
+            self.by_node = <request_t *>malloc(mm.nnodes * self.nclasses * sizeof(request_t))
+        if self.by_node == NULL:
+            raise MemoryError("no memory for requests")
+        for node in range(mm.nnodes):
+            for i in range(self.nclasses):
+                decode_request_on(mm, node, classes[i], &self.by_node[node * self.nclasses + i])
+
+    @property
+    def nslots(self):
+        return self.r.nslots
+
+    @property
+    def done(self):
+        """Operations of the last run."""
+        return self.r.done
+
+    @property
+    def allocations(self):
+        return self.r.allocations
+
+    @property
+    def failures(self):
+        return self.r.failures
+
+    @property
+    def skipped(self):
+        """Frees and splits of what was never allocated."""
+        return self.r.skipped
+
+    # ------------------------------------------------------------ running
+
+    def run(self, ops, Py_ssize_t start=0, end=None):
+        """Runs operations [start, end) of an `OP` array.
+
+        An allocation that fails leaves its slot empty; the operations that would free it are skipped.
+        Raises ValueError, naming the operation, for one that cannot be: an unknown code, cpu, order or slot,
+        a free of another order than was allocated.
+        """
+        cdef const op_t[::1] view = np.ascontiguousarray(ops, OP).view(OP)
+        cdef Py_ssize_t stop = len(ops) if end is None else min(end, len(ops)), bad
+        if start < 0 or start >= stop:
+            return
+        with nogil:
+            if self.by_node == NULL:
+                bad = run_ops(&self.r, &view[0], start, stop)
+            else:
+                bad = self._run_by_node(&view[0], start, stop)
+        self.machine.raise_hook_error()
+        if bad >= 0:
+            op = view[bad]
+            raise ValueError(f"operation {bad} (op {op.op}, order {op.order}, class {op.cls}, cpu {op.cpu}, "
+                             f"slot {op.slot}) cannot be: see docs/use/traces.md")
+
+    cdef Py_ssize_t _run_by_node(self, const op_t *ops, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
+        # Operations of one node's CPUs at a time.
+        cdef mm_t *mm = &self.machine.mm
+        cdef Py_ssize_t at = start, bad
+        cdef int node
+        while start < end:
+            node = mm.cpu_node[ops[start].cpu if ops[start].cpu < mm.ncpus else 0]
+            while at < end and mm.cpu_node[ops[at].cpu if ops[at].cpu < mm.ncpus else 0] == node:
+                at += 1
+            memcpy(self.r.requests, &self.by_node[node * self.nclasses], self.nclasses * sizeof(request_t))
+            bad = run_ops(&self.r, ops, start, at)
+            if bad >= 0:
+                return bad
+            start = at
+        return -1
+
+    def relieve(self, supply, bint compacts=True):
+        """Lets requests that may block reclaim and compact (asi_pa.engine.vmscan); kswapd runs at every TICK.
+
+        To be called before anything runs: an allocation that compaction moves must have a slot to tell.
+
+        supply : uint32 slots whose allocations reclaim may free (page cache), in that order
+        """
+        cdef mm_t *mm = &self.machine.mm
+        if self.r.done:
+            raise ValueError(f"relief cannot begin after {self.r.done} operations")
+        self.supply = np.ascontiguousarray(supply, np.uint32)
+        if len(self.supply) and self.supply.max() >= self.r.nslots:
+            raise ValueError(f"slot {self.supply.max()} of the supply is not below {self.r.nslots}")
+        cdef const uint32_t[::1] view = self.supply
+        mm.slots = self.r.slots
+        mm.supply = <uint32_t *>&view[0] if len(self.supply) else NULL
+        mm.supply_n = len(self.supply)
+        mm.supply_at = 0
+        mm.compacts = compacts
+        mm.relief = direct_relief
+
+    # ------------------------------------------------------------ the initial state
+
+    def populate(self, int zone, population):
+        """Loads a zone's initial state (``asi_pa.trace.Population``) into a machine made with ``boot=False``.
+
+        For a design that maps by pageblock, a block is on the side that most of its held pages want (a tie or
+        an empty block: as at boot); pages of the other are left out here and allocated anew by
+        ``place_displaced``, as are the pages that a pool would have served.  Returns counts of blocks
+        (``blocks``, ``mapped_blocks``, ``mixed_blocks``) and of allocations (``displaced``).
+        """
+        cdef zone_t *z = self.machine._zone(zone)
+        cdef mm_t *mm = &self.machine.mm
+        cdef const uint32_t[::1] held = np.ascontiguousarray(population.held_pfn, np.uint32)
+        cdef const uint8_t[::1] held_order = np.ascontiguousarray(population.held_order, np.uint8)
+        cdef const uint8_t[::1] held_cls = np.ascontiguousarray(population.held_cls, np.uint8)
+        cdef const uint32_t[::1] held_slot = np.ascontiguousarray(population.held_slot, np.uint32)
+        cdef const uint32_t[::1] free_pfn = np.ascontiguousarray(population.free_pfn, np.uint32)
+        cdef const uint8_t[::1] free_order = np.ascontiguousarray(population.free_order, np.uint8)
+        cdef const uint8_t[::1] block_mt = np.ascontiguousarray(population.block_mt, np.uint8)
+        cdef Py_ssize_t i, left = 0
+        cdef uint32_t frame, b, mixed = 0, mapped = 0, at, end
+        cdef int order, mt
+        cdef bint mapped_side, odd, by_block = mm.design.tracks
+        cdef uint8_t cls
+        cdef uint64_t base = z.base_pfn
+        pages_of = np.zeros((2, z.nblocks), np.uint32)
+        cdef uint32_t[:, ::1] kinds = pages_of
+        misplaced_array = np.zeros(max(1, held.shape[0]), np.uint8)
+        cdef uint8_t[::1] misplaced = misplaced_array
+        if block_mt.shape[0] < z.nblocks - z.first_block:
+            raise ValueError(f"{block_mt.shape[0]} block types for {z.nblocks - z.first_block} pageblocks")
+        self._check(z, held, held_order, "held allocation")
+        self._check(z, free_pfn, free_order, "free block")
+        for i in range(held.shape[0]):
+            frame = <uint32_t>(held[i] - base)
+            if held_slot[i] >= self.r.nslots:
+                raise ValueError(f"slot {held_slot[i]} of a held allocation is not below {self.r.nslots}")
+            odd = not self.r.requests[held_cls[i]].sensitive
+            for b in range(block_of(z, frame), block_of(z, frame + (1u << held_order[i]) - 1) + 1):
+                kinds[odd, b] += min(1u << held_order[i], z.pageblock_pages)
+        for b in range(z.first_block, z.nblocks):
+            mapped_side = by_block and z.pbmapped[b]
+            if by_block and kinds[0, b] != kinds[1, b]:
+                mapped_side = kinds[1, b] > kinds[0, b]
+            if kinds[0, b] and kinds[1, b]:
+                mixed += 1
+            mt = block_mt[b - z.first_block]
+            if mt > MIGRATE_RECLAIMABLE:
+                raise ValueError(f"block type {mt} of an initial state is not one of 0, 1, 2")
+            z.pbtype[b] = mm.design.start[mt][0 if mapped_side else 1]
+            if by_block and mm.design.mapped[z.pbtype[b]] != mapped_side:
+                # the side has this one type only
+                z.pbtype[b] = mm.design.start[0][0 if mapped_side else 1]
+            z.pbbase[b] = z.pbtype[b]
+            if by_block:
+                mapped += mapped_side
+                if mapped_side and not z.pbmapped[b]:
+                    blocks_map(z, b, 1, CTX_POPULATE)
+                elif z.pbmapped[b] and not mapped_side:
+                    blocks_unmap(z, b, 1, CTX_POPULATE, False)
+        if z.dirty != NULL:
+            # whatever was free on a running machine may hold what a sensitive owner left
+            memset(z.dirty, 0xFF if mm.design.tree == RESTRICTED or by_block else 0, (z.nframes + 7) >> 3)
+            for b in range(z.first_block, z.nblocks):
+                if z.pbmapped[b]:
+                    at = b << z.pageblock_order
+                    for frame in range(at, at + z.pageblock_pages):
+                        z.dirty[frame >> 3] &= <uint8_t>~(1 << (frame & 7))
+        for i in range(free_pfn.shape[0]):
+            frame = <uint32_t>(free_pfn[i] - base)
+            self._add_free(z, frame, free_order[i])
+        for i in range(held.shape[0]):
+            frame = <uint32_t>(held[i] - base)
+            order = held_order[i]
+            cls = held_cls[i]
+            memset(&z.state[frame], TAIL, 1u << order)
+            if by_block:
+                odd = self.r.requests[cls].sensitive == z.pbmapped[block_of(z, frame)]
+            else:
+                odd = (mm.wrapper == WRAP_POOL and order <= z.pageblock_order
+                       and is_odd(mm, self.r.requests[cls].info))
+            if odd:
+                misplaced[i] = 1
+                left += 1
+                continue
+            z.state[frame] = <uint8_t>(ALLOC | order)
+            z.links[frame].next = self.r.requests[cls].info
+            z.links[frame].prev = held_slot[i]
+            self.r.slots[held_slot[i]] = held[i]
+            if mm.wrapper != WRAP_NONE and is_odd(mm, self.r.requests[cls].info):
+                set_pages(mm, held[i], 1u << order, odd_present(mm), CAUSE_POPULATE)
+                set_dirty(z, frame, 1u << order, not odd_present(mm))
+        if left:
+            # their frames are free; what they held is allocated where the design would put it
+            moved = np.flatnonzero(misplaced_array[:held.shape[0]])
+            for index in moved:
+                i = index
+                frame = <uint32_t>(held[i] - base)
+                end = frame + (1u << held_order[i])
+                order = min(<int>held_order[i], z.pageblock_order)
+                while frame < end:
+                    free_one(z, frame, order, z.pbtype[block_of(z, frame)], True)
+                    frame += 1u << order
+            redo = np.zeros(len(moved), OP)
+            redo["op"] = OP_ALLOC
+            redo["order"] = population.held_order[moved]
+            redo["cls"] = population.held_cls[moved]
+            redo["slot"] = population.held_slot[moved]
+            self.displaced.append(redo)
+        for i in range(z.ncpus):
+            z.nr_free += z.diffs[i].free
+            z.diffs[i].free = 0
+        self._reset()
+        return {"blocks": z.nblocks - z.first_block, "mapped_blocks": mapped, "mixed_blocks": mixed,
+                "displaced": left}
+
+    def place_displaced(self):
+        """Allocates what ``populate`` left out; the number of allocations that found no place."""
+        lost = 0
+        for redo in self.displaced:
+            before = self.failures
+            self.run(redo)
+            lost += self.failures - before
+        self.displaced = []
+        self._reset()
+        return lost
+
+    def _reset(self):
+        # counting starts with the trace
+        memset(&self.machine.mm.stats, 0, sizeof(self.machine.mm.stats))
+        memset(self.r.failed_by_class, 0, sizeof(self.r.failed_by_class))
+        self.r.allocations = self.r.failures = self.r.skipped = self.r.done = 0
+        if self.machine.mm.physmap != NULL:
+            physmap_reset_counters(self.machine.mm.physmap)
+
+    cdef int _check(self, zone_t *z, const uint32_t[::1] pfns, const uint8_t[::1] orders, str what) except -1:
+        cdef Py_ssize_t i
+        cdef uint64_t first = z.base_pfn + z.first, end = z.base_pfn + z.nframes
+        if pfns.shape[0] != orders.shape[0]:
+            raise ValueError(f"{pfns.shape[0]} pfns but {orders.shape[0]} orders of {what}s")
+        for i in range(pfns.shape[0]):
+            if orders[i] > z.max_order or pfns[i] < first or pfns[i] + (<uint64_t>1 << orders[i]) > end:
+                raise ValueError(f"{what} at pfn {pfns[i]}, order {orders[i]}, does not fit the zone")
+        return 0
+
+    cdef void _add_free(self, zone_t *z, uint32_t frame, int order) noexcept:
+        cdef uint32_t end = frame + (1u << order), at
+        cdef int ft = z.pbtype[block_of(z, frame)]
+        cdef bint split = False
+        memset(&z.state[frame], TAIL, 1u << order)
+        at = frame
+        while at < end:
+            split = split or z.pbtype[block_of(z, at)] != ft
+            at += z.pageblock_pages
+        if split:
+            order = z.pageblock_order
+        while frame < end:
+            ft = z.pbtype[block_of(z, frame)]
+            account_freepages(z, ft, <int64_t>1 << order)
+            list_add_tail(z, frame, order, ft)
+            frame += 1u << order
+
+    # ------------------------------------------------------------ observing
+
+    def failures_by_class(self):
+        """uint64[256]: failed allocations by request class."""
+        return np.array([self.r.failed_by_class[i] for i in range(MAX_CLASSES)], np.uint64)
+
+    def free_pages(self):
+        """Free pages by freetype, all zones, int64[nft]; the pool's as one more entry."""
+        cdef mm_t *mm = &self.machine.mm
+        cdef int i, ft, order
+        out = np.zeros(mm.design.nft + 1, np.int64)
+        cdef int64_t[::1] view = out
+        for i in range(mm.nzones):
+            for ft in range(mm.design.nft):
+                for order in range(mm.zones[i].max_order + 1):
+                    view[ft] += <int64_t>blocks_on(mm.zones[i], order, ft) << order
+        view[mm.design.nft] = pool_pages(mm)
+        return out
+
+    def free_blocks(self, int zone=0):
+        """Free blocks by order, int64[max_order + 1], over all freetypes."""
+        cdef zone_t *z = self.machine._zone(zone)
+        cdef int ft, order
+        out = np.zeros(z.max_order + 1, np.int64)
+        for order in range(z.max_order + 1):
+            for ft in range(self.machine.mm.design.nft):
+                out[order] += blocks_on(z, order, ft)
+        return out
+
+    def block_kinds(self, int zone=0):
+        """uint8[pageblocks]: freetype, + 0x40 if mapped in the protected tree, + 0x80 if wholly free."""
+        cdef zone_t *z = self.machine._zone(zone)
+        out = np.zeros(z.nblocks - z.first_block, np.uint8)
+        cdef uint8_t[::1] view = out
+        if view.shape[0]:
+            fill_kinds(z, &view[0])
+        return out
+
+    def mixed_blocks(self, int zone=0):
+        """(pageblocks with an allocated page of another migratetype than the block's, such pages)."""
+        cdef zone_t *z = self.machine._zone(zone)
+        cdef uint32_t frame = z.first, block = NIL, step, blocks = 0
+        cdef uint64_t pages = 0
+        cdef int kind
+        with nogil:
+            while frame < z.nframes:
+                kind = z.state[frame] & KIND_MASK
+                step = 1
+                if kind != TAIL and kind != HOLE:
+                    step = 1u << (z.state[frame] & ORDER_MASK)
+                    if kind == ALLOC:
+                        if (z.links[frame].next & INFO_MT) != z.design.mt[z.pbtype[block_of(z, frame)]]:
+                            pages += step
+                            if block_of(z, frame) != block:
+                                block = block_of(z, frame)
+                                blocks += 1
+                frame += step
+        return blocks, pages
+
+
+cdef void fill_kinds(zone_t *z, uint8_t *kinds) noexcept nogil:
+    cdef uint32_t b, frame
+    cdef int ft, order
+    for b in range(z.nblocks - z.first_block):
+        kinds[b] = z.pbtype[z.first_block + b] | <uint8_t>(z.pbmapped[z.first_block + b] << 6)
+    for order in range(z.pageblock_order, z.max_order + 1):
+        for ft in range(z.design.nft):
+            frame = first_of(z, order, ft)
+            while frame < z.nframes:
+                for b in range(block_of(z, frame), block_of(z, frame + (1u << order))):
+                    kinds[b - z.first_block] |= 0x80
+                frame = z.links[frame].next

@@ -1,0 +1,99 @@
+"""Replays with reclaim and compaction: the engine and its twin, driven together through random operations."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+pytest.importorskip("asi_pa.run.replay", reason="the extension modules are not built")
+
+from asi_pa.designs import Design
+from asi_pa.engine.machine import Machine
+from asi_pa.kernel.spec import MachineSpec
+from asi_pa.run.replay import Replay
+from asi_pa.trace.compiler import OP
+from tests.engine.test_lockstep import KINDS, LRU, SENSITIVE, SMALL, VARIANTS, machine_spec, request
+from tests.twin import Machine as Twin
+from tests.twin.dump import first_difference
+from tests.twin.relief import Replay as TwinReplay
+
+SLOTS = 16000
+
+
+def some_spec(rng: random.Random) -> MachineSpec:
+    spec = machine_spec(rng)
+    # The vmstat differences of zones without per-CPU lists are the last user's, which only the engine knows.
+    zones = [zone if zone.pcp else replace(zone, stat_threshold=0) for zone in spec.zones]
+    return replace(spec, zones=tuple(zones))
+
+
+def some_operations(rng: random.Random, spec: MachineSpec, classes: int, n: int) -> npt.NDArray[np.void]:
+    """Mostly allocations until the machine is full, then a mixture; splits and ticks now and then."""
+    rows = []
+    live: dict[int, int] = {}
+    free = list(range(0, SLOTS, 16))
+    rng.shuffle(free)
+    for _ in range(n):
+        what, cpu = rng.random(), rng.randrange(spec.cpus)
+        if what < 0.62 and free:
+            order = min(rng.choice([0, 0, 0, 0, 1, 2, 3, 4]), spec.max_page_order)
+            slot = free.pop()
+            live[slot] = order
+            rows.append((1, order, rng.randrange(classes), cpu, slot))
+        elif what < 0.9 and live:
+            slot = rng.choice(list(live))
+            rows.append((2, live.pop(slot), 0, cpu, slot))
+            free.insert(0, slot)
+        elif what < 0.92 and live:
+            slot = rng.choice(list(live))
+            order = live.pop(slot)
+            rows.append((3, order, 0, cpu, slot))
+            live |= {slot + k: 0 for k in range(1 << order)}
+        elif what > 0.97:
+            rows.append((4, 0, 0, cpu, 0))
+    return np.array(rows, OP)
+
+
+def walk(design: Design, seed: int) -> dict[str, int]:
+    """One machine, some thousand operations; the counts at the end."""
+    rng = random.Random(seed)
+    spec = some_spec(rng)
+    kernel = rng.choice(["7.2", "6.18", "6.12"])
+    twin, compiled = Twin(spec, design, kernel), Machine(spec, design, kernel)
+    classes = [request(rng) | LRU * (rng.random() < 0.5) for _ in range(12)]
+    classes += [kind | LRU | SENSITIVE * side | 0xCC0 for kind in KINDS for side in (0, 1)]
+    replays: tuple[Any, Any] = (
+        TwinReplay(twin, classes, SLOTS),
+        Replay(compiled, np.array(classes, np.uint32), SLOTS),
+    )
+    ops = some_operations(rng, spec, len(classes), 2000)
+    share, compacts = rng.choice([0.0, 0.3, 0.9]), rng.random() < 0.8
+    supply = [int(slot) for slot in ops["slot"][ops["op"] == 1] if rng.random() < share]
+    for replay in replays:
+        replay.relieve(supply, compacts)
+    for start in range(0, len(ops), 50):
+        for replay in replays:
+            replay.run(ops[start : start + 50])
+        for zone in range(len(spec.zones)):
+            ours, theirs = twin.dump(zone).tolist(), compiled.dump(zone).tolist()
+            assert ours == theirs, first_difference(ours, theirs, mapped=twin.tables.tracks)
+        assert twin.stats() == Counter(compiled.stats())
+        assert [(replay.failures, replay.skipped) for replay in replays][1:] == [
+            (replays[0].failures, replays[0].skipped)
+        ]
+        assert twin.verify() is None or design.flip_cma
+        assert compiled.verify() is None or design.flip_cma
+    return compiled.stats()
+
+
+@pytest.mark.parametrize("name", [*SMALL, *VARIANTS])
+def test_they_agree_about_reclaim_and_compaction(name: str) -> None:
+    counts = [walk((SMALL | VARIANTS)[name], seed) for seed in range(6)]
+    for what in ("reclaimed", "compactions", "compact_moved", "kswapd_wakeups"):
+        assert sum(count[what] for count in counts), what

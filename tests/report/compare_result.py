@@ -1,0 +1,236 @@
+"""A made-up but plausible result of the schema asi_pa.compare/1, for tests of what reads one.
+
+The numbers come from a seed; they obey what any real result obeys (cumulative series grow, causes add
+up to failures, rates follow from their counts) and mean nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from asi_pa.experiment.claims import evaluate_claims
+from asi_pa.experiment.metrics import METRICS
+
+LEGEND = [
+    "hole",
+    "unmovable sensitive",
+    "unmovable nonsensitive",
+    "movable",
+    "reclaimable",
+    "highatomic",
+    "cma",
+    "isolate",
+]
+KINDS = {
+    "linux": ["unmovable", "movable", "reclaimable", "highatomic"],
+    "migratetype/sound": [
+        "unmovable_sensitive",
+        "unmovable_nonsensitive",
+        "movable",
+        "reclaimable",
+        "highatomic",
+    ],
+    "pool/nonsensitive": ["unmovable", "movable", "reclaimable", "highatomic", "pool"],
+    "per-page": ["unmovable", "movable", "reclaimable", "highatomic"],
+}
+TITLES = {
+    "linux": "Linux 6.18, no ASI",
+    "migratetype/sound": "Migratetype pervasion (RFC, March 2025), made sound",
+    "pool/nonsensitive": "Separate pool of nonsensitive pages (2023, turned to ASI)",
+    "per-page": "Per-page mapping, a flush each",
+}
+
+
+def make_result(
+    seed: int = 0,
+    designs: tuple[str, ...] = tuple(KINDS),
+    traces: tuple[str, ...] = ("redis", "kernelmem"),
+    memories: tuple[tuple[str, int], ...] = (("ample", 4 << 30), ("tight", 768 << 20)),
+    columns: int = 256,
+    samples: int = 200,
+) -> dict[str, Any]:
+    """A result with one run per trace and memory size."""
+    rng = np.random.default_rng(seed)
+    runs = [
+        _run(rng, trace, name, size, designs, columns, samples) for trace in traces for name, size in memories
+    ]
+    result: dict[str, Any] = {
+        "schema": "asi_pa.compare/1",
+        "asi_pa": "0.1.0",
+        "command": ["asi-pa", "compare", "--html", "report.html"],
+        "kernel": "6.18",
+        "seed": seed,
+        "classifier": "nonsensitive = migratetype unmovable and no __GFP_HARDWALL; all else sensitive",
+        "runs": runs,
+        "claims": [],
+    }
+    result["claims"] = evaluate_claims(result)
+    return result
+
+
+def _run(
+    rng: np.random.Generator,
+    trace: str,
+    memory: str,
+    size: int,
+    designs: tuple[str, ...],
+    columns: int,
+    samples: int,
+) -> dict[str, Any]:
+    operations = int(rng.integers(900_000, 1_300_000))
+    blocks = np.where(rng.random(columns) < 0.4, 3, rng.choice([1, 3, 4], columns, p=[0.3, 0.6, 0.1]))
+    return {
+        "trace": trace,
+        "memory": memory,
+        "memory_bytes": size,
+        "description": "recorded on an x86-64 guest, Linux 6.18, 2 CPUs",
+        "operations": operations,
+        "repairs": {"free_of_free": int(rng.integers(40)), "alloc_of_allocated": int(rng.integers(40))},
+        "population": {"pages": size >> 12, "allocated": int((size >> 12) * 0.6), "mixed_blocks": 12},
+        "designs": [
+            _design(rng, name, operations, size >> 12, memory != "ample", blocks, samples) for name in designs
+        ],
+    }
+
+
+def _walk(rng: np.random.Generator, samples: int, start: int, low: int, high: int) -> npt.NDArray[np.int64]:
+    steps = rng.normal(0, (high - low) / 60, samples).cumsum()
+    return np.asarray(np.clip(start + steps, low, high), dtype=np.int64)
+
+
+def _growth(rng: np.random.Generator, samples: int, total: int) -> npt.NDArray[np.int64]:
+    weights = rng.pareto(1.5, samples)
+    weights[0] = 0
+    return np.asarray(np.floor(total * weights.cumsum() / weights.sum()), dtype=np.int64)
+
+
+def _design(
+    rng: np.random.Generator,
+    name: str,
+    operations: int,
+    pages: int,
+    tight: bool,
+    start: npt.NDArray[np.int64],
+    samples: int,
+) -> dict[str, Any]:
+    family = name.split("/")[0]
+    asi = family != "linux"
+    causes = {
+        "watermark": int(rng.integers(50, 90)) if tight else 0,
+        "fragmentation": int(rng.integers(400)) if tight else 0,
+        "no_memory": 0,
+        "flip_starvation": int(rng.integers(5, 60)) if tight and family == "migratetype" else 0,
+        "no_block_refusal": int(rng.integers(5, 60)) if tight and family == "migratetype" else 0,
+    }
+    failures = sum(causes.values())
+    allocations = operations // 2
+    served = allocations - failures
+    n2s = int(rng.integers(20, 90)) if family == "migratetype" else 0
+    s2n = n2s + int(rng.integers(40)) if family == "migratetype" else 0
+    refills = int(rng.integers(100, 200)) if family == "pool" else 0
+    nonsensitive = allocations // 5
+    flushes = {"migratetype": n2s, "pool": refills // 4, "per-page": nonsensitive}.get(family, 0)
+    full = 0 if family == "per-page" else flushes
+    mapped_2m = {"migratetype": s2n - n2s + 30, "pool": 60}.get(family, 0)
+    mapped_4k = {"pool": 4096, "per-page": 30_000}.get(family, 0)
+    splits = {"pool": refills, "per-page": 900}.get(family, 0)
+    seconds = float(operations / rng.uniform(25e6, 40e6))
+    op = np.linspace(0, operations, samples).astype(np.int64)
+    time_ns = _growth(rng, samples, 22_000_000_000)
+    s2n_series, n2s_series = _growth(rng, samples, s2n), _growth(rng, samples, n2s)
+    metrics: dict[str, Any] = {
+        "allocations": allocations,
+        "allocations_by_order": [allocations - 5555, 5000, 500, 50, 5, 0, 0, 0, 0, 0, 0],
+        "failures": failures,
+        "failures_by_cause": causes,
+        "flips_s2n": s2n,
+        "flips_n2s": n2s,
+        "leaf_writes_pte": 2 * nonsensitive if family == "per-page" else 0,
+        "leaf_writes_pmd": s2n + n2s + refills,
+        "leaf_splits_2m": splits,
+        "leaf_splits_1g": 0,
+        "table_pages_allocated": splits,
+        "tlb_flushes_ranged": flushes - full,
+        "tlb_flushes_full": full,
+        "tlb_flushes_per_1000_allocations": 1000 * flushes / served,
+        "tlb_flushed_pages": flushes - full,
+        "ipis": flushes,
+        "flush_free_hit_ratio": 1 - flushes / served,
+        "no_block_refusals": 3 * causes["no_block_refusal"],
+        "bytes_zeroed": s2n << 21,
+        "direct_map_kb": {
+            "unrestricted": {"4k": 0, "2m": pages * 4, "1g": 0},
+            "restricted": {"4k": 4 * mapped_4k, "2m": 2048 * mapped_2m, "1g": 0} if asi else None,
+        },
+        "pool_refills": refills,
+        "pool_refill_pages": refills * 512,
+        "exposure_violations": 0 if asi else None,
+        "replay_seconds": seconds,
+        "replay_ops_per_second": operations / seconds,
+    }
+    return {
+        "design": name,
+        "title": TITLES.get(name, name),
+        "source": [] if not asi else ["msgid 20250313-asi-page-alloc-v1-0-04972e046cea@google.com"],
+        "metrics": _metrics(rng, metrics, asi),
+        "series": {
+            "op": op.tolist(),
+            "time_ns": time_ns.tolist(),
+            "free_pages": {
+                kind: _walk(rng, samples, pages // 9 // (i + 1), 0, pages // 5).tolist()
+                for i, kind in enumerate(KINDS[name])
+            }
+            if name in KINDS
+            else {},
+            "flushes": _growth(rng, samples, flushes).tolist(),
+            "flips_s2n": s2n_series.tolist(),
+            "flips_n2s": n2s_series.tolist(),
+            "restricted_leaves": {
+                "4k": _growth(rng, samples, mapped_4k).tolist(),
+                "2m": (30 + s2n_series - n2s_series).clip(0).tolist() if mapped_2m else [0] * samples,
+                "1g": [0] * samples,
+            },
+            "mapped_pages": _walk(rng, samples, pages // 20, 0, pages // 4).tolist(),
+        },
+        "blockmap": {
+            "op": op.tolist(),
+            "columns": len(start),
+            "legend": LEGEND,
+            "rows": _blocks(rng, samples, start, family == "migratetype"),
+        },
+        "verify": "ok",
+    }
+
+
+def _metrics(rng: np.random.Generator, given: dict[str, Any], protects: bool) -> dict[str, Any]:
+    """Every measured metric of the table: what follows from others as given, anything of its type else."""
+    made: dict[str, Any] = {}
+    for metric in METRICS:
+        if metric.type:
+            value = _made_up(rng, metric.type) if protects or not metric.asi else 0
+            made[metric.key] = given.get(metric.key, value)
+    return made
+
+
+def _made_up(rng: np.random.Generator, kind: str) -> Any:
+    if kind == "counts by order":
+        return [int(v) for v in np.sort(rng.integers(0, 900, 11))]
+    if kind == "index by order":
+        return [-1000] * 9 + [int(rng.integers(400, 900)), 911]
+    if kind == "counts by kind":
+        return {"sensitive": 1000, "nonsensitive": 200}  # the same for all
+    return int(rng.integers(90))
+
+
+def _blocks(
+    rng: np.random.Generator, samples: int, start: npt.NDArray[np.int64], flips: bool
+) -> list[list[int]]:
+    now, rows = start.copy(), []
+    for _ in range(samples):
+        where = rng.integers(0, len(now), 2)
+        now[where] = rng.choice([1, 2, 3, 4] if flips else [1, 3, 4], 2)
+        rows.append(now.tolist())
+    return rows
