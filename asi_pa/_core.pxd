@@ -160,6 +160,7 @@ cdef struct design_t:
     int flip_before_steal
     int contig_flips
     int tree                            # of the physmap: RESTRICTED or UNRESTRICTED
+    int compaction_same_side            # pages move within one side of the mapping
     int compaction                      # asked for: 0 the order, 1 a block if unmapped, 2 a block
     int64_t shrink_batch
     int64_t queue_delay

@@ -160,7 +160,7 @@ cdef bint compaction_capture(zone_t *z, uint32_t frame, int order, int ft) noexc
     cdef design_t *d = z.design
     if capture.frame != NIL or order != capture.order:
         return False
-    if d.mt[ft] == MIGRATE_CMA or d.mt[ft] == MIGRATE_ISOLATE:
+    if d.mt[ft] == MIGRATE_CMA or d.mt[ft] == MIGRATE_ISOLATE or d.mapped[ft] != d.mapped[capture.ft]:
         return False
     if (order < z.pageblock_order and d.mt[ft] == MIGRATE_MOVABLE
             and d.mt[capture.ft] != MIGRATE_MOVABLE):

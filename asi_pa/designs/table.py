@@ -105,6 +105,9 @@ class Design:
     compaction: str = "order"
     """What direct compaction is asked for: "order" (the request's), "unmapped" (a pageblock for unmapped
     requests), "both" (a pageblock for every request that could flip)."""
+    compaction_sides: str = "any"
+    """Which blocks compaction moves pages between: "any", whatever the mapping of source and target ("any": no
+    posting says otherwise), or "same", within one side of the mapping."""
     wrapper: str = ""
     """What wraps the engine: "", "pool", "per-page" or "queue"."""
     queue_delay: int = 64
@@ -331,6 +334,7 @@ MIGRATETYPE_SOUND = replace(
     mirror=True,
     zeroing="flip",
     contig_flips=True,
+    compaction_sides="same",
 )
 
 MIGRATETYPE_EAGER = replace(
@@ -408,6 +412,7 @@ FREETYPE_SOUND = replace(
     putback_by_block=True,
     mirror=True,
     contig_flips=True,
+    compaction_sides="same",
 )
 
 # 2026: one more list, of unmovable memory absent from the direct map itself.  Read in excerpts only;
@@ -446,6 +451,7 @@ UNMAPPED_V4 = replace(
     putback_by_block=True,
     contig_flips=True,
     compaction="unmapped",
+    compaction_sides="same",
 )
 
 UNMAPPED_SYMMETRIC = replace(

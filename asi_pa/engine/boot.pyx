@@ -119,6 +119,7 @@ cdef int fill_design(design_t *d, object design, int pageblock_order) except -1:
     d.contig_flips = design.contig_flips
     d.tree = {"unrestricted": UNRESTRICTED, "restricted": RESTRICTED}[design.tree]
     d.compaction = {"order": 0, "unmapped": 1, "both": 2}[design.compaction]
+    d.compaction_same_side = d.tracks and {"any": False, "same": True}[design.compaction_sides]
     d.shrink_batch = design.shrink_batch
     d.queue_delay = design.queue_delay
     d.queue_batch = design.queue_batch

@@ -65,6 +65,9 @@ cdef struct compact_control_t:
     int mode
     int ft                  # freetype of who asks
     int mt
+    int movable             # freetype whose lists the fast searches walk; -1: none on this side
+    int side                # 1, 0: only blocks that are mapped, unmapped, are sources and targets; -1: all
+    bint flips              # a free block of the other side serves, too
     uint32_t alloc_flags
     int zone_idx            # highest_zoneidx
     bint direct
@@ -111,6 +114,10 @@ cdef inline bint block_aligned(const zone_t *z, int64_t frame) noexcept nogil:
 cdef inline bint isolation_suitable(const compact_control_t *cc, int64_t frame) noexcept nogil:
     # isolation_suitable(): the skip bit, where it is honoured
     return cc.ignore_skip_hint or not cc.zone.compact.skip[block_of(cc.zone, <uint32_t>frame)]
+
+
+cdef inline bint on_side(const compact_control_t *cc, uint32_t block) noexcept nogil:
+    return cc.side < 0 or cc.zone.pbmapped[block] == cc.side
 
 
 cdef inline int freelist_scan_limit(const compact_control_t *cc) noexcept nogil:

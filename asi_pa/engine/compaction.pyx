@@ -50,6 +50,7 @@ from asi_pa.engine.compaction_source cimport isolate_migratepages
 from asi_pa.engine.compaction_target cimport held_init, release_free_list
 from asi_pa._core cimport (
     FLIPS_NONE,
+    MIGRATE_RECLAIMABLE,
     MIGRATE_MOVABLE,
     MIGRATE_UNMOVABLE,
     NIL,
@@ -86,12 +87,23 @@ cdef bint scanners_met(const compact_control_t *cc) noexcept nogil:
     return cc.free_pfn >> cc.zone.pageblock_order <= cc.migrate_pfn >> cc.zone.pageblock_order
 
 
+cdef bint any_ordinary(const zone_t *z, int order) noexcept nogil:
+    # a free block of the order that a flip could take
+    cdef int ft
+    for ft in range(z.design.nft):
+        if z.design.mt[ft] <= MIGRATE_RECLAIMABLE and z.nonempty[ft] >> order & 1:
+            return True
+    return False
+
+
 cdef bint request_would_find(const compact_control_t *cc) noexcept nogil:
     # A free block of the order or more on the request's list, CMA's for movable ones, or one that it may claim.
     cdef zone_t *z = cc.zone
     cdef design_t *d = z.design
     cdef int order, i, other
     for order in range(cc.order, z.max_order + 1):
+        if cc.flips and any_ordinary(z, order):
+            return True
         if z.nonempty[cc.ft] >> order & 1:
             return True
         if cc.mt == MIGRATE_MOVABLE and d.cma[cc.ft] < d.nft and z.nonempty[d.cma[cc.ft]] >> order & 1:
@@ -309,11 +321,26 @@ cdef void control_init(compact_control_t *cc, mm_t *mm, int cpu, int order, int 
     cc.fs = True
     cc.fast_start_pfn = -1
     cc.search_order = order if order > 0 else 0
+    set_side(cc, mm.design.mapped[mm.design.start[MIGRATE_MOVABLE][1]])
+
+
+cdef void set_side(compact_control_t *cc, bint mapped) noexcept nogil:
+    # Sound designs: a page stays on its side of the mapping, so that a run has one.  Nothing posted says so.
+    cdef design_t *d = &cc.mm.design
+    cdef int i
+    cc.side = -1
+    cc.movable = d.start[MIGRATE_MOVABLE][1]
+    if d.compaction_same_side:
+        cc.side = mapped
+        cc.movable = -1
+        for i in range(2):
+            if d.mapped[d.start[MIGRATE_MOVABLE][i]] == mapped:
+                cc.movable = d.start[MIGRATE_MOVABLE][i]
 
 
 cdef int compact_zone_order(mm_t *mm, zone_t *z, int cpu, int order, const request_t *rq, uint32_t flags,
-                            int priority, capture_t *capture) noexcept nogil:
-    # compact_zone_order()
+                            int priority, int capture_order, capture_t *capture) noexcept nogil:
+    # compact_zone_order(); `capture_order` is the request's, which `order` may exceed
     cdef compact_control_t cc
     cdef int result
     control_init(&cc, mm, cpu, order, MIGRATE_ASYNC if priority == COMPACT_PRIO_ASYNC else MIGRATE_SYNC_LIGHT)
@@ -321,6 +348,10 @@ cdef int compact_zone_order(mm_t *mm, zone_t *z, int cpu, int order, const reque
     cc.mt = rq.mt
     cc.alloc_flags = flags
     cc.zone_idx = rq.zone_idx
+    # who can flip a whole block does not care which side becomes free; most of what moves is movable memory
+    cc.flips = order > capture_order and order == z.pageblock_order and mm.design.flips != FLIPS_NONE
+    if not cc.flips and order < z.pageblock_order:
+        set_side(&cc, mm.design.mapped[rq.ft])
     cc.fs = (rq.gfp & GFP_FS) != 0
     cc.direct = True
     cc.whole_zone = priority == COMPACT_PRIO_SYNC_FULL
@@ -357,7 +388,7 @@ cdef int try_to_compact_pages(mm_t *mm, int cpu, int order, const request_t *rq,
         if priority > COMPACT_PRIO_SYNC_FULL and compaction_deferred(mm, z, order):
             result = max(result, <int>COMPACT_DEFERRED)
             continue
-        status = compact_zone_order(mm, z, cpu, order, rq, flags, priority,
+        status = compact_zone_order(mm, z, cpu, order, rq, flags, priority, capture_order,
                                     &capture if captured != NULL else NULL)
         result = max(status, result)
         if status == COMPACT_SUCCESS:

@@ -19,6 +19,7 @@ from asi_pa.engine.compact_control cimport (
     compact_log,
     freelist_scan_limit,
     isolation_suitable,
+    on_side,
     seen,
 )
 from asi_pa.engine.compaction_gates cimport pageblock_skip_persistent
@@ -38,6 +39,7 @@ from asi_pa._core cimport (
     zone_t,
 )
 from asi_pa.engine.migrate cimport putback_movable_pages
+from asi_pa.engine.wrappers cimport WRAP_NONE, is_odd
 
 
 # ---------------------------------------------------------------- which block
@@ -53,6 +55,8 @@ cdef bint suitable_migration_source(const compact_control_t *cc, int64_t start) 
     cdef zone_t *z = cc.zone
     cdef int ft = z.pbtype[block_of(z, <uint32_t>start)], mt = z.design.mt[ft]
     if pageblock_skip_persistent(z, start):
+        return False
+    if not on_side(cc, block_of(z, <uint32_t>start)):
         return False
     if not cc.direct:
         return True
@@ -70,29 +74,28 @@ cdef int64_t fast_find_migrateblock(compact_control_t *cc) noexcept nogil:
     # the scanner is
     cdef zone_t *z = cc.zone
     cdef int limit = freelist_scan_limit(cc), scanned = 0, order = cc.order - 1
-    cdef int ft = z.design.start[MIGRATE_MOVABLE][1]
     cdef int64_t distance, high, found = -1
     cdef uint32_t list, at
     if cc.ignore_skip_hint or cc.finish_pageblock or cc.order <= COMPACT_COSTLY_ORDER:
         return cc.migrate_pfn
     if cc.migrate_pfn != z.first and not block_aligned(z, cc.migrate_pfn):
         return cc.migrate_pfn
-    if cc.direct and not takes_movable(cc):
+    if (cc.direct and not takes_movable(cc)) or cc.movable < 0:
         return cc.migrate_pfn
     distance = (cc.free_pfn - cc.migrate_pfn) >> 1
     if cc.migrate_pfn != z.first:
         distance >>= 2
     high = block_start(z, cc.migrate_pfn + distance)
     while order >= COMPACT_COSTLY_ORDER and found < 0 and scanned < limit:
-        list = list_of(z, order, ft)
+        list = list_of(z, order, cc.movable)
         at = z.links[list].next
         while at != list:
             scanned += 1
             if scanned > limit:
-                move_freelist_tail(cc, order, ft, at)
+                move_freelist_tail(cc, order, at)
                 break
             if at < high and not z.compact.skip[block_of(z, at)]:
-                move_freelist_tail(cc, order, ft, at)
+                move_freelist_tail(cc, order, at)
                 if cc.fast_start_pfn == -1 or (cc.fast_start_pfn >= 0 and at < cc.fast_start_pfn):
                     cc.fast_start_pfn = at
                 found = max(block_start(z, at), <int64_t>z.first)
@@ -168,6 +171,8 @@ cdef int look_at(const compact_control_t *cc, int64_t frame, int64_t *pages) noe
             return FAIL
     if not info & INFO_LRU or not cc.fs:
         return FAIL         # or page cache, which a compactor without __GFP_FS leaves alone
+    if cc.mm.wrapper != WRAP_NONE and is_odd(cc.mm, info):
+        return FAIL         # its mapping is its own, page by page
     pages[0] = <int64_t>1 << order
     return TAKE
 

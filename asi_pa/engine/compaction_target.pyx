@@ -20,6 +20,7 @@ from asi_pa.engine.compact_control cimport (
     freelist_scan_limit,
     held_t,
     isolation_suitable,
+    on_side,
     seen,
 )
 from asi_pa._core cimport (
@@ -148,9 +149,9 @@ cdef void rotate(zone_t *z, uint32_t list, uint32_t first) noexcept nogil:
     links[last].next = list
 
 
-cdef void move_freelist_tail(compact_control_t *cc, int order, int ft, uint32_t frame) noexcept nogil:
+cdef void move_freelist_tail(compact_control_t *cc, int order, uint32_t frame) noexcept nogil:
     # move_freelist_tail(): `frame` becomes the last
-    cdef uint32_t list = list_of(cc.zone, order, ft), following = cc.zone.links[frame].next
+    cdef uint32_t list = list_of(cc.zone, order, cc.movable), following = cc.zone.links[frame].next
     if following != list:
         rotate(cc.zone, list, following)
 
@@ -162,6 +163,8 @@ cdef bint suitable_migration_target(const compact_control_t *cc, int64_t start) 
     cdef zone_t *z = cc.zone
     cdef int mt, wanted = cc.order if cc.order > 0 else z.pageblock_order
     if z.state[start] & KIND_MASK == FREE and z.state[start] & ORDER_MASK >= wanted:
+        return False
+    if not on_side(cc, block_of(z, <uint32_t>start)):
         return False
     mt = z.design.mt[z.pbtype[block_of(z, <uint32_t>start)]]
     return cc.ignore_block_suitable or mt == MIGRATE_MOVABLE or mt == MIGRATE_CMA
@@ -257,11 +260,6 @@ cdef struct fast_search_t:
     int64_t total
 
 
-cdef int movable_list(const compact_control_t *cc) noexcept nogil:
-    # free_list[MIGRATE_MOVABLE]
-    return cc.zone.design.start[MIGRATE_MOVABLE][1]
-
-
 cdef bint any_free(const zone_t *z, int order) noexcept nogil:
     # free_area[order].nr_free
     cdef int ft
@@ -274,7 +272,7 @@ cdef bint any_free(const zone_t *z, int order) noexcept nogil:
 cdef uint32_t search_list(compact_control_t *cc, fast_search_t *s, int order, int *walked) noexcept nogil:
     # One order of fast_isolate_freepages(): the page to take from the MOVABLE list, walked from its tail.
     cdef zone_t *z = cc.zone
-    cdef uint32_t list = list_of(z, order, movable_list(cc)), at = z.links[list].prev, page = NIL, first = NIL
+    cdef uint32_t list = list_of(z, order, cc.movable), at = z.links[list].prev, page = NIL, first = NIL
     cdef int64_t high = -1
     walked[0] = 0
     while at != list:
@@ -338,7 +336,7 @@ cdef void fast_isolate_freepages(compact_control_t *cc) noexcept nogil:
     # unsigned: with both scanners in one block the distance is huge, and no page is high enough
     cdef uint64_t distance = <uint64_t>(cc.free_pfn - cc.migrate_pfn), mask = z.pageblock_pages - 1
     cdef int64_t around
-    if cc.order <= 0:
+    if cc.order <= 0 or cc.movable < 0:
         return
     s.limit = z.pageblock_pages >> 1 if from_start else max(1, freelist_scan_limit(cc) >> 1)
     s.low = (<uint64_t>cc.free_pfn - (distance >> 2)) & ~mask

@@ -84,6 +84,8 @@ def _captured(zone: Zone, pfn: int, order: int, freetype: int) -> bool:
     migratetype = zone.migratetype(freetype)
     if migratetype in (Migratetype.CMA, Migratetype.ISOLATE):
         return False
+    if zone.tables.mapped[freetype] != zone.tables.mapped[capture.freetype]:
+        return False
     wants_movable = zone.migratetype(capture.freetype) is Migratetype.MOVABLE
     if order < zone.pageblock_order and migratetype is Migratetype.MOVABLE and not wants_movable:
         return False

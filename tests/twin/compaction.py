@@ -44,7 +44,12 @@ class Run:
         self.mode = mode
         self.freetype = machine.tables.start(Migratetype.UNMOVABLE, True)
         self.migratetype = Migratetype.UNMOVABLE
-        self.movable = machine.tables.start(Migratetype.MOVABLE, True)
+        self.movable: int | None = machine.tables.start(Migratetype.MOVABLE, True)
+        #: Mapped (True) or unmapped blocks only, or all of them.
+        self.side: bool | None = None
+        #: Does a free block of the other side serve, too?
+        self.flips = False
+        self.stay_on(machine.tables.mapped[machine.tables.start(Migratetype.MOVABLE, True)])
         self.alloc_flags = WMARK_MIN
         self.highest = 3
         self.fs = True
@@ -62,6 +67,17 @@ class Run:
         self.held: list[list[int]] = [[] for _ in range(self.zone.max_page_order + 1)]
         self.held_pages = 0
         self.migrate_scanned = self.free_scanned = self.moved = 0
+
+    def stay_on(self, mapped: bool) -> None:
+        """Sound designs: a page stays on its side of the mapping, so that a run has one."""
+        tables = self.machine.tables
+        if tables.tracks and tables.design.compaction_sides == "same":
+            self.side = mapped
+            lists = [tables.start(Migratetype.MOVABLE, sensitive) for sensitive in (False, True)]
+            self.movable = next((ft for ft in reversed(lists) if tables.mapped[ft] == mapped), None)
+
+    def on_side(self, block: int) -> bool:
+        return self.side is None or self.zone.is_mapped(block) == self.side
 
     # What the scanners and migration need
 
@@ -196,6 +212,8 @@ class Run:
         movable = self.migratetype is Migratetype.MOVABLE
         for order in range(self.order, zone.max_page_order + 1):
             lists = zone.free_list[order]
+            if self.flips and any(lists[ft] for ft in range(tables.count) if tables.ordinary(ft)):
+                return True
             cma = tables.sibling(Migratetype.CMA, self.freetype) if movable else None
             if lists[self.freetype] or (cma is not None and lists[cma]):
                 return True
@@ -335,6 +353,11 @@ class Compactor:
             run = Run(self, order, MODE_ASYNC if priority == ASYNC else MODE_LIGHT)
             run.freetype, run.migratetype = request.freetype, request.migratetype
             run.alloc_flags, run.highest = flags, request.highest
+            block = self.machine.spec.pageblock_order
+            promoted = capture is not None and order > capture
+            run.flips = promoted and order == block and self.machine.tables.design.flips != "none"
+            if not run.flips and order < block:
+                run.stay_on(self.machine.tables.mapped[request.freetype])
             run.fs = bool(request.gfp & _FS)
             run.direct = True
             run.whole_zone = run.ignore_skip = run.ignore_suitable = priority == FULL

@@ -65,6 +65,8 @@ def _source_suits(run: Run, block: int) -> bool:
     zone = run.zone
     if skip_persistent(zone, block):
         return False
+    if not run.on_side(block):
+        return False
     if not run.direct:
         return True
     migratetype = zone.migratetype(zone.type_of(block))
@@ -88,6 +90,7 @@ def _fast_find(run: Run) -> int:
         or run.order <= PAGE_ALLOC_COSTLY_ORDER
         or not (first or run.migrate == zone.block_start(run.migrate))
         or (run.direct and not _takes_movable(run))
+        or run.movable is None
     ):
         return run.migrate
     limit = (CLUSTER >> run.search_failures) + 1
@@ -162,6 +165,9 @@ def _look(run: Run, pfn: int) -> tuple[str, int]:
         return "fail", 1 << used.order
     if not zone.is_lru(pfn) or not run.fs:
         return "fail", 1
+    wrapper = run.machine.wrapper
+    if wrapper is not None and wrapper.wants_odd(used):
+        return "fail", 1
     return "take", 1 << used.order
 
 
@@ -230,6 +236,8 @@ def _target_suits(run: Run, block: int) -> bool:
     zone = run.zone
     wanted = run.order if run.order > 0 else zone.pageblock_order
     if zone.buddy.get(block, -1) >= wanted:
+        return False
+    if not run.on_side(block):
         return False
     kinds = (Migratetype.MOVABLE, Migratetype.CMA)
     return run.ignore_suitable or zone.migratetype(zone.type_of(block)) in kinds
@@ -345,6 +353,7 @@ class _Search:
 
     def _one_list(self, order: int) -> tuple[int | None, int]:
         run, zone = self.run, self.run.zone
+        assert run.movable is not None
         blocks = zone.free_list[order][run.movable]
         page = best = stop = None
         walked = 0
@@ -385,7 +394,7 @@ class _Search:
 
 def _fast_isolate(run: Run) -> None:
     zone = run.zone
-    if run.order <= 0:
+    if run.order <= 0 or run.movable is None:
         return
     search = _Search(run)
     around = search.lists()
