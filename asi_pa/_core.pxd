@@ -134,6 +134,7 @@ cdef struct request_t:
     uint8_t pad[20]         # 64 bytes: a cache line
 
 cdef struct design_t:
+    # From a dict with these keys (_build.pyx): the tables first, then what has a Design's field's name.
     int nft
     int npcp
     uint8_t mt[MAX_FREETYPES]
@@ -152,16 +153,18 @@ cdef struct design_t:
     uint8_t pcp_list[MAX_ORDERS][MAX_FREETYPES]     # where a request of this freetype looks; 255: none
     uint8_t pcp_free[MAX_ORDERS][MAX_FREETYPES]     # what a page freed in such a block joins; 255: none
     uint8_t pcp_list_order[MAX_PCP_LISTS]
-    int label_maps                      # March 2025: labelling a block maps it when the label says mapped
     int tracks                          # the design has a protected tree: mapping is recorded
-    int flips                           # FLIP_* below
-    int zeroing                         # ZERO_* below
+    int looks_ahead                     # balance_ahead() has something to do
+    # fields of a Design
+    int label_maps                      # March 2025: labelling a block maps it when the label says mapped
+    int flips                           # Flips below
+    int zeroing                         # Zeroing below
     int owner_zeroes                    # a sensitive owner clears its pages before it frees them
     int flip_before_steal
     int contig_flips
     int tree                            # of the physmap: RESTRICTED or UNRESTRICTED
     int compaction_same_side            # pages move within one side of the mapping
-    int compaction                      # asked for: 0 the order, 1 a block if unmapped, 2 a block
+    int compaction                      # Compaction below
     int64_t shrink_batch
     int64_t queue_delay
     int64_t queue_batch
@@ -170,24 +173,30 @@ cdef struct design_t:
     bint refill_leaves
     int64_t unmap_low
     int64_t unmap_high
-    int looks_ahead                     # balance_ahead() has something to do
     int explicit_maps                   # sound: every relabel across mappings maps or unmaps
     int putback_by_block                # sound: page reporting puts back pageblock by pageblock
-    int noblock_flags_kept              # sound: may-block is decided by gfp, not by recomputed flags
+    int keeps_noblock                   # sound: may-block is decided by gfp, not by recomputed flags
     int slow_keeps_fast                 # the slow path keeps the fast path's flags (September, patch 16)
     int flip_cma                        # a flip may take CMA blocks (September as posted)
 
-cdef enum:
+# Words of a Design: each is the end of a member's name ("" is NONE).
+
+cpdef enum Flips:
     FLIPS_NONE = 0
     FLIPS_MARCH = 1         # S -> N by claim, N -> S by the unmap step
     FLIPS_SEPTEMBER = 2     # both ways by __rmqueue of the other sensitivity
 
-cdef enum:
+cpdef enum Zeroing:
     ZERO_NONE = 0
     ZERO_LOCKED = 1         # the whole block, under the zone lock
     ZERO_FLIP = 2           # the whole block, outside it
     ZERO_DIRTY = 3          # its pages that held sensitive data, outside it
     ZERO_ALLOC = 4          # every nonsensitive allocation
+
+cpdef enum Compaction:      # what direct compaction is asked for
+    COMPACTS_ORDER = 0      # the request's order
+    COMPACTS_UNMAPPED = 1   # a pageblock for unmapped requests
+    COMPACTS_BOTH = 2       # a pageblock for every request that could flip
 
 cdef enum:                  # where a step drops the zone lock: another CPU may act there
     WINDOW_TAKEN = 1        # the block is off its list, nothing mapped, unmapped or cleared yet
@@ -200,6 +209,7 @@ cdef enum:
     NO_FREETYPE = 255       # a design's table has none
 
 cdef struct kernel_t:
+    # From a dict; the fields of a Kernel that the engine asks for.
     int free_high_needs_high_min
     int pcp_bulk_in_batches
     int pcp_refill_highatomic

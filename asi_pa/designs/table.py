@@ -105,9 +105,8 @@ class Design:
     compaction: str = "order"
     """What direct compaction is asked for: "order" (the request's), "unmapped" (a pageblock for unmapped
     requests), "both" (a pageblock for every request that could flip)."""
-    compaction_sides: str = "any"
-    """Which blocks compaction moves pages between: "any", whatever the mapping of source and target ("any": no
-    posting says otherwise), or "same", within one side of the mapping."""
+    compaction_same_side: bool = False
+    """Compaction moves pages within one side of the mapping only; no posting says so."""
     wrapper: str = ""
     """What wraps the engine: "", "pool", "per-page" or "queue"."""
     queue_delay: int = 64
@@ -334,7 +333,7 @@ MIGRATETYPE_SOUND = replace(
     mirror=True,
     zeroing="flip",
     contig_flips=True,
-    compaction_sides="same",
+    compaction_same_side=True,
 )
 
 MIGRATETYPE_EAGER = replace(
@@ -412,7 +411,7 @@ FREETYPE_SOUND = replace(
     putback_by_block=True,
     mirror=True,
     contig_flips=True,
-    compaction_sides="same",
+    compaction_same_side=True,
 )
 
 # 2026: one more list, of unmovable memory absent from the direct map itself.  Read in excerpts only;
@@ -451,7 +450,7 @@ UNMAPPED_V4 = replace(
     putback_by_block=True,
     contig_flips=True,
     compaction="unmapped",
-    compaction_sides="same",
+    compaction_same_side=True,
 )
 
 UNMAPPED_SYMMETRIC = replace(

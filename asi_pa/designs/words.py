@@ -23,7 +23,6 @@ _CHOICES = {
     "flips": ("none", "march", "september"),
     "zeroing": ("none", "locked", "flip", "dirty", "alloc"),
     "compaction": ("order", "unmapped", "both"),
-    "compaction_sides": ("any", "same"),
     "wrapper": ("", "pool", "per-page", "queue"),
 }
 #: What the engine has room for (MAX_FREETYPES, MAX_FALLBACKS of _core.pxd), and what its numbers hold.

@@ -1,29 +1,25 @@
 """From a MachineSpec and a Design to the engine: what is checked, laid out, handed over at boot."""
 
+from dataclasses import fields
+
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc
 from libc.string cimport memset
 
 from asi_pa._core cimport (
-    FLIPS_MARCH,
-    FLIPS_NONE,
-    FLIPS_SEPTEMBER,
     HOLE,
     MAX_CPUS,
     MAX_FALLBACKS,
     MAX_FREETYPES,
     MAX_ORDERS,
     MAX_PCP_LISTS,
+    MIGRATE_CMA,
+    MIGRATE_HIGHATOMIC,
+    MIGRATE_ISOLATE,
     NIL,
     NO_FREETYPE,
-    ZERO_ALLOC,
-    ZERO_DIRTY,
-    ZERO_FLIP,
-    ZERO_LOCKED,
-    ZERO_NONE,
     Zone,
     block_of,
-    design_t,
     free_to_buddy,
     pcp_t,
     pcp_set_quiet,
@@ -34,7 +30,10 @@ from asi_pa._core cimport (
 )
 from asi_pa.engine.page_alloc cimport MAX_NODES, MAX_ZONES, mm_t
 from asi_pa.engine.pcp cimport NO_PCP_LIST
-from asi_pa.physmap.physmap cimport RESTRICTED, UNRESTRICTED
+
+from asi_pa._core import Compaction, Flips, Zeroing
+from asi_pa.engine.wrappers import Wrapper
+from asi_pa.physmap.physmap import tree_number
 
 
 cdef int check_spec(object spec) except -1:
@@ -62,79 +61,99 @@ cdef int check_spec(object spec) except -1:
     return 0
 
 
-cdef uint8_t or_none(object index) except *:
-    return NO_FREETYPE if index is None else index
+#: Fields of a Design that are words -> the enum of its numbers, and how its members' names begin.
+_WORDS = {
+    "flips": (Flips, "FLIPS_"),
+    "zeroing": (Zeroing, "ZERO_"),
+    "compaction": (Compaction, "COMPACTS_"),
+    "wrapper": (Wrapper, "WRAP_"),
+}
 
 
-cdef int fill_design(design_t *d, object design, int pageblock_order) except -1:
-    """Translates a Design's tables into the engine's."""
-    cdef int i, j, n = len(design.freetypes), order
+cdef int number_of(str field, str word) except -1:
+    """The engine's number for a word of a Design's field."""
+    if field == "tree":
+        return tree_number(word)
+    enum, prefix = _WORDS[field]
+    return enum[prefix + (word or "none").upper().replace("-", "_")]
+
+
+cdef list by_freetype(object of, int n, int missing=0):
+    """A table with a number for each freetype; ``missing`` where ``of`` has None, and behind the last."""
+    values = [of(i) for i in range(n)] + [None] * (MAX_FREETYPES - n)
+    return [missing if value is None else value for value in values]
+
+
+cdef dict design_numbers(object design, int pageblock_order):
+    """What the engine reads of a Design: each scalar field under its name, and the tables (design_t)."""
+    numbers = {}
+    for field in fields(design):
+        value = getattr(design, field.name)
+        if field.name in _WORDS or field.name == "tree":
+            numbers[field.name] = number_of(field.name, value)
+        elif isinstance(value, int):
+            numbers[field.name] = value
+    numbers["tracks"] = bool(design.protects) and not design.wrapper
+    numbers["looks_ahead"] = design.unmap_low > 0
+    return numbers | _freetype_tables(design) | _pcp_tables(design, pageblock_order)
+
+
+def _freetype_tables(design):
+    """What is asked by freetype, fallbacks and siblings as freetypes' numbers."""
+    kinds = design.freetypes
+    n = len(kinds)
     if n > MAX_FREETYPES:
         raise ValueError(f"design {design.name!r} has {n} freetypes, at most {MAX_FREETYPES} are possible")
-    memset(d, 0, sizeof(design_t))
-    memset(d.pcp_list, NO_PCP_LIST, sizeof(d.pcp_list))
-    memset(d.pcp_free, NO_PCP_LIST, sizeof(d.pcp_free))
-    d.nft = n
-    for i, ft in enumerate(design.freetypes):
-        d.mt[i] = ft.mt
-        d.sensitive[i] = ft.sensitive
-        d.mapped[i] = ft.mapped
-        d.whole_only[i] = ft.whole_blocks_only
-        if len(ft.fallbacks) > MAX_FALLBACKS:
-            raise ValueError(f"freetype {ft.name!r} has more than {MAX_FALLBACKS} fallbacks")
-        d.nfallback[i] = len(ft.fallbacks)
-        for j, name in enumerate(ft.fallbacks):
-            d.fallback[i][j] = design.freetype(name)
-        for j in range(n):
-            if j != i and design.mergeable(i, j):
-                d.mergeable[i] |= 1u << j
-        d.highatomic[i] = or_none(design.index_of(3, i))
-        d.cma[i] = or_none(design.index_of(4, i))
-        d.isolate[i] = or_none(design.index_of(5, i))
-        d.other[i] = design.other_side(i)
-        d.event_type[i] = ft.mt if design.flips == "september" else i
-    for i in range(3):
-        for j in range(2):
-            d.start[i][j] = design.freetype(design.start[i][j])
+
+    def fallbacks(i):
+        if len(kinds[i].fallbacks) > MAX_FALLBACKS:
+            raise ValueError(f"freetype {kinds[i].name!r} has more than {MAX_FALLBACKS} fallbacks")
+        others = [design.freetype(name) for name in kinds[i].fallbacks]
+        return others + [0] * (MAX_FALLBACKS - len(others))
+
+    def siblings(mt):
+        return by_freetype(lambda i: design.index_of(mt, i), n, NO_FREETYPE)
+
+    def swallows(i):
+        return sum(1 << j for j in range(n) if j != i and design.mergeable(i, j))
+
+    def in_events(i):
+        return kinds[i].mt if design.flips == "september" else i
+
+    return {
+        "nft": n,
+        "mt": by_freetype(lambda i: kinds[i].mt, n),
+        "sensitive": by_freetype(lambda i: kinds[i].sensitive, n),
+        "mapped": by_freetype(lambda i: kinds[i].mapped, n),
+        "whole_only": by_freetype(lambda i: kinds[i].whole_blocks_only, n),
+        "nfallback": by_freetype(lambda i: len(kinds[i].fallbacks), n),
+        "fallback": [fallbacks(i) for i in range(n)] + [[0] * MAX_FALLBACKS] * (MAX_FREETYPES - n),
+        "mergeable": by_freetype(swallows, n),
+        "start": [[design.freetype(name) for name in pair] for pair in design.start],
+        "highatomic": siblings(MIGRATE_HIGHATOMIC),
+        "cma": siblings(MIGRATE_CMA),
+        "isolate": siblings(MIGRATE_ISOLATE),
+        "other": by_freetype(design.other_side, n),
+        "event_type": by_freetype(in_events, n),
+    }
+
+
+def _pcp_tables(design, pageblock_order):
+    """The lists by order and freetype: where a request looks, what a freed page joins."""
     lists = design.pcp_lists(pageblock_order)
     if len(lists) > MAX_PCP_LISTS:
         raise ValueError(f"design {design.name!r} needs {len(lists)} pcp lists, at most {MAX_PCP_LISTS}")
-    d.npcp = len(lists)
-    for i, (order, types) in enumerate(lists):
-        d.pcp_list_order[i] = order
-        for j in types:
-            d.pcp_list[order][j] = i
-    for i in range(n):
-        kept = design.pcp_type(i)
-        if kept is not None:
-            for order in range(MAX_ORDERS):
-                d.pcp_free[order][i] = d.pcp_list[order][<int>kept]
-    d.label_maps = design.label_maps
-    d.tracks = bool(design.protects) and not design.wrapper
-    d.flips = {"none": FLIPS_NONE, "march": FLIPS_MARCH, "september": FLIPS_SEPTEMBER}[design.flips]
-    d.zeroing = {"none": ZERO_NONE, "locked": ZERO_LOCKED, "flip": ZERO_FLIP, "dirty": ZERO_DIRTY,
-                 "alloc": ZERO_ALLOC}[design.zeroing]
-    d.owner_zeroes = design.owner_zeroes
-    d.flip_before_steal = design.flip_before_steal
-    d.contig_flips = design.contig_flips
-    d.tree = {"unrestricted": UNRESTRICTED, "restricted": RESTRICTED}[design.tree]
-    d.compaction = {"order": 0, "unmapped": 1, "both": 2}[design.compaction]
-    d.compaction_same_side = d.tracks and {"any": False, "same": True}[design.compaction_sides]
-    d.shrink_batch = design.shrink_batch
-    d.queue_delay = design.queue_delay
-    d.queue_batch = design.queue_batch
-    d.queue_waits = design.queue_waits
-    d.refill_order = design.refill_order
-    d.refill_leaves = design.refill_leaves
-    d.unmap_low = design.unmap_low
-    d.unmap_high = design.unmap_high
-    d.looks_ahead = design.unmap_low > 0
-    d.explicit_maps = design.explicit_maps
-    d.putback_by_block = design.putback_by_block
-    d.noblock_flags_kept = design.keeps_noblock
-    d.flip_cma = design.flip_cma
-    d.slow_keeps_fast = design.slow_keeps_fast
-    return 0
+    looks = [[NO_PCP_LIST] * MAX_FREETYPES for _ in range(MAX_ORDERS)]
+    for number, (of_order, types) in enumerate(lists):
+        for freetype in types:
+            looks[of_order][freetype] = number
+    joins = by_freetype(design.pcp_type, len(design.freetypes), -1)
+    return {
+        "npcp": len(lists),
+        "pcp_list_order": [order for order, _ in lists] + [0] * (MAX_PCP_LISTS - len(lists)),
+        "pcp_list": looks,
+        "pcp_free": [[NO_PCP_LIST if kept < 0 else row[kept] for kept in joins] for row in looks],
+    }
 
 
 cdef int build_zone(Zone zone, mm_t *mm, object spec, object machine, int boot, bint release,

@@ -49,6 +49,8 @@ from asi_pa.engine.compaction_gates cimport (
 from asi_pa.engine.compaction_source cimport isolate_migratepages
 from asi_pa.engine.compaction_target cimport held_init, release_free_list
 from asi_pa._core cimport (
+    COMPACTS_BOTH,
+    COMPACTS_ORDER,
     FLIPS_NONE,
     MIGRATE_RECLAIMABLE,
     MIGRATE_MOVABLE,
@@ -409,8 +411,8 @@ cdef int compaction_order(mm_t *mm, int order, const request_t *rq) noexcept nog
     cdef int big = mm.zones[0].pageblock_order
     if order > big:
         return order
-    if mm.design.flips != FLIPS_NONE and mm.design.compaction != 0:
-        if mm.design.compaction == 2 or not mm.design.mapped[rq.ft]:
+    if mm.design.flips != FLIPS_NONE and mm.design.compaction != COMPACTS_ORDER:
+        if mm.design.compaction == COMPACTS_BOTH or not mm.design.mapped[rq.ft]:
             return big
     if mm.defrag_mode and order > 0 and rq.mt != MIGRATE_MOVABLE:
         return big

@@ -1,12 +1,14 @@
 """``Machine``: zones, CPUs, a design and a kernel profile, as Python sees them."""
 
+from dataclasses import asdict
+
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
 import numpy as np
 
-from asi_pa.engine.boot cimport build_zone, check_spec, fill_design
+from asi_pa.engine.boot cimport build_zone, check_spec, design_numbers, number_of
 from asi_pa.engine.compaction cimport watch_log
 from asi_pa._core cimport (
     ALLOC,
@@ -39,7 +41,6 @@ from asi_pa.engine.pcp cimport pcp_decay, pcp_drain, pcp_flags, pcp_set_flags
 from asi_pa.physmap.physmap cimport Physmap
 from asi_pa.engine.wrappers cimport (
     WRAP_NONE,
-    WRAP_PER_PAGE,
     WRAP_POOL,
     WRAP_QUEUE,
     design_alloc,
@@ -93,21 +94,8 @@ cdef class Machine:
         self.kernel = kernel_profile(kernel)
         check_spec(spec)
         memset(mm, 0, sizeof(mm_t))
-        fill_design(&mm.design, self.design, spec.pageblock_order)
-        mm.kernel.free_high_needs_high_min = self.kernel.free_high_needs_high_min
-        mm.kernel.pcp_bulk_in_batches = self.kernel.pcp_bulk_in_batches
-        mm.kernel.pcp_refill_highatomic = self.kernel.pcp_refill_highatomic
-        mm.kernel.reserve_highatomic_from_pcp = self.kernel.reserve_highatomic_from_pcp
-        mm.kernel.free_contig_by_page = self.kernel.free_contig_by_page
-        mm.kernel.slowpath_always_retries = self.kernel.slowpath_always_retries
-        mm.kernel.isolate_is_bit = self.kernel.isolate_is_bit
-        mm.kernel.defrag_mode_retry = self.kernel.defrag_mode_retry
-        mm.kernel.compact_gap_is_capped = self.kernel.compact_gap_is_capped
-        mm.kernel.compact_block_takes_movable = self.kernel.compact_block_takes_movable
-        mm.kernel.compact_async_gate_without_cma = self.kernel.compact_async_gate_without_cma
-        mm.kernel.compact_deferred_fails = self.kernel.compact_deferred_fails
-        mm.kernel.compact_cma_needs_flag = self.kernel.compact_cma_needs_flag
-        mm.kernel.split_ascending = self.kernel.split_ascending
+        mm.design = design_numbers(self.design, spec.pageblock_order)
+        mm.kernel = asdict(self.kernel)
         mm.ncpus = spec.cpus
         mm.defrag_mode = spec.defrag_mode
         freetype = self.design.freetype(self.design.boot)
@@ -123,8 +111,7 @@ cdef class Machine:
         for i, node in enumerate(cpu_nodes(spec)):
             mm.cpu_node[i] = node
         self._build_zonelists()
-        mm.wrapper = {"": WRAP_NONE, "per-page": WRAP_PER_PAGE, "pool": WRAP_POOL,
-                      "queue": WRAP_QUEUE}[self.design.wrapper]
+        mm.wrapper = number_of("wrapper", self.design.wrapper)
         if self.design.protects:
             self._attach_physmap()
         self._attach_hooks()

@@ -122,6 +122,12 @@ cdef uint32_t pieces_of(mm_t *mm, zone_t *z, uint32_t frame, int order) noexcept
     return at if mm.pieces.frame[at] == <uint32_t>order else NIL
 
 
+cdef int allocated_order(const mm_t *mm, const zone_t *z, uint32_t frame) noexcept nogil:
+    # The order of what a slot holds, whatever compaction made of it
+    cdef uint32_t record = z.links[frame].next >> INFO_SPLIT
+    return <int>mm.pieces.frame[(record - 1) * 2] if record else z.state[frame] & ORDER_MASK
+
+
 cdef bint free_allocated(mm_t *mm, zone_t *z, int cpu, uint32_t frame, int order) noexcept nogil:
     # A free of what a slot holds, in pieces (ascending) if it was split; False: it is not of this order.
     cdef uint32_t at, k, pfn
@@ -140,7 +146,8 @@ cdef bint free_allocated(mm_t *mm, zone_t *z, int cpu, uint32_t frame, int order
     return True
 
 
-cdef bint split_allocated(mm_t *mm, zone_t *z, uint32_t frame, int order, uint32_t slot) noexcept nogil:
+cdef bint split_allocated(uint32_t *slots, mm_t *mm, zone_t *z, uint32_t frame, int order,
+                          uint32_t slot) noexcept nogil:
     # split_page(): 2^order allocations of order 0, in as many slots from `slot` on; False: not of this order
     cdef uint32_t at = pieces_of(mm, z, frame, order), k, pfn, n = 1u << order
     if at == NIL:
@@ -150,14 +157,14 @@ cdef bint split_allocated(mm_t *mm, zone_t *z, uint32_t frame, int order, uint32
             z.state[frame + k] = ALLOC
             z.links[frame + k].next = z.links[frame].next & ~<uint32_t>INFO_COMP
             z.links[frame + k].prev = slot + k
-            mm.slots[slot + k] = <uint32_t>(z.base_pfn + frame + k)
+            slots[slot + k] = <uint32_t>(z.base_pfn + frame + k)
         return True
     z.links[frame].next &= INFO_KIND
     for k in range(1, n):
         pfn = mm.pieces.frame[at + k]
         z = zone_of(mm, pfn)
         z.links[pfn - z.base_pfn].prev = slot + k
-        mm.slots[slot + k] = pfn
+        slots[slot + k] = pfn
     pieces_forget(&mm.pieces, at)
     return True
 

@@ -264,7 +264,7 @@ cdef int64_t mm_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexcep
     reserves = rq.memalloc and not rq.nomemalloc
     if reserves:
         flags = (flags & (ALLOC_CMA | ALLOC_KSWAPD | ALLOC_FLIP)) | ALLOC_NO_WATERMARKS
-        if mm.design.flips == FLIPS_SEPTEMBER and not mm.design.noblock_flags_kept:
+        if mm.design.flips == FLIPS_SEPTEMBER and not mm.design.keeps_noblock:
             flags |= ALLOC_FLIP     # patch 16 as posted: ALLOC_NOBLOCK is lost here
     if reserves or not flags & ALLOC_CPUSET or mm.kernel.slowpath_always_retries:
         pfn = get_page_from_freelist(mm, cpu, order, rq, flags, 0)

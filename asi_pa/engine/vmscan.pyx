@@ -16,16 +16,14 @@ from asi_pa._core cimport (
     INFO_LRU,
     KIND_MASK,
     NIL,
-    ORDER_MASK,
     WMARK_HIGH,
     set_plenty,
     zone_watermark_ok,
 )
 from asi_pa.engine.highatomic cimport unreserve_highatomic
-from asi_pa.engine.migrate cimport lru_add_drain
+from asi_pa.engine.migrate cimport allocated_order, free_allocated, lru_add_drain
 from asi_pa.engine.page_alloc cimport get_page_from_freelist, zone_of
 from asi_pa.engine.pcp cimport pcp_drain
-from asi_pa.engine.wrappers cimport design_free
 
 cdef enum:
     SWAP_CLUSTER_MAX = 32       # include/linux/swap.h
@@ -38,6 +36,7 @@ cdef int64_t reclaim(mm_t *mm, int cpu, int64_t pages) noexcept nogil:
     # Frees the next allocations of the supply; those that the workload freed itself are gone already.
     cdef int64_t freed = 0
     cdef uint32_t slot, pfn, frame
+    cdef int order
     cdef zone_t *z
     while freed < pages and mm.supply_at < mm.supply_n:
         slot = mm.supply[mm.supply_at]
@@ -50,8 +49,9 @@ cdef int64_t reclaim(mm_t *mm, int cpu, int64_t pages) noexcept nogil:
         if z.state[frame] & KIND_MASK != ALLOC or not z.links[frame].next & INFO_LRU:
             continue
         mm.slots[slot] = NIL
-        freed += <int64_t>1 << (z.state[frame] & ORDER_MASK)
-        design_free(mm, z, cpu, frame, z.state[frame] & ORDER_MASK)
+        order = allocated_order(mm, z, frame)
+        freed += <int64_t>1 << order
+        free_allocated(mm, z, cpu, frame, order)
     mm.stats.reclaimed += freed
     return freed
 

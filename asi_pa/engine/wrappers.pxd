@@ -6,7 +6,7 @@ from asi_pa.engine.flip cimport balance_ahead
 from asi_pa.engine.page_alloc cimport mm_alloc, mm_t, zone_free
 from asi_pa.physmap.physmap cimport RESTRICTED
 
-cdef enum:
+cpdef enum Wrapper:         # the words of Design.wrapper, "" is NONE
     WRAP_NONE = 0
     WRAP_PER_PAGE = 1
     WRAP_POOL = 2

@@ -2,3 +2,13 @@
 
 For other compiled modules only.
 """
+
+from enum import IntEnum
+
+class Wrapper(IntEnum):
+    """Of Design.wrapper."""
+
+    WRAP_NONE = 0
+    WRAP_PER_PAGE = 1
+    WRAP_POOL = 2
+    WRAP_QUEUE = 3

@@ -7,7 +7,7 @@ that it holds 12 ahead.  Only so far ahead is it known that operations have slot
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memset
 
-from asi_pa._core cimport ALLOC, INFO_COMP, NIL, likely, pcp_t, prefetchw, request_t, zone_t
+from asi_pa._core cimport NIL, likely, pcp_t, prefetchw, request_t, zone_t
 from asi_pa.run.hits cimport (
     BUDDY_ALLOC,
     NO_HIT,
@@ -21,10 +21,11 @@ from asi_pa.run.hits cimport (
     pcp_alloc_hit,
     pcp_free_hit,
 )
+from asi_pa.engine.migrate cimport free_allocated, split_allocated
 from asi_pa.engine.page_alloc cimport count_failure, zone_of
 from asi_pa.engine.pcp cimport pcp_decay
 from asi_pa.engine.vmscan cimport each_pcp, kswapd
-from asi_pa.engine.wrappers cimport design_alloc, design_free, run_ahead
+from asi_pa.engine.wrappers cimport design_alloc, run_ahead
 
 cdef extern from *:
     """
@@ -125,8 +126,11 @@ cdef inline bint run_some(run_t *run, const op_t **at, const op_t *last, bint ah
             if likely(held != NIL, 1):
                 frame = held - base
                 if not likely(z.state[frame] == kind.state, 1):
-                    good = False
-                    break
+                    good = step(run, op)        # compaction may have taken the folio apart
+                    if not good:
+                        break
+                    op += 1
+                    continue
                 slots[op.slot] = NIL
                 if kind.does == PCP_FREE:
                     pcp_free_hit(z, kind, frame)
@@ -193,30 +197,17 @@ cdef bint step(run_t *run, const op_t *op) noexcept nogil:
         else:
             z = zone_of(mm, held)
             frame = held - <uint32_t>z.base_pfn
-            if z.state[frame] != <uint8_t>(ALLOC | op.order):
-                return False
             if op.op == OP_SPLIT:
-                return split(run, z, op)
+                return op.slot + (1u << op.order) <= run.nslots and split_allocated(
+                    run.slots, mm, z, frame, op.order, op.slot)
             run.slots[op.slot] = NIL
-            design_free(mm, z, op.cpu, frame, op.order)
+            if not free_allocated(mm, z, op.cpu, frame, op.order):
+                run.slots[op.slot] = held
+                return False
     else:
         return False
     if mm.design.looks_ahead:
         run_ahead(mm)
-    return True
-
-
-cdef bint split(run_t *run, zone_t *z, const op_t *op) noexcept nogil:
-    # split_page(): one allocation becomes 2^order of order 0; False where slots for them are missing
-    cdef uint32_t held = run.slots[op.slot], n = 1u << op.order, k
-    cdef uint32_t frame = held - <uint32_t>z.base_pfn
-    if op.slot + n > run.nslots:
-        return False
-    for k in range(n):
-        z.state[frame + k] = ALLOC
-        z.links[frame + k].next = z.links[frame].next & ~<uint32_t>INFO_COMP
-        z.links[frame + k].prev = op.slot + k
-        run.slots[op.slot + k] = held + k
     return True
 
 

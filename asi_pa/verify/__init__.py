@@ -1,7 +1,7 @@
 """Recorded runs of real kernels, replayed and compared operation by operation.
 
-Public: :func:`verify_file`, :func:`verify_recording`, what they return, and how differences are put into words;
-``explain`` shows the state around one operation.
+Public: :func:`verify_file`, :func:`verify_recording`, what they return, and how differences are put into
+words; ``explain`` shows the state around one operation.
 """
 
 from asi_pa.verify.verdict import (

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from asi_pa._core import Compaction, Flips, Zeroing
 from asi_pa.audit import Meanwhile, audit
 from asi_pa.cli import _parser
 from asi_pa.designs import DESIGNS, Design, Freetype, PcpBank, as_design
 from asi_pa.designs.describe import describe_design, diff_designs, list_designs
 from asi_pa.engine.machine import Machine
+from asi_pa.engine.wrappers import Wrapper
 from asi_pa.experiment import DEFAULT_DESIGNS, build, compare, replay
 from asi_pa.kernel.gfp import GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NAMES, MODEL_LRU, Migratetype
 from asi_pa.kernel.sizing import single_zone
@@ -712,6 +714,24 @@ def test_tables_that_the_engine_cannot_run(changes: dict[str, Any], says: str) -
     for refuse in (as_design, lambda d: Machine(single_zone("64M"), d), describe_design):
         with pytest.raises(ValueError, match=re.escape(f"design 'wrong': {says}")):
             refuse(wrong)
+
+
+def test_the_engine_has_a_number_for_every_word() -> None:
+    """And no word but those: a Design's choices are the engine's enums."""
+    words = {
+        "flips": (Flips, "FLIPS_"),
+        "zeroing": (Zeroing, "ZERO_"),
+        "compaction": (Compaction, "COMPACTS_"),
+        "wrapper": (Wrapper, "WRAP_"),
+    }
+    for field, (enum, prefix) in words.items():
+        known = {member.name.removeprefix(prefix).lower().replace("_", "-") for member in enum}
+        for word in known:
+            assert as_design(f"migratetype:{field}={word}" if word != "none" else "migratetype") is not None
+        with pytest.raises(ValueError, match=f"{field} is one of ") as refused:
+            as_design(f"migratetype:{field}=x")
+        offered = str(refused.value).partition("is one of ")[2].split(", ")
+        assert {word or "none" for word in offered} == known
 
 
 def test_as_many_freetypes_as_the_engine_has_room_for() -> None:

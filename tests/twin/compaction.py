@@ -71,7 +71,7 @@ class Run:
     def stay_on(self, mapped: bool) -> None:
         """Sound designs: a page stays on its side of the mapping, so that a run has one."""
         tables = self.machine.tables
-        if tables.tracks and tables.design.compaction_sides == "same":
+        if tables.design.compaction_same_side:
             self.side = mapped
             lists = [tables.start(Migratetype.MOVABLE, sensitive) for sensitive in (False, True)]
             self.movable = next((ft for ft in reversed(lists) if tables.mapped[ft] == mapped), None)
