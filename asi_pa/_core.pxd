@@ -296,6 +296,7 @@ cdef struct stats_t:
     uint64_t flush_frees        # frees that had to wait for a flush
     uint64_t slowpath
     uint64_t kswapd_wakeups
+    uint64_t kcompactd_wakeups
     uint64_t reclaimed              # pages of the supply
     uint64_t compactions            # runs
     uint64_t compact_success
@@ -351,6 +352,7 @@ cdef struct zone_t:
     int64_t lowmem_reserve[MAX_ZONE_INDEX]
     int64_t boost
     int64_t boost_factor
+    int boosted                 # ZONE_BOOSTED_WATERMARK: the next request that may wakes kswapd
     int64_t pcp_batch_scale_max
     int below_high
     int ncpus

@@ -282,8 +282,8 @@ cdef void keep_claimed(zone_t *z, uint32_t frame, int cur, int order, int ft) no
             piece += 1
 
 
-cdef uint32_t claim_block(zone_t *z, uint32_t frame, int cur, int order, int ft,
-                          int old_ft) noexcept nogil:
+cdef uint32_t claim_block(zone_t *z, uint32_t frame, int cur, int order, int ft, int old_ft,
+                          uint32_t flags) noexcept nogil:
     # try_to_claim_block()
     cdef design_t *d = z.design
     cdef uint32_t block, at, end, pages, free_pages = 0, movable = 0, alike
@@ -300,7 +300,8 @@ cdef uint32_t claim_block(zone_t *z, uint32_t frame, int cur, int order, int ft,
         if d.mapped[ft] and not d.mapped[old_ft]:
             z.stats.map_allocs += 1
         return frame
-    boost_watermark(z)
+    if boost_watermark(z) and flags & ALLOC_KSWAPD:
+        z.boosted = 1
     block = block_of(z, frame)
     if not block_in_zone(z, block):
         return NIL
@@ -345,7 +346,7 @@ cdef uint32_t rmqueue_claim(zone_t *z, int order, int ft, uint32_t flags) noexce
         if cur < z.pageblock_order // 2 and d.mt[ft] == MIGRATE_MOVABLE:
             break
         other = find_suitable_fallback(z, cur, ft)
-        frame = claim_block(z, first_of(z, cur, other), cur, order, ft, other)
+        frame = claim_block(z, first_of(z, cur, other), cur, order, ft, other, flags)
         if frame != NIL:
             count_extfrag(z, cur)
             return frame

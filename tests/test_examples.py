@@ -64,7 +64,8 @@ def test_flip_cost():
 def test_fragment_then_flip():
     rows = {words[0]: words for words in run("fragment_then_flip")[1:]}
     assert rows.keys() == {"linux", "migratetype", "freetype"}
-    assert len({words[1] for words in rows.values()}) == 1
+    # March's four pcp types raise the watermarks (set_recommended_min_free_kbytes)
+    assert int(rows["freetype"][1]) == int(rows["linux"][1]) > int(rows["migratetype"][1])
     assert int(rows["migratetype"][2]) < int(rows["linux"][2]) / 2
     assert rows["migratetype"][-1] == "flip_starvation"
     assert float(rows["linux"][4]) > 0.8
@@ -75,6 +76,6 @@ def test_own_design():
     assert lines[0] == ["redis,", "768M", "migratetype", "mine"]
     table = {words[0]: [float(word) for word in words[1:]] for words in lines[1:]}
     assert table["exposure_violations"] == [0, 0]
-    assert table["failures"][1] < table["failures"][0]
+    assert table["flush_free_hit_ratio"][1] > table["flush_free_hit_ratio"][0]
     assert table["flips_n2s"][1] > table["flips_n2s"][0]
     assert table["extfrag_events"][1] < table["extfrag_events"][0]

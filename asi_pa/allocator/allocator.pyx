@@ -10,7 +10,7 @@ cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from asi_pa.allocator.bulk cimport BulkCalls, number, request
+from asi_pa.allocator.bulk cimport BulkCalls, between_calls, number, request
 from asi_pa._core cimport ALLOC, FREE, KIND_MASK, PCP, POOL_LIST, blocks_on, request_t, zone_t
 from asi_pa.engine.page_isolation cimport head_of
 from asi_pa.engine.machine cimport Machine
@@ -92,9 +92,12 @@ cdef class Allocator(BulkCalls):
                 memory, kernel=kernel, cpus=cpus, nodes=nodes, single_zone=single_zone, pcp=pcp,
                 exact_counters=exact_counters, pageblock_order=pageblock_order, max_page_order=max_page_order,
                 cma=cma, min_free=min_free, khugepaged=khugepaged, defrag_mode=defrag_mode,
+                pcptypes=as_design(design).khugepaged_pcptypes,
                 watermark_boost_factor=watermark_boost_factor, distances=distances, room=hotplug,
                 room_zone=hotplug_zone, block=memory_block)
-        machine = memory if isinstance(memory, Machine) else Machine(layout.spec, design, kernel)
+        machine = memory
+        if not isinstance(memory, Machine):
+            machine = Machine(layout.spec, design, kernel, reclaims=True)
         if (<Machine>machine).physmap is None:
             (<Machine>machine)._attach_physmap()
         self.machine = machine
@@ -177,8 +180,9 @@ cdef class Allocator(BulkCalls):
         cpu : int
             The CPU that asks: its per-CPU lists, its node's zonelist.
 
-        Raises OutOfMemoryError when the zones have nothing for it (nothing is reclaimed here), ValueError for
-        an impossible order, gfp or cpu.  Source: __alloc_pages(), mm/page_alloc.c, Linux 7.2.
+        Raises OutOfMemoryError when the zones have nothing for it: who may block has drained all per-CPU lists
+        and used up the HIGHATOMIC reserve by then, nothing is reclaimed or compacted.  ValueError for an
+        impossible order, gfp or cpu.  Source: __alloc_pages(), mm/page_alloc.c, Linux 7.2.
         """
         cdef int64_t o = number(order), c = number(cpu), pfn
         cdef const request_t *rq
@@ -192,6 +196,7 @@ cdef class Allocator(BulkCalls):
             self.machine.raise_hook_error()
         if pfn < 0:
             self._failed(<int>c, <int>o, rq)
+        between_calls(self, <int>c)
         return pfn
 
     @cython.binding(False)
@@ -215,11 +220,14 @@ cdef class Allocator(BulkCalls):
             raise ValueError(f"free of pfn {pfn}, order {order}: {describe_frame(z, frame)}")
         design_free(self.mm, z, <int>c, frame, <int>o)
         self.freed += 1
+        between_calls(self, <int>c)
         if self.hooked:
             self.machine.raise_hook_error()
 
     cdef int _failed(self, int cpu, int order, const request_t *rq) except -1:
-        raise OutOfMemoryError(order, rq.gfp, self._cause(cpu, order, rq))
+        cause = self._cause(cpu, order, rq)
+        between_calls(self, cpu)
+        raise OutOfMemoryError(order, rq.gfp, cause)
 
     cdef str _cause(self, int cpu, int order, const request_t *rq):
         # the counter that count_failure() moves is the cause
@@ -351,11 +359,12 @@ cdef class Allocator(BulkCalls):
                 self.machine.drain(c, zone)
 
     def tick(self):
-        """A second passes: every CPU's vmstat worker lets its lists decay (decay_pcp_high)."""
+        """A second passes: every CPU's vmstat worker lists decay (decay_pcp_high), kswapd runs."""
         self._idle()
         for zone in range(self.mm.nzones):
             for c in range(self.mm.ncpus):
                 self.machine.tick(c, zone)
+        self.machine.run_kswapd()
 
     def replay(self, start=None, end=None):
         """Runs the operations [start, end) of the trace this allocator was made from; returns how many.

@@ -119,6 +119,7 @@ cdef class BulkCalls:
         if got < count:
             self.allocated += 1
             count_failure(self.mm, <int>c, orders[got] if orders != NULL else one, rq)
+        between_calls(self, <int>c)
         if self.hooked:
             self.machine.raise_hook_error()
         return out if got == count else out[:got]
@@ -174,6 +175,7 @@ cdef class BulkCalls:
             raise ValueError(f"free_pages_bulk: element {bad}, free of pfn {pfns[bad]}, order "
                              f"{orders[bad] if orders != NULL else one}: {why}; nothing was freed")
         self.freed += n
+        between_calls(self, <int>c)
         if self.hooked:
             self.machine.raise_hook_error()
 
@@ -282,7 +284,7 @@ cdef int64_t mark_many(mm_t *mm, const uint32_t *from32, const uint64_t *from64,
         if state[0] != <uint8_t>(ALLOC | order):
             return i
         state[0] = <uint8_t>(ALLOC | MARK | order)
-    if mm.design.tracks or mm.wrapper or mm.relief != NULL:
+    if mm.design.tracks or mm.wrapper or mm.slots != NULL:
         # those look at other allocations while one is freed
         for i in range(n):
             pfn = from32[i] if from32 != NULL else from64[i]

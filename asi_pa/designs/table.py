@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 from asi_pa.kernel.gfp import Migratetype
+from asi_pa.kernel.sizing import PCPTYPES
 
 MT = Migratetype
 
@@ -107,6 +108,8 @@ class Design:
     requests), "both" (a pageblock for every request that could flip)."""
     compaction_same_side: bool = False
     """Compaction moves pages within one side of the mapping only; no posting says so."""
+    khugepaged_mended: bool = False
+    """khugepaged asks for as many free pageblocks as on plain Linux, whatever pcp types the design adds."""
     wrapper: str = ""
     """What wraps the engine: "", "pool", "per-page" or "queue"."""
     queue_delay: int = 64
@@ -138,6 +141,19 @@ class Design:
         None leaves it to the engine; so does a pfn that heads no such block of the other side.
         """
         raise NotImplementedError
+
+    @property
+    def migrate_pcptypes(self) -> int:
+        """MIGRATE_PCPTYPES of a kernel with this design (include/linux/mmzone.h): 3, in March 2025 4.
+
+        September's freetypes multiply the lists and leave the enum as it is.
+        """
+        return max(len(bank.types) for bank in self.pcp_banks)
+
+    @property
+    def khugepaged_pcptypes(self) -> int:
+        """The number of pcp types that the watermarks are computed with (asi_pa.kernel.sizing)."""
+        return PCPTYPES if self.khugepaged_mended else self.migrate_pcptypes
 
     @classmethod
     def based_on(cls, design: str | Design, **changes: Any) -> Self:

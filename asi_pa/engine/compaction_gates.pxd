@@ -6,6 +6,7 @@ from asi_pa.engine.page_alloc cimport mm_t
 from asi_pa._core cimport zone_t
 
 cdef int compaction_suit_allocation_order(compact_control_t *cc, zone_t *z) noexcept nogil
+cdef bint room_to_compact(zone_t *z, int order, int64_t mark, int zone_idx, int64_t more) noexcept nogil
 cdef int64_t free_for_compaction(const compact_control_t *cc, zone_t *z) noexcept nogil
 cdef int fragmentation_score(zone_t *z) noexcept nogil
 cdef bint compaction_deferred(mm_t *mm, zone_t *z, int order) noexcept nogil

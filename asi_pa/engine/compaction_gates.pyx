@@ -101,13 +101,18 @@ cdef int fragmentation_score(zone_t *z) noexcept nogil:
     return <int>((pages - whole) * 100 // pages) if pages else 0
 
 
+cdef bint room_to_compact(zone_t *z, int order, int64_t mark, int zone_idx, int64_t more) noexcept nogil:
+    # __compaction_suitable(): free pages to move into, were there `more` of them
+    mark += compact_gap(z, order)
+    if order > COMPACT_COSTLY_ORDER:
+        mark += z.wmark[WMARK_LOW] - z.wmark[WMARK_MIN]
+    return watermark_ok_with(z, 0, mark, zone_idx, ALLOC_CMA, max(z.nr_free, <int64_t>0) + more)
+
+
 cdef bint compaction_suitable(compact_control_t *cc, zone_t *z, int64_t mark) noexcept nogil:
     # compaction_suitable(): room to move into, and fragmentation rather than shortage
     cdef int index, result = COMPACT_CONTINUE
-    cdef int64_t needed = mark + compact_gap(z, cc.order)
-    if cc.order > COMPACT_COSTLY_ORDER:
-        needed += z.wmark[WMARK_LOW] - z.wmark[WMARK_MIN]
-    if not zone_watermark_ok(z, 0, needed, cc.zone_idx, ALLOC_CMA):
+    if not room_to_compact(z, cc.order, mark, cc.zone_idx, 0):
         result = COMPACT_SKIPPED
     elif cc.order > COMPACT_COSTLY_ORDER:
         index = fragmentation_index(z, cc.order)

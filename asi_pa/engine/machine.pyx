@@ -36,9 +36,18 @@ from asi_pa.engine.page_isolation cimport (
     take_and_putback,
     undo_isolate_page_range,
 )
-from asi_pa.engine.page_alloc cimport compact_log_t, count_failure, decode_request, decode_request_on, mm_t, zone_of
+from asi_pa.engine.kswapd cimport kswapd
+from asi_pa.engine.page_alloc cimport (
+    compact_log_t,
+    count_failure,
+    decode_request,
+    decode_request_on,
+    mm_t,
+    zone_of,
+)
 from asi_pa.engine.pcp cimport pcp_decay, pcp_drain, pcp_flags, pcp_set_flags
 from asi_pa.physmap.physmap cimport Physmap
+from asi_pa.engine.vmscan cimport direct_relief
 from asi_pa.engine.wrappers cimport (
     WRAP_NONE,
     WRAP_POOL,
@@ -81,11 +90,15 @@ cdef class Machine:
         The version's rules; ``asi_pa.kernel.versions``.
     boot : bool
         False leaves every frame a hole, for an initial state to be loaded (``run.replay.Replay.populate``).
+    reclaims : bool
+        Requests that may block go on where the kernel begins to reclaim: drains, reserves (``asi_pa.engine.vmscan``).
+        On the recorded machines they fail there.
 
     Frame numbers are absolute pfns, sizes are pages.  Raises ValueError for impossible sizes.
     """
 
-    def __init__(self, spec, design="linux", kernel="7.2", bint boot=True):
+    def __init__(self, spec, design="linux", kernel="7.2", bint boot=True,
+                 bint reclaims=False):
         cdef Zone zone
         cdef mm_t *mm = &self.mm
         cdef int i
@@ -98,6 +111,8 @@ cdef class Machine:
         mm.kernel = asdict(self.kernel)
         mm.ncpus = spec.cpus
         mm.defrag_mode = spec.defrag_mode
+        if reclaims:
+            mm.relief = direct_relief
         freetype = self.design.freetype(self.design.boot)
         zones = []
         for zone_spec in spec.zones:
@@ -226,6 +241,11 @@ cdef class Machine:
         if z.pcps == NULL:
             return -1
         return int(pcp_decay(z, &z.pcps[cpu]))
+
+    def run_kswapd(self, int cpu=0):
+        """kswapd runs, on every node where it was woken, and frees on the lists of ``cpu``."""
+        self._check_cpu(cpu)
+        kswapd(&self.mm, cpu)
 
     def unreserve_highatomic(self, int freetype, bint force, int zone=0, int cpu=0):
         """unreserve_highatomic_pageblock() for a requester of this freetype; 1 if a block was given back."""

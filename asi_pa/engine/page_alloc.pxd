@@ -65,11 +65,17 @@ cdef struct mm_t:
     design_t design
     stats_t stats
     physmap_t *physmap
-    # relief of shortages (engine/vmscan.pyx); NULL: requests fail where the kernel would begin to reclaim
+    # what follows when both attempts of the slow path failed (vmscan.pyx); NULL: requests fail where the
+    # kernel would begin to reclaim, as on the recorded machines
     int64_t (*relief)(mm_t *mm, int cpu, int order, const request_t *rq, uint32_t flags) noexcept nogil
     int compacts
-    int kswapd_woken
-    uint32_t *slots             # slot -> pfn of the replay
+    # kswapd (kswapd.pyx), one a node
+    uint32_t kswapd_woken       # bit per node
+    int kswapd_order[MAX_NODES]
+    int kswapd_highest[MAX_NODES]
+    int kcompactd_order[MAX_NODES]      # 0: nobody woke it
+    int kcompactd_highest[MAX_NODES]
+    uint32_t *slots             # slot -> pfn of the replay; NULL: nobody is told where a page went
     pieces_t pieces
     uint64_t lru_add[LRU_BATCH]     # folios on their way to the LRU, which nobody can isolate meanwhile
     uint32_t lru_add_n
@@ -78,6 +84,8 @@ cdef struct mm_t:
     uint32_t *supply            # slots that reclaim may free, in order
     uint64_t supply_n
     uint64_t supply_at
+    uint64_t *supply_since      # after how many operations each is there, ascending; NULL: from the beginning
+    uint64_t clock              # operations done
     int wrapper                 # WRAP_* of engine/wrappers.pxd
     uint64_t now                # operations of a wrapper
     uint64_t queue_due          # when its worker runs; 0: nothing waits

@@ -1,7 +1,7 @@
 """A request's way through zones, watermarks, lists and retries.
 
-Rules: mm/page_alloc.c get_page_from_freelist, gfp_to_alloc_flags, __alloc_pages_slowpath (7.2), without
-reclaim and compaction, which the kernel enters only where this model has already returned.
+Rules: mm/page_alloc.c get_page_from_freelist, gfp_to_alloc_flags, __alloc_pages_slowpath (7.2), up to where
+the kernel would begin to reclaim; what follows there is in ``vmscan.pyx``.
 """
 
 from libc.string cimport memset
@@ -28,10 +28,15 @@ from asi_pa._core cimport (
     INFO_SENSITIVE,
     INFO_UNSPLITTABLE,
     MAX_ORDERS,
+    MIGRATE_CMA,
     MIGRATE_HIGHATOMIC,
+    MIGRATE_ISOLATE,
     MIGRATE_MOVABLE,
     MIGRATE_RECLAIMABLE,
+    NIL,
     NO_FREETYPE,
+    ORDER_MASK,
+    POOL_LIST,
     RMQUEUE_NORMAL,
     WMARK_HIGH,
     WMARK_LOW,
@@ -46,6 +51,7 @@ from asi_pa._core cimport (
 )
 from asi_pa.engine.flip cimport rmqueue_flip
 from asi_pa.engine.highatomic cimport reserve_highatomic
+from asi_pa.engine.kswapd cimport wake_all_kswapds, wakeup_kswapd
 
 cdef enum:                  # include/linux/gfp_types.h, 7.2; __GFP_SENSITIVE and MODEL_LRU are ours (gfp.py)
     GFP_DMA = 0x1
@@ -234,6 +240,9 @@ cdef int64_t get_page_from_freelist(mm_t *mm, int cpu, int order, const request_
                 continue
             z.diff = &z.diffs[cpu]
             frame = zone_take(z, cpu, order, rq, flags)
+            if z.boosted and flags & ALLOC_KSWAPD:
+                z.boosted = 0       # rmqueue(): ZONE_BOOSTED_WATERMARK
+                wakeup_kswapd(mm, z, False, 0, z.zone_idx)
             if frame != NIL:
                 return <int64_t>(z.base_pfn + frame)
         if not flags & ALLOC_NOFRAGMENT or mm.defrag_mode:
@@ -252,9 +261,7 @@ cdef int64_t mm_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexcep
         return pfn
     mm.stats.slowpath += 1
     if rq.kswapd:
-        # wake_all_kswapds()
-        mm.stats.kswapd_wakeups += not mm.kswapd_woken
-        mm.kswapd_woken = 1
+        wake_all_kswapds(mm, cpu, order, rq)
     flags = rq.slow_flags
     if order > 0 and not rq.block and not rq.nomemalloc and rq.high:
         flags |= ALLOC_HIGHATOMIC
@@ -281,12 +288,28 @@ cdef int64_t mm_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexcep
     return -1
 
 
+cdef int64_t pages_off_lists(const zone_t *z) noexcept nogil:
+    # Free, but not on the buddy's lists: per-CPU lists, the pool, the free queue.
+    cdef int64_t pages = 0
+    cdef int i
+    cdef uint32_t frame = z.queue
+    if z.pcps != NULL:
+        for i in range(z.ncpus):
+            pages += z.pcps[i].count
+    for i in range(z.pageblock_order + 1):
+        pages += <int64_t>blocks_on(z, i, POOL_LIST) << i
+    while frame != NIL:
+        pages += <int64_t>1 << (z.state[frame] & ORDER_MASK)
+        frame = z.links[frame].next
+    return pages
+
+
 cdef void count_failure(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil:
     # Why a request failed, and how many free pages of the other kind stood by.
     cdef int node = mm.cpu_node[cpu], at, ft, o, big, last
     cdef zone_t *z
     cdef design_t *d = &mm.design
-    cdef int64_t own = 0, other = 0, pages
+    cdef int64_t free_pages = 0, other = 0, flippable = 0, pages
     cdef bint passed = False, whole = False
     cdef uint32_t flags = rq.slow_flags, orders
     last = mm.nlocal[node] if rq.gfp & GFP_THISNODE else mm.nzonelist[node]
@@ -301,26 +324,30 @@ cdef void count_failure(mm_t *mm, int cpu, int order, const request_t *rq) noexc
         # the pages alone, whatever blocks they form
         if zone_watermark_fast(z, 0, z.wmark[WMARK_MIN] + z.boost + (1 << order) - 1, rq.zone_idx, flags):
             passed = True
+        free_pages += pages_off_lists(z)
         for ft in range(d.nft):
-            if d.mt[ft] > MIGRATE_HIGHATOMIC:
+            if d.mt[ft] == MIGRATE_ISOLATE:
                 continue
             orders = z.nonempty[ft]
             while orders:
                 o = ctz(orders)
                 orders &= orders - 1
                 pages = <int64_t>blocks_on(z, o, ft) << o
-                if d.mapped[ft] == d.mapped[rq.ft]:
-                    own += pages
-                else:
-                    other += pages
+                free_pages += pages
+                if d.mapped[ft] == d.mapped[rq.ft] or d.mt[ft] == MIGRATE_CMA:
+                    continue
+                other += pages
+                if d.mt[ft] != MIGRATE_HIGHATOMIC:
+                    # a reserve is there for others, and no flip takes it
+                    flippable += pages
                     whole = whole or o >= big
-    if own + other < <int64_t>1 << order:
+    if free_pages < <int64_t>1 << order:
         mm.stats.fail_no_memory += 1
     elif not passed:
         mm.stats.fail_watermark += 1
     elif d.flips != FLIPS_NONE and whole and not flags & ALLOC_FLIP:
         mm.stats.fail_noblock += 1
-    elif d.flips != FLIPS_NONE and other >= <int64_t>1 << order and own < <int64_t>1 << order:
+    elif d.flips != FLIPS_NONE and flippable >= <int64_t>1 << order and not whole:
         mm.stats.fail_starvation += 1
     else:
         mm.stats.fail_fragmentation += 1

@@ -1,4 +1,4 @@
-"""What relieves a shortage: kswapd, direct reclaim, compaction.  A model, not exact.
+"""What a request that may block does before it fails: drains, reclaim, compaction.  A model, not exact.
 
 For other compiled modules only.
 """

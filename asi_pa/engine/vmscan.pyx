@@ -1,44 +1,75 @@
-"""What relieves a shortage: kswapd, direct reclaim, compaction.  A model, not exact.
+"""What a request that may block does when both attempts of the slow path failed: reclaim, compaction, retries.
 
-Reclaim is a stub: a declared supply of page-cache allocations (slots of a replay, in an order drawn from the
-seed) that can be freed at any time.  Compaction moves movable allocations from the zone's start to free
-memory at its end, as mm/compaction.c's two scanners do (7.2); what it costs is the pages it moves.  The order
-of attempts is that of __alloc_pages_slowpath (mm/page_alloc.c, 7.2).  Only replays have it: an allocation
-that moves must have a slot that can be told.
+The order of attempts is that of __alloc_pages_slowpath, should_reclaim_retry and should_compact_retry
+(mm/page_alloc.c, 7.2: read, not recorded).  Drains and the reserve need nobody's leave: every request that may
+block has them before it fails.  Compaction (``compaction.pyx``), where a replay asks for it, is the kernel's.
+Reclaim is a declared supply: page-cache allocations (slots of a replay) in the order of an LRU clock, which
+leave SWAP_CLUSTER_MAX pages at a time.  What it is not: nothing is scanned in vain, written back, refaulted or
+swapped; anonymous memory never leaves.  Only replays have a supply and compact: an allocation that moves must
+have a slot that can be told.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from asi_pa.engine.compact_control cimport COMPACT_PRIO_ASYNC, COMPACT_PRIO_SYNC_LIGHT
-from asi_pa.engine.compaction cimport alloc_pages_direct_compact, kcompactd_do_work
 from asi_pa._core cimport (
     ALLOC,
+    ALLOC_CMA,
+    ALLOC_NOFRAGMENT,
+    ALLOC_NO_WATERMARKS,
     INFO_LRU,
     KIND_MASK,
+    MIGRATE_MOVABLE,
     NIL,
     WMARK_HIGH,
-    set_plenty,
-    zone_watermark_ok,
+    WMARK_MIN,
+    watermark_ok_with,
 )
+from asi_pa.engine.compact_control cimport (
+    COMPACT_COSTLY_ORDER,
+    COMPACT_PRIO_ASYNC,
+    COMPACT_PRIO_SYNC_FULL,
+    COMPACT_PRIO_SYNC_LIGHT,
+    COMPACT_SKIPPED,
+    COMPACT_SUCCESS,
+)
+from asi_pa.engine.compaction cimport alloc_pages_direct_compact, compaction_order
+from asi_pa.engine.compaction_gates cimport room_to_compact
 from asi_pa.engine.highatomic cimport unreserve_highatomic
 from asi_pa.engine.migrate cimport allocated_order, free_allocated, lru_add_drain
-from asi_pa.engine.page_alloc cimport get_page_from_freelist, zone_of
+from asi_pa.engine.page_alloc cimport GFP_IO, get_page_from_freelist, zone_of
 from asi_pa.engine.pcp cimport pcp_drain
 
 cdef enum:
-    SWAP_CLUSTER_MAX = 32       # include/linux/swap.h
     MAX_RECLAIM_RETRIES = 16    # mm/internal.h
+    MAX_COMPACT_RETRIES = 16    # mm/page_alloc.c
+    GFP_RETRY_MAYFAIL = 0x4000      # include/linux/gfp_types.h
+    GFP_NOFAIL = 0x8000
+    GFP_NORETRY = 0x10000
+    GFP_THISNODE = 0x200000
+
+cdef struct slowpath_t:
+    # what __alloc_pages_slowpath() remembers from round to round
+    bint drained
+    bint compact_first
+    int priority            # COMPACT_PRIO_*
+    int result              # of the last compaction
+    int compaction_retries
+    int no_progress_loops
+    int64_t progress        # pages that this round reclaimed
 
 
 # ---------------------------------------------------------------- reclaim
 
 cdef int64_t reclaim(mm_t *mm, int cpu, int64_t pages) noexcept nogil:
-    # Frees the next allocations of the supply; those that the workload freed itself are gone already.
+    # Frees the next allocations of the supply, those that were there when `mm.clock` operations were done;
+    # what the workload freed itself is gone already.
     cdef int64_t freed = 0
     cdef uint32_t slot, pfn, frame
     cdef int order
     cdef zone_t *z
     while freed < pages and mm.supply_at < mm.supply_n:
+        if mm.supply_since != NULL and mm.supply_since[mm.supply_at] >= mm.clock:
+            break
         slot = mm.supply[mm.supply_at]
         mm.supply_at += 1
         pfn = mm.slots[slot]
@@ -56,6 +87,19 @@ cdef int64_t reclaim(mm_t *mm, int cpu, int64_t pages) noexcept nogil:
     return freed
 
 
+cdef int64_t reclaimable(const mm_t *mm) noexcept nogil:
+    # zone_reclaimable_pages(), of all zones: what of the supply is there
+    cdef uint64_t low = mm.supply_at, high = mm.supply_n, middle
+    if mm.supply_since != NULL:
+        while low < high:
+            middle = (low + high) // 2
+            if mm.supply_since[middle] < mm.clock:
+                low = middle + 1
+            else:
+                high = middle
+    return <int64_t>(high - mm.supply_at)
+
+
 cdef void each_pcp(mm_t *mm, void (*act)(zone_t *, pcp_t *) noexcept nogil) noexcept nogil:
     cdef int i, cpu
     cdef zone_t *z
@@ -67,64 +111,163 @@ cdef void each_pcp(mm_t *mm, void (*act)(zone_t *, pcp_t *) noexcept nogil) noex
                 act(z, &z.pcps[cpu])
 
 
-cdef void kswapd(mm_t *mm, int cpu) noexcept nogil:
-    # balance_pgdat(): up to the high watermark, then the boost is over.
-    cdef int i
+cdef bint unreserve(mm_t *mm, int cpu, const request_t *rq, bint force) noexcept nogil:
+    # unreserve_highatomic_pageblock(): one pageblock of the first zone of the list that has one to give.
+    cdef int node = mm.cpu_node[cpu], at
     cdef zone_t *z
-    if not mm.kswapd_woken:
-        return
-    mm.kswapd_woken = 0
-    for i in range(mm.nzones):
-        z = mm.zones[i]
-        while not zone_watermark_ok(z, 0, z.wmark[WMARK_HIGH] + z.boost, z.zone_idx, 0):
-            if not reclaim(mm, cpu, SWAP_CLUSTER_MAX):
-                break
-        if z.boost and mm.compacts:
-            # the boost was for this: whole pageblocks for those who mix (kswapd wakes kcompactd)
-            kcompactd_do_work(mm, cpu, z.nid, z.pageblock_order, z.zone_idx)
-            lru_add_drain(mm)
-        z.boost = 0
-        set_plenty(z)
+    for at in range(mm.nzonelist[node]):
+        z = mm.zonelist[node][at]
+        if z.zone_idx <= rq.zone_idx:
+            z.diff = &z.diffs[cpu]
+            if unreserve_highatomic(z, rq.ft, force):
+                return True
+    return False
+
+
+cdef bint compaction_ready(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil:
+    # compaction_ready() of some zone: reclaim leaves a costly request to compaction.
+    cdef int node = mm.cpu_node[cpu], at
+    cdef zone_t *z
+    for at in range(mm.nzonelist[node]):
+        z = mm.zonelist[node][at]
+        if z.zone_idx <= rq.zone_idx and room_to_compact(z, order, z.wmark[WMARK_HIGH] + z.boost, rq.zone_idx, 0):
+            return True
+    return False
+
+
+cdef int64_t direct_reclaim(mm_t *mm, int cpu, int order, const request_t *rq, uint32_t flags,
+                            slowpath_t *s) noexcept nogil:
+    # __alloc_pages_direct_reclaim().  Without a supply it goes on as after reclaim that freed something else.
+    cdef int64_t pfn
+    cdef bint ready = (order > COMPACT_COSTLY_ORDER and may_compact(mm, rq)
+                       and compaction_ready(mm, cpu, order, rq))
+    s.progress = 1 if ready else reclaim(mm, cpu, SWAP_CLUSTER_MAX)
+    if not s.progress and s.drained:
+        return -1
+    pfn = get_page_from_freelist(mm, cpu, order, rq, flags, 0)
+    if pfn < 0 and not s.drained:
+        # pages may be pinned in the reserve and on per-CPU lists
+        unreserve(mm, cpu, rq, False)
+        each_pcp(mm, pcp_drain)     # drain_all_pages()
+        s.drained = True
+        pfn = get_page_from_freelist(mm, cpu, order, rq, flags, 0)
+    return pfn
+
+
+# ---------------------------------------------------------------- once more?
+
+cdef bint may_compact(const mm_t *mm, const request_t *rq) noexcept nogil:
+    # gfp_compaction_allowed()
+    return mm.compacts and rq.gfp & GFP_IO
+
+
+cdef bint some_zone_ok(mm_t *mm, int cpu, int order, const request_t *rq, uint32_t flags,
+                       int64_t more) noexcept nogil:
+    # A zone that would be above MIN with `more` free pages.
+    cdef int node = mm.cpu_node[cpu], at
+    cdef zone_t *z
+    for at in range(mm.nzonelist[node]):
+        z = mm.zonelist[node][at]
+        if z.zone_idx <= rq.zone_idx and watermark_ok_with(z, order, z.wmark[WMARK_MIN] + z.boost, rq.zone_idx,
+                                                           flags, max(z.nr_free, <int64_t>0) + more):
+            return True
+    return False
+
+
+cdef bint should_reclaim_retry(mm_t *mm, int cpu, int order, const request_t *rq, uint32_t flags,
+                               slowpath_t *s) noexcept nogil:
+    # should_reclaim_retry(): could everything reclaimable help?  Before the OOM killer the reserve goes.
+    if s.progress and order <= COMPACT_COSTLY_ORDER:
+        s.no_progress_loops = 0
+    else:
+        s.no_progress_loops += 1
+    if s.no_progress_loops <= MAX_RECLAIM_RETRIES and reclaimable(mm):
+        if some_zone_ok(mm, cpu, order, rq, flags, reclaimable(mm)):
+            return True
+    return unreserve(mm, cpu, rq, True)
+
+
+cdef bint should_compact_retry(mm_t *mm, int cpu, int order, const request_t *rq, uint32_t flags,
+                               slowpath_t *s) noexcept nogil:
+    # should_compact_retry()
+    cdef bint costly = order > COMPACT_COSTLY_ORDER
+    cdef int node = mm.cpu_node[cpu], at
+    cdef zone_t *z
+    if order == 0:
+        return False
+    if not may_compact(mm, rq):
+        # as without CONFIG_COMPACTION: while order 0 would do
+        return not costly and some_zone_ok(mm, cpu, 0, rq, flags, 0)
+    if s.result == COMPACT_SKIPPED:
+        # compaction_zonelist_suitable()
+        for at in range(mm.nzonelist[node]):
+            z = mm.zonelist[node][at]
+            if z.zone_idx <= rq.zone_idx and room_to_compact(
+                    z, order, z.wmark[WMARK_MIN] + z.boost, rq.zone_idx,
+                    reclaimable(mm) // order):
+                return True
+        return False
+    if s.result == COMPACT_SUCCESS:
+        s.compaction_retries += 1
+        if s.compaction_retries <= (MAX_COMPACT_RETRIES // 4 if costly else MAX_COMPACT_RETRIES):
+            return True
+    if s.priority > (COMPACT_PRIO_SYNC_LIGHT if costly else COMPACT_PRIO_SYNC_FULL):
+        s.priority -= 1
+        s.compaction_retries = 0
+        return True
+    return False
+
+
+# ---------------------------------------------------------------- the slow path
+
+cdef int64_t one_round(mm_t *mm, int cpu, int order, const request_t *rq, uint32_t flags,
+                       slowpath_t *s) noexcept nogil:
+    # Reclaim, then compaction, each with an attempt; who compacts first has no reclaim in its first round.
+    cdef int64_t pfn = -1
+    s.progress = 0
+    if not s.compact_first:
+        pfn = direct_reclaim(mm, cpu, order, rq, flags, s)
+    if pfn < 0 and may_compact(mm, rq):
+        pfn = alloc_pages_direct_compact(mm, cpu, order, rq, flags, s.priority, &s.result)
+        lru_add_drain(mm)
+    return pfn
 
 
 cdef int64_t direct_relief(mm_t *mm, int cpu, int order, const request_t *rq, uint32_t flags) noexcept nogil:
-    # The rest of __alloc_pages_slowpath() for requests that may block: compaction, reclaim, the last drops.
-    cdef int64_t pfn = -1, progress
-    cdef int _tries, i, result
-    cdef uint64_t before
-    cdef bint drained = False
-    for _tries in range(MAX_RECLAIM_RETRIES):
-        progress = 0
-        if mm.compacts:
-            before = mm.stats.compact_moved
-            pfn = alloc_pages_direct_compact(mm, cpu, order, rq, flags,
-                                             COMPACT_PRIO_SYNC_LIGHT if _tries else COMPACT_PRIO_ASYNC, &result)
-            lru_add_drain(mm)
-            if pfn >= 0:
-                return pfn
-            progress = mm.stats.compact_moved > before
-        i = reclaim(mm, cpu, SWAP_CLUSTER_MAX) > 0
-        progress += i
-        if i or not drained:
-            pfn = get_page_from_freelist(mm, cpu, order, rq, flags, 0)
-            if pfn >= 0:
-                return pfn
-        if not drained:
-            # __alloc_pages_direct_reclaim(): pages pinned in reserves and per-CPU lists
-            for i in range(mm.nzones):
-                mm.zones[i].diff = &mm.zones[i].diffs[cpu]
-                unreserve_highatomic(mm.zones[i], rq.ft, False)
-            each_pcp(mm, pcp_drain)     # drain_all_pages()
-            drained = True
-            pfn = get_page_from_freelist(mm, cpu, order, rq, flags, 0)
-            if pfn >= 0:
-                return pfn
-        if not progress:
+    # The rest of __alloc_pages_slowpath() for requests that may block.
+    cdef int64_t pfn
+    cdef slowpath_t s
+    cdef bint costly = order > COMPACT_COSTLY_ORDER
+    cdef int wanted = compaction_order(mm, order, rq)
+    s.drained = False
+    s.compact_first = may_compact(mm, rq) and (
+        wanted > COMPACT_COSTLY_ORDER or (wanted > 0 and rq.mt != MIGRATE_MOVABLE))
+    s.priority = COMPACT_PRIO_ASYNC if s.compact_first else COMPACT_PRIO_SYNC_LIGHT
+    s.result = COMPACT_SKIPPED
+    s.compaction_retries = s.no_progress_loops = 0
+    while True:
+        pfn = one_round(mm, cpu, order, rq, flags, &s)
+        if pfn >= 0:
+            return pfn
+        if s.compact_first:
+            s.compact_first = False
+            if rq.gfp & GFP_NORETRY and rq.gfp & GFP_THISNODE:
+                return -1
+            if not rq.gfp & GFP_NORETRY:
+                s.priority = COMPACT_PRIO_SYNC_LIGHT
+        elif rq.gfp & GFP_NORETRY:
             break
-    for i in range(mm.nzones):
-        mm.zones[i].diff = &mm.zones[i].diffs[cpu]
-        if unreserve_highatomic(mm.zones[i], rq.ft, True):
-            pfn = get_page_from_freelist(mm, cpu, order, rq, flags, 0)
-            if pfn >= 0:
-                return pfn
+        elif costly and not (rq.gfp & GFP_RETRY_MAYFAIL and may_compact(mm, rq)):
+            break
+        elif not (should_reclaim_retry(mm, cpu, order, rq, flags, &s)
+                  or (s.progress and should_compact_retry(mm, cpu, order, rq, flags, &s))):
+            if not (mm.defrag_mode and flags & ALLOC_NOFRAGMENT):
+                break
+            flags &= ~<uint32_t>ALLOC_NOFRAGMENT
+        pfn = get_page_from_freelist(mm, cpu, order, rq, flags, 0)
+        if pfn >= 0:
+            return pfn
+    if rq.gfp & GFP_NOFAIL:
+        # __alloc_pages_may_oom(): the reserves; there is no OOM killer here to go on with
+        return get_page_from_freelist(mm, cpu, order, rq, (flags & ALLOC_CMA) | ALLOC_NO_WATERMARKS, 0)
     return -1

@@ -147,7 +147,9 @@ All optional. `asi-pa compare` lets nothing be reclaimed or compacted unless it 
 (`reclaim=` in Python) declares how much page cache of the trace's initial state may be freed, drawn with the
 seed from what the trace has of it (the named workloads begin with none); `--compaction` (`compaction=True`)
 lets requests that may block compact, for what the design asks for. `asi-pa starvation` compacts in two of its
-columns.
+columns. What needs nobody's leave happens in every replay: kswapd ends boosts, and before a request that may
+block fails, the per-CPU lists are drained and the HIGHATOMIC reserve is used up
+(`__alloc_pages_direct_reclaim()`, `should_reclaim_retry()`, mm/page_alloc.c).
 
     asi-pa compare redis --memory tight --reclaim 64M --compaction
 """,
@@ -207,7 +209,8 @@ CAUSES: dict[str, Cause] = {
         "fewer free pages than it asks for",
         "no memory",
         "Failed with fewer free pages than were asked for.",
-        "fewer pages are free in the zone than were asked for.",
+        "fewer pages are free than were asked for, wherever they are: on the buddy's lists of any type but "
+        "ISOLATE, on per-CPU lists, in a pool or a queue.",
     ),
     "flip_starvation": Cause(
         "fail_starvation",
@@ -216,7 +219,8 @@ CAUSES: dict[str, Cause] = {
         "Failed with enough free pages of the other kind and the watermark met, "
         "but without a wholly free pageblock to flip.",
         "the watermark is met and enough pages of the other kind are free, but none of them forms a wholly "
-        "free block, so nothing can flip. The name is V. Babka's objection, made in review of "
+        "free block, so nothing can flip. Reserved pages (HIGHATOMIC) and CMA cannot flip and do not count. "
+        "The name is V. Babka's objection, made in review of "
         "msgid 20260320-page_alloc-unmapped-v2-0-28bf1bd54f41@google.com.",
         asi=True,
     ),
@@ -388,13 +392,29 @@ METRICS: tuple[Metric, ...] = (
         "relief",
         "kswapd wake-ups",
         "low",
-        "Times a request entered the slow path and had to wake kswapd, which sleeps again after a tick; "
-        "without relief it never does, so 1 says that it was needed.",
-        "Times kswapd had to be woken: a request entered the slow path with `__GFP_KSWAPD_RECLAIM` and it "
-        "was asleep. In the model it runs at the next tick, once a second of trace time, and sleeps again "
-        "after it. Without relief it never sleeps again: 1 says that it was needed.",
-        "`wake_all_kswapds()`, mm/page_alloc.c",
+        "Times a request that entered the slow path, or a watermark boost, had to wake kswapd.",
+        "Times kswapd had to be woken, for it was asleep and the node not balanced, or boosted: by a request "
+        "that entered the slow path with `__GFP_KSWAPD_RECLAIM`, and by the first such request after a "
+        "boost. In the model it runs after every 100th operation (one to five milliseconds of a busy "
+        "machine) and at every tick, and sleeps again. It takes the boost away that it found; without a "
+        "declared supply it finds nothing to reclaim.",
+        "`wakeup_kswapd()`, `balance_pgdat()`, mm/vmscan.c; `rmqueue()`, mm/page_alloc.c",
         measure=Counter("kswapd_wakeups"),
+        optional=True,
+    ),
+    Metric(
+        "kcompactd_wakeups",
+        "count",
+        "count",
+        "relief",
+        "kcompactd wake-ups",
+        "low",
+        "Times kswapd ended a boost, or left a request for large blocks to kcompactd.",
+        "Times kcompactd was woken: kswapd ended a watermark boost, or a request that may not block found "
+        "memory enough and no block of its order. Counted only, it does nothing.",
+        "`balance_pgdat()`, `wakeup_kswapd()`, mm/vmscan.c",
+        measure=Counter("kcompactd_wakeups"),
+        screen=False,
         optional=True,
     ),
     Metric(

@@ -20,7 +20,7 @@ from asi_pa.engine.machine import Machine
 from asi_pa.experiment.measured import Measured
 from asi_pa.experiment.metrics import measure
 from asi_pa.kernel.gfp import MODEL_LRU
-from asi_pa.kernel.sizing import parse_size
+from asi_pa.kernel.sizing import parse_size, raised_for
 from asi_pa.kernel.versions import kernel_profile
 from asi_pa.run.replay import Replay
 from asi_pa.run.samples import Samples
@@ -121,8 +121,13 @@ def build(
     compaction: bool = False,
     seed: int = 0,
 ) -> tuple[Machine, Replay, dict[str, Any]]:
-    """A machine in the trace's initial state: (machine, replay ready to run, notes on the state)."""
-    machine = Machine(compiled.machine, design, kernel or compiled.kernel, boot=False)
+    """A machine in the trace's initial state: (machine, replay ready to run, notes on the state).
+
+    Its watermarks are the design's own (``sizing.raised_for``).
+    """
+    profile = kernel or compiled.kernel
+    spec = raised_for(compiled.machine, design.khugepaged_pcptypes, kernel=profile)
+    machine = Machine(spec, design, profile, boot=False)
     run = Replay(machine, compiled.classes, compiled.nslots)
     notes: dict[str, Any] = {"blocks": 0, "mapped_blocks": 0, "mixed_blocks": 0, "displaced": 0}
     for zone, population in enumerate(compiled.population):

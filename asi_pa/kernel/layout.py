@@ -26,6 +26,7 @@ class Limits:
     kernel: str
     min_free: int | None
     khugepaged: bool
+    pcptypes: int
     pcp: bool
     exact_counters: bool
 
@@ -36,6 +37,7 @@ class Limits:
             kernel=self.kernel,
             min_free=self.min_free,
             khugepaged=self.khugepaged,
+            pcptypes=self.pcptypes,
             pcp=self.pcp,
             exact_counters=self.exact_counters,
         )
@@ -93,6 +95,7 @@ def sized(
     cma: str | int | None,
     min_free: int | None,
     khugepaged: bool,
+    pcptypes: int,
     watermark_boost_factor: int,
     defrag_mode: bool,
     distances: tuple[tuple[int, ...], ...],
@@ -104,7 +107,12 @@ def sized(
     ``Allocator``.
     """
     limits = Limits(
-        kernel=kernel, min_free=min_free, khugepaged=khugepaged, pcp=pcp, exact_counters=exact_counters
+        kernel=kernel,
+        min_free=min_free,
+        khugepaged=khugepaged,
+        pcptypes=pcptypes,
+        pcp=pcp,
+        exact_counters=exact_counters,
     )
     if watermark_boost_factor < 0:
         raise ValueError(f"watermark_boost_factor {watermark_boost_factor}: negative")

@@ -26,6 +26,7 @@ __all__ = [
     "min_free_kbytes",
     "parse_size",
     "pcp_limits",
+    "raised_for",
     "recommended_min_free_kbytes",
     "single_zone",
     "stat_threshold",
@@ -200,21 +201,13 @@ def derive(
     nids = sorted({zone.nid for zone in spec.zones})
     cpus = Counter(nodes_of_cpus(spec))
 
-    normal = ZONE_INDEX["Normal"]
-    low = [_managed(zone) for zone in spec.zones if zone.zone_idx <= normal]
-    lowmem = sum(low)
-    kbytes = min_free_kbytes(lowmem) if min_free is None else min_free
-    if min_free is None and khugepaged:
-        above = sum(
-            max(pages - watermarks(pages, kbytes, lowmem, scale_factor=scale_factor)[2], 0) for pages in low
-        )
-        raised = recommended_min_free_kbytes(
-            above,
-            sum(1 for pages in low if pages),
-            pageblock_order=spec.pageblock_order,
-            pcptypes=pcptypes,
-        )
-        kbytes = max(kbytes, raised)
+    lowmem = sum(_lowmem(spec))
+    if min_free is not None:
+        kbytes = min_free
+    elif khugepaged:
+        kbytes = _raised_kbytes(spec, pcptypes, scale_factor)
+    else:
+        kbytes = min_free_kbytes(lowmem)
 
     reserves = {}
     for nid in nids:
@@ -227,7 +220,8 @@ def derive(
     zones = []
     for zone in spec.zones:
         pages = _managed(zone)
-        marks = watermarks(pages, kbytes, lowmem, movable=zone.zone_idx > normal, scale_factor=scale_factor)
+        movable = zone.zone_idx > ZONE_INDEX["Normal"]
+        marks = watermarks(pages, kbytes, lowmem, movable=movable, scale_factor=scale_factor)
         zones.append(
             replace(
                 zone,
@@ -242,6 +236,60 @@ def derive(
     # alloc_flags_nofragment: the preferred zone is Normal, and DMA32 lies below it or is assumed to.
     nofragment = spec.defrag_mode or (first.name == "Normal" and (len(nids) == 1 or dma32))
     return replace(spec, zones=tuple(zones), nofragment=nofragment)
+
+
+def _lowmem(spec: MachineSpec) -> list[int]:
+    """Managed pages of the zones up to Normal."""
+    return [_managed(zone) for zone in spec.zones if zone.zone_idx <= ZONE_INDEX["Normal"]]
+
+
+def _raised_kbytes(spec: MachineSpec, pcptypes: int, scale_factor: int) -> int:
+    """vm.min_free_kbytes once khugepaged runs."""
+    low = _lowmem(spec)
+    lowmem = sum(low)
+    kbytes = min_free_kbytes(lowmem)
+    above = sum(
+        max(pages - watermarks(pages, kbytes, lowmem, scale_factor=scale_factor)[2], 0) for pages in low
+    )
+    zones = sum(1 for pages in low if pages)
+    raised = recommended_min_free_kbytes(
+        above, zones, pageblock_order=spec.pageblock_order, pcptypes=pcptypes
+    )
+    return max(kbytes, raised)
+
+
+def raised_for(
+    spec: MachineSpec, pcptypes: int, *, kernel: Kernel | str = DEFAULT_KERNEL, scale_factor: int = 10
+) -> MachineSpec:
+    """The same machine under a kernel with ``pcptypes`` pcp types (MIGRATE_PCPTYPES).
+
+    khugepaged asks for 2 + pcptypes^2 pageblocks a zone (set_recommended_min_free_kbytes, mm/khugepaged.c),
+    so more types raise WMARK_MIN and all that follows from it: LOW, HIGH, PROMO, the least ``high`` of the
+    per-CPU lists.  Zones whose marks are below those of an unchanged kernel's khugepaged stay as they are,
+    for there khugepaged does not run; marks above what it asks for stay, too.
+    """
+    before = _raised_kbytes(spec, PCPTYPES, scale_factor)
+    after = _raised_kbytes(spec, pcptypes, scale_factor)
+    if after == before:
+        return spec
+    lowmem = sum(_lowmem(spec))
+    cpus = Counter(nodes_of_cpus(spec))
+    zones = []
+    for zone in spec.zones:
+        pages = _managed(zone)
+        movable = zone.zone_idx > ZONE_INDEX["Normal"]
+        old, new = (
+            watermarks(pages, kbytes, lowmem, movable=movable, scale_factor=scale_factor)
+            for kbytes in (before, after)
+        )
+        if zone.wmark[0] >= old[0] and new[0] > zone.wmark[0]:
+            pcp = zone.pcp
+            if pcp is not None:
+                share = cpus[zone.nid] or spec.cpus
+                pcp = replace(pcp, high_min=pcp_limits(pages, new[1], share, kernel).high_min)
+            zone = replace(zone, wmark=new, pcp=pcp)
+        zones.append(zone)
+    return replace(spec, zones=tuple(zones))
 
 
 def single_zone(

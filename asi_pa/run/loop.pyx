@@ -2,9 +2,12 @@
 
 The loop knows which frames are coming: the slot of an operation is fetched 24 operations ahead, the frame
 that it holds 12 ahead.  Only so far ahead is it known that operations have slots.
+
+kswapd runs between operations, after every 100th (``kswapd.pyx``), where it was woken: the operation that
+wakes it ends a stretch, and the next one ends where it is kswapd's turn.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from asi_pa._core cimport NIL, likely, pcp_t, prefetchw, request_t, zone_t
@@ -21,10 +24,11 @@ from asi_pa.run.hits cimport (
     pcp_alloc_hit,
     pcp_free_hit,
 )
+from asi_pa.engine.kswapd cimport KSWAPD_EVERY, kswapd
 from asi_pa.engine.migrate cimport free_allocated, split_allocated
-from asi_pa.engine.page_alloc cimport count_failure, zone_of
+from asi_pa.engine.page_alloc cimport count_failure, mm_t, zone_of
 from asi_pa.engine.pcp cimport pcp_decay
-from asi_pa.engine.vmscan cimport each_pcp, kswapd
+from asi_pa.engine.vmscan cimport each_pcp
 from asi_pa.engine.wrappers cimport design_alloc, run_ahead
 
 cdef extern from *:
@@ -50,21 +54,33 @@ cdef enum:
 
 cdef Py_ssize_t run_ops(run_t *run, const op_t *ops, Py_ssize_t i, Py_ssize_t end) noexcept nogil:
     # Runs [i, end); returns the operation that cannot be, or -1.
-    cdef Py_ssize_t stop
+    cdef mm_t *mm = run.mm
+    cdef Py_ssize_t stop, upto, first
     cdef bint good = True
     cdef int k
     for k in range(KINDS):
         run.kinds[k].key = 0            # of no operation; the machine may have changed since the last run
         run.kinds[k].does = NO_HIT
     while i < end and good:
-        stop = i
-        while stop < end and stop < i + SLOTS_AHEAD and ops[stop].slot < run.nslots:
+        upto = end
+        run.waits = mm.kswapd_woken != 0
+        run.woke = False
+        if run.waits:
+            upto = min(end, i + <Py_ssize_t>(KSWAPD_EVERY - run.clock % KSWAPD_EVERY))
+        first = stop = i
+        while stop < upto and stop < i + SLOTS_AHEAD and ops[stop].slot < run.nslots:
             stop += 1
+        run.stretch = &ops[i]
+        mm.clock = run.clock
         if i < stop:
-            good = run_stretch(run, ops, &i, stop, end)
+            good = run_stretch(run, ops, &i, stop, upto)
         else:
             good = ops[i].op == OP_TICK and step(run, &ops[i])      # no slot: only a tick needs none
             i += good
+        run.clock += i - first
+        mm.clock = run.clock
+        if mm.kswapd_woken and i > first and run.clock % KSWAPD_EVERY == 0:
+            kswapd(mm, cpu_of(mm, &ops[i - 1]))
     run.done = i
     return -1 if good else i
 
@@ -87,14 +103,16 @@ cdef bint run_stretch(run_t *run, const op_t *ops, Py_ssize_t *i, Py_ssize_t sto
     if end - i[0] > SLOTS_AHEAD and stop - i[0] == SLOTS_AHEAD:
         good = run_some(run, &op, &ops[end - SLOTS_AHEAD], True)
         last = op + SLOTS_AHEAD
-    good = good and run_some(run, &op, last, False)
+    if good and not run.woke:
+        good = run_some(run, &op, last, False)
     i[0] = op - ops
     return good
 
 
 cdef inline bint run_some(run_t *run, const op_t **at, const op_t *last, bint ahead) noexcept nogil:
     # Runs operations up to `last`.  With `ahead`, a constant where this is inlined, it fetches what comes and
-    # ends where that has no slot.  False: the operation that it came to cannot be.
+    # ends where that has no slot.  Either ends after the operation that wakes kswapd.  False: the operation
+    # that it came to cannot be.
     cdef zone_t *z = run.mm.zones[0]
     cdef uint32_t *slots = run.slots
     cdef uint32_t base = <uint32_t>z.base_pfn, frame, held, slot
@@ -121,6 +139,9 @@ cdef inline bint run_some(run_t *run, const op_t **at, const op_t *last, bint ah
                 run.allocations += 1
             else:
                 allocate(run, op)
+                if run.woke:
+                    op += 1
+                    break
         elif likely(kind.does != NO_HIT, 1):
             held = slots[op.slot]
             if likely(held != NIL, 1):
@@ -140,6 +161,9 @@ cdef inline bint run_some(run_t *run, const op_t **at, const op_t *last, bint ah
                 run.skipped += 1
         elif not step(run, op):
             good = False
+            break
+        elif run.woke:
+            op += 1
             break
         op += 1
     at[0] = op
@@ -164,8 +188,11 @@ cdef const kind_t *learn(run_t *run, const op_t *op) noexcept nogil:
 cdef void allocate(run_t *run, const op_t *op) noexcept nogil:
     cdef mm_t *mm = run.mm
     cdef const request_t *rq = &run.requests[op.cls]
-    cdef int64_t pfn = design_alloc(mm, op.cpu, op.order, rq)
+    cdef int64_t pfn
+    mm.clock = clock_at(run, op)
+    pfn = design_alloc(mm, op.cpu, op.order, rq)
     run.allocations += 1
+    run.woke = mm.kswapd_woken and not run.waits
     if pfn < 0:
         run.slots[op.slot] = NIL
         run.failures += 1
@@ -173,7 +200,7 @@ cdef void allocate(run_t *run, const op_t *op) noexcept nogil:
         count_failure(mm, op.cpu, op.order, rq)
         return
     run.slots[op.slot] = <uint32_t>pfn
-    if mm.relief != NULL:
+    if mm.slots != NULL:
         own(mm, <uint32_t>pfn, op.slot)
 
 
@@ -188,8 +215,8 @@ cdef bint step(run_t *run, const op_t *op) noexcept nogil:
         allocate(run, op)
     elif op.op == OP_TICK:
         each_pcp(mm, decay)         # vmstat's worker: decay_pcp_high()
-        if mm.relief != NULL:
-            kswapd(mm, op.cpu if op.cpu < mm.ncpus else 0)
+        mm.clock = clock_at(run, op)
+        kswapd(mm, cpu_of(mm, op))
     elif op.op == OP_FREE or op.op == OP_SPLIT:
         held = run.slots[op.slot]
         if held == NIL:
@@ -209,6 +236,16 @@ cdef bint step(run_t *run, const op_t *op) noexcept nogil:
     if mm.design.looks_ahead:
         run_ahead(mm)
     return True
+
+
+cdef inline uint64_t clock_at(const run_t *run, const op_t *op) noexcept nogil:
+    # operations done before this one: what reclaim may know of
+    return run.clock + <uint64_t>(op - run.stretch)
+
+
+cdef inline int cpu_of(const mm_t *mm, const op_t *op) noexcept nogil:
+    # a tick may name no CPU
+    return op.cpu if op.cpu < mm.ncpus else 0
 
 
 cdef void own(mm_t *mm, uint32_t pfn, uint32_t slot) noexcept nogil:

@@ -48,7 +48,7 @@ from asi_pa.engine.wrappers cimport (
 
 
 cdef class Replay:
-    """A compiled trace on a machine.
+    """A compiled trace on a machine, whose requests that may block drain and use reserves before they fail.
 
     Parameters
     ----------
@@ -64,6 +64,7 @@ cdef class Replay:
     cdef int nclasses
     cdef public object displaced
     cdef object supply
+    cdef object since
 
     def __init__(self, Machine machine, classes, nslots):
         cdef int i, node
@@ -74,6 +75,7 @@ cdef class Replay:
             raise ValueError(f"nslots {nslots} is not in 0..2**32 - 1")
         self.machine = machine
         self.r.mm = &machine.mm
+        machine.mm.relief = direct_relief
         for i in range(len(classes)):
             decode_request(&machine.mm, classes[i], &self.r.requests[i])
         self.nclasses = len(classes)
@@ -170,12 +172,13 @@ cdef class Replay:
             start = at
         return -1
 
-    def relieve(self, supply, bint compacts=True):
-        """Lets requests that may block reclaim and compact (asi_pa.engine.vmscan); kswapd runs at every TICK.
+    def relieve(self, supply, bint compacts=True, since=None):
+        """Lets kswapd and requests that may block reclaim, and these compact, too (``asi_pa.engine.vmscan``).
 
         To be called before anything runs: an allocation that compaction moves must have a slot to tell.
 
         supply : uint32 slots whose allocations reclaim may free (page cache), in that order
+        since : uint64, after how many operations each of them is there, ascending; None: all from the start
         """
         cdef mm_t *mm = &self.machine.mm
         if self.r.done:
@@ -183,13 +186,17 @@ cdef class Replay:
         self.supply = np.ascontiguousarray(supply, np.uint32)
         if len(self.supply) and self.supply.max() >= self.r.nslots:
             raise ValueError(f"slot {self.supply.max()} of the supply is not below {self.r.nslots}")
+        self.since = np.ascontiguousarray(() if since is None else since, np.uint64)
+        if since is not None and (len(self.since) != len(self.supply) or (np.diff(self.since.view("i8")) < 0).any()):
+            raise ValueError("since: a number for each slot of the supply, ascending")
         cdef const uint32_t[::1] view = self.supply
+        cdef const uint64_t[::1] times = self.since
+        mm.supply_since = <uint64_t *>&times[0] if len(self.since) else NULL
         mm.slots = self.r.slots
         mm.supply = <uint32_t *>&view[0] if len(self.supply) else NULL
         mm.supply_n = len(self.supply)
         mm.supply_at = 0
         mm.compacts = compacts
-        mm.relief = direct_relief
 
     # ------------------------------------------------------------ the initial state
 
@@ -322,7 +329,7 @@ cdef class Replay:
         # counting starts with the trace
         memset(&self.machine.mm.stats, 0, sizeof(self.machine.mm.stats))
         memset(self.r.failed_by_class, 0, sizeof(self.r.failed_by_class))
-        self.r.allocations = self.r.failures = self.r.skipped = self.r.done = 0
+        self.r.allocations = self.r.failures = self.r.skipped = self.r.done = self.r.clock = 0
         if self.machine.mm.physmap != NULL:
             physmap_reset_counters(self.machine.mm.physmap)
 

@@ -435,20 +435,21 @@ def test_convert_refuses_and_leaves_nothing(capsys, tmp_path):
 
 def test_compare_relieves_a_shortage(capsys, tmp_path):
     found = tmp_path / "relief.json"
-    words = ("redis", "--memory", "tight", "--designs", "linux,migratetype", "--samples", "2")
-    relief = ("--reclaim", "16M", "--compaction")
+    words = ("net", "--memory", "600M", "--designs", "linux,migratetype", "--samples", "2")
+    relief = ("--reclaim", "64M", "--compaction")
     status, out, _ = run(capsys, "compare", *words, *relief, "--json", str(found))
     assert status == 0
-    assert "reclaim 16.0 MiB, compaction" in out
+    assert "reclaim 64.0 MiB, compaction" in out
     made = read_json(found)
     assert made["command"] == ["asi-pa", "compare", *words, *relief, "--json", str(found)]
-    assert made["relief"] == {"reclaim_bytes": 16 << 20, "compaction": True}
+    assert made["relief"] == {"reclaim_bytes": 64 << 20, "compaction": True}
     status, _, _ = run(capsys, "compare", *words, "--json", str(found), "--quiet")
     without = read_json(found)
     assert without["relief"] == {"reclaim_bytes": 0, "compaction": False}
     for mine, other in zip(made["runs"][0]["designs"], without["runs"][0]["designs"], strict=True):
-        assert 0 < mine["metrics"]["pages_reclaimed"] <= 4096
-        assert mine["metrics"]["failures"] < other["metrics"]["failures"]
+        assert 0 < mine["metrics"]["pages_reclaimed"] <= 16384
+        want = (entry["metrics"]["failures_by_cause"]["watermark"] for entry in (mine, other))
+        assert next(want) < next(want)
         assert other["metrics"]["pages_reclaimed"] == other["metrics"]["compactions"] == 0
     assert any(d["metrics"]["compaction_pages_moved"] for d in made["runs"][0]["designs"])
 

@@ -919,9 +919,9 @@ def test_the_first_step_of_the_walk_through(newcomer: Path) -> None:
     ]
     (run,) = compare(["redis"], ["migratetype", "mine.py:MINE"], memory=("tight",), samples=2)["runs"]
     theirs, ours = (entry["metrics"] for entry in run["designs"])
-    words = f"{ours['failures'] - theirs['failures']} more of the requests fail, {ours['failures']:,} for "
+    words = f"{theirs['failures'] - ours['failures']} fewer of the requests fail, {ours['failures']:,} for "
     assert words + f"{theirs['failures']:,}," in page
-    assert (ours["mixed_blocks"], theirs["mixed_blocks"]) == (1, 2)
+    assert (ours["mixed_blocks"], theirs["mixed_blocks"]) == (5, 2)
     assert audit("mine.py:MINE", depth=3, seconds=30, only=("smallest", "cma")).status == 0
     mine = as_design("mine.py:MINE")
     loose = tuple(replace(ft, whole_blocks_only=False) for ft in mine.freetypes)
@@ -933,7 +933,7 @@ def test_the_first_step_of_the_walk_through(newcomer: Path) -> None:
 
 def test_the_example_is_the_built_in() -> None:
     path = ROOT / "examples" / "hysteresis.py"
-    compiled = compile_trace(workload("bursts", "512M"), "gfp!=__GFP_DIRECT_RECLAIM:sensitive", memory="450M")
+    compiled = compile_trace(workload("bursts", "512M"), "gfp!=__GFP_DIRECT_RECLAIM:sensitive", memory="440M")
     sound, eager, example = (
         replay(compiled, word, samples=2)["metrics"]
         for word in ("migratetype", "migratetype/eager", f"{path}:HYSTERESIS")

@@ -10,6 +10,7 @@ import pytest
 from asi_pa.kernel import procfs, sizing
 from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
 
+ORACLE = Path(__file__).parents[1] / "data" / "oracle"
 SHARED = Path(os.environ.get("ASI_PA_SHARED", Path(__file__).resolve().parents[3] / "shared"))
 
 # Kernel 6.18, 2 CPUs, zones as /proc/zoneinfo showed them (gcc and redis traces, start):
@@ -171,6 +172,57 @@ def test_khugepaged_recommends_eleven_pageblocks_a_zone():
     assert sizing.recommended_min_free_kbytes(1 << 30, 3) == 67584
     assert sizing.recommended_min_free_kbytes(1 << 30, 3, pcptypes=4) == 3 * 512 * 18 * 4
     assert sizing.recommended_min_free_kbytes(2000, 3) == 400
+
+
+def test_more_pcp_types_raise_the_watermarks():
+    """As recorded: the first dumps of R4L-1 (March 2025, four types) and S4L-1 (September, three)."""
+    marks = {}
+    for run in ("rfc-2025-03/R4L-1", "freetype-2025-09/S4L-1"):
+        with np.load(ORACLE / f"{run}.npz") as data:
+            counters, _ = _dump_head(data)
+        marks[run[:3]] = counters[6]
+        managed = counters[14]
+    assert marks == {"rfc": 12275, "fre": 7501}
+    spec = sizing.single_zone(managed * 4096)
+    raised = sizing.raised_for(spec, 4)
+    ratio = raised.zones[0].wmark[0] / spec.zones[0].wmark[0]
+    assert ratio == pytest.approx(marks["rfc"] / marks["fre"], abs=2e-4) == pytest.approx(18 / 11, abs=2e-4)
+    assert raised == sizing.single_zone(managed * 4096, pcptypes=4)
+    for more in (spec, sizing.single_zone(managed * 4096, khugepaged=False)):
+        assert sizing.raised_for(more, 3) == more
+    for given in (False, 1 << 20):
+        how = {"khugepaged": False} if given is False else {"min_free": given}
+        stays = sizing.single_zone(managed * 4096, **how)
+        assert sizing.raised_for(stays, 4) == stays
+
+
+def test_a_machine_with_several_zones_is_raised_as_it_is_derived():
+    for memory, nodes in (("16G", 1), ("8G", 2), ("512M", 1)):
+        spec = sizing.machine(memory, nodes=nodes, cpus=4)
+        assert sizing.raised_for(spec, 4) == sizing.machine(memory, nodes=nodes, cpus=4, pcptypes=4)
+
+
+@pytest.mark.parametrize(
+    ("design", "types"),
+    [("linux", 3), ("migratetype", 4), ("migratetype/as-posted", 4), ("migratetype:khugepaged_mended=yes", 3),
+     ("freetype", 3), ("pool", 3), ("unmapped/v4", 3)],
+)  # fmt: skip
+def test_a_designs_watermarks_are_its_own(design, types):
+    """Wherever a machine is computed for a design: what a trace begins with, and an Allocator."""
+    pytest.importorskip("asi_pa.run.replay", reason="the extension modules are not built")
+    from asi_pa.allocator.allocator import Allocator
+    from asi_pa.designs import as_design
+    from asi_pa.experiment import build
+    from asi_pa.trace import compile_trace
+    from asi_pa.trace.workloads import workload
+
+    compiled = compile_trace(workload("forks", "1G"), memory="1G")
+    machine, *_ = build(compiled, as_design(design))
+    expected = sizing.raised_for(compiled.machine, types).zones[0]
+    assert machine.spec.zones[0] == expected
+    assert (machine.spec.zones[0] == compiled.machine.zones[0]) == (types == 3)
+    zone = sizing.single_zone("1G", pcptypes=types).zones[0]
+    assert Allocator("1G", design, single_zone=True).spec.zones[0].wmark == zone.wmark
 
 
 def test_lowmem_reserve():

@@ -19,6 +19,7 @@ from asi_pa.run.samples import Samples
 from asi_pa.trace import compile_trace, load_trace
 from asi_pa.trace.compiler import OP
 from asi_pa.trace.frames import recorded_zones
+from tests.twin.kswapd import KSWAPD_EVERY
 
 SHARED = Path(os.environ.get("ASI_PA_SHARED", Path(__file__).resolve().parents[3] / "shared"))
 
@@ -56,6 +57,8 @@ def some_operations(rng, n, machine):
             pfns[i] = machine.alloc(order, CLASSES[cls], cpu)
             if pfns[i] >= 0:
                 live.append(i)
+        if (i + 1) % KSWAPD_EVERY == 0:
+            machine.run_kswapd(cpu)
     return ops, pfns
 
 
@@ -63,7 +66,7 @@ def some_operations(rng, n, machine):
 @pytest.mark.parametrize("design", ["linux", "freetype/sound", "freetype/as-posted-flags"])
 def test_every_node_decodes_for_itself(design, pcp):
     spec = two_nodes(pcp)
-    steps, whole = Machine(spec, design), Machine(spec, design)
+    steps, whole = Machine(spec, design, reclaims=True), Machine(spec, design)
     ops, pfns = some_operations(random.Random(5), 3000, steps)
     assert {spec.zones[0].start_pfn <= pfn < spec.zones[0].end_pfn for pfn in pfns[pfns >= 0]} == {
         False,
@@ -115,7 +118,7 @@ def one_zone(pcp):
 @pytest.mark.parametrize("pcp", [None, PcpSpec(batch=3, high_min=12, high_max=40)], ids=["buddy", "pcp"])
 @pytest.mark.parametrize("design", ["linux", "migratetype/as-posted", "freetype/sound", "freetype/as-posted"])
 def test_hits_are_what_the_calls_do(design, pcp):
-    steps, whole = Machine(one_zone(pcp), design), Machine(one_zone(pcp), design)
+    steps, whole = Machine(one_zone(pcp), design, reclaims=True), Machine(one_zone(pcp), design)
     ops, pfns = some_operations(random.Random(7), 20_000, steps)
     replay = Replay(whole, np.array(CLASSES, np.uint32), len(ops))
     for start in range(0, len(ops), 1500):

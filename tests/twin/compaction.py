@@ -19,7 +19,7 @@ from .zone import Allocation, Capture, Zone
 if TYPE_CHECKING:
     from .machine import Machine
 
-__all__ = ["ASYNC", "FULL", "LIGHT", "Compactor", "Run"]
+__all__ = ["ASYNC", "FULL", "LIGHT", "SKIPPED", "SUCCESS", "Compactor", "Run", "room_to_compact"]
 
 _IO, _FS = GFP_NAMES["__GFP_IO"], GFP_NAMES["__GFP_FS"]
 #: enum migrate_mode; enum compact_priority; enum compact_result.
@@ -28,6 +28,19 @@ FULL, LIGHT, ASYNC = 0, 1, 2
 NOT_SUITABLE, SKIPPED, DEFERRED, NO_PAGE, CONTINUE, COMPLETE, PARTIAL, CONTENDED, SUCCESS = range(9)
 EXTFRAG_THRESHOLD = 500
 PROACTIVENESS = 20
+
+
+def compact_gap(zone: Zone, order: int) -> int:
+    """Free pages beyond the mark (include/linux/compaction.h)."""
+    return min(2 << order, 32) if zone.kernel.compact_gap_is_capped else 2 << order
+
+
+def room_to_compact(zone: Zone, order: int, mark: int, highest: int, more: int) -> bool:
+    """__compaction_suitable: free pages to move into, were there ``more`` of them."""
+    mark += compact_gap(zone, order)
+    if order > PAGE_ALLOC_COSTLY_ORDER:
+        mark += zone.spec.wmark[WMARK_LOW] - zone.spec.wmark[WMARK_MIN]
+    return watermark_ok(zone, 0, mark, highest, ALLOC_CMA, zone.nr_free_pages.read() + more)
 
 
 class Run:
@@ -147,19 +160,14 @@ class Run:
         mark = zone.wmark(self.alloc_flags & ALLOC_WMARK_MASK)
         if watermark_ok(zone, self.order, mark, self.highest, self.alloc_flags, self._free_pages()):
             return SUCCESS
-        gap = 2 << self.order
-        if zone.kernel.compact_gap_is_capped:
-            gap = min(gap, 32)
+        gap = compact_gap(zone, self.order)
         costly = self.order > PAGE_ALLOC_COSTLY_ORDER
         without_cma = costly and self.mode == MODE_ASYNC and not self.alloc_flags & ALLOC_CMA
         if zone.kernel.compact_async_gate_without_cma and without_cma:
             if not watermark_ok(zone, 0, mark + gap, self.highest, 0):
                 return SKIPPED
-        needed = mark + gap
-        if costly:
-            needed += zone.spec.wmark[WMARK_LOW] - zone.spec.wmark[WMARK_MIN]
         result = CONTINUE
-        if not watermark_ok(zone, 0, needed, self.highest, ALLOC_CMA):
+        if not room_to_compact(zone, self.order, mark, self.highest, 0):
             result = SKIPPED
         elif costly and 0 <= self._fragmentation_index() <= EXTFRAG_THRESHOLD:
             result = NOT_SUITABLE

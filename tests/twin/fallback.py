@@ -10,6 +10,7 @@ from . import buddy, mapping
 from .mapping import Context, Window
 from .tables import (
     ALLOC_CMA,
+    ALLOC_KSWAPD,
     ALLOC_NOFRAGMENT,
     ALLOC_NOSTEAL,
     PAGE_ALLOC_COSTLY_ORDER,
@@ -96,7 +97,8 @@ def claim(zone: Zone, order: int, freetype: int, alloc_flags: int) -> int | None
         if current >= zone.pageblock_order:
             _count_extfrag(zone, current)
             return _claim_whole(zone, pfn, order, current, freetype, fallback)
-        boost_watermark(zone)
+        if boost_watermark(zone) and alloc_flags & ALLOC_KSWAPD:
+            zone.boosted = True
         if _claim_partial(zone, pfn, freetype, fallback):
             _count_extfrag(zone, current)
             return buddy.smallest(zone, order, freetype)
@@ -183,17 +185,18 @@ def steal(zone: Zone, order: int, freetype: int) -> int | None:
     return None
 
 
-def boost_watermark(zone: Zone) -> None:
-    """Have kswapd reclaim more, after mixing types (boost_watermark, 7.2)."""
+def boost_watermark(zone: Zone) -> bool:
+    """Have kswapd reclaim more, after mixing types (boost_watermark, 7.2); False if there is no boost."""
     factor = zone.machine.watermark_boost_factor
     step = zone.pageblock_nr_pages
     if not factor or zone.managed < 4 * step:
-        return
+        return False
     limit = zone.spec.wmark[WMARK_HIGH] * factor // 10000
     if not limit:
-        return
+        return False
     zone.stats.boosts += 1
     zone.watermark_boost = min(zone.watermark_boost + step, max(step, limit))
+    return True
 
 
 def reserve_highatomic(zone: Zone, pfn: int, order: int, freetype: int) -> None:

@@ -134,4 +134,4 @@ def set_limits(machine: Machine, spec: MachineSpec) -> None:
         for lists in zone.pcp:
             lists.batch = limits.pcp.batch
             lists.high_min, lists.high_max = limits.pcp.high_min, limits.pcp.high_max
-    machine.zonelists = zonelists(spec, machine.zones)
+    machine.zonelists = zonelists(spec, machine.zones, machine.kswapds)

@@ -21,6 +21,7 @@ from .dump import dump_zone
 from .fallback import unreserve_highatomic
 from .flip import balance_ahead
 from .isolation import IsolateMode
+from .kswapd import Kswapds
 from .mapping import Window
 from .page_alloc import Zonelist
 from .request import Request, decode
@@ -53,11 +54,12 @@ class Machine:
         self.zones = [Zone(zone, spec, self.kernel, self.tables, self.counts) for zone in spec.zones]
         for zone in self.zones:
             _boot(zone)
-        self.zonelists = zonelists(spec, self.zones)
+        self.kswapds = Kswapds(self.zones, self.counts, page_alloc.watermark_ok)
+        self.zonelists = zonelists(spec, self.zones, self.kswapds)
         self.nodes = cpu_nodes(spec)
         self.cpu = 0
         #: What a request that may block does when all else failed; None: it fails, too.
-        self.relief: Callable[[int, Request, Callable[[], Found], int], Found] | None = None
+        self.relief: Callable[[int, Request, Callable[[int], Found], int, int], Found] | None = None
         #: Pages that no page table has: what remove_memory() took away.
         self.absent: set[int] = set()
         self.compactor = Compactor(self)
@@ -94,7 +96,7 @@ class Machine:
             order,
             request,
             self.spec,
-            relief and (lambda attempt: relief(order, request, attempt, cpu)),
+            relief and (lambda attempt, flags: relief(order, request, attempt, cpu, flags)),
         )
 
     def free(self, pfn: int, order: int, cpu: int = 0) -> None:
@@ -456,7 +458,7 @@ def _boot(zone: Zone) -> None:
     zone.nr_free_pages.threshold = threshold
 
 
-def zonelists(spec: MachineSpec, zones: list[Zone]) -> dict[int, Zonelist]:
+def zonelists(spec: MachineSpec, zones: list[Zone], kswapds: Kswapds) -> dict[int, Zonelist]:
     """build_zonelists (mm/page_alloc.c, 7.2): a node's populated zones, then other nodes' by distance."""
     fallback = fallback_order(spec)
     found = {}
@@ -469,5 +471,5 @@ def zonelists(spec: MachineSpec, zones: list[Zone]) -> dict[int, Zonelist]:
         # alloc_flags_nofragment: one of several nodes needs a DMA32 zone, too.
         dma32 = any(zone.spec.name == "DMA32" for zone in own)
         nofragment = spec.nofragment if len(fallback) == 1 else dma32
-        found[node] = Zonelist((*own, *others), len(own), nofragment)
+        found[node] = Zonelist((*own, *others), len(own), nofragment, kswapds)
     return found

@@ -11,6 +11,7 @@ from asi_pa.kernel.spec import MachineSpec
 from . import pcp
 from .fallback import reserve_highatomic
 from .flip import rmqueue_buddy
+from .kswapd import Kswapds
 from .request import Request
 from .tables import (
     ALLOC_CMA,
@@ -56,6 +57,7 @@ class Zonelist:
     own: int
     #: Does the machine want ALLOC_NOFRAGMENT where this node's Normal zone is preferred?
     nofragment: bool
+    kswapds: Kswapds
 
     def usable(self, request: Request) -> list[Zone]:
         """The zones a request may use, the preferred one first."""
@@ -175,6 +177,9 @@ def get_page_from_freelist(
         if not _may_take(zone, order, request.highest, alloc_flags):
             continue
         pfn = _take(zone, order, request, alloc_flags)
+        if zone.boosted and alloc_flags & ALLOC_KSWAPD:
+            zone.boosted = False  # rmqueue
+            zonelist.kswapds.wakeup(zone, False, 0, zone.spec.zone_idx)
         if pfn is not None:
             return zone, pfn
     if no_fallback:
@@ -228,11 +233,11 @@ def alloc_pages(
     order: int,
     request: Request,
     spec: MachineSpec,
-    relief: Callable[[Callable[[], tuple[Zone, int] | None]], tuple[Zone, int] | None] | None = None,
+    relief: Callable[[Callable[[int], tuple[Zone, int] | None], int], tuple[Zone, int] | None] | None = None,
 ) -> tuple[Zone, int] | None:
     """The fast path and what the slow path tries before it would reclaim (__alloc_frozen_pages, 7.2).
 
-    ``relief`` goes on from there, with another attempt as often as it likes.
+    ``relief`` goes on from there with these flags, and makes attempts as often as it likes.
     """
     first = zonelist.zones[0]
     design, kernel = first.tables.design, first.kernel
@@ -246,8 +251,7 @@ def alloc_pages(
     # __alloc_pages_slowpath from here on
     first.stats.slowpath += 1
     if request.kswapd:
-        first.stats.kswapd_wakeups += not first.stats.kswapd_woken
-        first.stats.kswapd_woken = True
+        _wake_all_kswapds(zonelist, order, request, spec)
     flags = slow_flags(zonelist, order, request, spec)
     found = attempt(flags)
     if found:
@@ -262,10 +266,28 @@ def alloc_pages(
         if found:
             return found
     if request.blocks:
-        return relief(lambda: attempt(flags)) if relief else None
+        return relief(attempt, flags) if relief else None
     if kernel.defrag_mode_retry and spec.defrag_mode and flags & ALLOC_NOFRAGMENT and request.kswapd:
         return attempt(flags & ~ALLOC_NOFRAGMENT)
     return None
+
+
+def _wake_all_kswapds(zonelist: Zonelist, order: int, request: Request, spec: MachineSpec) -> None:
+    """Each node's of the zonelist once (wake_all_kswapds, 7.2)."""
+    if spec.defrag_mode:
+        order = max(order, spec.pageblock_order)
+    last = None
+    for zone in zonelist.zones:
+        if zone.spec.zone_idx <= request.highest and zone.managed > 0 and zone.spec.nid != last:
+            zonelist.kswapds.wakeup(zone, request.blocks, order, request.highest)
+            last = zone.spec.nid
+
+
+def _off_lists(zone: Zone) -> int:
+    """Free pages that are not on the buddy's lists: per-CPU lists, the pool, the free queue."""
+    pages = sum(lists.count for lists in zone.pcp)
+    pages += sum(len(blocks) << order for order, blocks in enumerate(zone.pool))
+    return pages + sum(1 << order for order in zone.queue.values())
 
 
 def count_failure(zonelist: Zonelist, order: int, request: Request, spec: MachineSpec) -> None:
@@ -275,27 +297,32 @@ def count_failure(zonelist: Zonelist, order: int, request: Request, spec: Machin
     design = tables.design
     flags = slow_flags(zonelist, 0, request, spec)
     passed = whole = False
-    own = other = 0
+    free = other = flippable = 0
     for zone in zonelist.usable(request):
         # The pages alone, whatever blocks they form.
         mark = zone.wmark(WMARK_MIN) + (1 << order) - 1
         passed |= _watermark_fast(zone, 0, mark, request.highest, flags)
+        free += _off_lists(zone)
         for current, lists in enumerate(zone.free_list):
             for freetype, blocks in enumerate(lists):
-                if tables.migratetype[freetype] > Migratetype.HIGHATOMIC:
+                migratetype = tables.migratetype[freetype]
+                if migratetype is Migratetype.ISOLATE:
                     continue
+                free += len(blocks) << current
                 if tables.mapped[freetype] == tables.mapped[request.freetype]:
-                    own += len(blocks) << current
-                else:
+                    continue
+                if migratetype <= Migratetype.HIGHATOMIC:
                     other += len(blocks) << current
+                if tables.ordinary(freetype):
+                    flippable += len(blocks) << current
                     whole |= bool(blocks) and current >= max(order, zone.pageblock_order)
-    if own + other < 1 << order:
+    if free < 1 << order:
         stats.fail_no_memory += 1
     elif not passed:
         stats.fail_watermark += 1
     elif design.flips != "none" and whole and not flags & ALLOC_FLIP:
         stats.fail_noblock += 1
-    elif design.flips != "none" and own < 1 << order <= other:
+    elif design.flips != "none" and not whole and flippable >= 1 << order:
         stats.fail_starvation += 1
     else:
         stats.fail_fragmentation += 1

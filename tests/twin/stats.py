@@ -10,9 +10,6 @@ __all__ = ["Stats"]
 class Stats:
     """One machine's counts; docs/use/metrics.md says what each means.  What was never counted is 0."""
 
-    #: Was kswapd woken?  No count, but the whole machine's.
-    kswapd_woken = False
-
     def __getattr__(self, name: str) -> int:
         if name.startswith("_"):
             raise AttributeError(name)
@@ -23,4 +20,4 @@ class Stats:
 
     def counts(self) -> Counter[str]:
         """The counts by name; equal to another Counter where only zeros are missing."""
-        return Counter({name: count for name, count in vars(self).items() if name != "kswapd_woken"})
+        return Counter(vars(self))

@@ -120,6 +120,8 @@ class Zone:
         self.nr_reserved_highatomic = 0
         self.nr_isolate_pageblock = 0
         self.watermark_boost = 0
+        #: ZONE_BOOSTED_WATERMARK: the next request that may wakes kswapd.
+        self.boosted = False
         #: ZONE_BELOW_HIGH: the high watermark failed, the per-CPU lists shrink.
         self.below_high = False
         self.pcp = [PerCpuPages(spec.pcp, tables) for _ in range(machine.cpus)]
