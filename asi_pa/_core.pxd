@@ -90,7 +90,7 @@ cdef enum:                  # request info of an allocation, kept in links[head]
     INFO_COMP = 0x10
     INFO_PINNED = 0x20      # somebody else holds a reference: it cannot move (yet)
     INFO_UNSPLITTABLE = 0x80    # a folio whose mapping has a least order; 0x40 is the auditor's
-    INFO_SPLIT = 8          # from this bit on: what became of a folio that migration split (_migrate.pyx)
+    INFO_SPLIT = 8          # from this bit on: what became of a folio that migration split (migrate.pyx)
 
 cdef struct capture_t:
     # struct capture_control (mm/internal.h): who compacts takes what it waits for out of a merge
@@ -301,6 +301,11 @@ cdef struct stats_t:
     uint64_t compactions            # runs
     uint64_t compact_success
     uint64_t compact_moved          # pages
+    uint64_t compact_migrate_scanned    # frames looked at by the migration scanner
+    uint64_t compact_free_scanned       # by the free scanner
+    uint64_t compact_stall          # direct compactions that were neither skipped nor deferred
+    uint64_t compact_stall_success  # of these, with a page
+    uint64_t compact_deferred       # zones that a direct compaction was turned away from
     uint64_t pcp_refills
     uint64_t pcp_bulk_frees
     uint64_t pcp_missed_nonsensitive     # of an order the pcp lists serve, served by the buddy all the same

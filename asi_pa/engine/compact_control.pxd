@@ -129,7 +129,8 @@ cdef inline void compact_log(mm_t *mm, int kind, int64_t a, int64_t b, int64_t c
         compact_log_add(mm, kind, a, b, c, d)
 
 
-cdef inline void compact_log_add(mm_t *mm, int kind, int64_t a, int64_t b, int64_t c, int64_t d) noexcept nogil:
+cdef inline void compact_log_add(mm_t *mm, int kind, int64_t a, int64_t b, int64_t c,
+                                 int64_t d) noexcept nogil:
     # a row as recordings have it: the operation, the kind, four numbers of 32 bits
     cdef compact_log_t *log = mm.compact_log
     cdef int32_t *row

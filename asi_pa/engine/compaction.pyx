@@ -1,8 +1,8 @@
 """Compaction: a run, when it is finished, and who starts one.
 
 Rules: mm/compaction.c compact_zone, compact_finished, try_to_compact_pages, compact_node, kcompactd_do_work;
-mm/page_alloc.c __alloc_pages_direct_compact (7.2; where 6.12 differs the kernel profile says so).  Recorded runs
-of both kernels replay exactly; what they do not exercise is in docs/model.md.
+mm/page_alloc.c __alloc_pages_direct_compact (7.2; where 6.12 differs the kernel profile says so).  Recorded
+runs of both kernels replay exactly; what they do not exercise is in docs/engine/model.md.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint32_t
@@ -99,7 +99,7 @@ cdef bint any_ordinary(const zone_t *z, int order) noexcept nogil:
 
 
 cdef bint request_would_find(const compact_control_t *cc) noexcept nogil:
-    # A free block of the order or more on the request's list, CMA's for movable ones, or one that it may claim.
+    # A free block of the order or more on the request's list, CMA's for movable ones, or one it may claim.
     cdef zone_t *z = cc.zone
     cdef design_t *d = z.design
     cdef int order, i, other
@@ -210,6 +210,8 @@ cdef int compact_zone(compact_control_t *cc, zone_t *z) noexcept nogil:
     compact_log(cc.mm, LOG_END, seen(z, cc.migrate_pfn), seen(z, cc.free_pfn), result, 0)
     compact_log(cc.mm, LOG_TOTALS, cc.total_migrate_scanned, cc.total_free_scanned, cc.fast_search_fail,
                 cc.search_order)
+    cc.mm.stats.compact_migrate_scanned += cc.total_migrate_scanned
+    cc.mm.stats.compact_free_scanned += cc.total_free_scanned
     cc.mm.stats.compact_moved += cc.moved
     cc.mm.stats.compact_success += result == COMPACT_SUCCESS
     cc.moved = 0
@@ -389,6 +391,7 @@ cdef int try_to_compact_pages(mm_t *mm, int cpu, int order, const request_t *rq,
             continue
         if priority > COMPACT_PRIO_SYNC_FULL and compaction_deferred(mm, z, order):
             result = max(result, <int>COMPACT_DEFERRED)
+            mm.stats.compact_deferred += 1
             continue
         status = compact_zone_order(mm, z, cpu, order, rq, flags, priority, capture_order,
                                     &capture if captured != NULL else NULL)
@@ -406,8 +409,8 @@ cdef int try_to_compact_pages(mm_t *mm, int cpu, int order, const request_t *rq,
 
 cdef int compaction_order(mm_t *mm, int order, const request_t *rq) noexcept nogil:
     # The order that compaction is asked for; 0: none.  vm.defrag_mode makes it a pageblock for who would mix
-    # types.  As posted everywhere a design asks for the request's order, so that order 0 starves beside blocks
-    # that could flip; __GFP_UNMAPPED v4 asks for a pageblock for unmapped requests, "both" for all.
+    # types.  As posted everywhere a design asks for the request's order, so that order 0 starves beside
+    # blocks that could flip; __GFP_UNMAPPED v4 asks for a pageblock for unmapped requests, "both" for all.
     cdef int big = mm.zones[0].pageblock_order
     if order > big:
         return order
@@ -430,8 +433,11 @@ cdef int64_t alloc_pages_direct_compact(mm_t *mm, int cpu, int order, const requ
     if wanted == 0:
         return -1
     result[0] = try_to_compact_pages(mm, cpu, wanted, rq, flags, priority, order, &captured, &z)
-    if result[0] == COMPACT_SKIPPED or (result[0] == COMPACT_DEFERRED and mm.kernel.compact_deferred_fails):
+    if result[0] == COMPACT_SKIPPED:
         return -1
+    if result[0] == COMPACT_DEFERRED and mm.kernel.compact_deferred_fails:
+        return -1
+    mm.stats.compact_stall += 1
     if captured != NIL:
         prep_new_page(z, captured, order, rq)
         pfn = <int64_t>(z.base_pfn + captured)
@@ -440,6 +446,7 @@ cdef int64_t alloc_pages_direct_compact(mm_t *mm, int cpu, int order, const requ
         if pfn < 0:
             return -1
         z = zone_of(mm, pfn)
+    mm.stats.compact_stall_success += 1
     z.compact.blockskip_flush = False
     compaction_defer_reset(mm, z, wanted, True)
     return pfn

@@ -1,8 +1,8 @@
-"""Compaction's gates: watermarks and fragmentation before a run, deferral after failures, the skip bits' reset.
+"""Compaction's gates: watermarks and fragmentation before a run, deferral after failures, the skip bits.
 
 Rules: mm/compaction.c compaction_suit_allocation_order, compaction_suitable, compaction_deferred,
-defer_compaction, compaction_defer_reset, __reset_isolation_suitable (7.2; where 6.12 differs the kernel profile
-says so); mm/vmstat.c fragmentation_index, extfrag_for_order.
+defer_compaction, compaction_defer_reset, __reset_isolation_suitable (7.2; where 6.12 differs the kernel
+profile says so); mm/vmstat.c fragmentation_index, extfrag_for_order.
 """
 
 from libc.stdint cimport int64_t, uint32_t

@@ -47,7 +47,8 @@ from asi_pa.engine.wrappers cimport WRAP_NONE, is_odd
 cdef bint takes_movable(const compact_control_t *cc) noexcept nogil:
     # Whether a direct run may empty MOVABLE blocks: for movable requests, and in 7.2 for a whole pageblock.
     cdef zone_t *z = cc.zone
-    return cc.mt == MIGRATE_MOVABLE or (z.kernel.compact_block_takes_movable and cc.order >= z.pageblock_order)
+    return cc.mt == MIGRATE_MOVABLE or (
+        z.kernel.compact_block_takes_movable and cc.order >= z.pageblock_order)
 
 
 cdef bint suitable_migration_source(const compact_control_t *cc, int64_t start) noexcept nogil:
@@ -70,8 +71,8 @@ cdef bint suitable_migration_source(const compact_control_t *cc, int64_t start) 
 
 
 cdef int64_t fast_find_migrateblock(compact_control_t *cc) noexcept nogil:
-    # fast_find_migrateblock(): a block with free pages of the orders below, from the MOVABLE lists; else where
-    # the scanner is
+    # fast_find_migrateblock(): a block with free pages of the orders below, from the MOVABLE lists; else
+    # where the scanner is
     cdef zone_t *z = cc.zone
     cdef int limit = freelist_scan_limit(cc), scanned = 0, order = cc.order - 1
     cdef int64_t distance, high, found = -1

@@ -1,15 +1,15 @@
-"""Migration: isolated folios to the free scanner's targets, in batches; large ones are split where it must be.
+"""Migration: isolated folios to the free scanner's targets, in batches; large ones are split if need be.
 
 Rules: mm/migrate.c migrate_pages, migrate_pages_sync, migrate_pages_batch, try_split_folio; mm/swap.c
-folio_add_lru (7.2).  Whether a folio moves is known beforehand here: a pinned one fails with -EAGAIN each time.
+folio_add_lru (7.2).  Whether a folio moves is known beforehand: a pinned one fails with -EAGAIN each time.
 
-A folio belongs to a slot (``mm.slots``), which is told the new frame.  Of a folio that was split the first page
-keeps the slot; its ``info`` has the number of a record with the others, which ``free_allocated`` reads:
+A folio belongs to a slot (``mm.slots``), which is told the new frame.  Of a folio that was split the first
+page keeps the slot; its ``info`` has the number of a record with the others, which ``free_allocated`` reads:
 
     slots[s] -> page 0, info >> INFO_SPLIT = 1 + at / 2        pieces.frame[at] = order, [at + k] = page k
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport realloc
 
 from asi_pa.engine.compact_control cimport (
@@ -300,7 +300,8 @@ cdef int migrate_batch(compact_control_t *cc, batch_t *b, const uint32_t *frames
     return error if error else failed
 
 
-cdef int migrate_sync(compact_control_t *cc, batch_t *b, uint32_t *frames, uint32_t n, uint32_t *at) noexcept nogil:
+cdef int migrate_sync(compact_control_t *cc, batch_t *b, uint32_t *frames, uint32_t n,
+                      uint32_t *at) noexcept nogil:
     # migrate_pages_sync(): together and async first, then each that failed alone.  What was not tried is
     # frames[at[0]:at[1]].
     cdef uint32_t i, k, again

@@ -31,7 +31,7 @@ cdef enum:                  # include/linux/gfp_types.h, 7.2
     GFP_FS = 0x80
 
 cdef struct pieces_t:
-    # Where the pages of split folios are, a power of two at a time (_migrate.pyx).
+    # Where the pages of split folios are, a power of two at a time (migrate.pyx).
     uint32_t *frame
     uint32_t used
     uint32_t room

@@ -1,9 +1,9 @@
-"""What a request that may block does when both attempts of the slow path failed: reclaim, compaction, retries.
+"""What a request that may block does when both attempts of the slow path failed: reclaim, compaction.
 
 The order of attempts is that of __alloc_pages_slowpath, should_reclaim_retry and should_compact_retry
-(mm/page_alloc.c, 7.2: read, not recorded).  Drains and the reserve need nobody's leave: every request that may
-block has them before it fails.  Compaction (``compaction.pyx``), where a replay asks for it, is the kernel's.
-Reclaim is a declared supply: page-cache allocations (slots of a replay) in the order of an LRU clock, which
+(mm/page_alloc.c, 7.2: read, not recorded).  Drains and the reserve need nobody's leave: every request that
+may block has them before it fails.  Compaction (``compaction.pyx``), where a replay asks for it, is the kernel's.
+Reclaim is a declared supply: page-cache allocations (slots of a replay) in the order of an LRU clock; they
 leave SWAP_CLUSTER_MAX pages at a time.  What it is not: nothing is scanned in vain, written back, refaulted or
 swapped; anonymous memory never leaves.  Only replays have a supply and compact: an allocation that moves must
 have a slot that can be told.
@@ -130,7 +130,8 @@ cdef bint compaction_ready(mm_t *mm, int cpu, int order, const request_t *rq) no
     cdef zone_t *z
     for at in range(mm.nzonelist[node]):
         z = mm.zonelist[node][at]
-        if z.zone_idx <= rq.zone_idx and room_to_compact(z, order, z.wmark[WMARK_HIGH] + z.boost, rq.zone_idx, 0):
+        if z.zone_idx <= rq.zone_idx and room_to_compact(z, order, z.wmark[WMARK_HIGH] + z.boost,
+                                                         rq.zone_idx, 0):
             return True
     return False
 
@@ -168,8 +169,10 @@ cdef bint some_zone_ok(mm_t *mm, int cpu, int order, const request_t *rq, uint32
     cdef zone_t *z
     for at in range(mm.nzonelist[node]):
         z = mm.zonelist[node][at]
-        if z.zone_idx <= rq.zone_idx and watermark_ok_with(z, order, z.wmark[WMARK_MIN] + z.boost, rq.zone_idx,
-                                                           flags, max(z.nr_free, <int64_t>0) + more):
+        if z.zone_idx > rq.zone_idx:
+            continue
+        if watermark_ok_with(z, order, z.wmark[WMARK_MIN] + z.boost, rq.zone_idx, flags,
+                             max(z.nr_free, <int64_t>0) + more):
             return True
     return False
 

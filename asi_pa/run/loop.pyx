@@ -7,7 +7,7 @@ kswapd runs between operations, after every 100th (``kswapd.pyx``), where it was
 wakes it ends a stretch, and the next one ends where it is kswapd's turn.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from asi_pa._core cimport NIL, likely, pcp_t, prefetchw, request_t, zone_t

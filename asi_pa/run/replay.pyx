@@ -17,6 +17,7 @@ from asi_pa._core cimport (
     HOLE,
     INFO_MT,
     KIND_MASK,
+    MAX_ZONE_INDEX,
     MIGRATE_RECLAIMABLE,
     NIL,
     ORDER_MASK,
@@ -33,7 +34,9 @@ from asi_pa._core cimport (
 )
 from asi_pa.engine.mapping cimport blocks_map, blocks_unmap
 from asi_pa.engine.machine cimport Machine
-from asi_pa.engine.page_alloc cimport decode_request, decode_request_on, mm_t, set_dirty
+from asi_pa.engine.compaction cimport alloc_pages_direct_compact, compact_node, kcompactd_do_work
+from asi_pa.engine.migrate cimport lru_add_drain
+from asi_pa.engine.page_alloc cimport decode_request, decode_request_on, mm_t, set_dirty, zone_of
 from asi_pa.physmap.physmap cimport CAUSE_POPULATE, RESTRICTED, physmap_reset_counters
 from asi_pa.engine.vmscan cimport direct_relief
 from asi_pa.run.loop cimport MAX_CLASSES, OP_ALLOC, op_t, run_ops, run_t
@@ -187,7 +190,8 @@ cdef class Replay:
         if len(self.supply) and self.supply.max() >= self.r.nslots:
             raise ValueError(f"slot {self.supply.max()} of the supply is not below {self.r.nslots}")
         self.since = np.ascontiguousarray(() if since is None else since, np.uint64)
-        if since is not None and (len(self.since) != len(self.supply) or (np.diff(self.since.view("i8")) < 0).any()):
+        late = self.since.view(np.int64)
+        if since is not None and (len(late) != len(self.supply) or (np.diff(late) < 0).any()):
             raise ValueError("since: a number for each slot of the supply, ascending")
         cdef const uint32_t[::1] view = self.supply
         cdef const uint64_t[::1] times = self.since
@@ -197,6 +201,40 @@ cdef class Replay:
         mm.supply_n = len(self.supply)
         mm.supply_at = 0
         mm.compacts = compacts
+
+    def compact_node(self, int nid=0, bint proactive=False):
+        """compact_node(): what /proc/sys/vm/compact_memory does, or kcompactd of itself (proactive)."""
+        compact_node(&self.machine.mm, 0, nid, proactive)
+        lru_add_drain(&self.machine.mm)
+
+    def kcompactd(self, int order, int nid=0):
+        """kcompactd_do_work(): woken for a block of this order."""
+        self.machine._check_order(order)
+        kcompactd_do_work(&self.machine.mm, 0, nid, order, MAX_ZONE_INDEX - 1)
+        lru_add_drain(&self.machine.mm)
+
+    def direct_compact(self, int order, int cls, uint32_t slot, int priority):
+        """__alloc_pages_direct_compact() of one request: (compact_result, pfn or -1); it fills the slot.
+
+        priority: 0 full, 1 light, 2 async.  ``relieve`` must have been called.
+        """
+        cdef int status
+        cdef int64_t pfn
+        cdef const request_t *rq
+        cdef zone_t *z
+        self.machine._check_order(order)
+        if not 0 <= cls < self.nclasses or slot >= self.r.nslots or not 0 <= priority <= 2:
+            raise ValueError(f"class {cls}, slot {slot}, priority {priority}: one of them is out of range")
+        if self.machine.mm.slots == NULL:
+            raise ValueError("direct_compact before relieve: nobody could be told where pages went")
+        rq = &self.r.requests[cls]
+        pfn = alloc_pages_direct_compact(&self.machine.mm, 0, order, rq, rq.slow_flags, priority, &status)
+        lru_add_drain(&self.machine.mm)
+        if pfn >= 0:
+            z = zone_of(&self.machine.mm, pfn)
+            z.links[pfn - <int64_t>z.base_pfn].prev = slot
+            self.r.slots[slot] = <uint32_t>pfn
+        return status, pfn
 
     # ------------------------------------------------------------ the initial state
 

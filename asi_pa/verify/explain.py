@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asi_pa.verify.dump import BELOW_HIGH, DumpShape, Words, ZoneState, pcp_list_name, take_apart
 from asi_pa.kernel.gfp import MODEL_LRU, describe_gfp
+from asi_pa.verify.dump import BELOW_HIGH, DumpShape, Words, ZoneState, pcp_list_name, take_apart
 from asi_pa.verify.ops import (
     ALLOC,
     COMPACT,
@@ -275,7 +275,9 @@ def _compaction_state(moments: Sequence[Moment]) -> list[str]:
     for i, moment in enumerate(moments):
         if moment.unlike_next:
             unlike = np.flatnonzero(bits[i] != bits[i + 1]).tolist()
-            lines += [f"  {moment.title}: skip bits differ in pageblocks {_some(list(map(str, unlike)))}"] * bool(unlike)
+            lines += [
+                f"  {moment.title}: skip bits differ in pageblocks {_some(list(map(str, unlike)))}"
+            ] * bool(unlike)
     return lines
 
 

@@ -96,11 +96,17 @@ def check_ops(
     refuse((cpu < 0) | (cpu >= meta["nr_cpus"]), f"the CPU is not in 0..{meta['nr_cpus'] - 1}")
 
     is_alloc = np.isin(code, (ALLOC, COMPACT, DIRECT_COMPACT))
-    refuse((is_alloc | (code == KCOMPACTD)) & ((order < 0) | (order > meta["max_page_order"])), "impossible order")
+    refuse(
+        (is_alloc | (code == KCOMPACTD)) & ((order < 0) | (order > meta["max_page_order"])),
+        "impossible order",
+    )
     known = 1023 if design.protects else 511 if meta["zone2_spanned"] else 255
     if compaction:
         known = np.where(code == ALLOC, 2048 | 1023, 1024 | 1023)
-        refuse((code == ALLOC) & (flags & (256 | 2048) != 0) & (flags & 64 == 0), "only movable folios can be pinned")
+        refuse(
+            (code == ALLOC) & (flags & (256 | 2048) != 0) & (flags & 64 == 0),
+            "only movable folios can be pinned",
+        )
     refuse(is_alloc & ((flags & ~known != 0) | (flags & 3 == 3)), "unknown request flags")
 
     is_free = code == FREE
@@ -116,7 +122,9 @@ def check_ops(
     refuse((code == ISOLATE) & ~np.isin(order, (1, 2)), "the mode is neither CMA_ALLOC (1) nor OTHER (2)")
     refuse((code == CONTIG) & ~np.isin(order, (0, 1)), "for CMA (1) or not (0)?")
 
-    refuse(np.isin(code, (COMPACT, DIRECT_COMPACT)) & ((a < 0) | (a >= len(PRIORITIES))), "impossible priority")
+    refuse(
+        np.isin(code, (COMPACT, DIRECT_COMPACT)) & ((a < 0) | (a >= len(PRIORITIES))), "impossible priority"
+    )
     refuse((code == COMPACT_NODE) & ~np.isin(a, (0, 1)), "proactive (1) or not (0)?")
 
     lists = len(design.freetypes)

@@ -133,7 +133,8 @@ cdef class Recording:
     cdef int64_t _compact(self, mm_t *mm, Py_ssize_t row) noexcept nogil:
         # The operations of compaction; the recorder drains the batch on its way to the LRU after each.
         cdef zone_t *z = mm.zones[0]
-        cdef int code = self.ops[row, 0], order = self.ops[row, 1], cpu = self.ops[row, 5], a = self.ops[row, 3]
+        cdef int code = self.ops[row, 0], order = self.ops[row, 1], a = self.ops[row, 3]
+        cdef int cpu = self.ops[row, 5]
         cdef const request_t *rq = &self.requests[self.ops[row, 2]]
         cdef int64_t result = 0
         cdef int status

@@ -15,7 +15,7 @@ pytest.importorskip("asi_pa.run.replay", reason="the extension modules are not b
 
 from asi_pa.designs import Design
 from asi_pa.engine.machine import Machine
-from asi_pa.kernel.gfp import GFP_NAMES
+from asi_pa.kernel.gfp import GFP_NAMES, MODEL_PINNED, MODEL_UNSPLITTABLE
 from asi_pa.kernel.spec import MachineSpec
 from asi_pa.run.replay import Replay
 from asi_pa.trace.compiler import OP
@@ -70,6 +70,10 @@ def walk(design: Design, seed: int) -> dict[str, int]:
     twin, compiled = Twin(spec, design, kernel), Machine(spec, design, kernel)
     classes = [request(rng) | LRU * (rng.random() < 0.5) | NORETRY * (rng.random() < 0.2) for _ in range(12)]
     classes += [kind | LRU | SENSITIVE * side | 0xCC0 for kind in KINDS for side in (0, 1)]
+    classes = [
+        word | MODEL_PINNED * (rng.random() < 0.1) | MODEL_UNSPLITTABLE * (rng.random() < 0.2)
+        for word in classes
+    ]
     replays: tuple[Any, Any] = (
         TwinReplay(twin, classes, SLOTS),
         Replay(compiled, np.array(classes, np.uint32), SLOTS),
@@ -77,9 +81,10 @@ def walk(design: Design, seed: int) -> dict[str, int]:
     ops = some_operations(rng, spec, len(classes), 2000)
     share, compacts = rng.choice([0.0, 0.3, 0.9]), rng.random() < 0.8
     supply = [int(slot) for slot in ops["slot"][ops["op"] == 1] if rng.random() < share]
+    since = sorted(rng.randrange(len(ops)) for _ in supply) if rng.random() < 0.5 else None
     if rng.random() < 0.7:  # otherwise drains, reserves and kswapd are all there is
         for replay in replays:
-            replay.relieve(supply, compacts)
+            replay.relieve(supply, compacts, since)
     for start in range(0, len(ops), 50):
         for replay in replays:
             replay.run(ops[start : start + 50])

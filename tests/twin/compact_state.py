@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from asi_pa.kernel.gfp import Migratetype
@@ -10,9 +9,18 @@ from asi_pa.kernel.gfp import Migratetype
 if TYPE_CHECKING:
     from .zone import Zone
 
-__all__ = ["CompactState"]
+__all__ = ["CompactState", "skip_persistent"]
 
 MAX_DEFER_SHIFT = 6  # COMPACT_MAX_DEFER_SHIFT
+
+
+def skip_persistent(zone: Zone, pfn: int) -> bool:
+    """pageblock_skip_persistent: in a compound page of a pageblock or more."""
+    owner = zone.owner_of(pfn)
+    if owner is None:
+        return False
+    used = zone.allocated[owner]
+    return used.compound and used.order >= zone.pageblock_order
 
 
 class CompactState:
@@ -57,7 +65,7 @@ class CompactState:
 
     # Skip bits
 
-    def reset(self, zone: Zone, persistent: Callable[[Zone, int], bool]) -> None:
+    def reset(self, zone: Zone) -> None:
         """__reset_isolation_suitable: from both ends inwards."""
         if not self.flush:
             return
@@ -67,11 +75,11 @@ class CompactState:
         m, f = start, end
         sources = targets = False
         while m < f:
-            if self._reset_one(zone, m, True, targets_known=sources, persistent=persistent) and m < low:
+            if self._reset_one(zone, m, source=True, target=sources) and m < low:
                 sources = True
                 low = self.init_migrate = m
                 self.cached_migrate = [m, m]
-            if self._reset_one(zone, f, targets, targets_known=True, persistent=persistent) and f > high:
+            if self._reset_one(zone, f, source=targets, target=True) and f > high:
                 targets = True
                 high = self.init_free = self.cached_free = f
             m += zone.pageblock_nr_pages
@@ -80,19 +88,10 @@ class CompactState:
             self.cached_migrate = [m, m]
             self.cached_free = f
 
-    def _reset_one(
-        self,
-        zone: Zone,
-        pfn: int,
-        source: bool,
-        *,
-        targets_known: bool,
-        persistent: Callable[[Zone, int], bool],
-    ) -> bool:
+    def _reset_one(self, zone: Zone, pfn: int, *, source: bool, target: bool) -> bool:
         """__reset_isolation_pfn: look at every eighth page for one to move, or a place to move to."""
-        target = targets_known
         index = zone.block_index(pfn)
-        if persistent(zone, pfn):
+        if skip_persistent(zone, pfn):
             return False
         if source and target and not self.skip[index]:
             return True

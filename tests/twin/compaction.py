@@ -12,7 +12,7 @@ from .compact_state import CompactState
 from .migrate import ENOMEM, LruBatch, Owners, migrate_pages
 from .page_alloc import watermark_ok
 from .request import Request
-from .scanners import isolate_freepages, isolate_migratepages, skip_persistent
+from .scanners import isolate_freepages, isolate_migratepages
 from .tables import ALLOC_CMA, ALLOC_WMARK_MASK, PAGE_ALLOC_COSTLY_ORDER, WMARK_HIGH, WMARK_LOW, WMARK_MIN
 from .zone import Allocation, Capture, Zone
 
@@ -241,7 +241,7 @@ class Run:
             if result != CONTINUE:
                 return result
             if zone.compact.restarting(self.order):
-                zone.compact.reset(zone, skip_persistent)
+                zone.compact.reset(zone)
         self._positions()
         self.machine.counts.compactions += 1
         self.log(6, self.shown(self.migrate), self.shown(self.free_at), self.mode, int(self.whole_zone))
@@ -258,6 +258,8 @@ class Run:
             zone.compact.cached_free = max(zone.compact.cached_free, highest)
         self.log(7, self.shown(self.migrate), self.shown(self.free_at), result)
         self.log(8, self.migrate_scanned, self.free_scanned, self.search_failures, self.search_order)
+        self.machine.counts.compact_migrate_scanned += self.migrate_scanned
+        self.machine.counts.compact_free_scanned += self.free_scanned
         self.machine.counts.compact_moved += self.moved
         self.machine.counts.compact_success += result == SUCCESS
         return result
@@ -357,6 +359,7 @@ class Compactor:
         for zone in zones:
             if priority > FULL and self._deferred(zone, order):
                 result = max(result, DEFERRED)
+                self.machine.counts.compact_deferred += 1
                 continue
             run = Run(self, order, MODE_ASYNC if priority == ASYNC else MODE_LIGHT)
             run.freetype, run.migratetype = request.freetype, request.migratetype
@@ -400,6 +403,7 @@ class Compactor:
         fails = self.machine.kernel.compact_deferred_fails
         if result == SKIPPED or (result == DEFERRED and fails):
             return result, None
+        self.machine.counts.compact_stall += 1
         if zone is not None and page is not None:
             zone.hand_out(page, order, request)
             found: tuple[Zone, int] | None = (zone, page)
@@ -407,6 +411,7 @@ class Compactor:
             found = attempt()
         if found is None:
             return result, None
+        self.machine.counts.compact_stall_success += 1
         found[0].compact.flush = False
         self._succeeded(found[0], wanted, allocated=True)
         return result, found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from .scanners import skip_persistent
 from .stats import Stats
 from .tables import WMARK_HIGH
 from .zone import Zone
@@ -87,7 +86,7 @@ class Kswapds:
         if self._balanced(nid, order, highest):
             for zone in self.zones:
                 if zone.spec.nid == nid:
-                    zone.compact.reset(zone, skip_persistent)
+                    zone.compact.reset(zone)
             self._wakeup_kcompactd(nid, order, highest)
 
     def _balance(self, nid: int, order: int, highest: int, reclaim: Callable[[int], int]) -> None:

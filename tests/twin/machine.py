@@ -26,7 +26,6 @@ from .mapping import Window
 from .page_alloc import Zonelist
 from .request import Request, decode
 from .stats import Stats
-from .scanners import skip_persistent
 from .tables import EBUSY, Tables
 from .verify import verify_zone
 from .wrappers import Pool, Queue, wrap
@@ -200,7 +199,7 @@ class Machine:
     def reset_skip_bits(self, zone: int = 0) -> None:
         """reset_isolation_suitable."""
         target = self._zone(zone)
-        target.compact.reset(target, skip_persistent)
+        target.compact.reset(target)
 
     # Per-CPU lists
 

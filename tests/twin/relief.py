@@ -157,13 +157,17 @@ class Replay:
 
     def kswapd(self, cpu: int) -> None:
         cpu = cpu if cpu < self.machine.spec.cpus else 0
-        self.machine.kswapds.run(lambda pages: self.reclaim(cpu, pages), lambda *work: self._kcompactd(cpu, *work))
+        self.machine.kswapds.run(
+            lambda pages: self.reclaim(cpu, pages), lambda *work: self._kcompactd(cpu, *work)
+        )
 
     def _kcompactd(self, cpu: int, nid: int, order: int, highest: int) -> None:
         if self.compacts:
             self.machine.kcompactd(nid, order, highest, cpu)
 
-    def direct_relief(self, order: int, request: Request, attempt: Callable[[int], Found], cpu: int, flags: int) -> Found:
+    def direct_relief(
+        self, order: int, request: Request, attempt: Callable[[int], Found], cpu: int, flags: int
+    ) -> Found:
         """The rest of __alloc_pages_slowpath (7.2)."""
         return _SlowPath(self, order, request, attempt, cpu, flags).run()
 
@@ -190,7 +194,13 @@ class _SlowPath:
     """One request's rounds of reclaim and compaction."""
 
     def __init__(
-        self, replay: Replay, order: int, request: Request, attempt: Callable[[int], Found], cpu: int, flags: int
+        self,
+        replay: Replay,
+        order: int,
+        request: Request,
+        attempt: Callable[[int], Found],
+        cpu: int,
+        flags: int,
     ) -> None:
         self.replay = replay
         self.machine = replay.machine
@@ -217,7 +227,9 @@ class _SlowPath:
         gfp = self.request.gfp
         wanted = self.machine.compaction_order(self.order, self.request)
         movable = self.request.migratetype is Migratetype.MOVABLE
-        compact_first = self.can_compact and (wanted > PAGE_ALLOC_COSTLY_ORDER or (wanted > 0 and not movable))
+        compact_first = self.can_compact and (
+            wanted > PAGE_ALLOC_COSTLY_ORDER or (wanted > 0 and not movable)
+        )
         self.priority = ASYNC if compact_first else LIGHT
         while True:
             found = self._round(reclaims=not compact_first)
@@ -256,9 +268,13 @@ class _SlowPath:
 
     def _reclaim(self) -> Found:
         """__alloc_pages_direct_reclaim; a costly request leaves it to compaction where that is ready."""
-        ready = self.costly and self.can_compact and any(
-            room_to_compact(zone, self.order, zone.wmark(WMARK_HIGH), self.request.highest, 0)
-            for zone in self.zones
+        ready = (
+            self.costly
+            and self.can_compact
+            and any(
+                room_to_compact(zone, self.order, zone.wmark(WMARK_HIGH), self.request.highest, 0)
+                for zone in self.zones
+            )
         )
         self.progress = 1 if ready else self.replay.reclaim(self.cpu, SWAP_CLUSTER_MAX)
         if not self.progress and self.drained:

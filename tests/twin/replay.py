@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from asi_pa.kernel.gfp import GFP_NAMES, MODEL_LRU, MODEL_PINNED, MODEL_UNSPLITTABLE, Migratetype
-from asi_pa.kernel.versions import kernel_profile
 from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
+from asi_pa.kernel.versions import kernel_profile
 
 from .dump import first_difference, labelled
 from .machine import Machine

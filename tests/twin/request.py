@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from asi_pa.kernel.gfp import GFP_NAMES, MODEL_LRU, MODEL_PINNED, MODEL_UNSPLITTABLE, Migratetype, gfp_migratetype, gfp_zone_index
+from asi_pa.kernel.gfp import (
+    GFP_NAMES,
+    MODEL_LRU,
+    MODEL_PINNED,
+    MODEL_UNSPLITTABLE,
+    Migratetype,
+    gfp_migratetype,
+    gfp_zone_index,
+)
 
 from .tables import Tables
 

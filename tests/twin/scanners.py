@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from asi_pa.kernel.gfp import Migratetype
 
+from .compact_state import skip_persistent
 from .isolation import isolate_free_page
 from .tables import ALLOC_CMA, PAGE_ALLOC_COSTLY_ORDER
 
 if TYPE_CHECKING:
     from .compaction import Run
-    from .zone import Zone
 
-__all__ = ["isolate_freepages", "isolate_migratepages", "skip_persistent"]
+__all__ = ["isolate_freepages", "isolate_migratepages"]
 
 CLUSTER = 32  # COMPACT_CLUSTER_MAX
 ASYNC = 0
@@ -39,15 +39,6 @@ def _make_first(blocks: Blocks, pfn: int) -> None:
         if key == pfn:
             return
         blocks.move_to_end(key)
-
-
-def skip_persistent(zone: Zone, pfn: int) -> bool:
-    """pageblock_skip_persistent: in a compound page of a pageblock or more."""
-    owner = zone.owner_of(pfn)
-    if owner is None:
-        return False
-    used = zone.allocated[owner]
-    return used.compound and used.order >= zone.pageblock_order
 
 
 # The migration scanner
@@ -159,8 +150,10 @@ def _look(run: Run, pfn: int) -> tuple[str, int]:
     used = zone.allocated.get(pfn)
     if used is None:
         return "fail", 1
-    if used.compound and used.order and (
-        used.order >= zone.pageblock_order or (run.order > 0 and used.order >= run.order)
+    if (
+        used.compound
+        and used.order
+        and (used.order >= zone.pageblock_order or (run.order > 0 and used.order >= run.order))
     ):
         return "fail", 1 << used.order
     if not zone.is_lru(pfn) or not run.fs:
