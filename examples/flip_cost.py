@@ -20,8 +20,8 @@ def alternate(design: str) -> dict[str, float]:
         allocator.free_pages_bulk(got)
         allocator.drain()
     s = allocator.statistics()
-    if s.exposure_violations or allocator.verify():
-        raise SystemExit(f"{design}: {s.exposure_violations} exposures, {allocator.verify()}")
+    if s.leaked_pages or s.uncleared_pages or allocator.verify():
+        raise SystemExit(f"{design}: {s.leaked_pages} pages leaked, {allocator.verify()}")
     per_1000 = 1000 / s.allocations
     return {
         "flips": (s.flips_s2n + s.flips_n2s) * per_1000,

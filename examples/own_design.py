@@ -24,10 +24,11 @@ METRICS = (
     "flips_s2n",
     "flips_n2s",
     "tlb_flushes_full",
-    "flush_free_hit_ratio",
+    "tlb_flushes_per_1000_able",
     "extfrag_events",
     "stranded_pages_max",
-    "exposure_violations",
+    "leaked_pages",
+    "uncleared_pages",
 )
 
 

@@ -67,6 +67,8 @@ cdef class Allocator(BulkCalls):
         large as it may become: the room is a hole until it is onlined.
     memory_block : str or int, optional
         Unit of hotplug in bytes; 128 MiB if not given.
+    data_cache : str or int
+        A CPU's slice of data caches in bytes, its own and its share of common ones (MachineSpec.data_cache).
 
     Frame numbers are absolute pfns, sizes pages of 4 KiB unless said otherwise.  ValueError for a machine
     that cannot be.  An allocator is for one thread at a time.
@@ -81,7 +83,7 @@ cdef class Allocator(BulkCalls):
     def __init__(self, memory="4G", design="linux", kernel="7.2", *, cpus=1, nodes=1, single_zone=False,
                  pcp=True, exact_counters=False, pageblock_order=9, max_page_order=10, cma=None,
                  min_free=None, khugepaged=True, watermark_boost_factor=15000, defrag_mode=False,
-                 distances=(), hotplug=None, hotplug_zone="Normal", memory_block=None):
+                 distances=(), hotplug=None, hotplug_zone="Normal", memory_block=None, data_cache="2M"):
         if self.mm != NULL:
             raise RuntimeError("an Allocator is initialised once")
         if isinstance(memory, (Machine, MachineSpec)):
@@ -93,7 +95,8 @@ cdef class Allocator(BulkCalls):
                 exact_counters=exact_counters, pageblock_order=pageblock_order, max_page_order=max_page_order,
                 cma=cma, min_free=min_free, khugepaged=khugepaged, defrag_mode=defrag_mode,
                 pcptypes=as_design(design).khugepaged_pcptypes,
-                watermark_boost_factor=watermark_boost_factor, distances=distances, room=hotplug,
+                watermark_boost_factor=watermark_boost_factor, distances=distances, data_cache=data_cache,
+                room=hotplug,
                 room_zone=hotplug_zone, block=memory_block)
         machine = memory
         if not isinstance(memory, Machine):
@@ -103,7 +106,6 @@ cdef class Allocator(BulkCalls):
         self.machine = machine
         self.mm = &self.machine.mm
         self.end_pfn = max(zone.end_pfn for zone in self.machine.spec.zones)
-        self.hooked = self.mm.zones[0].ahead != NULL or self.mm.zones[0].choose != NULL
         self.blocks = MemoryBlocks(machine, layout)
 
     @classmethod
@@ -180,7 +182,7 @@ cdef class Allocator(BulkCalls):
         cpu : int
             The CPU that asks: its per-CPU lists, its node's zonelist.
 
-        Raises OutOfMemoryError when the zones have nothing for it: who may block has drained all per-CPU lists
+        Raises OutOfMemoryError when the zones have nothing for it: who may block has drained all pcp lists
         and used up the HIGHATOMIC reserve by then, nothing is reclaimed or compacted.  ValueError for an
         impossible order, gfp or cpu.  Source: __alloc_pages(), mm/page_alloc.c, Linux 7.2.
         """
@@ -192,11 +194,11 @@ cdef class Allocator(BulkCalls):
         rq = request(self, gfp, <int>c)
         pfn = design_alloc(self.mm, <int>c, <int>o, rq)
         self.allocated += 1
-        if self.hooked:
-            self.machine.raise_hook_error()
         if pfn < 0:
             self._failed(<int>c, <int>o, rq)
         between_calls(self, <int>c)
+        if self.machine.watched:
+            self.machine._afterwards()
         return pfn
 
     @cython.binding(False)
@@ -221,12 +223,14 @@ cdef class Allocator(BulkCalls):
         design_free(self.mm, z, <int>c, frame, <int>o)
         self.freed += 1
         between_calls(self, <int>c)
-        if self.hooked:
-            self.machine.raise_hook_error()
+        if self.machine.watched:
+            self.machine._afterwards()
 
     cdef int _failed(self, int cpu, int order, const request_t *rq) except -1:
         cause = self._cause(cpu, order, rq)
         between_calls(self, cpu)
+        if self.machine.watched:
+            self.machine._afterwards()
         raise OutOfMemoryError(order, rq.gfp, cause)
 
     cdef str _cause(self, int cpu, int order, const request_t *rq):
@@ -251,7 +255,6 @@ cdef class Allocator(BulkCalls):
         zone = self._zone_with(start, end)
         if self.machine.alloc_contig_range(start, end, cma, gfp, zone) != 0:
             raise RangeBusyError(start, end, *self._first_in_use(start, end))
-        self.machine.raise_hook_error()
 
     def free_contig_range(self, start, n, *, cpu=0):
         """Gives back n frames from ``alloc_contig_range``; ValueError, and nothing changed, if one is not."""
@@ -334,8 +337,12 @@ cdef class Allocator(BulkCalls):
     # ------------------------------------------------------------ page protection
 
     def set_memory_ro(self, pfn, n):
-        """Clears RW of n pages in the unrestricted tree; the restricted one follows."""
+        """Clears RW and DIRTY of n pages in the unrestricted tree; the restricted one follows."""
         self.machine.physmap.set_memory_ro(pfn, n)
+
+    def set_memory_rox(self, pfn, n):
+        """Clears RW, DIRTY and NX; from 6.15 on leaves that became uniform are large again."""
+        self.machine.physmap.set_memory_rox(pfn, n)
 
     def set_memory_rw(self, pfn, n):
         """Sets RW again."""
@@ -359,11 +366,11 @@ cdef class Allocator(BulkCalls):
                 self.machine.drain(c, zone)
 
     def tick(self):
-        """A second passes: every CPU's vmstat worker lists decay (decay_pcp_high), kswapd runs."""
+        """A second passes: vmstat's workers fold counters' differences and let lists decay, kswapd runs."""
         self._idle()
         for zone in range(self.mm.nzones):
             for c in range(self.mm.ncpus):
-                self.machine.tick(c, zone)
+                self.machine.refresh_vm_stats(c, zone)
         self.machine.run_kswapd()
 
     def replay(self, start=None, end=None):

@@ -49,6 +49,7 @@ def replay(
     samples: int = SAMPLES,
     reclaim: str | int = 0,
     compaction: bool = False,
+    fallbacks: bool = True,
     progress: Callable[[int, int], None] = no_progress,
 ) -> dict[str, Any]:
     """Runs a trace through one design and measures it.
@@ -61,6 +62,7 @@ def replay(
     kernel : profile; None takes the trace's own
     samples : points of the time series
     reclaim, compaction : what relieves a shortage: page cache that may be freed (a size), and compaction
+    fallbacks : where a try of a known caller fails, the pages follow that it would ask for instead
     progress : called with (operations done, of)
 
     Returns the design's entry of a result: ``metrics`` (docs/use/metrics.md), ``series``, ``blockmap``,
@@ -78,6 +80,7 @@ def replay(
         samples=samples,
         reclaim=reclaim,
         compaction=compaction,
+        fallbacks=fallbacks,
         seed=seed,
         progress=progress,
     )

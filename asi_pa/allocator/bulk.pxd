@@ -67,7 +67,6 @@ cdef class BulkCalls:
     cdef readonly Machine machine
     cdef mm_t *mm
     cdef int running
-    cdef int hooked
     cdef uint64_t end_pfn       # of the highest zone
     cdef uint64_t allocated
     cdef uint64_t freed

@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from asi_pa._core cimport ALLOC, KIND_MASK, MAX_ORDERS, NIL, prefetchw, request_t, zone_t
 from asi_pa.run.hits cimport alloc_hit, free_hit, kind_t, learn_alloc, learn_free
 from asi_pa.engine.page_alloc cimport count_failure, decode_request_on, mm_t, zone_of
-from asi_pa.engine.wrappers cimport design_alloc, design_free
+from asi_pa.engine.wrappers cimport design_alloc, design_free, run_ahead
 from asi_pa.engine.check cimport describe_frame
 
 from asi_pa.kernel.gfp import GFP_KERNEL
@@ -120,8 +120,8 @@ cdef class BulkCalls:
             self.allocated += 1
             count_failure(self.mm, <int>c, orders[got] if orders != NULL else one, rq)
         between_calls(self, <int>c)
-        if self.hooked:
-            self.machine.raise_hook_error()
+        if self.machine.watched:
+            self.machine._afterwards()
         return out if got == count else out[:got]
 
     def free_pages_bulk(self, pfns, order=0, *, cpu=0):
@@ -176,8 +176,8 @@ cdef class BulkCalls:
                              f"{orders[bad] if orders != NULL else one}: {why}; nothing was freed")
         self.freed += n
         between_calls(self, <int>c)
-        if self.hooked:
-            self.machine.raise_hook_error()
+        if self.machine.watched:
+            self.machine._afterwards()
 
     cdef str _why_not(self, uint64_t pfn):
         cdef zone_t *z = zone_of(self.mm, pfn)
@@ -245,6 +245,8 @@ cdef int64_t alloc_many(mm_t *mm, int cpu, const request_t *rq, const uint8_t *o
         pfn = <int64_t>(z.base_pfn + frame) if frame != NIL else design_alloc(mm, cpu, order, rq)
         if pfn < 0:
             return i
+        if mm.design.looks_ahead:
+            run_ahead(mm)
         if to32 != NULL:
             to32[i] = <uint32_t>pfn
         else:

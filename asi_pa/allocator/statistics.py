@@ -54,7 +54,7 @@ class Statistics:
     pages_free_by_type: Mapping[str, int]
     """pages_free by freetype name."""
     engine: Mapping[str, int]
-    """Every counter of the engine by its own name (asi_pa/_core.pxd stats_t)."""
+    """Every counter of the engine by its own name (asi_pa/engine/types.pxd stats_t)."""
     physmap: PhysmapCounters
     """Leaf writes, splits, table pages, flushes, IPIs (asi_pa.physmap.records)."""
     metrics: Mapping[str, int]

@@ -360,24 +360,51 @@ def audit(
     chosen = as_design(design)
     if not chosen.protects:
         raise ValueError(f"design {chosen.name!r} protects nothing, there is nothing to audit")
-    if depth is not None and depth < 1:
-        raise ValueError(f"depth {depth} is not at least 1")
-    if states is not None and states < 1:
-        raise ValueError(f"states {states} is not at least 1")
+    for what, least in (("depth", depth), ("states", states)):
+        if least is not None and least < 1:
+            raise ValueError(f"{what} {least} is not at least 1")
     if not seconds > 0:
         raise ValueError(f"seconds {seconds} is not above 0")
     small = scaled(chosen)
-    todo = list(scopes(small))
-    known = {scope.name for scope in todo}
-    for name in only:
-        if name not in known:
-            raise ValueError(f"unknown scope {name!r}: scopes are {', '.join(scope.name for scope in todo)}")
-    if only:
-        todo = [scope for scope in todo if scope.name in only]
+    todo = _chosen_scopes(small, only)
     result = AuditResult(
         design=chosen, design_word=design if isinstance(design, str) else chosen.name, seed=seed
     )
     start = time.monotonic()
+
+    def search(scope: Scope, slice_: float, stop: Event) -> tuple[Searched, list[_Raw]]:
+        return _search(scope, small, depth or 1000, states or DEFAULT_STATES, slice_, seed, liveness, stop)
+
+    done = _search_all(todo, search, start + seconds, progress)
+    result.seconds = time.monotonic() - start
+    found: list[tuple[Scope, _Raw]] = []
+    for scope in todo:
+        searched, raw = done[scope.name]
+        result.searched.append(searched)
+        found += [(scope, one_raw) for one_raw in raw]
+    for scope, raw_finding in _choose(found):
+        _add(result, small, scope, raw_finding)
+    for findings in (result.findings, result.liveness):
+        findings.sort(key=lambda f: (f.invariant, f.operations, f.mechanism))
+    return result
+
+
+def _chosen_scopes(design: Design, only: tuple[str, ...]) -> list[Scope]:
+    every = list(scopes(design))
+    names = [scope.name for scope in every]
+    for name in only:
+        if name not in names:
+            raise ValueError(f"unknown scope {name!r}: scopes are {', '.join(names)}")
+    return [scope for scope in every if not only or scope.name in only]
+
+
+def _search_all(
+    todo: list[Scope],
+    search: Callable[[Scope, float, Event], tuple[Searched, list[_Raw]]],
+    deadline: float,
+    progress: Progress | None,
+) -> dict[str, tuple[Searched, list[_Raw]]]:
+    """The scopes by name, each searched within its share of the time, two at once."""
     lock, stop = Lock(), Event()
     left = [sum(scope.share for scope in todo)]
     done: dict[str, tuple[Searched, list[_Raw]]] = {}
@@ -385,10 +412,10 @@ def audit(
     def one(scope: Scope) -> None:
         """A scope gets its share of what is left, on each of two CPUs."""
         with lock:
-            remaining = max(start + seconds - time.monotonic(), 0.05)
+            remaining = max(deadline - time.monotonic(), 0.05)
             slice_ = min(remaining, 2 * remaining * scope.share / left[0])
             left[0] -= scope.share
-        answer = _search(scope, small, depth or 1000, states or DEFAULT_STATES, slice_, seed, liveness, stop)
+        answer = search(scope, slice_, stop)
         with lock:
             done[scope.name] = answer
             if progress is not None:
@@ -402,17 +429,7 @@ def audit(
             stop.set()
             pool.shutdown(cancel_futures=True)
             raise
-    result.seconds = time.monotonic() - start
-    found: list[tuple[Scope, _Raw]] = []
-    for scope in todo:
-        searched, raw = done[scope.name]
-        result.searched.append(searched)
-        found += [(scope, one_raw) for one_raw in raw]
-    for scope, raw_finding in _choose(found):
-        _add(result, small, scope, raw_finding)
-    for findings in (result.findings, result.liveness):
-        findings.sort(key=lambda f: (f.invariant, f.operations, f.mechanism))
-    return result
+    return done
 
 
 def _add(result: AuditResult, design: Design, scope: Scope, raw: _Raw) -> None:

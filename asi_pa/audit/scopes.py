@@ -126,102 +126,106 @@ def _machine(
     )
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """A scope before it has a design."""
+
+    name: str
+    about: str
+    machine: MachineSpec
+    contexts: tuple[str, ...]
+    kinds: tuple[str, ...] = _MT[:2]
+    windows: bool = False
+    share: float = 1.0
+
+
+_SMALL = "two pageblocks of 2 pages"
+#: Those that can be closed first, those with windows last.
+_PLANS = (
+    _Plan("smallest", _SMALL, _machine(), ("blocking", "nowait", "memalloc"), _MT, share=0.3),
+    _Plan(
+        "cma",
+        f"{_SMALL}, one of them CMA",
+        _machine(cma=((2, 4),)),
+        ("blocking", "nowait"),
+        _MT,
+        share=0.3,
+    ),
+    _Plan(
+        "reserve",
+        "two pageblocks of 4 pages, one for HIGHATOMIC",
+        _machine(1, 2, reserve=1),
+        ("blocking", "atomic"),
+    ),
+    _Plan("lists", f"{_SMALL}, pcp lists", _machine(pcp=True), ("blocking", "nowait"), _MT),
+    _Plan("four-blocks", "four pageblocks of 2 pages", _machine(2), ("blocking", "nowait"), share=1.5),
+    _Plan(
+        "four-blocks-cma",
+        "four pageblocks of 2 pages, one of them CMA",
+        _machine(2, cma=((4, 6),)),
+        ("blocking",),
+    ),
+    _Plan(
+        "four-page-blocks",
+        "four pageblocks of 4 pages",
+        _machine(2, 2),
+        ("blocking", "nowait"),
+    ),
+    _Plan(
+        "reserve-lists",
+        "four pageblocks of 2 pages, two for HIGHATOMIC, pcp lists",
+        _machine(2, reserve=2, pcp=True),
+        ("blocking", "atomic"),
+    ),
+    _Plan("two-cpus", f"{_SMALL}, pcp lists of two CPUs", _machine(pcp=True, cpus=2), ("blocking", "nowait")),
+    _Plan(
+        "windows",
+        f"{_SMALL}, another CPU in the windows",
+        _machine(),
+        ("blocking", "nowait"),
+        _MT,
+        True,
+        0.5,
+    ),
+    _Plan(
+        "windows-cma",
+        f"{_SMALL}, one of them CMA, another CPU in the windows",
+        _machine(cma=((2, 4),)),
+        ("blocking",),
+        _MT[:2],
+        True,
+        0.3,
+    ),
+    _Plan(
+        "windows-reserve",
+        f"{_SMALL}, one for HIGHATOMIC, another CPU in the windows",
+        _machine(reserve=1),
+        ("blocking", "atomic"),
+        _MT[:1],
+        True,
+    ),
+    _Plan(
+        "windows-four-blocks",
+        "four pageblocks of 2 pages, another CPU in the windows",
+        _machine(2),
+        ("blocking",),
+        _MT[:2],
+        True,
+    ),
+)
+
+
 def scopes(design: Design) -> tuple[Scope, ...]:
-    """The searched machines, those that can be closed first, those with windows last."""
-    contig = _contig(design)
-    every, two, one = _MT, _MT[:2], _MT[:1]
-
-    def scope(
-        name: str,
-        about: str,
-        machine: MachineSpec,
-        contexts: tuple[str, ...],
-        kinds: tuple[str, ...] = two,
-        windows: bool = False,
-        share: float = 1.0,
-    ) -> Scope:
-        return Scope(
-            name=name,
-            about=about,
-            machine=machine,
-            requests=_requests(design, contexts, kinds),
-            contig=contig,
-            windows=windows,
-            share=share,
+    """The searched machines, in the order of `_PLANS`."""
+    return tuple(
+        Scope(
+            name=plan.name,
+            about=plan.about,
+            machine=plan.machine,
+            requests=_requests(design, plan.contexts, plan.kinds),
+            contig=_contig(design),
+            windows=plan.windows,
+            share=plan.share,
         )
-
-    small = "two pageblocks of 2 pages"
-    return (
-        scope("smallest", small, _machine(), ("blocking", "nowait", "memalloc"), every, share=0.3),
-        scope(
-            "cma",
-            f"{small}, one of them CMA",
-            _machine(cma=((2, 4),)),
-            ("blocking", "nowait"),
-            every,
-            share=0.3,
-        ),
-        scope(
-            "reserve",
-            "two pageblocks of 4 pages, one for HIGHATOMIC",
-            _machine(1, 2, reserve=1),
-            ("blocking", "atomic"),
-        ),
-        scope("lists", f"{small}, pcp lists", _machine(pcp=True), ("blocking", "nowait"), every),
-        scope("four-blocks", "four pageblocks of 2 pages", _machine(2), ("blocking", "nowait"), share=1.5),
-        scope(
-            "four-blocks-cma",
-            "four pageblocks of 2 pages, one of them CMA",
-            _machine(2, cma=((4, 6),)),
-            ("blocking",),
-        ),
-        scope(
-            "four-page-blocks",
-            "four pageblocks of 4 pages",
-            _machine(2, 2),
-            ("blocking", "nowait"),
-        ),
-        scope(
-            "reserve-lists",
-            "four pageblocks of 2 pages, two for HIGHATOMIC, pcp lists",
-            _machine(2, reserve=2, pcp=True),
-            ("blocking", "atomic"),
-        ),
-        scope(
-            "two-cpus", f"{small}, pcp lists of two CPUs", _machine(pcp=True, cpus=2), ("blocking", "nowait")
-        ),
-        scope(
-            "windows",
-            f"{small}, another CPU in the windows",
-            _machine(),
-            ("blocking", "nowait"),
-            every,
-            True,
-            0.5,
-        ),
-        scope(
-            "windows-cma",
-            f"{small}, one of them CMA, another CPU in the windows",
-            _machine(cma=((2, 4),)),
-            ("blocking",),
-            two,
-            True,
-            0.3,
-        ),
-        scope(
-            "windows-reserve",
-            f"{small}, one for HIGHATOMIC, another CPU in the windows",
-            _machine(reserve=1),
-            ("blocking", "atomic"),
-            one,
-            True,
-        ),
-        scope(
-            "windows-four-blocks",
-            "four pageblocks of 2 pages, another CPU in the windows",
-            _machine(2),
-            ("blocking",),
-            two,
-            True,
-        ),
+        for plan in _PLANS
     )

@@ -3,15 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from asi_pa.audit.scopes import scaled
+from asi_pa.audit.scopes import Scope, scaled
 from asi_pa.audit.steps import Step, call, sentence
+from asi_pa.designs import Design
 
-if TYPE_CHECKING:
-    from asi_pa.audit.run import Finding
+__all__ = ["Broken", "script"]
 
-__all__ = ["script"]
+
+class Audited(Protocol):
+    """Of an audit's result: what was audited."""
+
+    @property
+    def design(self) -> Design: ...
+    @property
+    def design_word(self) -> str: ...
+
+
+class Broken(Protocol):
+    """Of a finding: what goes into its script."""
+
+    @property
+    def result(self) -> Audited: ...
+    @property
+    def scope(self) -> Scope: ...
+    @property
+    def invariant(self) -> str: ...
+    @property
+    def words(self) -> str: ...
+    @property
+    def mechanism(self) -> str: ...
+    @property
+    def sequence(self) -> list[Step]: ...
+    @property
+    def pfn(self) -> int: ...
+
 
 _HEAD = '''"""{design}: {invariant},
 by {mechanism}.
@@ -106,7 +133,7 @@ _FLUSHES = """def flushes():
 """
 
 
-def script(finding: Finding) -> str:
+def script(finding: Broken) -> str:
     """The text of the script; it needs nothing but asi_pa."""
     result = finding.result
     design = result.design
@@ -145,7 +172,7 @@ def script(finding: Finding) -> str:
     )
 
 
-def _imports(finding: Finding, changed: bool) -> str:
+def _imports(finding: Broken, changed: bool) -> str:
     """What the script needs, in order."""
     machine = ["MachineSpec", *(["PcpSpec"] if finding.scope.machine.zones[0].pcp else []), "ZoneSpec"]
     lines = ["import sys", *(["from dataclasses import replace"] if changed else []), ""]
@@ -170,7 +197,7 @@ def _spec(value: object) -> str:
     return f"{type(value).__name__}({', '.join(given)})"
 
 
-def _owned(finding: Finding, names: list[str | None]) -> str:
+def _owned(finding: Broken, names: list[str | None]) -> str:
     """The page that shows it, told by the allocation it is of where there is one."""
     for step, name in zip(reversed(finding.sequence), reversed(names), strict=True):
         if name and step["result"] <= finding.pfn < step["result"] + (1 << step["order"]):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from asi_pa.audit.run import AuditResult
+from asi_pa.audit.run import AuditResult
 
 __all__ = ["audit_table"]
 

@@ -40,7 +40,7 @@ _INVARIANTS = {
     _FLUSH: ("nonblocking-flips", "a request that may not block flips a pageblock, or waits for a flush"),
 }
 
-# why a block's type or mapping changed: CTX_* of _core.pxd, and the auditor's own 15
+# why a block's type or mapping changed: CTX_* of engine/types.pxd, and the auditor's own 15
 _CONTEXTS = {
     0: "mapping",
     1: "claim",

@@ -7,9 +7,13 @@ from typing import Any
 
 from asi_pa.commands.audit import add_audit
 from asi_pa.commands.compare import add_compare
-from asi_pa.commands.designs import add_designs, add_starvation
+from asi_pa.commands.convert import add_convert
+from asi_pa.commands.designs import add_designs
+from asi_pa.commands.info import add_info
 from asi_pa.commands.options import Verbs
-from asi_pa.commands.traces import add_convert, add_info, add_record
+from asi_pa.commands.record import add_record
+from asi_pa.commands.pressure import add_pressure
+from asi_pa.commands.starvation import add_starvation
 from asi_pa.commands.verify import add_verify
 
 __all__ = ["VERBS"]
@@ -19,6 +23,7 @@ VERBS: tuple[Callable[[Verbs[Any]], None], ...] = (
     add_compare,
     add_audit,
     add_starvation,
+    add_pressure,
     add_verify,
     add_info,
     add_convert,

@@ -68,6 +68,11 @@ Examples:
         "--compaction", action="store_true", help="requests that may block compact before they fail"
     )
     parser.add_argument(
+        "--no-fallbacks",
+        action="store_true",
+        help="where a try of a known caller fails, do not replay the pages it would ask for instead",
+    )
+    parser.add_argument(
         "--costs",
         metavar="FILE",
         help="add modelled time by a table of costs; 'default' is the one that comes along",
@@ -104,6 +109,7 @@ def _compare(args: argparse.Namespace) -> int:
             samples=args.samples,
             reclaim=parse_size(args.reclaim) if args.reclaim is not None else 0,
             compaction=args.compaction,
+            fallbacks=not args.no_fallbacks,
             command=args.command_line,
             progress=progress,
         )

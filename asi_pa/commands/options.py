@@ -26,7 +26,8 @@ __all__ = [
 ]
 
 TRACE_HELP = (
-    "a trace file, a recorded .npz, the text of perf, trace-cmd or ftrace, or the name of a bundled trace or "
+    "a trace file, a recorded .npz, the text of perf, trace-cmd or ftrace (- is standard input; a.txt+b.txt "
+    "puts pieces of one recording together), or the name of a bundled trace or "
     "workload (asi-pa info lists them; NAME:MEMORY:SEED sizes a workload)"
 )
 

@@ -1,8 +1,83 @@
 """Designs as data: which free lists there are, where a request looks, who may take from whom, what flips.
 
-Public: the registry :data:`DESIGNS`, :class:`Design` and its parts, :func:`as_design` for names and words.
+Public: the registry :data:`DESIGNS`, :class:`Design` and its parts, :func:`as_design` for names and words.  A
+posting is a file of this folder with its citation at the head and its ``DESIGNS``, and its name below.
 """
 
-from asi_pa.designs.table import DESIGNS, Design, Freetype, PcpBank, as_design, design_names
+from __future__ import annotations
 
-__all__ = ["DESIGNS", "Design", "Freetype", "PcpBank", "as_design", "design_names"]
+from importlib import import_module
+
+from asi_pa.designs import words
+from asi_pa.designs.migratetype_2025_03 import PROPOSAL
+from asi_pa.designs.table import Design, Freetype, PcpBank, Proposal
+
+__all__ = [
+    "COMPARED",
+    "DESIGNS",
+    "PROPOSAL",
+    "REFERENCE",
+    "Design",
+    "Freetype",
+    "PcpBank",
+    "Proposal",
+    "as_design",
+    "design_names",
+]
+
+#: The files, in the order of ``asi-pa designs``.
+POSTINGS = (
+    "linux",
+    "per_page",
+    "rfcv2_2025_01",
+    "migratetype_2025_03",
+    "freetype_2025_09",
+    "unmapped_2026",
+    "pool_2023",
+)
+_ALL: tuple[Design, ...] = tuple(
+    design for name in POSTINGS for design in import_module(f"asi_pa.designs.{name}").DESIGNS
+)
+_SHOWN = sorted((design for design in _ALL if design.compared), key=lambda design: design.compared)
+
+
+def _short_names() -> dict[str, Design]:
+    """The families' names, where no design has that name itself."""
+    families = dict.fromkeys(design.family for design in _ALL)
+    return {
+        family: next(design for design in _SHOWN if design.family == family)
+        for family in families
+        if all(design.name != family for design in _ALL)
+    }
+
+
+#: Every built-in design by its full name, and by the bare names that mean the sound variants.
+DESIGNS: dict[str, Design] = {design.name: design for design in _ALL} | _short_names()
+#: What ``compare`` shows unless told otherwise.
+COMPARED: tuple[str, ...] = tuple(design.name for design in _SHOWN)
+#: What everything is held against.
+REFERENCE = "linux"
+
+
+def design_names() -> list[str]:
+    """Names a user may give, variants beside bare names."""
+    return list(DESIGNS)
+
+
+def as_design(design: str | Design) -> Design:
+    """The design that a word means; a Design is checked and passed through.
+
+    ``migratetype/sound`` is built in, ``migratetype/sound:zeroing=dirty,unmap_low=512`` changes its fields,
+    ``path.py:NAME`` is a Design, or a function that makes one, in a file of the user's.  Raises ValueError
+    for anything else.
+    """
+    if isinstance(design, Design):
+        if DESIGNS.get(design.name) is not design:
+            words.check(design)
+        return design
+    name, colon, rest = design.partition(":")
+    if colon and name.endswith(".py"):
+        return words.from_file(name, rest)
+    if name not in DESIGNS:
+        raise ValueError(f"unknown design {name!r}: designs are {', '.join(DESIGNS)}, or FILE.py:NAME")
+    return words.changed(DESIGNS[name], rest) if colon else DESIGNS[name]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from asi_pa.designs.table import DESIGNS, Design, as_design
+from asi_pa.designs import DESIGNS, Design, as_design
 
 __all__ = ["describe_design", "diff_designs", "list_designs"]
 

@@ -7,7 +7,7 @@ three words, ``wrapper`` four), and the engine has code for each word.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from asi_pa.kernel.gfp import Migratetype
@@ -15,10 +15,7 @@ from asi_pa.kernel.sizing import PCPTYPES
 
 MT = Migratetype
 
-__all__ = ["DESIGNS", "Design", "Freetype", "as_design", "design_names"]
-
-SEED = "msgid 20250313-asi-page-alloc-v1-0-04972e046cea@google.com"
-SEPTEMBER = "msgid 20250924-b4-asi-page-alloc-v1-0-2d861768041f@google.com"
+__all__ = ["Design", "Freetype", "PcpBank", "Proposal", "bank", "side"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +52,12 @@ class Design:
     title: str
     source: tuple[str, ...]
     """Message-ids or files it follows."""
+    family: str = ""
+    """What its variants share, and the short name of the first of them that is compared."""
+    ours: bool = False
+    """A variant that no posting proposes: what is claimed of the posting is not judged by it."""
+    compared: int = 0
+    """Its place in what `compare` shows unless told otherwise, lower first; 0: not shown."""
     as_posted: bool = False
     """It keeps the holes that it was posted with; what protects something and is not as posted is meant to
     be sound."""
@@ -158,8 +161,11 @@ class Design:
     @classmethod
     def based_on(cls, design: str | Design, **changes: Any) -> Self:
         """An instance of this class with another design's tables, and ``changes`` to them."""
+        from asi_pa.designs import as_design
+
         base = as_design(design)
-        return cls(**{f.name: getattr(base, f.name) for f in fields(base)} | changes)
+        tables = {f.name: getattr(base, f.name) for f in fields(base)}
+        return cls(**tables | {"ours": True} | changes)
 
     def freetype(self, name: str) -> int:
         """The index of a freetype by name; KeyError if there is none."""
@@ -238,6 +244,20 @@ class Design:
         return None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """A posting whose claims a comparison judges, and the families that it is held against."""
+
+    letter: str
+    """Message-id of the cover letter."""
+    family: str
+    """Of its own variants."""
+    page_by_page: str
+    """Of the designs that change mappings page by page."""
+    separate_pool: str
+    """Of those that set a pool of pages apart."""
+
+
 _FALLBACKS = {
     MT.UNMOVABLE: (MT.RECLAIMABLE, MT.MOVABLE),
     MT.MOVABLE: (MT.RECLAIMABLE, MT.UNMOVABLE),
@@ -253,7 +273,7 @@ _NAMES = {
 }
 
 
-def _side(
+def side(
     suffix: str, *, sensitive: bool, mapped: bool, only: tuple[MT, ...] = tuple(MT)
 ) -> tuple[Freetype, ...]:
     """The migratetypes of one side, falling back among themselves (fallbacks[], mm/page_alloc.c 7.2)."""
@@ -269,292 +289,7 @@ def _side(
     )
 
 
-def _bank(suffix: str = "") -> PcpBank:
+def bank(suffix: str = "") -> PcpBank:
+    """The per-CPU lists of one side, as Linux has them (order_to_pindex, mm/page_alloc.c 7.2)."""
     u, m, r = (_NAMES[mt] + suffix for mt in (MT.UNMOVABLE, MT.MOVABLE, MT.RECLAIMABLE))
     return PcpBank(types=(u, m, r), thp=((u, r), (m,)))
-
-
-LINUX = Design(
-    name="linux",
-    title="plain Linux, no ASI",
-    source=("mm/page_alloc.c, Linux 7.2",),
-    freetypes=_side("", sensitive=True, mapped=False),
-    start=(("Unmovable",) * 2, ("Movable",) * 2, ("Reclaimable",) * 2),
-    pcp_banks=(_bank(),),
-    boot="Movable",
-)
-
-# March 2025.  UNMOVABLE is two types, only the nonsensitive one is mapped (patch 9); it claims whole blocks
-# only, from 10 down (patch 10); sensitive requests never fall back to it but may unmap a block (patch 11).
-_MARCH_FREETYPES = (
-    Freetype(name="UnmovableSens", mt=MT.UNMOVABLE, fallbacks=("Reclaimable", "Movable")),
-    Freetype(
-        name="UnmovableNons",
-        mt=MT.UNMOVABLE,
-        sensitive=False,
-        mapped=True,
-        fallbacks=("UnmovableSens", "Reclaimable", "Movable"),
-        whole_blocks_only=True,
-    ),
-    Freetype(name="Movable", mt=MT.MOVABLE, fallbacks=("Reclaimable", "UnmovableSens")),
-    Freetype(name="Reclaimable", mt=MT.RECLAIMABLE, fallbacks=("UnmovableSens", "Movable")),
-    Freetype(name="HighAtomic", mt=MT.HIGHATOMIC),
-    Freetype(name="CMA", mt=MT.CMA),
-    Freetype(name="Isolate", mt=MT.ISOLATE),
-)
-
-MIGRATETYPE_AS_POSTED = Design(
-    name="migratetype/as-posted",
-    title="migratetype pervasion, RFC of March 2025 as posted",
-    source=(f"{SEED}, patches 6-11",),
-    as_posted=True,
-    freetypes=_MARCH_FREETYPES,
-    start=(("UnmovableNons", "UnmovableSens"), ("Movable", "Movable"), ("Reclaimable", "Reclaimable")),
-    pcp_banks=(
-        PcpBank(
-            types=("UnmovableSens", "UnmovableNons", "Movable", "Reclaimable"),
-            thp=(("UnmovableSens", "UnmovableNons", "Reclaimable"), ("Movable",)),
-        ),
-    ),
-    boot="Movable",
-    protects="sensitive pages absent from the restricted physmap",
-    flips="march",
-    label_maps=True,
-    mirror=False,
-)
-
-# The seed with its TODOs solved: reserves and isolation exist for either mapping, blocks never merge or
-# share a pcp list across mappings, map and unmap are explicit, a block is cleared before it is mapped.
-MIGRATETYPE_SOUND = replace(
-    MIGRATETYPE_AS_POSTED,
-    name="migratetype/sound",
-    title="migratetype pervasion, RFC of March 2025 made sound",
-    as_posted=False,
-    freetypes=(
-        *_MARCH_FREETYPES,
-        Freetype(name="HighAtomicNons", mt=MT.HIGHATOMIC, sensitive=False, mapped=True),
-        Freetype(name="CMANons", mt=MT.CMA, sensitive=False, mapped=True),
-        Freetype(name="IsolateNons", mt=MT.ISOLATE, sensitive=False, mapped=True),
-    ),
-    pcp_banks=(
-        PcpBank(
-            types=("UnmovableSens", "UnmovableNons", "Movable", "Reclaimable"),
-            thp=(("UnmovableSens", "Reclaimable"), ("Movable",), ("UnmovableNons",)),
-        ),
-    ),
-    merge_across=False,
-    label_maps=False,
-    explicit_maps=True,
-    putback_by_block=True,
-    mirror=True,
-    zeroing="flip",
-    contig_flips=True,
-    compaction_same_side=True,
-)
-
-MIGRATETYPE_EAGER = replace(
-    MIGRATETYPE_SOUND,
-    name="migratetype/eager",
-    title="migratetype/sound, and blocks unmapped ahead of need",
-    unmap_low=2048,
-    unmap_high=8192,
-)
-
-# September 2025: every migratetype exists in both kinds; nonsensitive first, as the series numbers them.
-FREETYPE_AS_POSTED = Design(
-    name="freetype/as-posted",
-    title="freetypes, series of September 2025 as posted",
-    source=(f"{SEPTEMBER}, patches 11, 12, 16, 18",),
-    as_posted=True,
-    freetypes=(
-        *_side("Nons", sensitive=False, mapped=True),
-        *_side("Sens", sensitive=True, mapped=False),
-    ),
-    start=(
-        ("UnmovableNons", "UnmovableSens"),
-        ("MovableNons", "MovableSens"),
-        ("ReclaimableNons", "ReclaimableSens"),
-    ),
-    pcp_banks=(_bank("Nons"), _bank("Sens")),
-    boot="MovableSens",
-    merge_across=False,
-    protects="sensitive pages absent from the restricted physmap",
-    flips="september",
-    zeroing="flip",
-    flip_cma=True,
-    keeps_noblock=False,
-    mirror=False,
-)
-
-PER_PAGE = replace(
-    LINUX,
-    name="per-page",
-    title="set_direct_map for every nonsensitive page, a flush each",
-    source=("mm/secretmem.c and arch/x86/mm/pat/set_memory.c, Linux 7.2",),
-    protects="sensitive pages absent from the restricted physmap",
-    wrapper="per-page",
-    zeroing="alloc",
-    putback_by_block=True,
-)
-
-POOL = replace(
-    LINUX,
-    name="pool/nonsensitive",
-    title="separate pool of nonsensitive pages, prototype of 2023 turned to the ASI question",
-    source=("msgid 20230308094106.227365-1-rppt@kernel.org, 5 patches",),
-    protects="sensitive pages absent from the restricted physmap",
-    wrapper="pool",
-    putback_by_block=True,
-)
-
-FREETYPE_AS_POSTED_FLAGS = replace(
-    FREETYPE_AS_POSTED,
-    name="freetype/as-posted-flags",
-    title="freetypes of September 2025 as posted, slow-path flags exactly as in patch 16",
-    slow_keeps_fast=True,
-)
-
-# September's two defects repaired: may-block is decided by gfp (Sx-g1), a flip leaves CMA alone (Sx-g2); and
-# alloc_contig_range gives its caller the mapping it asked for.
-FREETYPE_SOUND = replace(
-    FREETYPE_AS_POSTED,
-    name="freetype/sound",
-    title="freetypes of September 2025 made sound",
-    as_posted=False,
-    keeps_noblock=True,
-    flip_cma=False,
-    explicit_maps=True,
-    putback_by_block=True,
-    mirror=True,
-    contig_flips=True,
-    compaction_same_side=True,
-)
-
-# 2026: one more list, of unmovable memory absent from the direct map itself.  Read in excerpts only;
-# inferred: requests of any migratetype may flip an unmapped block back, and the flip's place is September's.
-# v2 stays as it was posted, as far as it was read: alloc_contig_range hands a range out with the mapping that
-# it has, and page reporting is plain Linux's.
-UNMAPPED_V2 = Design(
-    name="unmapped/v2",
-    title="__GFP_UNMAPPED v2 (March 2026) as posted: absent from the direct map",
-    source=("msgid 20260320-page_alloc-unmapped-v2-0-28bf1bd54f41@google.com, read in excerpts",),
-    as_posted=True,
-    freetypes=(
-        *_side("", sensitive=False, mapped=True),
-        Freetype(name="UnmovableUnmapped", mt=MT.UNMOVABLE),
-        Freetype(name="IsolateUnmapped", mt=MT.ISOLATE),
-    ),
-    start=(("Unmovable", "UnmovableUnmapped"), ("Movable", "Movable"), ("Reclaimable", "Reclaimable")),
-    pcp_banks=(_bank(), PcpBank(types=("UnmovableUnmapped",), thp=(("UnmovableUnmapped",),))),
-    boot="Movable",
-    merge_across=False,
-    protects="sensitive unmovable pages absent from the direct map",
-    tree="unrestricted",
-    flips="september",
-    explicit_maps=True,
-    zeroing="flip",
-)
-
-UNMAPPED_V4 = replace(
-    UNMAPPED_V2,
-    name="unmapped/v4",
-    title="__GFP_UNMAPPED v4 (2026) made sound: owners clear, unmapped requests compact for a pageblock",
-    as_posted=False,
-    source=("msgid 20260726-page_alloc-unmapped-v3-0-6f5729aa9832@google.com and v4, read second-hand",),
-    zeroing="none",
-    owner_zeroes=True,
-    putback_by_block=True,
-    contig_flips=True,
-    compaction="unmapped",
-    compaction_same_side=True,
-)
-
-UNMAPPED_SYMMETRIC = replace(
-    UNMAPPED_V4,
-    name="unmapped/symmetric",
-    title="__GFP_UNMAPPED v4 made sound, compaction for a pageblock for mapped requests too",
-    compaction="both",
-)
-
-POOL_UNMAPPED = replace(
-    POOL,
-    name="pool/unmapped",
-    title="separate pool of pages absent from the direct map, prototype of 2023",
-    protects="sensitive unmovable pages absent from the direct map",
-    tree="unrestricted",
-)
-
-QUEUE_AS_POSTED = replace(
-    PER_PAGE,
-    name="rfcv2-queue/as-posted",
-    title="free pages unmapped, per-CPU free queue and worker (RFCv2, January 2025) as posted",
-    source=("msgid 20250110-asi-rfc-v2-v2-0-8419288bc805@google.com, patch 14",),
-    as_posted=True,
-    wrapper="queue",
-    zeroing="none",
-    putback_by_block=False,
-)
-
-QUEUE_SOUND = replace(
-    QUEUE_AS_POSTED,
-    name="rfcv2-queue/sound",
-    title="RFCv2's free queue made sound: flushes batched, nonsensitive allocations zeroed",
-    as_posted=False,
-    queue_batch=0,
-    queue_waits=True,
-    zeroing="alloc",
-    putback_by_block=True,
-)
-
-_ALL = (
-    LINUX,
-    PER_PAGE,
-    QUEUE_AS_POSTED,
-    QUEUE_SOUND,
-    MIGRATETYPE_AS_POSTED,
-    MIGRATETYPE_SOUND,
-    MIGRATETYPE_EAGER,
-    FREETYPE_AS_POSTED,
-    FREETYPE_AS_POSTED_FLAGS,
-    FREETYPE_SOUND,
-    UNMAPPED_V2,
-    UNMAPPED_V4,
-    UNMAPPED_SYMMETRIC,
-    POOL_UNMAPPED,
-    POOL,
-)
-
-#: Every built-in design by its full name, and by the bare names that mean the sound variants.
-DESIGNS: dict[str, Design] = {d.name: d for d in _ALL} | {
-    "rfcv2-queue": QUEUE_SOUND,
-    "migratetype": MIGRATETYPE_SOUND,
-    "freetype": FREETYPE_SOUND,
-    "unmapped": UNMAPPED_V4,
-    "pool": POOL,
-}
-
-
-def design_names() -> list[str]:
-    """Names a user may give, variants beside bare names."""
-    return list(DESIGNS)
-
-
-def as_design(design: str | Design) -> Design:
-    """The design that a word means; a Design is checked and passed through.
-
-    ``migratetype/sound`` is built in, ``migratetype/sound:zeroing=dirty,unmap_low=512`` changes its fields,
-    ``path.py:NAME`` is a Design, or a function that makes one, in a file of the user's.  Raises ValueError
-    for anything else.
-    """
-    from asi_pa.designs import words as design_words
-
-    if isinstance(design, Design):
-        if DESIGNS.get(design.name) is not design:
-            design_words.check(design)
-        return design
-    name, colon, rest = design.partition(":")
-    if colon and name.endswith(".py"):
-        return design_words.from_file(name, rest)
-    if name not in DESIGNS:
-        raise ValueError(f"unknown design {name!r}: designs are {', '.join(DESIGNS)}, or FILE.py:NAME")
-    return design_words.changed(DESIGNS[name], rest) if colon else DESIGNS[name]

@@ -25,7 +25,7 @@ _CHOICES = {
     "compaction": ("order", "unmapped", "both"),
     "wrapper": ("", "pool", "per-page", "queue"),
 }
-#: What the engine has room for (MAX_FREETYPES, MAX_FALLBACKS of _core.pxd), and what its numbers hold.
+#: What the engine has room for (MAX_FREETYPES, MAX_FALLBACKS of engine/types.pxd), and what its numbers hold.
 _FREETYPES, _FALLBACKS, _NUMBER = 15, 6, 1 << 62
 _MODULE = "asi_pa_user_design"
 

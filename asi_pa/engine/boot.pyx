@@ -31,7 +31,7 @@ from asi_pa._core cimport (
 from asi_pa.engine.page_alloc cimport MAX_NODES, MAX_ZONES, mm_t
 from asi_pa.engine.pcp cimport NO_PCP_LIST
 
-from asi_pa._core import Compaction, Flips, Zeroing
+from asi_pa.engine.types import Compaction, Flips, Zeroing
 from asi_pa.engine.wrappers import Wrapper
 from asi_pa.physmap.physmap import tree_number
 
@@ -160,10 +160,7 @@ cdef int build_zone(Zone zone, mm_t *mm, object spec, object machine, int boot, 
                     bint protects) except -1:
     """A zone as boot leaves it: everything free, CMA blocks handed over last."""
     cdef zone_t *z = &zone.z
-    cdef pcp_t *pcp
-    cdef int i, k
-    cdef uint32_t at, end
-    cdef uint64_t base
+    cdef int i
     zone_init(z, spec.start_pfn, spec.end_pfn, machine.pageblock_order, machine.max_page_order, machine.cpus)
     zone.spec = spec
     z.zone_idx = spec.zone_idx
@@ -193,22 +190,42 @@ cdef int build_zone(Zone zone, mm_t *mm, object spec, object machine, int boot, 
             raise MemoryError("no memory for the zone's map of sensitive data")
     memset(z.pbtype, boot, z.nblocks)
     memset(z.pbbase, boot, z.nblocks)
-    if spec.pcp is not None:
-        z.pcps = <pcp_t *>calloc(machine.cpus, sizeof(pcp_t))
-        if z.pcps == NULL:
-            raise MemoryError("no memory for per-CPU lists")
-        for i in range(machine.cpus):
-            pcp = &z.pcps[i]
-            pcp.batch = spec.pcp.batch
-            pcp.high_min = spec.pcp.high_min
-            pcp.high_max = spec.pcp.high_max
-            pcp.high = spec.pcp.high_min if spec.pcp.high is None else spec.pcp.high
-            pcp.free_high_batch = bool(spec.pcp.free_high_batch)
-            pcp_set_quiet(z, pcp)
-            for k in range(MAX_PCP_LISTS):
-                pcp.lists[k].head = NIL
-                pcp.lists[k].tail = NIL
-    base = z.base_pfn
+    build_pcps(z, spec.pcp, machine.cpus)
+    mark_holes(z, spec)
+    set_plenty(z)
+    if release:
+        release_all(z, spec, boot)
+    else:
+        memset(&z.state[z.first], HOLE, z.nframes - z.first)
+    return 0
+
+
+cdef int build_pcps(zone_t *z, object pcps, int cpus) except -1:
+    """Per-CPU lists by a PcpSpec; None: there are none, the buddy serves all."""
+    cdef pcp_t *pcp
+    cdef int i, k
+    if pcps is None:
+        return 0
+    z.pcps = <pcp_t *>calloc(cpus, sizeof(pcp_t))
+    if z.pcps == NULL:
+        raise MemoryError("no memory for per-CPU lists")
+    for i in range(cpus):
+        pcp = &z.pcps[i]
+        pcp.batch = pcps.batch
+        pcp.high_min = pcps.high_min
+        pcp.high_max = pcps.high_max
+        pcp.high = pcps.high_min if pcps.high is None else pcps.high
+        pcp.free_high_batch = bool(pcps.free_high_batch)
+        pcp_set_quiet(z, pcp)
+        for k in range(MAX_PCP_LISTS):
+            pcp.lists[k].head = NIL
+            pcp.lists[k].tail = NIL
+    return 0
+
+
+cdef int mark_holes(zone_t *z, object spec) except -1:
+    """Holes, and how much CMA there is; ValueError for what does not fit the zone."""
+    cdef uint64_t base = z.base_pfn
     for a, b in spec.holes:
         if not spec.start_pfn <= a < b <= spec.end_pfn:
             raise ValueError(f"hole [{a}, {b}) is not inside zone {spec.name}")
@@ -217,18 +234,21 @@ cdef int build_zone(Zone zone, mm_t *mm, object spec, object machine, int boot, 
         if (a | b) & (z.pageblock_pages - 1) or not spec.start_pfn <= a < b <= spec.end_pfn:
             raise ValueError(f"CMA range [{a}, {b}) is not made of pageblocks of zone {spec.name}")
         z.cma_pages += b - a
-    set_plenty(z)
-    if not release:
-        memset(&z.state[z.first], HOLE, z.nframes - z.first)
-        return 0
-    at = z.first
+    return 0
+
+
+cdef int release_all(zone_t *z, object spec, int boot) except -1:
+    """What boot frees: everything between the holes, then CMA, pageblock by pageblock."""
+    cdef uint32_t at = z.first, end
+    cdef uint64_t base = z.base_pfn
+    cdef int i
     gaps = sorted((*spec.holes, *spec.cma))
     for a, b in (*gaps, (spec.end_pfn, spec.end_pfn)):
         end = a - base
         zone_release_range(z, at, end)
         at = b - base
     for a, b in spec.cma:
-        for at in range(<uint32_t>(a - base), <uint32_t>(b - base), 1u << machine.pageblock_order):
+        for at in range(<uint32_t>(a - base), <uint32_t>(b - base), z.pageblock_pages):
             # init_cma_reserved_pageblock()
             z.pbtype[block_of(z, at)] = z.design.cma[boot]
             z.pbbase[block_of(z, at)] = z.design.cma[boot]

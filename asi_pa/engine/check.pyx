@@ -22,7 +22,6 @@ from asi_pa._core cimport (
     TAKEN,
     block_of,
     blocks_on,
-    design_t,
     detours_of,
     first_of,
     free_high_least_of,
@@ -34,15 +33,38 @@ from asi_pa._core cimport (
 )
 
 
+cdef struct found_t:
+    # what a walk over the frames and lists found
+    uint32_t free_by_list[MAX_ORDERS][MAX_FREETYPES]
+    int64_t nr_free
+    int64_t nr_cma
+    int64_t nr_highatomic
+
+
 cdef const char *zone_verify(zone_t *z, uint64_t *where) noexcept nogil:
     # Walks frames, lists and counters; returns the first broken invariant, NULL when all hold.
-    cdef uint32_t frame, step, head, count, prev, b, i, busy
-    cdef uint32_t free_by_list[MAX_ORDERS][MAX_FREETYPES]
-    cdef int64_t nr_free = 0, nr_cma = 0, nr_ha = 0, isolated = 0, seen_free = 0, d
-    cdef int order, ft, kind
-    cdef design_t *ds = z.design
-    memset(free_by_list, 0, (z.max_order + 1) * sizeof(free_by_list[0]))
-    frame = 0
+    cdef found_t found
+    cdef const char *broken
+    cdef int ft
+    memset(&found, 0, sizeof(found_t))
+    broken = frames_verify(z, &found, where)
+    if broken != NULL:
+        return broken
+    for ft in range(z.design.nft):
+        broken = lists_verify(z, ft, &found, where)
+        if broken != NULL:
+            return broken
+    where[0] = 0
+    broken = counters_verify(z, &found)
+    if broken != NULL:
+        return broken
+    return pcp_verify(z, where)
+
+
+cdef const char *frames_verify(zone_t *z, found_t *found, uint64_t *where) noexcept nogil:
+    # Each frame heads a block, or stands inside one.
+    cdef uint32_t frame = 0, step, i
+    cdef int order, kind
     while frame < z.nframes:
         where[0] = frame
         kind = z.state[frame] & KIND_MASK
@@ -66,74 +88,87 @@ cdef const char *zone_verify(zone_t *z, uint64_t *where) noexcept nogil:
                     where[0] = i
                     return b"a frame inside a block has a state of its own"
             if kind == FREE:
-                free_by_list[order][z.pbtype[block_of(z, frame)]] += 1
-                seen_free += step
+                found.free_by_list[order][z.pbtype[block_of(z, frame)]] += 1
         frame += step
-    for ft in range(ds.nft):
-        # most freetypes have no free block: that all of their lists say so is seen without branches
-        busy = z.nonempty[ft] & ((2u << z.max_order) - 1)
-        for order in range(z.max_order + 1):
-            head = list_of(z, order, ft)
-            busy |= (z.links[head].next ^ head) | (z.links[head].prev ^ head) | blocks_on(z, order, ft)
-            busy |= free_by_list[order][ft]
-        if not busy:
-            continue
-        for order in range(z.max_order + 1):
-            count = 0
-            prev = list_of(z, order, ft)
-            head = first_of(z, order, ft)
-            while head != list_of(z, order, ft):
-                where[0] = head
-                if head >= z.nframes or z.state[head] != <uint8_t>(FREE | order):
-                    return b"a free list holds a frame that heads no free block of its order"
-                if z.pbtype[block_of(z, head)] != ft:
-                    return b"a free block is on the list of another type than its pageblock's"
-                if z.links[head].prev != prev:
-                    return b"a free list's back link is wrong"
-                if order >= z.pageblock_order:
-                    for b in range(block_of(z, head), block_of(z, head + (1u << order))):
-                        if z.pbtype[b] != ft:
-                            return b"a free block spans pageblocks of two types"
-                prev = head
-                head = z.links[head].next
-                count += 1
-                if count > blocks_on(z, order, ft):
-                    return b"a free list is longer than its count"
-            where[0] = prev if prev < z.nframes else 0
-            if z.links[head].prev != prev:
-                return b"a free list's tail is wrong"
-            if count != blocks_on(z, order, ft) or count != free_by_list[order][ft]:
-                return b"a free list's count differs from the free blocks there are"
-            if (z.nonempty[ft] >> order & 1) != (count != 0):
-                return b"the index of non-empty lists is wrong"
-            d = <int64_t>count << order
-            if ds.mt[ft] != MIGRATE_ISOLATE:
-                nr_free += d
-            if ds.mt[ft] == MIGRATE_CMA:
-                nr_cma += d
-            if ds.mt[ft] == MIGRATE_HIGHATOMIC:
-                nr_ha += d
-    where[0] = 0
-    d = z.nr_free
+    return NULL
+
+
+cdef const char *lists_verify(zone_t *z, int ft, found_t *found, uint64_t *where) noexcept nogil:
+    # The lists of a freetype hold the free blocks that were found, and are linked both ways.
+    cdef uint32_t head, busy = z.nonempty[ft] & ((2u << z.max_order) - 1)
+    cdef int order
+    cdef int64_t pages
+    cdef const char *broken
+    # most freetypes have no free block: that all of their lists say so is seen without branches
+    for order in range(z.max_order + 1):
+        head = list_of(z, order, ft)
+        busy |= (z.links[head].next ^ head) | (z.links[head].prev ^ head) | blocks_on(z, order, ft)
+        busy |= found.free_by_list[order][ft]
+    if not busy:
+        return NULL
+    for order in range(z.max_order + 1):
+        broken = list_verify(z, order, ft, found.free_by_list[order][ft], where)
+        if broken != NULL:
+            return broken
+        pages = <int64_t>blocks_on(z, order, ft) << order
+        if z.design.mt[ft] != MIGRATE_ISOLATE:
+            found.nr_free += pages
+        if z.design.mt[ft] == MIGRATE_CMA:
+            found.nr_cma += pages
+        if z.design.mt[ft] == MIGRATE_HIGHATOMIC:
+            found.nr_highatomic += pages
+    return NULL
+
+
+cdef const char *list_verify(zone_t *z, int order, int ft, uint32_t blocks, uint64_t *where) noexcept nogil:
+    cdef uint32_t prev = list_of(z, order, ft), head = first_of(z, order, ft), count = 0, b
+    while head != list_of(z, order, ft):
+        where[0] = head
+        if head >= z.nframes or z.state[head] != <uint8_t>(FREE | order):
+            return b"a free list holds a frame that heads no free block of its order"
+        if z.pbtype[block_of(z, head)] != ft:
+            return b"a free block is on the list of another type than its pageblock's"
+        if z.links[head].prev != prev:
+            return b"a free list's back link is wrong"
+        if order >= z.pageblock_order:
+            for b in range(block_of(z, head), block_of(z, head + (1u << order))):
+                if z.pbtype[b] != ft:
+                    return b"a free block spans pageblocks of two types"
+        prev = head
+        head = z.links[head].next
+        count += 1
+        if count > blocks_on(z, order, ft):
+            return b"a free list is longer than its count"
+    where[0] = prev if prev < z.nframes else 0
+    if z.links[head].prev != prev:
+        return b"a free list's tail is wrong"
+    if count != blocks_on(z, order, ft) or count != blocks:
+        return b"a free list's count differs from the free blocks there are"
+    if (z.nonempty[ft] >> order & 1) != (count != 0):
+        return b"the index of non-empty lists is wrong"
+    return NULL
+
+
+cdef const char *counters_verify(zone_t *z, const found_t *found) noexcept nogil:
+    # The zone's counters, CPUs' differences included, say what the lists hold.
+    cdef int64_t nr_free = z.nr_free, nr_cma = z.nr_free_cma, isolated = 0
+    cdef uint32_t i, b
     for i in range(<uint32_t>z.ncpus):
-        d += z.diffs[i].free
-    if d != nr_free:
+        nr_free += z.diffs[i].free
+        nr_cma += z.diffs[i].cma
+    if nr_free != found.nr_free:
         return b"NR_FREE_PAGES differs from the pages on the free lists"
-    d = z.nr_free_cma
-    for i in range(<uint32_t>z.ncpus):
-        d += z.diffs[i].cma
-    if d != nr_cma:
+    if nr_cma != found.nr_cma:
         return b"NR_FREE_CMA_PAGES differs from the pages on the CMA lists"
-    if z.nr_free_highatomic != nr_ha:
+    if z.nr_free_highatomic != found.nr_highatomic:
         return b"nr_free_highatomic differs from the pages on the HIGHATOMIC lists"
     if z.plenty != plenty_of(z) or z.detours != detours_of(z):
         return b"what the fast paths test is out of date (set_plenty)"
     for b in range(z.first_block, z.nblocks):
-        if ds.mt[z.pbtype[b]] == MIGRATE_ISOLATE:
-            isolated += 1
+        isolated += z.design.mt[z.pbtype[b]] == MIGRATE_ISOLATE
     if isolated != z.nr_isolate_blocks:
         return b"nr_isolate_pageblock differs from the isolated pageblocks"
-    return pcp_verify(z, where)
+    return NULL
 
 
 cdef const char *pcp_verify(zone_t *z, uint64_t *where) noexcept nogil:

@@ -80,8 +80,8 @@ cdef uint32_t unhold(compact_control_t *cc, int order) noexcept nogil:
 
 
 cdef uint32_t compaction_alloc(compact_control_t *cc, int order) noexcept nogil:
-    # compaction_alloc(): the smallest block held that is large enough, its lowest part; NIL where the scanners
-    # have met.
+    # compaction_alloc(): the smallest block held that is large enough, its lowest part; NIL where the
+    # scanners have met.
     cdef int high, attempt
     cdef uint32_t frame
     for attempt in range(2):

@@ -14,7 +14,11 @@ cdef class Machine:
     cdef readonly object physmap
     cdef list views
     cdef object on_window
+    cdef object window_error
+    cdef int watched            # somebody acts after an operation: the worker, Python that is asked
     cdef zone_t *_zone(self, int zone) except NULL
     cdef zone_t *_range(self, int zone, uint64_t start, uint64_t end) except NULL
+    cdef int _afterwards(self) except -1
+    cdef int _watch(self) except -1
     cdef int _check_order(self, int order) except -1
     cdef int _check_cpu(self, int cpu) except -1

@@ -45,7 +45,7 @@ from asi_pa.engine.page_alloc cimport (
     mm_t,
     zone_of,
 )
-from asi_pa.engine.pcp cimport pcp_decay, pcp_drain, pcp_flags, pcp_set_flags
+from asi_pa.engine.pcp cimport pcp_decay, pcp_drain, pcp_flags, pcp_set_flags, refresh_cpu_vm_stats
 from asi_pa.physmap.physmap cimport Physmap
 from asi_pa.engine.vmscan cimport direct_relief
 from asi_pa.engine.wrappers cimport (
@@ -73,7 +73,8 @@ cdef void window_hook(zone_t *z, int at, uint32_t frame, int order) noexcept wit
     try:
         machine.on_window(at, z.base_pfn + frame, order)
     except BaseException as error:
-        (<ZoneView>machine.views[0]).error = error
+        if machine.window_error is None:
+            machine.window_error = error
     z.diff = cpu
 
 
@@ -91,7 +92,8 @@ cdef class Machine:
     boot : bool
         False leaves every frame a hole, for an initial state to be loaded (``run.replay.Replay.populate``).
     reclaims : bool
-        Requests that may block go on where the kernel begins to reclaim: drains, reserves (``asi_pa.engine.vmscan``).
+        Requests that may block go on where the kernel begins to reclaim: drains, reserves
+        (``asi_pa.engine.vmscan``).
         On the recorded machines they fail there.
 
     Frame numbers are absolute pfns, sizes are pages.  Raises ValueError for impossible sizes.
@@ -177,6 +179,12 @@ cdef class Machine:
                 set_plenty(self.mm.zones[i])
             if kind.choose_block is not Design.choose_block:
                 self.mm.zones[i].choose = choose_hook
+        self._watch()
+
+    cdef int _watch(self) except -1:
+        self.watched = (self.mm.design.looks_ahead or self.mm.zones[0].choose != NULL
+                        or self.on_window is not None)
+        return 0
 
     def _attach_physmap(self):
         """The two trees over all zones; flips and wrappers write to the restricted one."""
@@ -187,7 +195,8 @@ cdef class Machine:
         end = -(-max(zone.end_pfn for zone in self.spec.zones) // size) * size
         physmap = Physmap(start, end - start, cpus=self.spec.cpus, pageblock_order=self.spec.pageblock_order,
                           max_leaf="1G" if self.design.tree == "unrestricted" else "2M",
-                          mirror=self.design.mirror, log_limit=1 << 22)
+                          mirror=self.design.mirror, collapse=self.kernel.collapse_rox, log_limit=1 << 22,
+                          global_pages=not self.design.protects or self.design.tree == "unrestricted")
         self.physmap = physmap
         self.mm.physmap = &physmap.pm
         for i in range(self.mm.nzones):
@@ -207,10 +216,15 @@ cdef class Machine:
         pfn = design_alloc(&self.mm, cpu, order, &rq)
         if pfn < 0:
             count_failure(&self.mm, cpu, order, &rq)
-        if self.mm.design.looks_ahead:
-            run_ahead(&self.mm)
-            self.raise_hook_error()
+        if self.watched:
+            self._afterwards()
         return pfn
+
+    cdef int _afterwards(self) except -1:
+        # What a replay does after an operation: the workers it woke run; what Python raised surfaces.
+        run_ahead(&self.mm)
+        self.raise_hook_error()
+        return 0
 
     def free(self, uint64_t pfn, int order, int cpu=0):
         """Gives back what ``alloc`` returned.  ValueError, and nothing changed, for anything else."""
@@ -224,6 +238,8 @@ cdef class Machine:
         if z.state[frame] != <uint8_t>(ALLOC | order):
             raise ValueError(f"free of pfn {pfn}, order {order}: {describe_frame(z, frame)}")
         design_free(&self.mm, z, cpu, frame, order)
+        if self.watched:
+            self._afterwards()
 
     def drain(self, int cpu=0, int zone=0):
         """drain_local_pages(): the zone's pcp lists of one CPU go back to the buddy."""
@@ -232,6 +248,8 @@ cdef class Machine:
         z.diff = &z.diffs[cpu]
         if z.pcps != NULL:
             pcp_drain(z, &z.pcps[cpu])
+        if self.watched:
+            self._afterwards()
 
     def tick(self, int cpu=0, int zone=0):
         """decay_pcp_high(); 1 if there is more to do, 0 if not, -1 where pcp lists are bypassed."""
@@ -240,30 +258,49 @@ cdef class Machine:
         z.diff = &z.diffs[cpu]
         if z.pcps == NULL:
             return -1
-        return int(pcp_decay(z, &z.pcps[cpu]))
+        more = int(pcp_decay(z, &z.pcps[cpu]))
+        if self.watched:
+            self._afterwards()
+        return more
 
     def run_kswapd(self, int cpu=0):
         """kswapd runs, on every node where it was woken, and frees on the lists of ``cpu``."""
         self._check_cpu(cpu)
         kswapd(&self.mm, cpu)
 
+    def refresh_vm_stats(self, int cpu=0, int zone=0):
+        """refresh_cpu_vm_stats(): a CPU's differences of the zone's counters are folded, its lists decay."""
+        cdef zone_t *z = self._zone(zone)
+        self._check_cpu(cpu)
+        refresh_cpu_vm_stats(z, cpu)
+
     def unreserve_highatomic(self, int freetype, bint force, int zone=0, int cpu=0):
         """unreserve_highatomic_pageblock() for a requester of this freetype; 1 if a block was given back."""
         cdef zone_t *z = self._zone(zone)
+        self._check_cpu(cpu)
         if not 0 <= freetype < self.mm.design.nft:
             raise ValueError(f"freetype {freetype} is not one of the design's {self.mm.design.nft}")
         z.diff = &z.diffs[cpu]
-        return int(unreserve_highatomic(z, freetype, force))
+        done = int(unreserve_highatomic(z, freetype, force))
+        if self.watched:
+            self._afterwards()
+        return done
 
     def isolate(self, uint64_t start, uint64_t end, int mode=2, int zone=0):
         """start_isolate_page_range(): 0, or -EBUSY with everything as it was.  mode: 1 CMA_ALLOC, 2 other."""
         cdef zone_t *z = self._range(zone, start, end)
-        return start_isolate_page_range(z, <uint32_t>(start - z.base_pfn), <uint32_t>(end - z.base_pfn), mode)
+        result = start_isolate_page_range(z, <uint32_t>(start - z.base_pfn),
+                                          <uint32_t>(end - z.base_pfn), mode)
+        if self.watched:
+            self._afterwards()
+        return result
 
     def unisolate(self, uint64_t start, uint64_t end, int zone=0):
         """undo_isolate_page_range()"""
         cdef zone_t *z = self._range(zone, start, end)
         undo_isolate_page_range(z, <uint32_t>(start - z.base_pfn), <uint32_t>(end - z.base_pfn))
+        if self.watched:
+            self._afterwards()
 
     def alloc_contig_range(self, uint64_t start, uint64_t end, bint cma=False, uint32_t gfp=0, int zone=0):
         """alloc_contig_range() of frames that are free already: 0, or -EBUSY with every block as it was.
@@ -278,6 +315,8 @@ cdef class Machine:
                                     1 if cma else 2, rq.info)
         if result == 0 and self.mm.wrapper != WRAP_NONE:
             wrapped_contig(&self.mm, z, <uint32_t>(start - z.base_pfn), <uint32_t>(end - start), rq.info)
+        if self.watched:
+            self._afterwards()
         return result
 
     def free_contig_range(self, uint64_t start, uint64_t n, int cpu=0, int zone=0):
@@ -294,6 +333,8 @@ cdef class Machine:
         else:
             for i in range(frame, frame + <uint32_t>n):
                 wrapped_free(&self.mm, z, cpu, i, 0)
+        if self.watched:
+            self._afterwards()
 
     def shrink_pool(self, int64_t pages, int cpu=0):
         """One call of the pool's shrinker (design "pool"); pages given back to the allocator."""
@@ -316,6 +357,8 @@ cdef class Machine:
     def at_window(self, callback):
         """Calls back where a step drops the zone lock, as another CPU would act: callback(at, pfn, order).
 
+        What it raises, the operation raises when it is done.
+
         at: 1 the block is off its list, 2 entries cleared, flush under way, 3 mapping changed and flushed,
         label not yet, 4 page reporting holds the block, 5 a contiguous range is isolated.  None ends it.
         """
@@ -326,9 +369,10 @@ cdef class Machine:
             if callback is not None:
                 self.mm.zones[i].window = window_hook
             self.mm.zones[i].window_arg = <void *>self
+        self._watch()
 
     def take_and_putback(self, int freetype, int min_order, int zone=0):
-        """What page reporting does to a list's first block of at least min_order; its pfn, or -1."""
+        """One step of page_reporting_process_zone(): a list's first block of min_order or more; pfn or -1."""
         cdef zone_t *z = self._zone(zone)
         cdef int64_t frame
         self._check_order(min_order)
@@ -336,18 +380,24 @@ cdef class Machine:
             raise ValueError(f"freetype {freetype} is not one of the design's {self.mm.design.nft}")
         z.diff = z.diffs
         frame = take_and_putback(z, freetype, min_order)
+        if self.watched:
+            self._afterwards()
         return frame if frame < 0 else frame + <int64_t>z.base_pfn
 
     def counters(self, int cpu=0, int zone=0):
         """(pages on the CPU's pcp lists, their ``high``, NR_FREE_PAGES as zone_page_state sees it)."""
         cdef zone_t *z = self._zone(zone)
         cdef int64_t nr_free = z.nr_free if z.nr_free > 0 else 0
+        self._check_cpu(cpu)
         if z.pcps == NULL:
             return 0, 0, nr_free
         return z.pcps[cpu].count, z.pcps[cpu].high, nr_free
 
     def raise_hook_error(self):
-        """Raises what a design's own slow-path decision raised, if anything did."""
+        """Raises what a design's own slow-path decision, or a callback of `at_window`, raised, if any did."""
+        error, self.window_error = self.window_error, None
+        if error is not None:
+            raise error
         for view in self.views:
             if view.error is not None:
                 raise view.error

@@ -1,7 +1,7 @@
 # A pageblock of a design with a protected tree: what it holds, how it is mapped.
 from libc.stdint cimport uint32_t
 
-from asi_pa._core cimport zone_t
+from asi_pa.engine.types cimport zone_t
 
 cdef void log_event(zone_t *z, int kind, int ctx, int old_ft, int new_ft, uint32_t block,
                     uint32_t nr, uint32_t aux) noexcept nogil

@@ -7,7 +7,7 @@ March and September 2025 (``docs/engine/designs.md``), checked by recorded runs 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport realloc
 
-from asi_pa._core cimport (
+from asi_pa.engine.types cimport (
     ALLOC,
     CTX_CLAIM,
     CTX_CONTIG,
@@ -180,6 +180,7 @@ cdef void blocks_unmap(zone_t *z, uint32_t block, uint32_t n, int ctx, bint flus
         live = block_live(z, b)
         z.stats.exposed_now -= live & 0xFFFF
         z.stats.hidden_now += live >> 16
+        z.stats.absences += live >> 16
         z.pbmapped[b] = 0
         z.stats.flips_n2s += 1
     if z.physmap != NULL:

@@ -38,9 +38,9 @@ from asi_pa.engine.pcp cimport pcp_drain
 from asi_pa.physmap.physmap cimport (
     Physmap,
     physmap_add,
+    physmap_cut,
+    physmap_leave_out,
     physmap_present,
-    physmap_remove,
-    physmap_reset_counters,
     physmap_t,
 )
 
@@ -49,13 +49,7 @@ from asi_pa.physmap.physmap cimport (
 
 def leave_out(Physmap physmap not None, uint64_t pfn, uint64_t n):
     """Takes pages that are not there yet out of a new physmap, as if it had been built without them."""
-    cdef physmap_t *pm = physmap.p
-    cdef bint mirror = pm.mirror
-    pm.mirror = True
-    check(physmap_remove(pm, pfn, n))
-    pm.mirror = mirror
-    physmap_reset_counters(pm)
-    pm.log.length = pm.log.seq = pm.log.dropped = 0
+    check(physmap_leave_out(physmap.p, pfn, n))
 
 
 def add_memory(Machine machine not None, int zone, uint64_t pfn, uint64_t n):
@@ -73,8 +67,14 @@ def add_memory(Machine machine not None, int zone, uint64_t pfn, uint64_t n):
 
 
 def remove_memory(Machine machine not None, uint64_t pfn, uint64_t n):
-    """The pages leave the trees (arch_remove_memory)."""
-    check(physmap_remove((<Physmap>machine.physmap).p, pfn, n))
+    """The pages leave the trees (arch_remove_memory); ValueError for a part of a 1G leaf.
+
+    A kernel removes nothing smaller than a 2M leaf.  On a machine scaled down to smaller memory blocks leaves
+    end where a block does.
+    """
+    if (pfn | n) & 511:
+        check(physmap_cut((<Physmap>machine.physmap).p, pfn, n))
+    machine.physmap.hot_remove(pfn, n)
 
 
 cdef int check(int err) except -1:
@@ -182,6 +182,7 @@ def set_limits(Machine machine not None, spec):
             z.wmark[k] = zone.wmark[k]
         for k in range(len(zone.lowmem_reserve)):
             z.lowmem_reserve[k] = zone.lowmem_reserve[k]
+        z.boost = 0                 # __setup_per_zone_wmarks()
         z.stat_threshold = zone.stat_threshold
         if z.pcps != NULL and zone.pcp is not None:
             for k in range(z.ncpus):

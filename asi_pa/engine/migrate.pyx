@@ -33,7 +33,15 @@ from asi_pa._core cimport (
     ORDER_MASK,
     zone_t,
 )
-from asi_pa.engine.page_alloc cimport LRU_BATCH, mm_t, page_handed_out, pieces_t, set_dirty, zone_free, zone_of
+from asi_pa.engine.page_alloc cimport (
+    LRU_BATCH,
+    mm_t,
+    page_handed_out,
+    pieces_t,
+    set_dirty,
+    zone_free,
+    zone_of,
+)
 from asi_pa.engine.wrappers cimport WRAP_NONE, design_free, odd_present
 
 cdef enum:

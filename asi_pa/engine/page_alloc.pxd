@@ -19,7 +19,7 @@ from asi_pa._core cimport (
     zone_t,
 )
 from asi_pa.engine.pcp cimport NO_PCP_LIST, pcp_put
-from asi_pa.physmap.physmap cimport physmap_t
+from asi_pa.physmap.physmap cimport physmap_t, physmap_unflushed
 
 cdef enum:
     MAX_ZONES = 16
@@ -120,8 +120,10 @@ cdef inline void set_dirty(zone_t *z, uint32_t frame, uint32_t n, bint dirty) no
 
 
 cdef inline void page_handed_out(zone_t *z, uint32_t frame, int order, bint sensitive) noexcept nogil:
-    # Every allocation is checked against the mapping of the pageblocks it lies in.
+    # Every allocation is checked against the mapping of the pageblocks it lies in, and against flushes owed.
     cdef uint32_t pages = 1u << order
+    if sensitive and z.physmap != NULL and z.physmap.nowed:
+        z.stats.unflushed += physmap_unflushed(z.physmap, z.base_pfn + frame, pages)
     if sensitive == z.pbmapped[block_of(z, frame)] or order > z.pageblock_order:
         wrongly_mapped(z, frame, order, sensitive, 1)
     if sensitive:

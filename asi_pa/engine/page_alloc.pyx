@@ -365,11 +365,14 @@ cdef void wrongly_mapped(zone_t *z, uint32_t frame, int order, bint sensitive, i
     for b in range(block_of(z, frame), block_of(z, frame + pages - 1) + 1):
         if sensitive != z.pbmapped[b]:
             continue
-        z.stats.exposures += sign > 0
         if sensitive:
             z.stats.exposed_now += sign * in_block
+            if sign > 0:
+                z.stats.exposures += in_block
         else:
             z.stats.hidden_now += sign * in_block
+            if sign > 0:
+                z.stats.absences += in_block
 
 
 cdef void set_dirty_many(zone_t *z, uint32_t frame, uint32_t n, bint dirty) noexcept nogil:

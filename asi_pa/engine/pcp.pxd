@@ -101,3 +101,4 @@ cdef void pcp_freed(zone_t *z, pcp_t *pcp, int order, int index) noexcept nogil
 cdef void free_pcppages_bulk(zone_t *z, pcp_t *pcp, int64_t count, int index) noexcept nogil
 cdef void pcp_drain(zone_t *z, pcp_t *pcp) noexcept nogil
 cdef bint pcp_decay(zone_t *z, pcp_t *pcp) noexcept nogil
+cdef bint refresh_cpu_vm_stats(zone_t *z, int cpu) noexcept nogil

@@ -15,6 +15,8 @@ from asi_pa._core cimport (
     rmqueue,
     pcp_set_quiet,
     set_below_high,
+    set_plenty,
+    vmdiff_t,
     zone_watermark_ok,
 )
 
@@ -198,3 +200,14 @@ cdef bint pcp_decay(zone_t *z, pcp_t *pcp) noexcept nogil:
         free_pcppages_bulk(z, pcp, n if n < pcp.batch else pcp.batch, 0)
         n -= pcp.batch
     return todo
+
+
+cdef bint refresh_cpu_vm_stats(zone_t *z, int cpu) noexcept nogil:
+    # mm/vmstat.c, once a second on each CPU: its differences are folded, then its lists decay.
+    cdef vmdiff_t *diff = &z.diffs[cpu]
+    z.nr_free += diff.free
+    z.nr_free_cma += diff.cma
+    diff.free = diff.cma = 0
+    set_plenty(z)
+    z.diff = diff
+    return z.pcps != NULL and pcp_decay(z, &z.pcps[cpu])

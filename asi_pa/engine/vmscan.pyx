@@ -2,10 +2,10 @@
 
 The order of attempts is that of __alloc_pages_slowpath, should_reclaim_retry and should_compact_retry
 (mm/page_alloc.c, 7.2: read, not recorded).  Drains and the reserve need nobody's leave: every request that
-may block has them before it fails.  Compaction (``compaction.pyx``), where a replay asks for it, is the kernel's.
-Reclaim is a declared supply: page-cache allocations (slots of a replay) in the order of an LRU clock; they
-leave SWAP_CLUSTER_MAX pages at a time.  What it is not: nothing is scanned in vain, written back, refaulted or
-swapped; anonymous memory never leaves.  Only replays have a supply and compact: an allocation that moves must
+may block has them before it fails.  Compaction (``compaction.pyx``), where a replay asks for it, is that of
+the kernel.  Reclaim is a declared supply: page-cache allocations (slots of a replay) in the order of an LRU
+clock, which leave SWAP_CLUSTER_MAX pages at a time.  What it is not: nothing is scanned in vain, written
+back, refaulted or swapped; anonymous memory never leaves.  Only replays have a supply and compact: an allocation that moves must
 have a slot that can be told.
 """
 
@@ -68,7 +68,7 @@ cdef int64_t reclaim(mm_t *mm, int cpu, int64_t pages) noexcept nogil:
     cdef int order
     cdef zone_t *z
     while freed < pages and mm.supply_at < mm.supply_n:
-        if mm.supply_since != NULL and mm.supply_since[mm.supply_at] >= mm.clock:
+        if mm.supply_since != NULL and mm.supply_since[mm.supply_at] > mm.clock:
             break
         slot = mm.supply[mm.supply_at]
         mm.supply_at += 1
@@ -93,7 +93,7 @@ cdef int64_t reclaimable(const mm_t *mm) noexcept nogil:
     if mm.supply_since != NULL:
         while low < high:
             middle = (low + high) // 2
-            if mm.supply_since[middle] < mm.clock:
+            if mm.supply_since[middle] <= mm.clock:
                 low = middle + 1
             else:
                 high = middle

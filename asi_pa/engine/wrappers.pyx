@@ -44,6 +44,7 @@ from asi_pa.physmap.physmap cimport (
     physmap_flush,
     physmap_map,
     physmap_present,
+    physmap_unflushed,
     physmap_unmap,
 )
 
@@ -70,10 +71,14 @@ cdef int64_t handed_out(mm_t *mm, zone_t *z, int64_t pfn, int order, const reque
     cdef uint32_t frame = <uint32_t>(<uint64_t>pfn - z.base_pfn), i, n = 1u << order
     cdef bint odd = is_odd(mm, rq.info), present = odd == odd_present(mm)
     for i in range(n):
-        if physmap_present(mm.physmap, mm.design.tree, <uint64_t>pfn + i) != present:
+        if physmap_present(mm.physmap, mm.design.tree, <uint64_t>pfn + i) == present:
+            continue
+        if present:
+            mm.stats.absences += 1
+        else:
             mm.stats.exposures += 1
-            break
     if not present:
+        mm.stats.unflushed += physmap_unflushed(mm.physmap, <uint64_t>pfn, n)
         set_dirty(z, frame, n, True)
     elif rq.sensitive and mm.design.tree == RESTRICTED:
         set_dirty(z, frame, n, True)

@@ -1,9 +1,9 @@
 """The four claims of the RFC, each put to the figures of a comparison.
 
 The claims are those of the cover letter "mm: ASI integration for the page allocator" (13 March 2025,
-msgid 20250313-asi-page-alloc-v1-0-04972e046cea@google.com).  They are judged on the design that the
-letter proposes, ``migratetype``: every variant of it in the result but our own ``migratetype/eager``, in
-every run, and held against designs that make the same promise.  A figure is a
+msgid 20250313-asi-page-alloc-v1-0-04972e046cea@google.com).  They are judged on the designs that the
+letter proposes (`designs.PROPOSAL`): every variant in the result that is not ours, in every run, and held
+against designs that make the same promise.  A figure is a
 measured value together with what it is held against; it speaks for the claim, against it, or, as
 context, neither way.  The verdict is nothing but a count of them:
 
@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from asi_pa.designs import DESIGNS, PROPOSAL, REFERENCE, Design
 from asi_pa.experiment.metrics import Number, leaf_share_2m, tlb_flushes
 from asi_pa.experiment.ranking import run_name
 
@@ -35,6 +36,8 @@ CLAIMS: dict[int, str] = {
 }
 
 Figure = dict[str, Any]
+#: Families that are shown beside the letter's designs.
+SCALE = (PROPOSAL.separate_pool, PROPOSAL.page_by_page)
 
 
 def evaluate_claims(result: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -61,14 +64,23 @@ def _verdict(figures: Iterable[Figure]) -> str:
 
 
 def _subjects(run: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The variants of what the letter proposes; ``migratetype/eager`` is ours."""
-    return ((name, metrics) for name, metrics in _named(run, "migratetype") if name != "migratetype/eager")
+    """The variants of what the letter proposes."""
+    for name, metrics in _named(run, PROPOSAL.family):
+        design = _built_in(name)
+        if design and not design.ours:
+            yield name, metrics
+
+
+def _built_in(word: str) -> Design | None:
+    """The design of a result's entry, or the one that it is a variant of; None for a user's own."""
+    return DESIGNS.get(word.partition(":")[0])
 
 
 def _named(run: Mapping[str, Any], family: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(name, metrics) of a family's designs: ``pool`` means ``pool`` and ``pool/...``."""
+    """(name, metrics) of a family's designs."""
     for design in run["designs"]:
-        if design["design"].split("/")[0] == family:
+        known = _built_in(design["design"])
+        if known and known.family == family:
             yield design["design"], design["metrics"]
 
 
@@ -126,11 +138,11 @@ def _large_leaves(run: Mapping[str, Any]) -> Iterator[Figure]:
             says = "share of the restricted physmap in leaves of 2M or larger; the claim says all"
             yield _figure(run, design, "restricted_2m_share", share, share == 1, says)
         yield from _zero(run, design, metrics, ("leaf_splits_2m",))
-    for family in ("pool", "per-page"):
+    for family in SCALE:
         for design, metrics in _named(run, family):
             if (share := leaf_share_2m(metrics)) is not None:
                 yield _figure(run, design, "restricted_2m_share", share, None, "for comparison")
-    yield from _context(run, ("leaf_splits_2m",), ("pool", "per-page"))
+    yield from _context(run, ("leaf_splits_2m",), SCALE)
 
 
 def _no_splits(run: Mapping[str, Any]) -> Iterator[Figure]:
@@ -138,19 +150,19 @@ def _no_splits(run: Mapping[str, Any]) -> Iterator[Figure]:
     keys = ("leaf_splits_2m", "leaf_splits_1g", "table_pages_allocated", "leaf_writes_pte")
     for design, metrics in _subjects(run):
         yield from _zero(run, design, metrics, keys)
-    yield from _context(run, keys[:3], ("pool", "per-page"))
+    yield from _context(run, keys[:3], SCALE)
 
 
 def _few_flushes(run: Mapping[str, Any]) -> Iterator[Figure]:
     """Claim 3: fewer flushes than the designs without such lists, and none that no flip caused."""
     for design, metrics in _subjects(run):
-        for family in ("per-page", "pool"):
+        for family in (PROPOSAL.page_by_page, PROPOSAL.separate_pool):
             for other, reference in _rivals(run, design, family):
                 yield from _compare(
                     run, design, metrics, other, reference, "tlb_flushes_per_1000_allocations", lower=True
                 )
                 yield from _compare(
-                    run, design, metrics, other, reference, "flush_free_hit_ratio", lower=False
+                    run, design, metrics, other, reference, "tlb_flushes_per_1000_able", lower=True
                 )
         flushes, flips = tlb_flushes(metrics), metrics.get("flips_n2s")
         if flushes is not None and flips is not None:
@@ -170,13 +182,29 @@ def _both_kinds(run: Mapping[str, Any]) -> Iterator[Figure]:
             if (value := causes.get(cause)) is not None:
                 says = "requests that failed because of their kind; the claim implies 0"
                 yield _figure(run, design, f"failures_by_cause.{cause}", value, value == 0, says)
-        for linux, reference in _named(run, "linux"):
-            for key in ("failures", "extfrag_events"):
-                yield from _compare(run, design, metrics, linux, reference, key, lower=True)
+        for linux, reference in _named(run, REFERENCE):
+            yield from _groups(run, design, metrics, linux, reference)
+            yield from _compare(run, design, metrics, linux, reference, "extfrag_events", lower=True)
             for kind in ("sensitive", "nonsensitive"):
                 yield from _by_kind(run, design, metrics, linux, reference, kind)
-        for other, reference in _rivals(run, design, "pool"):
-            yield from _compare(run, design, metrics, other, reference, "failures", lower=True)
+        for other, reference in _rivals(run, design, PROPOSAL.separate_pool):
+            yield from _groups(run, design, metrics, other, reference)
+
+
+def _groups(
+    run: Mapping[str, Any],
+    design: str,
+    metrics: Mapping[str, Any],
+    other: str,
+    reference: Mapping[str, Any],
+) -> Iterator[Figure]:
+    """Failures by what they mean, group by group: they are never added up."""
+    mine, theirs = (
+        {f"failures_by_group.{group}": n for group, n in m.get("failures_by_group", {}).items()}
+        for m in (metrics, reference)
+    )
+    for key in mine:
+        yield from _compare(run, design, mine, other, theirs, key, lower=True)
 
 
 def _by_kind(

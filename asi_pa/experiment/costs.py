@@ -213,9 +213,10 @@ def modelled_time(metrics: Mapping[str, Any], costs: Costs, cpus: int | None = N
 
     Reads leaf_writes_pte, leaf_writes_pmd, leaf_writes_pud, leaf_splits_2m, leaf_splits_1g,
     table_pages_allocated, tlb_flushes_ranged, tlb_flushes_full, tlb_flushed_pages (4K pages of the
-    ranged flushes; one each where it is missing), bytes_zeroed and flips_s2n.  The first seven and
-    the last two must be there (KeyError).  ``cpus`` overrides the table's; shootdowns are computed
-    from flushes and CPUs, not from the metric ``ipis``, so that CPUs can be swept.
+    ranged flushes; one each where it is missing), tlb_flushes_other_spaces (0 where it is missing),
+    bytes_zeroed and flips_s2n.  The first seven and the last two must be there (KeyError).  ``cpus``
+    overrides the table's; shootdowns are computed from flushes and CPUs, not from the metric ``ipis``, so
+    that CPUs can be swept.
     """
     cpus = costs.cpus if cpus is None else _check_cpus("cpus", cpus)
     others = cpus - 1
@@ -225,6 +226,9 @@ def modelled_time(metrics: Mapping[str, Any], costs: Costs, cpus: int | None = N
     pages = metrics.get("tlb_flushed_pages", ranged)
     cycles = costs["flush_base_cycles"] * (ranged + full)
     cycles += costs["invlpg_cycles"] * pages + costs["tlb_refill_cycles"] * full
+    # What a ranged flush spares is the current address space's; the others' entries go at their next use.
+    elsewhere = metrics.get("tlb_flushes_other_spaces", 0) * min(1.0, costs["other_spaces_share"])
+    cycles += costs["tlb_refill_cycles"] * elsewhere
     flush = cycles / costs["clock_ghz"]
     interrupted = ranged + full if others and not costs.invlpgb else 0
     wait = (costs["ipi_base_ns"] + costs["ipi_per_cpu_ns"] * others) * interrupted

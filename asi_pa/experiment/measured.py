@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from asi_pa.kernel import indexes
+from asi_pa.kernel.callers import GROUPS, WayOut, group_of
 from asi_pa.kernel.gfp import GFP_NAMES
+from asi_pa.trace.compile import OP_ALLOC
 
 if TYPE_CHECKING:
     from asi_pa.engine.machine import Machine
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Measured"]
 
-_OP_ALLOC = 1
+_BLOCKS, _MOVABLE, _RECLAIMABLE = (
+    GFP_NAMES[name] for name in ("__GFP_DIRECT_RECLAIM", "__GFP_MOVABLE", "__GFP_RECLAIMABLE")
+)
 _KB = {"4k": 4, "2m": 2048, "1g": 1 << 20}
 
 
@@ -45,12 +49,12 @@ class Measured:
     @cached_property
     def requests(self) -> npt.NDArray[np.bool_]:
         """Which operations are requests."""
-        return np.asarray(self.compiled.ops["op"] == _OP_ALLOC)
+        return np.asarray(self.compiled.ops["op"] == OP_ALLOC)
 
     @cached_property
     def allocations(self) -> int:
-        """Requests, those that failed included."""
-        return int(self.requests.sum())
+        """Requests, those that failed and those that callers made instead of a try included."""
+        return int(self.requests.sum()) + self.fallbacks[2]
 
     @property
     def served(self) -> int:
@@ -66,6 +70,41 @@ class Measured:
     def failed_by_class(self) -> npt.NDArray[np.int64]:
         """Failed requests by class of request."""
         return self.run.failures_by_class()[: len(self.compiled.classes)].astype(np.int64)
+
+    @cached_property
+    def fallbacks(self) -> tuple[int, int, int]:
+        """Tries whose caller's fallback was replayed, in how many a page failed, requests for such pages."""
+        return self.run.fallbacks()
+
+    @cached_property
+    def replayed_by_class(self) -> npt.NDArray[np.int64]:
+        """Requests that callers made instead of a try, by the try's class."""
+        return self.run.replayed_by_class()[: len(self.compiled.classes)]
+
+    def requests_by_group(self) -> dict[str, int]:
+        """Requests by what their failure would mean (asi_pa.kernel.callers); replayed ones are real."""
+        ops = self.compiled.ops[self.requests]
+        kinds, counts = np.unique(ops["cls"].astype(np.int64) << 4 | ops["order"], return_counts=True)
+        found = dict.fromkeys(GROUPS, 0)
+        for kind, count in zip(kinds.tolist(), counts.tolist(), strict=True):
+            found[group_of(int(self.compiled.classes[kind >> 4]), kind & 15)] += count
+        found["real"] += self.fallbacks[2]
+        return found
+
+    def failures_by_group(self) -> dict[str, int]:
+        """Failed requests by what it means."""
+        failed = self.run.failures_by_way_out().astype(np.int64)
+        declined = int(failed[WayOut.OPPORTUNISTIC, 0])
+        return {
+            "real": int(failed[:, 0].sum()) - declined,
+            "declined": declined,
+            "huge": int(failed[:, 1].sum()),
+        }
+
+    def failures_by_way_out(self) -> dict[str, int]:
+        """Failed requests by what they leave the caller, huge ones included."""
+        failed = self.run.failures_by_way_out().sum(axis=1)
+        return {way.name.lower(): int(failed[way]) for way in WayOut}
 
     @cached_property
     def physmap(self) -> PhysmapCounters | None:
@@ -85,6 +124,7 @@ class Measured:
     def requests_by_order(self) -> list[int]:
         """Requests by order, 0 to MAX_PAGE_ORDER."""
         orders: list[int] = np.bincount(self.compiled.ops["order"][self.requests], minlength=11).tolist()
+        orders[0] += self.fallbacks[2]
         return orders
 
     def by_kind(self, by_class: npt.NDArray[np.int64]) -> dict[str, int]:
@@ -98,7 +138,7 @@ class Measured:
         """Requests by what the classifier said of them."""
         classes = len(self.compiled.classes)
         by_class = np.bincount(self.compiled.ops["cls"][self.requests], minlength=classes)[:classes]
-        return self.by_kind(by_class.astype(np.int64))
+        return self.by_kind(by_class.astype(np.int64) + self.replayed_by_class)
 
     def pcp_allocations_by_kind(self) -> dict[str, int]:
         """Allocations that per-CPU lists served: of their orders, neither failed nor served by the buddy."""
@@ -109,29 +149,50 @@ class Measured:
         eligible = self.requests & np.isin(self.compiled.ops["order"], list(orders))
         kind = self.sensitive[self.compiled.ops["cls"][eligible]]
         served = {"sensitive": int(kind.sum()), "nonsensitive": int((~kind).sum())}
+        if 0 in orders:
+            replayed = self.by_kind(self.replayed_by_class)
+            served = {k: n + replayed[k] for k, n in served.items()}
         if design.wrapper == "pool":
             served["nonsensitive"] = 0  # the pool has no per-CPU lists
         failed = self.by_kind(self.failed_by_class)
         return {k: max(0, n - failed[k] - self.stats[f"pcp_missed_{k}"]) for k, n in served.items()}
 
-    def flush_free_hit_ratio(self) -> float | None:
-        """Of the requests that got their pages, the share that waited for no flush and no mapping."""
-        waited = self.stats["flush_allocs"] + self.stats["map_allocs"]
-        return 1 - waited / self.served if self.served else None
+    def flushes_per_1000_able(self) -> float | None:
+        """TLB flushes per thousand requests that can cause one in this design; None without such requests."""
+        design, classes = self.machine.design, self.compiled.classes
+        if not design.protects:
+            return None
+        if design.wrapper in ("per-page", "queue"):
+            able = ~self.sensitive
+        else:
+            able = self.sensitive.copy()
+            if design.tree == "unrestricted":
+                able &= (classes & np.uint32(_MOVABLE | _RECLAIMABLE)) == 0
+            if not (design.wrapper and design.tree == "unrestricted"):
+                able &= (classes & np.uint32(_BLOCKS)) != 0
+        requests = int(able[self.compiled.ops["cls"][self.requests]].sum())
+        flushes = self.physmap_count("flushes_ranged") + self.physmap_count("flushes_full")
+        return 1000 * flushes / requests if requests else None
 
     def flushes_per_1000(self) -> float:
         """TLB flushes per thousand requests that got their pages."""
         flushes = self.physmap_count("flushes_ranged") + self.physmap_count("flushes_full")
         return 1000 * flushes / self.served if self.served else 0.0
 
-    def stranded(self) -> int:
-        """Free pages that only one kind of request can use without a flip: the smaller side."""
+    def stranded(self) -> dict[str, int]:
+        """Free pages that only one kind of request can use without a flip, by side."""
         design = self.machine.design
+        sides = {"mapped": 0, "unmapped": 0}
         if not design.protects:
-            return 0
-        pages = self.run.free_pages()
-        mapped = sum(int(pages[i]) for i, ft in enumerate(design.freetypes) if ft.mapped) + int(pages[-1])
-        return min(mapped, int(pages.sum()) - mapped)
+            return sides
+        *listed, pool = (int(n) for n in self.run.free_pages())
+        # what wraps an allocator takes everything else as it is in the tree the design changes
+        odd, usual = ("mapped", "unmapped") if design.tree == "restricted" else ("unmapped", "mapped")
+        for pages, freetype in zip(listed, design.freetypes, strict=True):
+            side = usual if design.wrapper else "mapped" if freetype.mapped else "unmapped"
+            sides[side] += pages
+        sides[odd] += pool
+        return sides
 
     @cached_property
     def mixed(self) -> tuple[int, int]:

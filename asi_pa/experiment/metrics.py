@@ -13,13 +13,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from asi_pa.experiment.measured import Measured
+from asi_pa.kernel import callers
 
 __all__ = [
     "CAUSES",
+    "FAILURE_GROUPS",
     "GROUPS",
     "METRICS",
     "ROWS",
     "TYPES",
+    "WAYS_OUT",
     "Cause",
     "Counter",
     "Group",
@@ -86,6 +89,8 @@ class Metric:
     """Shown even where there is little room."""
     optional: bool = False
     """May be missing from a result."""
+    breach: bool = False
+    """Above 0 the design broke its promise."""
 
 
 @dataclass(frozen=True)
@@ -235,8 +240,13 @@ CAUSES: dict[str, Cause] = {
     ),
 }
 
+#: What a failure means, and what it leaves its caller, as results name it.
+FAILURE_GROUPS = callers.GROUPS
+WAYS_OUT = tuple(way.name.lower() for way in callers.WayOut)
+
 _COUNT = {"type": "integer", "minimum": 0}
 _PAIR = {"type": "object", "required": ["sensitive", "nonsensitive"], "additionalProperties": _COUNT}
+_SIDES = {"type": "object", "required": ["mapped", "unmapped"], "additionalProperties": _COUNT}
 _LEAVES = {"type": "object", "required": ["4k", "2m", "1g"], "additionalProperties": _COUNT}
 
 #: JSON Schema of each type that a value of a result can have.
@@ -249,6 +259,9 @@ TYPES: dict[str, dict[str, Any]] = {
     "index by order": {"type": "array", "items": {"type": "integer"}},
     "counts by cause": {"type": "object", "required": list(CAUSES), "additionalProperties": _COUNT},
     "counts by kind": _PAIR,
+    "counts by side": _SIDES,
+    "counts by group": {"type": "object", "required": list(FAILURE_GROUPS), "additionalProperties": _COUNT},
+    "counts by way out": {"type": "object", "required": list(WAYS_OUT), "additionalProperties": _COUNT},
     "kb by tree": {
         "type": "object",
         "required": ["unrestricted", "restricted"],
@@ -274,6 +287,26 @@ def _cause_rows() -> Iterator[Metric]:
         )
 
 
+def _group_rows() -> Iterator[Metric]:
+    """Parts of ``failures_by_group``, each a number of its own."""
+    says = {
+        "real": (
+            "real failures",
+            "Requests without a way out that failed: they may block, or are atomic, of order 3 or less; and "
+            "pages that a caller asked for when its try had failed.",
+        ),
+        "declined": (
+            "declined tries",
+            "Tries of order 3 or less that failed, whose callers take less: network page fragments, SLUB's "
+            "first tries, readahead.",
+        ),
+        "huge": ("huge failures", "Failed requests of an order above 3, which a kernel may always refuse."),
+    }
+    for key, (label, sentence) in says.items():
+        row = f"failures_by_group.{key}"
+        yield Metric(row, "", "count", "failures", label, "low", sentence, essential=key != "huge")
+
+
 def _map_rows() -> Iterator[Metric]:
     """Parts of ``direct_map_kb``."""
     for tree in ("restricted", "unrestricted"):
@@ -290,6 +323,22 @@ def _map_rows() -> Iterator[Metric]:
                 asi=tree == "restricted",
                 screen=tree == "restricted" and size != "1g",
             )
+
+
+def _side_rows() -> Iterator[Metric]:
+    """Parts of ``stranded_pages_end``."""
+    for side, others in (("mapped", "protected"), ("unmapped", "visible")):
+        yield Metric(
+            f"stranded_pages_end.{side}",
+            "",
+            "pages",
+            "kinds",
+            f"free at the end, {side}",
+            "",
+            f"Free pages at the end that are {side}: {others} memory cannot be made of them without a flip.",
+            asi=True,
+            screen=False,
+        )
 
 
 METRICS: tuple[Metric, ...] = (
@@ -330,9 +379,77 @@ METRICS: tuple[Metric, ...] = (
         "reclaims and compacts only where it is told to ([Relief](#relief)): where a kernel would go on to "
         "reclaim, it counts a failure. On the recorded machine every request of a bundled trace succeeded, "
         "so at the trace's own memory size a design should have none; at a tighter size the number tells how "
-        "hard pressed the design is.",
+        "often the design crosses a watermark.",
         measure=lambda m: m.run.failures,
-        essential=True,
+        screen=False,
+    ),
+    Metric(
+        "failures_by_group",
+        "counts by group",
+        "count",
+        "failures",
+        "",
+        "",
+        "",
+        "Failed requests by what the failure means, told by mask and order; never to be added up. `real`: "
+        "the caller has no way out; the request may block, so that a kernel would go on reclaiming until it "
+        "kills, or it is atomic. `declined`: the request was a try (`__GFP_NORETRY`, or a movable one that "
+        "may not reclaim) and its caller takes less. `huge`: any of an order above PAGE_ALLOC_COSTLY_ORDER "
+        "(3). A page that a caller asks for after a failed try (`fallbacks_replayed`) is `real`.",
+        "include/linux/gfp_types.h; net/core/sock.c `skb_page_frag_refill()`, mm/slub.c `allocate_slab()`",
+        measure=lambda m: m.failures_by_group(),
+    ),
+    *_group_rows(),
+    Metric(
+        "requests_by_group",
+        "counts by group",
+        "count",
+        "failures",
+        "",
+        "",
+        "",
+        "Requests by the same groups; pages that a caller asked for instead of a try are among the `real` "
+        "ones, the try stays where it is.",
+        measure=lambda m: m.requests_by_group(),
+    ),
+    Metric(
+        "failures_by_way_out",
+        "counts by way out",
+        "count",
+        "failures",
+        "",
+        "",
+        "",
+        "Failed requests of all orders by what they leave the caller: `opportunistic`, `blocking`, `atomic`. "
+        "__GFP_NORETRY of order 0 is opportunistic only where movable (readahead): SLUB uses it for requests "
+        "that it repeats without.",
+        measure=lambda m: m.failures_by_way_out(),
+    ),
+    Metric(
+        "fallbacks_replayed",
+        "count",
+        "count",
+        "failures",
+        "tries replayed as pages",
+        "",
+        "Failed tries of known callers for which the replay asked for single pages instead, as they would.",
+        "Failed tries of known callers (`asi_pa/kernel/callers.py`: network page fragments, SLUB, buffer "
+        "heads, huge pages) for which the replay asked for single pages instead, 2^order of them, until one "
+        "was not to be had; they go when the try would have. `--no-fallbacks` leaves that out.",
+        measure=lambda m: m.fallbacks[0],
+        screen=False,
+        optional=True,
+    ),
+    Metric(
+        "fallbacks_failed",
+        "count",
+        "count",
+        "failures",
+        "  in which a page failed",
+        "low",
+        "Of these, those in which a page was not to be had either.",
+        measure=lambda m: m.fallbacks[1],
+        optional=True,
     ),
     Metric(
         "failures_by_cause",
@@ -457,24 +574,72 @@ METRICS: tuple[Metric, ...] = (
         optional=True,
     ),
     Metric(
-        "exposure_violations",
+        "leaked_pages",
         "count?",
-        "count",
+        "pages",
         "kinds",
-        "exposure violations",
+        "leaked pages",
         "low",
-        "Broken promises that the auditor saw: a sensitive allocated page present in the restricted "
-        "physmap, a nonsensitive one absent, sensitive data mapped before it was zeroed, a page handed "
-        "out before its flush. A sound design has none; linux promises nothing, so it breaks nothing.",
-        "Broken promises, counted by an auditor that checks every allocation and free against the physmap "
-        "the design protects: a sensitive allocated page present in the restricted physmap; a nonsensitive "
-        "allocated page absent from it; a page mapped that still holds sensitive data, that is, not zeroed "
-        "since; a page handed out as sensitive before its flush completed. 0 for a sound design. A design "
-        "that protects nothing promises nothing, so it has 0, or `null`; `protects` says which designs those "
-        "are.",
-        measure=Counter("exposures", "stale_exposed"),
+        "Sensitive pages that were present in the protected physmap when they were handed out, or became so "
+        "while in use. A sound design has none; linux promises nothing, so it breaks nothing.",
+        "Pages of sensitive owners that were present in the physmap the design protects: when they were "
+        "handed out, or because their block was mapped while they were in use. Every allocation and every "
+        "change of a block is checked. A page counts once each time. 0 for a sound design; a design that "
+        "protects nothing promises nothing, so it has 0, or `null`; `protects` says which designs those are.",
+        measure=Counter("exposures"),
         asi=True,
         essential=True,
+        breach=True,
+    ),
+    Metric(
+        "uncleared_pages",
+        "count?",
+        "pages",
+        "kinds",
+        "mapped uncleared",
+        "low",
+        "Pages that were mapped, or handed out mapped, while they still held what a sensitive owner wrote.",
+        "Free pages that were mapped, or handed out mapped, while they still held sensitive data: a "
+        "sensitive owner had them, and nobody has cleared them since. 0 for a sound design.",
+        measure=Counter("stale_exposed"),
+        asi=True,
+        essential=True,
+        breach=True,
+    ),
+    Metric(
+        "unflushed_pages",
+        "count?",
+        "pages",
+        "kinds",
+        "handed out unflushed",
+        "low",
+        "Pages handed out as sensitive before the flush that their unmapping owes: a TLB may still map them.",
+        "Pages handed out to a sensitive owner after their entries were cleared and before the flush "
+        "completed, so that a TLB may still map them. In a replay nothing happens between the two; the "
+        "auditor lets another CPU act there. 0 for a sound design.",
+        measure=Counter("unflushed"),
+        asi=True,
+        screen=False,
+        breach=True,
+    ),
+    Metric(
+        "absent_pages",
+        "count?",
+        "pages",
+        "kinds",
+        "absent pages",
+        "low",
+        "Pages whose owner may be seen, absent when handed out or while in use: an ASI exit where a "
+        "restricted map is protected (a cost), an oops where the direct map itself is.",
+        "Pages of owners that may be seen which were absent from the physmap the design changes, when they "
+        "were handed out or because their block was unmapped while they were in use. No exposure. Where the "
+        "restricted physmap is protected (`tree` of the design is `restricted`) the access faults and the "
+        "kernel leaves the restricted address space, which is a cost; in the direct-map designs "
+        "(`unrestricted`: `unmapped`, `pool/unmapped`) it is an oops, and the design is broken.",
+        "an ASI exit: 20240712-asi-rfc-24-v1-0 and linuxasi.dev",
+        measure=Counter("absences"),
+        asi=True,
+        screen=False,
     ),
     Metric(
         "flips_s2n",
@@ -531,19 +696,21 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "stranded_pages_end",
-        "count",
+        "counts by side",
         "pages",
         "kinds",
-        "stranded pages, end",
-        "low",
-        "Free pages of the wrong kind at the end.",
-        "Pages at the end that are free and mapped in the restricted physmap: the free pages on N lists and, "
-        "for `pool`, the pages in the pool; or those that are not, if they are fewer. The other kind of "
-        "request can have them only through a flip or a shrinker.",
+        "",
+        "",
+        "",
+        "Pages at the end that are free, by side: `mapped`, the free pages of lists whose blocks are present "
+        "in the physmap the design changes, and `unmapped`, the others; a pool's pages are on the side the "
+        "pool is for. A request of the other side can have them only through a flip or a shrinker. Pages on "
+        "per-CPU lists are not counted. Both 0 for a design that protects nothing.",
         measure=lambda m: m.stranded(),
         asi=True,
         screen=False,
     ),
+    *_side_rows(),
     Metric(
         "bytes_zeroed",
         "count",
@@ -728,8 +895,7 @@ METRICS: tuple[Metric, ...] = (
         "low",
         "Flushes of a longer range, which the kernel turns into flushes of the whole TLB on every CPU.",
         "Such calls for more pages: the whole TLB of every CPU is flushed. A block has 512 pages, so a "
-        "flip's flush is a full one. Splitting a present leaf adds a full flush, as "
-        "`__split_large_page()` does.",
+        "flip's flush is a full one. Every split adds a full flush, as `__split_large_page()` does.",
         "arch/x86/mm/tlb.c, arch/x86/mm/pat/set_memory.c",
         measure=lambda m: m.physmap_count("flushes_full"),
         asi=True,
@@ -750,6 +916,24 @@ METRICS: tuple[Metric, ...] = (
         optional=True,
     ),
     Metric(
+        "tlb_flushes_other_spaces",
+        "count",
+        "count",
+        "flushes",
+        "  also other spaces'",
+        "low",
+        "Ranged flushes after which every other address space is flushed at its next use: kernel entries "
+        "are not global under ASI.",
+        "Of `tlb_flushes_ranged`, those of kernels whose entries are not global, as under ASI: INVLPG "
+        "reaches the current address space, and every other one is flushed as a whole at its next use. The "
+        "cost model needs it.",
+        "`flush_tlb_one_kernel()`, arch/x86/mm/tlb.c",
+        measure=lambda m: m.physmap_count("flushes_others"),
+        asi=True,
+        screen=False,
+        optional=True,
+    ),
+    Metric(
         "ipis",
         "count",
         "count",
@@ -758,21 +942,26 @@ METRICS: tuple[Metric, ...] = (
         "low",
         "Interrupts sent: flushes times the other CPUs online.",
         "Shootdown interrupts sent: for every flush, one to each other online CPU. 0 on a machine with one "
-        "CPU or with INVLPGB.",
+        "CPU. (A replay's machine has no INVLPGB; docs/engine/physmap.md says which flushes it spares.)",
         measure=lambda m: m.physmap_count("ipis"),
         asi=True,
     ),
     Metric(
-        "flush_free_hit_ratio",
+        "tlb_flushes_per_1000_able",
         "number?",
-        "share",
+        "per1000",
         "flushes",
-        "flush-free hits",
-        "high",
-        "Of the requests that got their pages, the share served from a list already in the right state.",
-        "Of the requests that got their pages, the share served from a list already in the right state, 0 to "
-        "1: no map, unmap, zeroing or flush was done for them. `null` if none got any.",
-        measure=lambda m: m.flush_free_hit_ratio(),
+        "flushes / 1000 able",
+        "low",
+        "TLB flushes per thousand requests of the kinds that can cause one: where a flush is at stake, how "
+        "often it happens.",
+        "1000 (`tlb_flushes_ranged` + `tlb_flushes_full`) / the requests of the kinds that can cause a flush "
+        "in this design: where pages are mapped one by one (`per-page`, `rfcv2-queue`) the nonsensitive "
+        "ones, whose pages are unmapped when they are freed; elsewhere those for unmapped memory, which in "
+        "the direct-map designs are the sensitive UNMOVABLE ones only, and of these those that may block (a "
+        "pool of unmapped pages asks for all). Failed requests included. `null` where there are none. Most "
+        "requests of most traces are not of these kinds, so a share of all requests says little.",
+        measure=lambda m: m.flushes_per_1000_able(),
         asi=True,
         essential=True,
     ),

@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from asi_pa.experiment.metrics import Metric, Number
+from asi_pa.designs import REFERENCE
+from asi_pa.experiment.metrics import METRICS, Metric, Number
 
-__all__ = ["as_posted", "best", "competes", "protects", "run_name", "shown", "value_of"]
+__all__ = [
+    "as_posted",
+    "best",
+    "breaches",
+    "competes",
+    "is_breach",
+    "protects",
+    "run_name",
+    "shown",
+    "value_of",
+]
 
 
 def value_of(metric: Metric, metrics: Mapping[str, Any]) -> Number | None:
@@ -29,7 +40,23 @@ def protects(design: Mapping[str, Any]) -> bool:
     """Whether a design (an entry of ``runs[].designs``) protects anything at all."""
     if "protects" in design:
         return bool(design["protects"])
-    return design["design"] != "linux" and design["metrics"]["exposure_violations"] is not None
+    return design["design"] != REFERENCE and design["metrics"]["leaked_pages"] is not None
+
+
+def breaches(design: Mapping[str, Any]) -> bool:
+    """Whether a design broke its promise: pages leaked, mapped uncleared or handed out before the flush.
+
+    In the direct-map designs a page that is absent from its owner is one, too: an oops.
+    """
+    metrics = design["metrics"]
+    oops = design.get("tree") == "unrestricted" and metrics.get("absent_pages")
+    return bool(oops or any(metrics.get(entry.key) for entry in METRICS if entry.breach))
+
+
+def is_breach(metric: Metric, design: Mapping[str, Any]) -> bool:
+    """Whether this row is where a design broke its promise."""
+    oops = metric.key == "absent_pages" and design.get("tree") == "unrestricted"
+    return (metric.breach or oops) and bool(design["metrics"].get(metric.key))
 
 
 def as_posted(design: Mapping[str, Any]) -> bool:
@@ -40,10 +67,10 @@ def as_posted(design: Mapping[str, Any]) -> bool:
 def shown(metric: Metric, design: Mapping[str, Any]) -> Number | None:
     """A row's value for a design; None where the row is about protection and the design has none.
 
-    Exposure violations are the exception: a design that protects nothing breaks no promise, and the 0
+    Broken promises are the exception: a design that protects nothing breaks none, and the 0
     (or the missing number) is shown as it is.
     """
-    if metric.asi and not protects(design) and metric.key != "exposure_violations":
+    if metric.asi and not protects(design) and not metric.breach:
         return None
     return value_of(metric, design["metrics"])
 
@@ -52,7 +79,7 @@ def competes(metric: Metric, design: Mapping[str, Any]) -> bool:
     """Whether a design can be the best of a row: in rows of protection costs only sound ones can."""
     if not metric.asi:
         return True
-    return protects(design) and design["metrics"]["exposure_violations"] == 0 and not as_posted(design)
+    return protects(design) and not breaches(design) and not as_posted(design)
 
 
 def best(metric: Metric, designs: Iterable[Mapping[str, Any]]) -> frozenset[str]:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asi_pa import __version__
-from asi_pa.designs import Design, as_design
+from asi_pa.designs import COMPARED, REFERENCE, Design, as_design
 from asi_pa.engine.machine import Machine
 from asi_pa.experiment.measured import Measured
 from asi_pa.experiment.metrics import measure
@@ -28,20 +28,8 @@ from asi_pa.trace import CompiledTrace, Trace, compile_trace, load_trace, tight_
 
 __all__ = ["DEFAULT_DESIGNS", "SAMPLES", "Series", "build", "compare", "replay"]
 
-#: What ``compare`` shows unless asked otherwise: no ASI, the page-wise bound, and the sound designs; a pool
-#: against migratetypes first.
-DEFAULT_DESIGNS = (
-    "linux",
-    "per-page",
-    "pool/nonsensitive",
-    "migratetype/sound",
-    "migratetype/eager",
-    "freetype/sound",
-    "rfcv2-queue/sound",
-    "unmapped/v4",
-    "unmapped/symmetric",
-    "pool/unmapped",
-)
+#: What ``compare`` shows unless asked otherwise.
+DEFAULT_DESIGNS = COMPARED
 #: Points of a time series.
 SAMPLES = 200
 _COLUMNS = 256
@@ -120,6 +108,7 @@ def build(
     reclaim: int = 0,
     compaction: bool = False,
     seed: int = 0,
+    fallbacks: bool = True,
 ) -> tuple[Machine, Replay, dict[str, Any]]:
     """A machine in the trace's initial state: (machine, replay ready to run, notes on the state).
 
@@ -128,7 +117,7 @@ def build(
     profile = kernel or compiled.kernel
     spec = raised_for(compiled.machine, design.khugepaged_pcptypes, kernel=profile)
     machine = Machine(spec, design, profile, boot=False)
-    run = Replay(machine, compiled.classes, compiled.nslots)
+    run = Replay(machine, compiled.classes, compiled.nslots, fallbacks)
     notes: dict[str, Any] = {"blocks": 0, "mapped_blocks": 0, "mixed_blocks": 0, "displaced": 0}
     for zone, population in enumerate(compiled.population):
         for key, value in run.populate(zone, population).items():
@@ -141,26 +130,31 @@ def build(
 
 def replay(
     compiled: CompiledTrace,
-    design: str | Design = "linux",
+    design: str | Design = REFERENCE,
     *,
     kernel: str | None = None,
     samples: int = SAMPLES,
     reclaim: str | int = 0,
     compaction: bool = False,
     seed: int = 0,
+    fallbacks: bool = True,
     progress: Callable[[int, int], None] = _no_progress,
 ) -> dict[str, Any]:
     """Runs a compiled trace through one design.
 
-    Returns the design's entry of a result: ``design``, ``title``, ``protects``, ``as_posted``, ``source``,
-    ``metrics``, ``series`` and ``blockmap`` (``samples`` points), ``population`` and ``verify`` ("ok", or
-    the first broken invariant).  ``reclaim`` is the supply of page cache that may be freed (a size),
+    Returns the design's entry of a result: ``design``, ``title``, ``protects``, ``tree``, ``as_posted``,
+    ``source``, ``metrics``, ``series`` and ``blockmap`` (``samples`` points), ``population`` and ``verify``
+    ("ok", or the first broken invariant).  ``reclaim`` is the supply of page cache that may be freed (a size),
     ``compaction`` lets requests that may block compact; with neither, a request fails where the kernel would
-    begin to reclaim.  ``seed`` draws the supply.  ``progress`` is called with (operations done, of).
+    begin to reclaim.  ``seed`` draws the supply.  ``fallbacks``: where a try of a known caller fails, the
+    pages follow that it would ask for instead (``asi_pa.kernel.callers``).  ``progress`` is
+    called with (operations done, of).
     """
     design = as_design(design)
     size = parse_size(reclaim) if isinstance(reclaim, str) else reclaim
-    machine, run, population = build(compiled, design, kernel, reclaim=size, compaction=compaction, seed=seed)
+    machine, run, population = build(
+        compiled, design, kernel, reclaim=size, compaction=compaction, seed=seed, fallbacks=fallbacks
+    )
     series = Series(machine, compiled)
     n = len(compiled.ops)
     stops = np.unique(np.linspace(0, n, max(samples, 2)).astype(int)).tolist()
@@ -181,6 +175,7 @@ def replay(
         "title": design.title,
         "protects": design.protects,
         "as_posted": design.as_posted,
+        "tree": design.tree,
         "source": list(design.source),
         "metrics": measure(Measured(compiled, machine, run, seconds, series.zone)),
         "series": series.series(),
@@ -220,6 +215,7 @@ def compare(
     samples: int = SAMPLES,
     reclaim: str | int = 0,
     compaction: bool = False,
+    fallbacks: bool = True,
     command: Sequence[str] = (),
     progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, Any]:
@@ -235,7 +231,7 @@ def compare(
     classifier : rules for sensitivity (docs/use/traces.md)
     seed : of everything that is drawn
     kernel : profile; None takes the trace's own
-    reclaim, compaction : what relieves a shortage, as in ``replay``
+    reclaim, compaction, fallbacks : as in ``replay``
     progress : called with (what, operations done, of)
 
     Returns the result as a dict of schema ``asi_pa.compare/1``.  Raises ValueError for what cannot be.
@@ -256,7 +252,7 @@ def compare(
             compiled = _compile(trace, size, classifier, seed)
             kernels.append(kernel or compiled.kernel)
             texts.append(compiled.classifier)
-            relief = {"reclaim": supply, "compaction": compaction, "seed": seed}
+            relief = {"reclaim": supply, "compaction": compaction, "seed": seed, "fallbacks": fallbacks}
             runs.append(_run(compiled, str(size), chosen, kernel, samples, relief, progress))
     if not runs:
         raise ValueError("no traces to compare on")
@@ -267,7 +263,7 @@ def compare(
         "kernel": ", ".join(sorted(set(kernels))),
         "seed": seed,
         "classifier": texts[0],
-        "relief": {"reclaim_bytes": supply, "compaction": compaction},
+        "relief": {"reclaim_bytes": supply, "compaction": compaction, "fallbacks": fallbacks},
         "runs": runs,
         "claims": [],
     }

@@ -99,6 +99,7 @@ def sized(
     watermark_boost_factor: int,
     defrag_mode: bool,
     distances: tuple[tuple[int, ...], ...],
+    data_cache: str | int,
     room: object,
     room_zone: str,
     block: str | int | None,
@@ -126,6 +127,7 @@ def sized(
             cpus=cpus,
             kernel=kernel,
             cma=cma,
+            data_cache=data_cache,
             pageblock_order=pageblock_order,
             max_page_order=max_page_order,
         )
@@ -135,6 +137,7 @@ def sized(
             cpus=cpus,
             nodes=nodes,
             kernel=kernel,
+            data_cache=data_cache,
             pageblock_order=pageblock_order,
             max_page_order=max_page_order,
         )

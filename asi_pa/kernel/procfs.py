@@ -42,12 +42,17 @@ class BuddyZone:
 
 @dataclass(frozen=True)
 class TypedZone:
-    """A zone of pagetypeinfo: free blocks by migratetype and order, pageblocks by migratetype."""
+    """A zone of pagetypeinfo: free blocks by migratetype and order, pageblocks by migratetype.
+
+    ``mixed`` counts the pageblocks with pages of other types in them, which a kernel booted with
+    page_owner=on prints (pagetypeinfo_showmixedcount); None where it does not.
+    """
 
     nid: int
     name: str
     free: Sequence[Sequence[int]]
     blocks: Sequence[int]
+    mixed: Sequence[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ def buddyinfo(zones: Iterable[BuddyZone]) -> str:
 
 
 def pagetypeinfo(info: PageTypes) -> str:
-    """The text of /proc/pagetypeinfo (without page_owner's part)."""
+    """The text of /proc/pagetypeinfo; page_owner's part where zones have ``mixed``."""
     orders = len(info.zones[0].free[0]) if info.zones else 0
     text = f"Page block order: {info.pageblock_order}\n"
     text += f"Pages per block:  {1 << info.pageblock_order}\n\n"
@@ -103,9 +108,14 @@ def pagetypeinfo(info: PageTypes) -> str:
                 over = count >= FREECOUNT_LIMIT
                 text += f"{'>' if over else ''}{min(count, FREECOUNT_LIMIT):6d} "
             text += "\n"
-    text += f"\n{'Number of blocks type ':<23s}" + "".join(f"{m:>12s} " for m in info.migratetypes) + "\n"
-    for zone in info.zones:
-        text += f"Node {zone.nid}, zone {zone.name:>8s} " + "".join(f"{n:12d} " for n in zone.blocks) + "\n"
+    parts = [("Number of blocks type ", [zone.blocks for zone in info.zones])]
+    mixed = [zone.mixed for zone in info.zones if zone.mixed is not None]
+    if mixed:
+        parts.append(("Number of mixed blocks ", mixed))
+    for title, counts in parts:
+        text += f"\n{title:<23s}" + "".join(f"{m:>12s} " for m in info.migratetypes) + "\n"
+        for zone, row in zip(info.zones, counts, strict=True):
+            text += f"Node {zone.nid}, zone {zone.name:>8s} " + "".join(f"{n:12d} " for n in row) + "\n"
     return text
 
 
@@ -185,27 +195,36 @@ def parse_pagetypeinfo(text: str) -> PageTypes:
     names: list[str] = []
     free: dict[tuple[int, str], list[tuple[int, ...]]] = {}
     blocks: dict[tuple[int, str], tuple[int, ...]] = {}
+    mixed: dict[tuple[int, str], tuple[int, ...]] = {}
+    counts = blocks
     for line in lines:
         if line.startswith("Page block order:"):
             order = lines.numbers(line.partition(":")[2])[0]
         elif line.startswith("Number of blocks type"):
-            names = line.split()[4:]
+            names, counts = line.split()[4:], blocks
+        elif line.startswith("Number of mixed blocks"):
+            counts = mixed
+            if line.split()[4:] != names:
+                raise lines.error("other types than the blocks have")
         elif match := _TYPED.match(line):
             free.setdefault((int(match[1]), match[2]), []).append(tuple(lines.numbers(match[4])))
         elif match := _ZONE.match(line):
-            blocks[int(match[1]), match[2]] = tuple(lines.numbers(line[match.end() :]))
+            counts[int(match[1]), match[2]] = tuple(lines.numbers(line[match.end() :]))
         elif line and not line.startswith(("Pages per block:", "Free pages count")):
             raise lines.error("not a line of pagetypeinfo")
     if order is None or not names:
         raise ValueError("pagetypeinfo: no 'Page block order' or no 'Number of blocks type' line")
     if free.keys() != blocks.keys():
         raise ValueError("pagetypeinfo: free lists and block counts name different zones")
+    if mixed and mixed.keys() != blocks.keys():
+        raise ValueError("pagetypeinfo: block counts and mixed counts name different zones")
     for key, rows in free.items():
-        if len(rows) != len(names) or len(blocks[key]) != len(names):
+        counted = [rows, blocks[key], mixed.get(key, names)]
+        if any(len(each) != len(names) for each in counted) or len({len(row) for row in rows}) != 1:
             raise ValueError(
                 f"pagetypeinfo: node {key[0]}, zone {key[1]}: expected {len(names)} migratetypes"
             )
-    zones = [TypedZone(nid, name, tuple(rows), blocks[nid, name]) for (nid, name), rows in free.items()]
+    zones = [TypedZone(*key, tuple(rows), blocks[key], mixed.get(key)) for key, rows in free.items()]
     return PageTypes(order, tuple(names), tuple(zones))
 
 

@@ -21,6 +21,7 @@ from asi_pa.kernel.versions import DEFAULT_KERNEL, Kernel, kernel_profile
 __all__ = [
     "PAGE_SIZE",
     "derive",
+    "free_high_batch",
     "lowmem_reserves",
     "machine",
     "min_free_kbytes",
@@ -156,16 +157,33 @@ def zone_highsize(pages: int, batch: int, cpus: int) -> int:
     return max(pages // cpus, 4 * batch)
 
 
-def pcp_limits(managed: int, low_wmark: int, cpus: int, kernel: Kernel | str = DEFAULT_KERNEL) -> PcpSpec:
+def free_high_batch(data_cache: int, batch: int) -> bool:
+    """PCPF_FREE_HIGH_BATCH (zone_pcp_update_cacheinfo): the CPU's data caches hold more than three batches.
+
+    ``data_cache``: bytes, ``MachineSpec.data_cache``.  For a batch of 63 it takes more than 756 KiB.
+    """
+    return data_cache // PAGE_SIZE > 3 * batch
+
+
+def pcp_limits(
+    managed: int,
+    low_wmark: int,
+    cpus: int,
+    kernel: Kernel | str = DEFAULT_KERNEL,
+    *,
+    data_cache: int = MachineSpec.data_cache,
+) -> PcpSpec:
     """batch, high_min and high_max of a zone (zone_set_pageset_high_and_batch), in pages.
 
-    ``cpus``: online CPUs of the zone's node, or of the machine when the node has none.
+    ``cpus``: online CPUs of the zone's node, or of the machine when the node has none.  ``data_cache``: as
+    in MachineSpec.
     """
     batch = zone_batchsize(managed, kernel)
     return PcpSpec(
         batch=batch,
         high_min=zone_highsize(low_wmark, batch, cpus),
         high_max=zone_highsize(managed // HIGH_FRACTION, batch, cpus),
+        free_high_batch=free_high_batch(data_cache, batch),
     )
 
 
@@ -220,6 +238,7 @@ def derive(
     zones = []
     for zone in spec.zones:
         pages = _managed(zone)
+        share = cpus[zone.nid] or spec.cpus
         movable = zone.zone_idx > ZONE_INDEX["Normal"]
         marks = watermarks(pages, kbytes, lowmem, movable=movable, scale_factor=scale_factor)
         zones.append(
@@ -227,7 +246,7 @@ def derive(
                 zone,
                 wmark=marks,
                 lowmem_reserve=reserves[zone.nid][zone.zone_idx],
-                pcp=pcp_limits(pages, marks[1], cpus[zone.nid] or spec.cpus, profile) if pcp else None,
+                pcp=pcp_limits(pages, marks[1], share, profile, data_cache=spec.data_cache) if pcp else None,
                 stat_threshold=0 if exact_counters else stat_threshold(pages, spec.cpus),
             )
         )
@@ -300,6 +319,7 @@ def single_zone(
     start_pfn: int | None = None,
     name: str = "Normal",
     cma: str | int | None = None,
+    data_cache: str | int = MachineSpec.data_cache,
     pageblock_order: int = 9,
     max_page_order: int = 10,
     **derived: object,
@@ -308,7 +328,8 @@ def single_zone(
 
     It starts at 4 GiB unless told otherwise, or at 0 where frame numbers would not fit into 32 bits.
 
-    ``cma``: that much CMA memory at the zone's end.  Further keywords go to ``derive``.
+    ``cma``: that much CMA memory at the zone's end.  ``data_cache``: a CPU's slice of it (MachineSpec).
+    Further keywords go to ``derive``.
     Raises ValueError for sizes below one pageblock or above 2^32 - 2 pages, and for CMA that is no
     whole number of pageblocks or leaves nothing else.
     """
@@ -329,7 +350,11 @@ def single_zone(
         ranges = ((end - count, end),)
     zone = ZoneSpec(name=name, start_pfn=start_pfn, spanned=pages, present=pages, cma=ranges)
     spec = MachineSpec(
-        zones=(zone,), cpus=_check_cpus(cpus), pageblock_order=pageblock_order, max_page_order=max_page_order
+        zones=(zone,),
+        cpus=_check_cpus(cpus),
+        pageblock_order=pageblock_order,
+        max_page_order=max_page_order,
+        data_cache=parse_size(data_cache),
     )
     return derive(spec, kernel=kernel, **derived)  # type: ignore[arg-type]
 
@@ -344,6 +369,7 @@ def machine(
     kernel: Kernel | str = DEFAULT_KERNEL,
     pci_hole: str | int = "1G",
     memory_map: bool = True,
+    data_cache: str | int = MachineSpec.data_cache,
     pageblock_order: int = 9,
     max_page_order: int = 10,
     **derived: object,
@@ -354,7 +380,8 @@ def machine(
     PC, frame 0 is no zone's and the first MiB is reserved (reserve_real_mode), in part absent.
     Nodes get equal shares in address order; ``cpu_nodes`` says which node each CPU belongs to (empty:
     evenly) and ``distances`` how far nodes are from each other.  ``memory_map``: 64 bytes per frame are
-    taken from the top of each node for struct pages and are not managed.  Zones come in the order in
+    taken from the top of each node for struct pages and are not managed.  ``data_cache``: a CPU's slice of
+    data caches (MachineSpec).  Zones come in the order in
     which a request on node 0 tries them.  Further keywords go to ``derive``.
     Raises ValueError for fewer than 64 MiB a node and for sizes, orders or counts out of range.
     """
@@ -380,6 +407,7 @@ def machine(
         cpus=_check_cpus(cpus),
         pageblock_order=pageblock_order,
         max_page_order=max_page_order,
+        data_cache=parse_size(data_cache),
         cpu_nodes=tuple(cpu_nodes),
         distances=tuple(tuple(row) for row in distances),
     )

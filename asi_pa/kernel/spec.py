@@ -24,7 +24,7 @@ class PcpSpec:
     high: int | None = None
     """Initial ``high``; None means high_min."""
     free_high_batch: bool = False
-    """PCPF_FREE_HIGH_BATCH: free_high also needs count >= batch."""
+    """PCPF_FREE_HIGH_BATCH: free_high also needs count >= batch (sizing.free_high_batch)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +76,9 @@ class MachineSpec:
     """The fast path carries ALLOC_NOFRAGMENT (alloc_flags_nofragment); machine-dependent."""
     pcp_batch_scale_max: int = 5
     """CONFIG_PCP_BATCH_SCALE_MAX."""
+    data_cache: int = 2 << 20
+    """A CPU's slice of data caches in bytes (struct cpu_cacheinfo per_cpu_data_slice_size: its own caches and
+    its share of those that CPUs share).  2 MiB is an assumption, small for a server of today."""
     cpu_nodes: tuple[int, ...] = ()
     """The node of each CPU; empty: evenly spread (asi_pa.kernel.numa)."""
     distances: tuple[tuple[int, ...], ...] = ()

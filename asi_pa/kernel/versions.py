@@ -38,7 +38,7 @@ class Kernel:
     compact_gap_is_capped: bool
     """Compaction wants a cluster (32 pages) free beyond the mark, not twice the order's pages."""
     compact_block_takes_movable: bool
-    """Async direct compaction for a whole pageblock empties MOVABLE blocks for every type, not its own only."""
+    """Async direct compaction for a whole pageblock empties MOVABLE blocks, whatever the type asked for."""
     compact_async_gate_without_cma: bool
     """Async compaction above order 3 for who may not use CMA wants its room outside CMA."""
     compact_deferred_fails: bool
@@ -47,6 +47,8 @@ class Kernel:
     """Direct compaction for who may not use CMA leaves CMA blocks alone."""
     split_ascending: bool
     """A split folio's pages migrate first tail first, not last tail first; the head page is always last."""
+    collapse_rox: bool
+    """set_memory_rox() makes large leaves of the direct map again (CPA_COLLAPSE)."""
     zone_batchsize_shift: int
     """zone_batchsize starts from managed >> shift (capped), the rest is the same."""
 
@@ -74,6 +76,7 @@ SOURCES: dict[str, str] = {
     "compact_deferred_fails": "mm/page_alloc.c __alloc_pages_direct_compact; between 6.12 and 7.2; recorded",
     "compact_cma_needs_flag": "mm/compaction.c suitable_migration_source; from the two sources",
     "split_ascending": "mm/huge_memory.c __folio_split; between 6.12 and 7.2; recorded",
+    "collapse_rox": "arch/x86/mm/pat/set_memory.c set_memory_rox; since 6.15; from the two sources",
     "zone_batchsize_shift": "mm/page_alloc.c zone_batchsize; from the two sources",
 }
 
@@ -95,6 +98,7 @@ KERNELS: dict[str, Kernel] = {
         compact_deferred_fails=True,
         compact_cma_needs_flag=True,
         split_ascending=True,
+        collapse_rox=True,
         zone_batchsize_shift=12,
     ),
     # Only the changes dated 6.16 and 6.17 are in; the undated ones are taken as in 6.12.
@@ -115,6 +119,7 @@ KERNELS: dict[str, Kernel] = {
         compact_deferred_fails=False,
         compact_cma_needs_flag=False,
         split_ascending=False,
+        collapse_rox=True,
         zone_batchsize_shift=10,
     ),
     "6.12": Kernel(
@@ -134,6 +139,7 @@ KERNELS: dict[str, Kernel] = {
         compact_deferred_fails=False,
         compact_cma_needs_flag=False,
         split_ascending=False,
+        collapse_rox=False,
         zone_batchsize_shift=10,
     ),
 }

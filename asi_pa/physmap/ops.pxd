@@ -24,6 +24,9 @@ cdef enum:
     RESTRICTED = 1
 
 cdef enum:
+    MAX_OWED = 16
+
+cdef enum:
     FLUSH_NONE = 0
     FLUSH_RANGE = 1
     FLUSH_FULL = 2
@@ -34,6 +37,7 @@ cdef enum:
     LOG_SPLIT = 3
     LOG_FLUSH = 4
     LOG_PROTECT = 5
+    LOG_COLLAPSE = 6
 
 cdef enum:
     CAUSE_OTHER = 0
@@ -79,17 +83,24 @@ ctypedef struct physmap_counters_t:
     uint64_t protect_calls
     uint64_t leaf_writes[8]     # [tree * 4 + level]
     uint64_t splits[8]          # [tree * 4 + level of the leaf that was split]
+    uint64_t collapses[8]       # [tree * 4 + level of the leaf that formed again]
     uint64_t tables_allocated[2]
     uint64_t tables_freed[2]
     uint64_t flushes_ranged
     uint64_t flushes_full
-    uint64_t flushes_split      # of flushes_full: those that a split of a present leaf asked for
+    uint64_t flushes_split      # of flushes_full: those that a split asked for
+    uint64_t flushes_others     # of flushes_ranged: other address spaces' entries go at their next use
     uint64_t flushed_pages      # 4K pages invalidated one by one in ranged flushes
     uint64_t ipis
     uint64_t skipped_level      # 2M blocks asi_map skipped with a warning: leaf levels differ, or no leaf
     uint64_t skipped_absent     # entries asi_map found nothing for in the unrestricted tree
     uint64_t copied_absent      # entries copied from an unrestricted leaf that is itself not present
     uint64_t redundant          # pages inside a large leaf that is in the wanted state already
+    uint64_t left_mapped        # pages of removed memory whose leaf reaches beyond it and stays
+
+ctypedef struct owed_t:
+    uint64_t start
+    uint64_t end
 
 ctypedef struct physmap_t:
     uint64_t start_pfn
@@ -99,12 +110,16 @@ ctypedef struct physmap_t:
     physmap_log_t log
     physmap_counters_t counters
     uint64_t now                # the engine's operation counter, copied into log records
+    int nowed                   # ranges whose entries went and whose flush is owed
+    owed_t owed[MAX_OWED]       # where there are more, the last one is around the rest
     uint64_t flush_ceiling      # 4K pages; a larger range becomes a full flush
     int ncpus
     bint invlpgb                # flushes are broadcast by the processor: no IPIs
     bint as_posted_skip         # asi_map skips where the leaf levels of the two trees differ
     bint mirror                 # changes of the unrestricted tree reach the restricted one
-    bint split_flush            # splitting a present leaf costs a full flush
+    bint split_flush            # every split costs a full flush
+    bint collapse               # set_memory_rox() makes large leaves again (7.2; not 6.12)
+    bint global_pages           # kernel entries are GLOBAL: a kernel with neither ASI nor PTI
 
 # Nothing here raises or needs the GIL.  int: 0, -ENOMEM or -EINVAL (range outside the physmap).
 cdef int physmap_init(physmap_t *pm, uint64_t start_pfn, uint64_t end_pfn,
@@ -119,7 +134,10 @@ cdef int physmap_unmap(physmap_t *pm, int tree, uint64_t pfn, uint64_t n, int ca
                        int flush) noexcept nogil
 cdef int physmap_flush(physmap_t *pm, uint64_t pfn, uint64_t n) noexcept nogil
 cdef int physmap_protect(physmap_t *pm, uint64_t pfn, uint64_t n, uint64_t set_bits,
-                         uint64_t clear_bits, int cause) noexcept nogil
+                         uint64_t clear_bits, int cause, bint collapse) noexcept nogil
+cdef void physmap_set_global(physmap_t *pm, bint global_pages) noexcept nogil
+cdef int physmap_cut(physmap_t *pm, uint64_t pfn, uint64_t n) noexcept nogil
+cdef int physmap_leave_out(physmap_t *pm, uint64_t pfn, uint64_t n) noexcept nogil
 cdef void physmap_reset_counters(physmap_t *pm) noexcept nogil
 
 
@@ -137,6 +155,18 @@ cdef inline bint physmap_present(physmap_t *pm, int tree, uint64_t pfn) noexcept
         return pgt_pte_table(t, e)[pfn & 511] & PGT_PRESENT
     e = t.pud[(pfn - t.pud_base) >> 18]
     return e & PGT_PRESENT and e & PGT_PSE
+
+
+cdef inline uint64_t physmap_unflushed(const physmap_t *pm, uint64_t pfn, uint64_t n) noexcept nogil:
+    """Of a range, the pages that some TLB may still hold: their unmapping was not followed by a flush yet."""
+    cdef uint64_t pages = 0, start, end
+    cdef int i
+    for i in range(pm.nowed):
+        start = max(pfn, pm.owed[i].start)
+        end = min(pfn + n, pm.owed[i].end)
+        if start < end:
+            pages += end - start
+    return pages
 
 
 cdef inline uint64_t physmap_present_pages(physmap_t *pm, int tree) noexcept nogil:

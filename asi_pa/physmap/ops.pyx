@@ -2,8 +2,8 @@
 
 The *unrestricted* tree is the kernel's own direct map, the *restricted* one is the address space with
 holes of the RFC (msgid 20250313-asi-page-alloc-v1-0-04972e046cea@google.com, patches 1-5): the same
-frames, leaves of at most 2M, none of them present until asi_map() says so.  Leaves split and never
-re-form.  docs/engine/physmap.md has the rules and their sources.
+frames, leaves of at most 2M, none of them present until asi_map() says so.  docs/engine/physmap.md has the
+rules and their sources.
 """
 
 from libc.stdint cimport uint64_t
@@ -11,10 +11,14 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
 from asi_pa.physmap.pgtable cimport (
+    PGT_DIRTY,
     PGT_EINVAL,
     PGT_ENOMEM,
     PGT_GLOBAL,
+    PGT_KERNEL,
+    PGT_RW,
     pgt_add,
+    pgt_collapse,
     pgt_destroy,
     pgt_leaf,
     pgt_part,
@@ -91,7 +95,7 @@ cdef inline void run_begin(run_t *run, int op, int tree, int cause, uint64_t pfn
     run.tree = tree
     run.cause = cause
     run.level = 0
-    run.pfn = pfn
+    run.pfn = run.next = pfn
     run.count = 0
     run.logged = False
 
@@ -126,28 +130,61 @@ cdef inline void run_wrote(physmap_t *pm, run_t *run, int level, uint64_t pfn,
 
 # -------------------------------------------------------------------------------------------- flush
 
-cdef int account_flush(physmap_t *pm, int kind, uint64_t n) noexcept nogil:
+cdef inline void owe_flush(physmap_t *pm, uint64_t pfn, uint64_t n) noexcept nogil:
+    """Entries of a range went, and whoever asked for it has to flush."""
+    cdef owed_t *last = &pm.owed[pm.nowed - 1] if pm.nowed else NULL
+    if last != NULL and (last.end == pfn or pm.nowed == MAX_OWED):
+        last.start = min(last.start, pfn)
+        last.end = max(last.end, pfn + n)
+        return
+    pm.owed[pm.nowed].start = pfn
+    pm.owed[pm.nowed].end = pfn + n
+    pm.nowed += 1
+
+
+cdef inline void pay_flush(physmap_t *pm, uint64_t pfn, uint64_t n) noexcept nogil:
+    """A flush of a range is done: of what was owed only that counts which lies in it as a whole."""
+    cdef int i, left = 0
+    for i in range(pm.nowed):
+        if pm.owed[i].start < pfn or pm.owed[i].end > pfn + n:
+            pm.owed[left] = pm.owed[i]
+            left += 1
+    pm.nowed = left
+
+
+cdef int account_flush(physmap_t *pm, int kind, uint64_t pfn, uint64_t n, bint cpa) noexcept nogil:
     """Count one TLB flush of n pages on all CPUs; returns its kind.
 
     A range above the ceiling becomes a full flush (flush_tlb_kernel_range, arch/x86/mm/tlb.c;
-    Documentation/arch/x86/tlb.rst).  Every other CPU gets an IPI unless INVLPGB broadcasts.
+    Documentation/arch/x86/tlb.rst).  INVLPGB broadcasts without IPIs, also the single pages of
+    flush_tlb_kernel_range(); those of set_memory_*() (``cpa``: cpa_flush, arch/x86/mm/pat/set_memory.c)
+    are on_each_cpu() and INVLPG whatever the processor can.  INVLPG reaches this address space and global
+    entries; where kernel entries are not global every other address space's go at its next use
+    (flush_tlb_one_kernel, arch/x86/mm/tlb.c: invalidate_other).
     """
+    cdef bint broadcast
     if kind == FLUSH_NONE:
         return FLUSH_NONE
     if kind == FLUSH_RANGE and n > pm.flush_ceiling:
         kind = FLUSH_FULL
     if kind == FLUSH_FULL:
+        pm.nowed = 0
+    elif pm.nowed:
+        pay_flush(pm, pfn, n)
+    broadcast = pm.invlpgb and (kind == FLUSH_FULL or not cpa)
+    if kind == FLUSH_FULL:
         pm.counters.flushes_full += 1
     else:
         pm.counters.flushes_ranged += 1
         pm.counters.flushed_pages += n
-    if not pm.invlpgb:
+        pm.counters.flushes_others += not broadcast and not pm.global_pages
+    if not broadcast:
         pm.counters.ipis += pm.ncpus - 1
     return kind
 
 
 cdef int split(physmap_t *pm, run_t *run, uint64_t *e, int level) noexcept nogil:
-    """Split one leaf; logs, counts, and flushes when it was present (__split_large_page)."""
+    """Split one leaf; logs, counts, and flushes, present or not (__split_large_page)."""
     cdef pgtable_t *t = physmap_tree(pm, run.tree)
     cdef uint64_t old = e[0]
     cdef int flush = FLUSH_NONE
@@ -156,8 +193,8 @@ cdef int split(physmap_t *pm, run_t *run, uint64_t *e, int level) noexcept nogil
         return PGT_ENOMEM
     pm.counters.splits[run.tree * 4 + level] += 1
     pm.counters.tables_allocated[run.tree] += 1
-    if old & PGT_PRESENT and pm.split_flush:
-        flush = account_flush(pm, FLUSH_FULL, 0)
+    if pm.split_flush:
+        flush = account_flush(pm, FLUSH_FULL, 0, 0, False)
         pm.counters.flushes_split += 1
     log_append(pm, LOG_SPLIT, run.tree, level, run.cause, flush, pgt_pfn(old), 512)
     return 0
@@ -166,8 +203,10 @@ cdef int split(physmap_t *pm, run_t *run, uint64_t *e, int level) noexcept nogil
 # ------------------------------------------------------------------------------- changing and copying
 
 cdef inline uint64_t changed(uint64_t old, uint64_t set_bits, uint64_t clear_bits) noexcept nogil:
+    # GLOBAL goes with PRESENT and does not come back with it: nothing sets it implicitly ("x86/mm: Factor
+    # out pageattr _PAGE_GLOBAL setting", Dave Hansen, 2018)
     cdef uint64_t new = (old | set_bits) & ~clear_bits
-    return new | PGT_GLOBAL if new & PGT_PRESENT else new & ~PGT_GLOBAL
+    return new if new & PGT_PRESENT else new & ~PGT_GLOBAL
 
 
 cdef int change(physmap_t *pm, run_t *run, uint64_t pfn, uint64_t n, uint64_t set_bits,
@@ -290,7 +329,8 @@ cdef inline bint out_of_range(physmap_t *pm, uint64_t pfn, uint64_t n) noexcept 
 
 cdef int physmap_map(physmap_t *pm, int tree, uint64_t pfn, uint64_t n, int cause) noexcept nogil:
     """Map a range, without flush.  In the restricted tree this is asi_map(): every leaf is copied from
-    the unrestricted tree, protection included; a part of a 2M leaf splits it."""
+    the unrestricted tree, protection included; a part of a 2M leaf splits it.  In the unrestricted one it
+    is __set_pages_p(), arch/x86/mm/pat/set_memory.c: PRESENT and RW."""
     cdef run_t run
     cdef int err
     if out_of_range(pm, pfn, n):
@@ -300,7 +340,7 @@ cdef int physmap_map(physmap_t *pm, int tree, uint64_t pfn, uint64_t n, int caus
     if tree == RESTRICTED:
         err = copy_leaves(pm, &run, pfn, n)
     else:
-        err = change(pm, &run, pfn, n, PGT_PRESENT, 0)
+        err = change(pm, &run, pfn, n, PGT_PRESENT | PGT_RW, 0)
     run_end(pm, &run, FLUSH_NONE)
     return err
 
@@ -309,9 +349,11 @@ cdef int physmap_unmap(physmap_t *pm, int tree, uint64_t pfn, uint64_t n, int ca
                        int flush) noexcept nogil:
     """Unmap a range and flush once, whatever was mapped (asi_unmap), or not at all (FLUSH_NONE).
 
-    With ``mirror`` a range that leaves the unrestricted tree leaves the restricted one too.
+    With ``mirror`` a range that leaves the unrestricted tree leaves the restricted one too.  There PRESENT
+    goes; the unrestricted tree's __set_pages_np() takes RW and DIRTY as well.
     """
     cdef run_t run
+    cdef uint64_t clear_bits = PGT_PRESENT if tree == RESTRICTED else PGT_PRESENT | PGT_RW | PGT_DIRTY
     cdef int err
     if out_of_range(pm, pfn, n):
         return PGT_EINVAL
@@ -323,8 +365,10 @@ cdef int physmap_unmap(physmap_t *pm, int tree, uint64_t pfn, uint64_t n, int ca
         if err:
             return err
     run_begin(&run, LOG_UNMAP, tree, cause, pfn)
-    err = change(pm, &run, pfn, n, 0, PGT_PRESENT)
-    run_end(pm, &run, account_flush(pm, flush, n))
+    err = change(pm, &run, pfn, n, 0, clear_bits)
+    if flush == FLUSH_NONE:
+        owe_flush(pm, pfn, n)
+    run_end(pm, &run, account_flush(pm, flush, pfn, n, False))
     return err
 
 
@@ -332,7 +376,8 @@ cdef int physmap_flush(physmap_t *pm, uint64_t pfn, uint64_t n) noexcept nogil:
     """A flush on its own, for unmaps that deferred theirs; logged with n as its count."""
     if out_of_range(pm, pfn, n):
         return PGT_EINVAL
-    log_append(pm, LOG_FLUSH, UNRESTRICTED, 0, CAUSE_OTHER, account_flush(pm, FLUSH_RANGE, n), pfn, n)
+    log_append(pm, LOG_FLUSH, UNRESTRICTED, 0, CAUSE_OTHER, account_flush(pm, FLUSH_RANGE, pfn, n, False),
+               pfn, n)
     return 0
 
 
@@ -345,9 +390,10 @@ cdef uint64_t all_writes(physmap_t *pm) noexcept nogil:
 
 
 cdef int physmap_protect(physmap_t *pm, uint64_t pfn, uint64_t n, uint64_t set_bits,
-                         uint64_t clear_bits, int cause) noexcept nogil:
+                         uint64_t clear_bits, int cause, bint collapse) noexcept nogil:
     """set_memory_ro() and its kin: change protection bits of the unrestricted tree, and with
-    ``mirror`` of the restricted one (whose presence stays), then flush if anything changed."""
+    ``mirror`` of the restricted one (whose presence stays), then flush if anything changed, and with
+    ``collapse`` (CPA_COLLAPSE) make large leaves again where they can form."""
     cdef run_t run
     cdef int err
     cdef uint64_t before = all_writes(pm)
@@ -364,8 +410,33 @@ cdef int physmap_protect(physmap_t *pm, uint64_t pfn, uint64_t n, uint64_t set_b
     run_begin(&run, LOG_PROTECT, UNRESTRICTED, cause, pfn)
     err = change(pm, &run, pfn, n, set_bits, clear_bits)
     flush = FLUSH_NONE if all_writes(pm) == before else FLUSH_RANGE
-    run_end(pm, &run, account_flush(pm, flush, n))
+    run_end(pm, &run, account_flush(pm, flush, pfn, n, True))
+    if err == 0 and flush and collapse and pm.collapse:
+        collapse_leaves(pm, pfn, n, cause)
     return err
+
+
+cdef void collapse_leaves(physmap_t *pm, uint64_t pfn, uint64_t n, int cause) noexcept nogil:
+    """cpa_collapse_large_pages(), arch/x86/mm/pat/set_memory.c, 7.2: one flush for all that formed.
+
+    With ``mirror`` the restricted tree follows where its own leaves agree, present or not.
+    """
+    cdef uint64_t end = pfn + n, at = pfn & ~<uint64_t> 511
+    cdef bint formed = False
+    cdef int tree, level
+    while at < end:
+        for tree in range(1 + pm.mirror):
+            for level in range(LEVEL_PMD, LEVEL_PUD + 1):
+                if not pgt_collapse(physmap_tree(pm, tree), at, level, tree == RESTRICTED):
+                    break
+                pm.counters.collapses[tree * 4 + level] += 1
+                pm.counters.tables_freed[tree] += 1
+                log_append(pm, LOG_COLLAPSE, tree, level, cause, FLUSH_NONE,
+                           at & ~(pgt_span(level) - 1), 512)
+                formed = True
+        at += 512
+    if formed:
+        log_append(pm, LOG_FLUSH, UNRESTRICTED, 0, cause, account_flush(pm, FLUSH_FULL, pfn, n, True), pfn, n)
 
 
 # ---------------------------------------------------------------------------------- building, hotplug
@@ -391,6 +462,7 @@ cdef int physmap_reserve(physmap_t *pm, uint64_t start_pfn, uint64_t end_pfn,
     pm.flush_ceiling = 33
     pm.mirror = True
     pm.split_flush = True
+    pm.collapse = True
     pm.log.enabled = True
     pm.log.limit = <uint64_t> -1
     if pgt_reserve(&pm.unrestricted, start_pfn, end_pfn, unrestricted_max_leaf_level,
@@ -399,7 +471,16 @@ cdef int physmap_reserve(physmap_t *pm, uint64_t start_pfn, uint64_t end_pfn,
                        min(unrestricted_max_leaf_level, <int> LEVEL_PMD), TABLES_RESTRICTED):
         physmap_destroy(pm)
         return PGT_ENOMEM
+    physmap_set_global(pm, False)
     return 0
+
+
+cdef void physmap_set_global(physmap_t *pm, bint global_pages) noexcept nogil:
+    """Whether new leaves are GLOBAL: an ASI kernel, like one with PTI, takes the bit out of
+    __default_kernel_pte_mask (probe_page_size_mask(), arch/x86/mm/init.c; for ASI msgid
+    20220223052223.1202152-2-junaids@google.com), because a global entry outlives the change of CR3."""
+    pm.global_pages = global_pages
+    pm.unrestricted.kernel = pm.restricted.kernel = PGT_KERNEL if global_pages else PGT_KERNEL & ~PGT_GLOBAL
 
 
 cdef int physmap_init(physmap_t *pm, uint64_t start_pfn, uint64_t end_pfn,
@@ -442,13 +523,67 @@ cdef int physmap_add(physmap_t *pm, uint64_t pfn, uint64_t n) noexcept nogil:
     return 0
 
 
+cdef int physmap_cut(physmap_t *pm, uint64_t pfn, uint64_t n) noexcept nogil:
+    """End all leaves of both trees at the ends of a range, as if they had been built so: nothing counts."""
+    cdef pgtable_t *t
+    cdef uint64_t *e
+    cdef uint64_t edge
+    cdef int tree, level, k
+    if out_of_range(pm, pfn, n):
+        return PGT_EINVAL
+    for tree in range(2):
+        t = physmap_tree(pm, tree)
+        for k in range(2):
+            edge = pfn + n if k else pfn
+            while edge < pm.end_pfn:
+                e = pgt_leaf(t, edge, &level)
+                if e[0] == 0 or edge & (pgt_span(level) - 1) == 0:
+                    break
+                if pgt_split(t, e, level):
+                    return PGT_ENOMEM
+    return 0
+
+
+cdef int physmap_leave_out(physmap_t *pm, uint64_t pfn, uint64_t n) noexcept nogil:
+    """Take a range out of both trees as if they had been built without it, and forget what was counted."""
+    cdef int err = physmap_cut(pm, pfn, n)
+    if err:
+        return err
+    pgt_remove(&pm.unrestricted, pfn, pfn + n)
+    pgt_remove(&pm.restricted, pfn, pfn + n)
+    physmap_reset_counters(pm)
+    pm.log.length = pm.log.seq = pm.log.dropped = 0
+    return 0
+
+
+cdef void log_removal(physmap_t *pm, run_t *run, uint64_t pfn, uint64_t n) noexcept nogil:
+    """Count and log the leaves that a removal clears, and the pages that it leaves mapped."""
+    cdef pgtable_t *t = physmap_tree(pm, run.tree)
+    cdef uint64_t end = pfn + n
+    cdef uint64_t e, span, step
+    cdef int level
+    while pfn < end:
+        e = pgt_leaf(t, pfn, &level)[0]
+        span = pgt_span(level)
+        step = min(span - (pfn & (span - 1)), end - pfn)
+        if e & PGT_PRESENT and step < span:
+            pm.counters.left_mapped += step
+        elif e & PGT_PRESENT:
+            run_wrote(pm, run, level, pfn, 1)
+        pfn += step
+
+
 cdef int physmap_remove(physmap_t *pm, uint64_t pfn, uint64_t n) noexcept nogil:
-    """Memory disappears (arch_remove_memory): entries and empty table pages go, then a flush; with
-    ``mirror`` in both trees."""
+    """Memory disappears (arch_remove_memory): leaves that lie inside the range and empty table pages
+    go, then a full flush; with ``mirror`` in both trees.
+
+    Nothing is split (remove_pud_table(), remove_pmd_table(), arch/x86/mm/init_64.c, 7.2 and 6.12): what is
+    only a part of its leaf stays mapped.
+    """
     cdef pgtable_t *t
     cdef run_t run
     cdef uint64_t before
-    cdef int tree, err
+    cdef int tree
     if out_of_range(pm, pfn, n):
         return PGT_EINVAL
     for tree in range(1, -1, -1):
@@ -456,34 +591,12 @@ cdef int physmap_remove(physmap_t *pm, uint64_t pfn, uint64_t n) noexcept nogil:
             continue
         t = physmap_tree(pm, tree)
         run_begin(&run, LOG_UNMAP, tree, CAUSE_HOTPLUG, pfn)
-        err = change(pm, &run, pfn, n, 0, PGT_PRESENT)
-        if err == 0:
-            err = split_edges(pm, &run, pfn, n)
-        if err:
-            run_cut(pm, &run, FLUSH_NONE)
-            return err
+        log_removal(pm, &run, pfn, n)
         before = table_pages(t)
         pgt_remove(t, pfn, pfn + n)
         pm.counters.tables_freed[tree] += before - table_pages(t)
         if tree == UNRESTRICTED:
-            run_end(pm, &run, account_flush(pm, FLUSH_RANGE, n))
+            run_end(pm, &run, account_flush(pm, FLUSH_FULL, pfn, n, False))
         else:
             run_cut(pm, &run, FLUSH_NONE)
-    return 0
-
-
-cdef int split_edges(physmap_t *pm, run_t *run, uint64_t pfn, uint64_t n) noexcept nogil:
-    """Split the leaves that reach over the ends of a range (those not present, change() leaves)."""
-    cdef pgtable_t *t = physmap_tree(pm, run.tree)
-    cdef uint64_t *e
-    cdef uint64_t edge
-    cdef int level, k
-    for k in range(2):
-        edge = pfn + n if k else pfn
-        while edge < pm.end_pfn:
-            e = pgt_leaf(t, edge, &level)
-            if e[0] == 0 or edge & (pgt_span(level) - 1) == 0:
-                break
-            if split(pm, run, e, level):
-                return PGT_ENOMEM
     return 0

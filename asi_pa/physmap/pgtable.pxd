@@ -6,9 +6,9 @@
 # pmd[(pfn - pmd_base) >> 9].  Entries are what the processor would read.  The pfn of a table page is
 # table_pfn plus its number (PGD, then PUDs, then PMDs, then PTE slots), far above modelled memory.
 #
-# A leaf that is not present keeps its frame and protection and loses PRESENT and GLOBAL (CPA with
-# _PAGE_PRESENT in mask_clr, pgprot_clear_protnone_bits, arch/x86/mm/pat/set_memory.c); 0 means
-# that nothing was built there.  An entry with PSE is a leaf, present or not; one without it is a table.
+# A leaf that is not present has no GLOBAL either, which would mean _PAGE_PROTNONE
+# (pgprot_clear_protnone_bits, arch/x86/mm/pat/set_memory.c); 0 means that nothing was built there.
+# An entry with PSE is a leaf, present or not; one without it is a table.
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset
@@ -18,6 +18,7 @@ cdef extern from *:
     /* arch/x86/include/asm/pgtable_types.h; PAGE_KERNEL is __PP|__RW|___A|__NX|___D|___G */
     #define PGT_PRESENT     0x001ULL
     #define PGT_RW          0x002ULL
+    #define PGT_DIRTY       0x040ULL
     #define PGT_PSE         0x080ULL
     #define PGT_GLOBAL      0x100ULL
     #define PGT_NX          0x8000000000000000ULL
@@ -27,6 +28,7 @@ cdef extern from *:
     """
     const uint64_t PGT_PRESENT
     const uint64_t PGT_RW
+    const uint64_t PGT_DIRTY
     const uint64_t PGT_PSE
     const uint64_t PGT_GLOBAL
     const uint64_t PGT_NX
@@ -61,6 +63,7 @@ ctypedef struct pgtable_t:
     uint64_t pte_freed
     uint64_t table_pfn          # of the PGD page
     uint64_t pte_pfn            # of PTE slot 0
+    uint64_t kernel             # PAGE_KERNEL: what new present leaves carry
     int max_leaf_level
     uint64_t tables[5]          # live table pages by level
     uint64_t leaves[4]          # leaf entries by level, present or not
@@ -173,6 +176,56 @@ cdef inline int pgt_split(pgtable_t *t, uint64_t *e, int level) noexcept nogil:
     return 0
 
 
+cdef inline void pgt_free_pte_table(pgtable_t *t, uint64_t pmd_entry) noexcept nogil:
+    cdef uint64_t slot = pgt_pfn(pmd_entry) - t.pte_pfn
+    t.pte[slot << 9] = t.pte_freed
+    t.pte_freed = slot + 1
+    t.tables[LEVEL_PTE] -= 1
+
+
+cdef inline bint pgt_uniform(const uint64_t *table, uint64_t step) noexcept nogil:
+    """Whether 512 entries map neighbouring frames with the same bits."""
+    cdef int k
+    for k in range(1, 512):
+        if table[k] != table[0] + (k * step << 12):
+            return False
+    return True
+
+
+cdef inline bint pgt_collapse(pgtable_t *t, uint64_t pfn, int level, bint absent) noexcept nogil:
+    """Make 512 leaves under one entry of ``level`` (PMD or PUD) a large leaf again, where they agree.
+
+    collapse_pmd_page(), collapse_pud_page(), arch/x86/mm/pat/set_memory.c, 7.2, which ask for present
+    leaves; with ``absent`` those that are not do, too.
+    """
+    cdef uint64_t *e = pgt_pmd(t, pfn) if level == LEVEL_PMD else pgt_pud(t, pfn)
+    cdef uint64_t *table
+    cdef uint64_t first, leaf
+    if level > t.max_leaf_level or e[0] == 0 or e[0] & PGT_PSE:
+        return False
+    first = pfn & ~(pgt_span(level) - 1)
+    table = pgt_pte_table(t, e[0]) if level == LEVEL_PMD else pgt_pmd(t, first)
+    leaf = table[0]
+    if leaf == 0 or pgt_pfn(leaf) != first or (level == LEVEL_PUD and not leaf & PGT_PSE):
+        return False
+    if not leaf & PGT_PRESENT and not absent:
+        return False
+    if not pgt_uniform(table, pgt_span(level - 1)):
+        return False
+    if level == LEVEL_PMD:
+        pgt_free_pte_table(t, e[0])
+    else:
+        memset(table, 0, 4096)
+        t.tables[LEVEL_PMD] -= 1
+    e[0] = leaf | PGT_PSE
+    t.leaves[level] += 1
+    t.leaves[level - 1] -= 512
+    if leaf & PGT_PRESENT:
+        t.present[level] += 1
+        t.present[level - 1] -= 512
+    return True
+
+
 cdef inline void pgt_destroy(pgtable_t *t) noexcept nogil:
     free(t.pgd)
     free(t.pud)
@@ -191,6 +244,7 @@ cdef inline int pgt_reserve(pgtable_t *t, uint64_t start, uint64_t end, int max_
     t.pmd_tables = ((end - 1) >> 18) - (start >> 18) + 1
     t.max_leaf_level = max_leaf_level
     t.table_pfn = table_pfn
+    t.kernel = PGT_KERNEL
     t.pte_pfn = table_pfn + 1 + t.pud_tables + t.pmd_tables
     t.pgd = <uint64_t *> calloc(512, 8)
     t.pud = <uint64_t *> calloc(t.pud_tables << 9, 8)
@@ -223,7 +277,7 @@ cdef inline int pgt_add(pgtable_t *t, uint64_t pfn, uint64_t end, bint present) 
     arch/x86/mm/init.c, cuts a range the same way: 4K to the first 2M boundary, 2M to the first 1G
     boundary, and back.
     """
-    cdef uint64_t prot = PGT_KERNEL if present else PGT_KERNEL & ~(PGT_PRESENT | PGT_GLOBAL)
+    cdef uint64_t prot = t.kernel if present else t.kernel & ~(PGT_PRESENT | PGT_GLOBAL)
     cdef uint64_t *e
     cdef uint64_t *table
     cdef uint64_t slot
@@ -267,14 +321,13 @@ cdef inline bint pgt_empty(uint64_t *table) noexcept nogil:
     return True
 
 
-cdef inline int pgt_remove(pgtable_t *t, uint64_t pfn, uint64_t end) noexcept nogil:
-    """Take [pfn, end) out of the tree, splitting leaves that reach over it, and free empty tables.
+cdef inline void pgt_remove(pgtable_t *t, uint64_t pfn, uint64_t end) noexcept nogil:
+    """Take the leaves of [pfn, end) out of the tree and free empty tables.
 
-    0 or -ENOMEM.  remove_pagetable, arch/x86/mm/init_64.c.
+    A leaf that reaches beyond the range stays: remove_pagetable(), arch/x86/mm/init_64.c, never splits.
     """
     cdef uint64_t *e
-    cdef uint64_t *table
-    cdef uint64_t span, slot, last
+    cdef uint64_t span, last
     cdef int level
     while pfn < end:
         e = pgt_leaf(t, pfn, &level)
@@ -283,8 +336,7 @@ cdef inline int pgt_remove(pgtable_t *t, uint64_t pfn, uint64_t end) noexcept no
             continue
         span = pgt_span(level)
         if pfn & (span - 1) or end - pfn < span:
-            if pgt_split(t, e, level):
-                return PGT_ENOMEM
+            pfn = (pfn & ~(span - 1)) + span
             continue
         t.leaves[level] -= 1
         t.present[level] -= e[0] & 1
@@ -293,13 +345,9 @@ cdef inline int pgt_remove(pgtable_t *t, uint64_t pfn, uint64_t end) noexcept no
         pfn += span
         if level == LEVEL_PTE and ((last & 511) == 511 or pfn >= end):
             e = pgt_pmd(t, last)
-            table = pgt_pte_table(t, e[0])
-            if pgt_empty(table):
-                slot = pgt_pfn(e[0]) - t.pte_pfn
-                table[0] = t.pte_freed
-                t.pte_freed = slot + 1
+            if pgt_empty(pgt_pte_table(t, e[0])):
+                pgt_free_pte_table(t, e[0])
                 e[0] = 0
-                t.tables[LEVEL_PTE] -= 1
                 level = LEVEL_PMD
         if level == LEVEL_PMD and ((last >> 9 & 511) == 511 or pfn >= end):
             if pgt_empty(&t.pmd[(last - t.pmd_base) >> 18 << 9]):
@@ -310,4 +358,3 @@ cdef inline int pgt_remove(pgtable_t *t, uint64_t pfn, uint64_t end) noexcept no
             if pgt_empty(&t.pud[(last - t.pud_base) >> 27 << 9]):
                 t.pgd[PGD_DIRECT_MAP + (last >> 27)] = 0
                 t.tables[LEVEL_PUD] -= 1
-    return 0

@@ -26,9 +26,11 @@ from asi_pa.physmap.ops cimport (
     UNRESTRICTED,
     physmap_add,
     physmap_counters_t,
+    physmap_cut,
     physmap_destroy,
     physmap_flush,
     physmap_init,
+    physmap_leave_out,
     physmap_log_t,
     physmap_map,
     physmap_present,
@@ -38,8 +40,10 @@ from asi_pa.physmap.ops cimport (
     physmap_remove,
     physmap_reserve,
     physmap_reset_counters,
+    physmap_set_global,
     physmap_t,
     physmap_tree,
+    physmap_unflushed,
     physmap_unmap,
 )
 

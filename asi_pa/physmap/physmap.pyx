@@ -8,6 +8,8 @@ from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 
 from asi_pa.physmap.pgtable cimport (
+    LEVEL_PUD,
+    PGT_DIRTY,
     PGT_ENOMEM,
     PGT_NX,
     PGT_PRESENT,
@@ -113,13 +115,19 @@ cdef class Physmap:
     flush_ceiling
         4K pages; a larger range is flushed as a whole.
     invlpgb
-        Flushes are broadcast in hardware, without interrupts (AMD Zen 3 and later).
+        Flushes are broadcast in hardware, without interrupts (AMD Zen 3 and later), but for the ranged ones
+        of ``set_memory_*``.
     as_posted_skip
         ``asi_map`` skips blocks whose leaf level differs in the two trees, as in the RFC of March 2025.
     mirror
         Protection changes, unmaps and hot-removes of the unrestricted tree reach the restricted one.
     split_flush
-        Splitting a present leaf flushes everything, as __split_large_page() does.
+        Splitting a leaf flushes everything, as __split_large_page() does.
+    collapse
+        ``set_memory_rox`` makes large leaves again, as 7.2 does; 6.12 never does.
+    global_pages
+        Kernel entries are GLOBAL.  Not so in a kernel with ASI (or PTI): a global entry outlives the change
+        of CR3 and would defeat the hole.
     log, log_limit
         Keep the operation log; at most this many records.
     pageblock_order
@@ -132,8 +140,8 @@ cdef class Physmap:
     """
 
     def __init__(self, start_pfn=0, pages=1 << 18, *, present=None, max_leaf="2M", cpus=1, flush_ceiling=33,
-                 invlpgb=False, as_posted_skip=False, mirror=True, split_flush=True, log=True,
-                 log_limit=None, pageblock_order=9):
+                 invlpgb=False, as_posted_skip=False, mirror=True, split_flush=True, collapse=True,
+                 global_pages=False, log=True, log_limit=None, pageblock_order=9):
         if self.p != NULL:
             raise RuntimeError("a Physmap is initialised once")
         if start_pfn < 0 or pages < 1 or start_pfn + pages > MAX_DIRECT_MAP_PFN:
@@ -155,6 +163,7 @@ cdef class Physmap:
         translate(physmap_reserve(&self.pm, start_pfn, start_pfn + pages,
                                   LEAF_NAMES.index(max_leaf) + 1, cpus))
         self.p = &self.pm
+        physmap_set_global(self.p, global_pages)
         translate(physmap_add(self.p, start_pfn, present))
         physmap_reset_counters(self.p)
         self.pageblock_order = pageblock_order
@@ -163,6 +172,7 @@ cdef class Physmap:
         self.pm.as_posted_skip = as_posted_skip
         self.pm.mirror = mirror
         self.pm.split_flush = split_flush
+        self.pm.collapse = collapse
         self.pm.log.enabled = log
         if log_limit is not None:
             self.pm.log.limit = log_limit
@@ -201,13 +211,19 @@ cdef class Physmap:
         translate(physmap_unmap(self.p, RESTRICTED, pfn, n, cause_number(cause), FLUSH_RANGE))
 
     def map(self, pfn, n, *, tree="unrestricted", cause=0):
-        """Map any range of pages, splitting leaves where it must; no flush."""
+        """Map any range of pages, splitting leaves where it must; no flush.
+
+        The unrestricted tree's __set_pages_p() sets RW with PRESENT; the restricted tree gets a copy.
+        """
         which = tree_number(tree)
         check_range(self.model(), pfn, n)
         translate(physmap_map(self.p, which, pfn, n, cause_number(cause)))
 
     def unmap(self, pfn, n, *, tree="unrestricted", cause=0, flush=1):
-        """Unmap any range of pages; ``flush`` as in asi_pa.physmap.records.Flush (0: the caller owes it)."""
+        """Unmap any range of pages; ``flush`` as in asi_pa.physmap.records.Flush (0: the caller owes it).
+
+        The unrestricted tree's __set_pages_np() clears RW and DIRTY with PRESENT.
+        """
         which = tree_number(tree)
         check_range(self.model(), pfn, n)
         translate(physmap_unmap(self.p, which, pfn, n, cause_number(cause), Flush(flush)))
@@ -218,24 +234,29 @@ cdef class Physmap:
         translate(physmap_flush(self.p, pfn, n))
 
     def set_memory_ro(self, pfn, n):
-        """Clear RW in the unrestricted tree; reaches the restricted one with ``mirror``."""
+        """Clear RW and DIRTY in the unrestricted tree; reaches the restricted one with ``mirror``."""
         check_range(self.model(), pfn, n)
-        translate(physmap_protect(self.p, pfn, n, 0, PGT_RW, CAUSE_SET_MEMORY))
+        translate(physmap_protect(self.p, pfn, n, 0, PGT_RW | PGT_DIRTY, CAUSE_SET_MEMORY, False))
+
+    def set_memory_rox(self, pfn, n):
+        """Clear RW, DIRTY and NX, then collapse what became uniform (CPA_COLLAPSE) with ``collapse``."""
+        check_range(self.model(), pfn, n)
+        translate(physmap_protect(self.p, pfn, n, 0, PGT_RW | PGT_DIRTY | PGT_NX, CAUSE_SET_MEMORY, True))
 
     def set_memory_rw(self, pfn, n):
         """Set RW in the unrestricted tree; reaches the restricted one with ``mirror``."""
         check_range(self.model(), pfn, n)
-        translate(physmap_protect(self.p, pfn, n, PGT_RW, 0, CAUSE_SET_MEMORY))
+        translate(physmap_protect(self.p, pfn, n, PGT_RW, 0, CAUSE_SET_MEMORY, False))
 
     def set_memory_nx(self, pfn, n):
         """Set NX in the unrestricted tree; reaches the restricted one with ``mirror``."""
         check_range(self.model(), pfn, n)
-        translate(physmap_protect(self.p, pfn, n, PGT_NX, 0, CAUSE_SET_MEMORY))
+        translate(physmap_protect(self.p, pfn, n, PGT_NX, 0, CAUSE_SET_MEMORY, False))
 
     def set_memory_x(self, pfn, n):
         """Clear NX in the unrestricted tree; reaches the restricted one with ``mirror``."""
         check_range(self.model(), pfn, n)
-        translate(physmap_protect(self.p, pfn, n, 0, PGT_NX, CAUSE_SET_MEMORY))
+        translate(physmap_protect(self.p, pfn, n, 0, PGT_NX, CAUSE_SET_MEMORY, False))
 
     def hot_add(self, pfn, n):
         """Memory is added: ``n`` pages, whole 2M blocks that are not there yet (else ValueError)."""
@@ -246,12 +267,25 @@ cdef class Physmap:
         translate(physmap_add(self.p, pfn, n))
 
     def hot_remove(self, pfn, n):
-        """Memory is removed: ``n`` pages, whole 2M blocks that are all there (else ValueError)."""
-        check_range(self.model(), pfn, n, 512)
+        """Memory is removed: ``n`` pages that are all there (else ValueError).
+
+        Nothing is split: what is only a part of a 2M leaf stays mapped, and counts as ``left_mapped``.  A
+        part of a 1G leaf is refused: the kernel would read the leaf as a table (docs/kernel-findings.md, D3).
+        """
+        check_range(self.model(), pfn, n)
         missing = self._built(pfn, n, 0)
         if missing is not None:
             raise ValueError(f"pfn {missing}: not there")
+        for edge, last in ((pfn, pfn), (pfn + n, pfn + n - 1)):
+            if edge % (1 << 18) and self._level(last) == LEVEL_PUD:
+                raise ValueError(f"pfn {last}: its 1G leaf reaches beyond the memory that is removed")
         translate(physmap_remove(self.p, pfn, n))
+
+    def _level(self, uint64_t pfn):
+        """Level of the unrestricted leaf of a frame."""
+        cdef int level
+        pgt_leaf(&self.model().unrestricted, pfn, &level)
+        return level
 
     def _built(self, uint64_t pfn, uint64_t n, bint wanted):
         """The first frame of a range that is (1) or is not (0) built in the unrestricted tree."""
@@ -355,12 +389,15 @@ cdef class Physmap:
             ),
             splits_2m=(c.splits[2], c.splits[6]),
             splits_1g=(c.splits[3], c.splits[7]),
+            collapses_2m=(c.collapses[2], c.collapses[6]),
+            collapses_1g=(c.collapses[3], c.collapses[7]),
             tables_allocated=(c.tables_allocated[0], c.tables_allocated[1]),
             tables_freed=(c.tables_freed[0], c.tables_freed[1]),
             flushes_ranged=c.flushes_ranged, flushes_full=c.flushes_full, flushes_split=c.flushes_split,
-            flushed_pages=c.flushed_pages, ipis=c.ipis, skipped_level=c.skipped_level,
+            flushes_others=c.flushes_others, flushed_pages=c.flushed_pages, ipis=c.ipis,
+            skipped_level=c.skipped_level,
             skipped_absent=c.skipped_absent, copied_absent=c.copied_absent, redundant=c.redundant,
-            log_dropped=self.p.log.dropped,
+            left_mapped=c.left_mapped, log_dropped=self.p.log.dropped,
         )
 
     @property

@@ -51,6 +51,7 @@ class LogOp(IntEnum):
     SPLIT = 3
     FLUSH = 4
     PROTECT = 5
+    COLLAPSE = 6
 
 
 class Flush(IntEnum):
@@ -82,7 +83,7 @@ class Cause(IntEnum):
 
 
 #: One operation on the physmap.  ``tree`` 0 unrestricted, 1 restricted; ``level`` 1 PTE, 2 PMD, 3 PUD,
-#: 0 for a flush; ``pfn`` the first frame; ``count`` entries written (SPLIT: 512; FLUSH: pages);
+#: 0 for a flush; ``pfn`` the first frame; ``count`` entries written (SPLIT, COLLAPSE: 512; FLUSH: pages);
 #: ``event`` the engine's operation number at the time; ``seq`` has gaps where records were dropped.
 LOG_DTYPE = np.dtype(
     {
@@ -131,17 +132,24 @@ class PhysmapCounters:
     """Leaf entries written by map, unmap and protect; the 512 entries of a split are not among them."""
     splits_2m: tuple[int, int]
     splits_1g: tuple[int, int]
+    collapses_2m: tuple[int, int]
+    """2M leaves that set_memory_rox() made out of 512 of 4K."""
+    collapses_1g: tuple[int, int]
     tables_allocated: tuple[int, int]
     """Page-table pages."""
     tables_freed: tuple[int, int]
     flushes_ranged: int
     flushes_full: int
     flushes_split: int
-    """Of flushes_full: asked for by the split of a present leaf."""
+    """Of flushes_full: asked for by a split."""
+    flushes_others: int
+    """Of flushes_ranged: kernel entries were not GLOBAL and INVLPG reached the current address space only, so
+    that every other address space's entries go at its next use."""
     flushed_pages: int
     """4K pages invalidated one by one, on each CPU, by the ranged flushes."""
     ipis: int
-    """Shootdown interrupts received: (CPUs - 1) per flush, none with INVLPGB."""
+    """Shootdown interrupts received: (CPUs - 1) per flush; with INVLPGB only for the ranged ones of
+    set_memory_*()."""
     skipped_level: int
     """2M blocks that asi_map skipped with a warning: the leaf levels differ, or there is no leaf."""
     skipped_absent: int
@@ -150,6 +158,8 @@ class PhysmapCounters:
     """Entries that asi_map copied from a leaf that is itself not present."""
     redundant: int
     """Pages inside a large leaf that was in the wanted state already."""
+    left_mapped: int
+    """Pages of removed memory that stayed mapped, in either tree, because their leaf reaches beyond it."""
     log_dropped: int
     """Log records beyond the limit, or for which there was no memory."""
 
@@ -162,6 +172,16 @@ class PhysmapCounters:
     def direct_map_level3_splits(self) -> int:
         """/proc/vmstat: 1G leaves of the kernel's own direct map that were split."""
         return self.splits_1g[0]
+
+    @property
+    def direct_map_level2_collapses(self) -> int:
+        """/proc/vmstat (7.2): 2M leaves of the kernel's own direct map that formed again."""
+        return self.collapses_2m[0]
+
+    @property
+    def direct_map_level3_collapses(self) -> int:
+        """/proc/vmstat (7.2): 1G leaves of the kernel's own direct map that formed again."""
+        return self.collapses_1g[0]
 
 
 def frame_of(entry: int) -> int:

@@ -28,13 +28,18 @@ def format_bytes(number: Number) -> str:
 
 
 def relief_text(result: Mapping[str, Any]) -> str:
-    """What relieved a shortage, ``reclaim 64.0 MiB, compaction``; empty if nothing did."""
+    """What relieved a shortage, ``reclaim 64.0 MiB, compaction``; empty if nothing did.
+
+    That callers' fallbacks were left out is said here, too.
+    """
     relief = result.get("relief") or {}
     words = []
     if relief.get("reclaim_bytes"):
         words.append(f"reclaim {format_bytes(relief['reclaim_bytes'])}")
     if relief.get("compaction"):
         words.append("compaction")
+    if relief.get("fallbacks") is False:
+        words.append("callers' fallbacks not replayed")
     return ", ".join(words)
 
 

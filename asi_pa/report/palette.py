@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from asi_pa.designs import REFERENCE
+
 __all__ = ["DASHES", "GRID", "INK", "LEAF_COLOURS", "MUTED", "design_colours", "kind_colours"]
 
 INK, MUTED, GRID = "#1f2933", "#5f6c7b", "#e4e7eb"
@@ -41,13 +43,13 @@ _SPARE = ("#f0e442", "#a65628", "#66a61e", "#b3b3b3", "#e7298a", "#17becf")
 
 
 def design_colours(designs: Iterable[str]) -> dict[str, str]:
-    """A colour per design: grey for ``linux``, hues for the others in their order, then the hues lighter."""
+    """A colour per design: grey for the reference, hues for the others in order, then the hues lighter."""
     colours: dict[str, str] = {}
     for name in designs:
         if name not in colours:
-            hues = len(colours) - ("linux" in colours)
+            hues = len(colours) - (REFERENCE in colours)
             lighter, hue = divmod(hues, len(_DESIGNS))
-            colours[name] = "#7b8794" if name == "linux" else _lighter(_DESIGNS[hue], 1 - 0.6**lighter)
+            colours[name] = "#7b8794" if name == REFERENCE else _lighter(_DESIGNS[hue], 1 - 0.6**lighter)
     return colours
 
 

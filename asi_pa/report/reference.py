@@ -29,9 +29,10 @@ replay of the trace only; building the initial state is not counted. Kernel sour
 unless another version is named; "RFC" is msgid 20250313-asi-page-alloc-v1-0-04972e046cea@google.com.
 
 A design that protects nothing (`linux`) has no figures where protection costs: the tables show `-`. A
-design that leaks (exposure violations above 0), or that keeps the holes it was posted with (`as_posted`),
-keeps its figures but cannot be the best of such a row. "Optional" metrics may be missing from a file, so that
-results of older versions stay readable.
+design that broke its promise (pages leaked, mapped uncleared or handed out unflushed; in the direct-map
+designs also absent), or that keeps the holes it was posted with (`as_posted`), keeps its figures but cannot
+be the best of such a row. "Optional" metrics may be missing from a file, so that results of older versions
+stay readable.
 """
 
 

@@ -7,8 +7,9 @@ from html import escape
 from itertools import groupby
 from typing import Any
 
+from asi_pa.designs import PROPOSAL, REFERENCE
 from asi_pa.experiment.metrics import GROUPS, ROWS, Metric, metric
-from asi_pa.experiment.ranking import best, competes, run_name, shown, value_of
+from asi_pa.experiment.ranking import best, competes, is_breach, run_name, shown, value_of
 from asi_pa.report.evidence import count, figure_unit, summary
 from asi_pa.report.format import delta_text, format_value
 from asi_pa.report.palette import design_colours
@@ -16,7 +17,8 @@ from asi_pa.report.palette import design_colours
 __all__ = ["by_order", "claims", "definitions", "glance", "metrics"]
 
 HEADLINES = (
-    "failures",
+    "failures_by_group.real",
+    "failures_by_group.declined",
     "tlb_flushes_per_1000_allocations",
     "restricted_2m_share",
     "bytes_zeroed",
@@ -75,8 +77,9 @@ def claims(entries: Sequence[Mapping[str, Any]], runs: int) -> str:
     """A card per claim: verdict, what speaks for and against it, every figure folded away."""
     cards = "".join(_claim_card(claim, runs) for claim in entries)
     return f"""<section><h2>The RFC's four claims</h2>
-<p>As its cover letter makes them, judged on the design <code>migratetype</code> by the figures of all runs:
-a claim holds if every figure speaks for it, fails if every figure speaks against it, is mixed otherwise.</p>
+<p>As its cover letter makes them, judged on the design <code>{PROPOSAL.family}</code> by the figures of all
+runs: a claim holds if every figure speaks for it, fails if every figure speaks against it, is mixed
+otherwise.</p>
 <div class="cards claims">{cards}</div></section>"""
 
 
@@ -117,7 +120,7 @@ def _figure_row(figure: Mapping[str, Any]) -> str:
 def metrics(run: Run) -> str:
     """Every metric of a run: rows in groups, designs across, the difference to linux beside each value."""
     designs = run["designs"]
-    reference = next((d for d in designs if d["design"] == "linux"), None)
+    reference = next((d for d in designs if d["design"] == REFERENCE), None)
     colours = design_colours(d["design"] for d in designs)
     head = "".join(
         f'<th style="--c:{colours[d["design"]]}" title="{escape(d["title"])}">{_name(d["design"])}</th>'
@@ -155,7 +158,7 @@ def _metric_row(metric: Metric, designs: Sequence[Design], reference: Design | N
         delta = "" if design is reference else delta_text(value, base, metric.unit)
         if design["design"] in top:
             kind = "best"
-        elif metric.key == "exposure_violations" and value:
+        elif is_breach(metric, design):
             kind = "leak"
         elif not competes(metric, design):
             kind = "out"

@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, TextIO
 
+from asi_pa.designs import PROPOSAL, REFERENCE
 from asi_pa.experiment.metrics import GROUPS, ROWS, Metric
-from asi_pa.experiment.ranking import as_posted, best, protects, shown, value_of
+from asi_pa.experiment.ranking import as_posted, best, breaches, is_breach, protects, shown, value_of
 from asi_pa.report.evidence import count, summary
 from asi_pa.report.format import delta_text, format_bytes, format_value, plural, relief_text
 from asi_pa.report.modelled_time import modelled_terminal
@@ -106,7 +107,7 @@ def _rows(run: Mapping[str, Any], quiet: bool) -> tuple[list[Metric], list[tuple
         if not (metric.essential if quiet else metric.screen):
             continue
         values = [value_of(metric, d["metrics"]) for d in run["designs"] if protects(d) or not metric.asi]
-        if not quiet and metric.key != "exposure_violations" and len(set(values)) == 1:
+        if not quiet and not metric.breach and len(set(values)) == 1:
             if values[0] is not None:
                 same.append((metric, values[0]))
         elif any(value is not None for value in values):
@@ -157,8 +158,7 @@ def _cells(run: Mapping[str, Any], metric: Metric) -> list[str]:
     cells = []
     for design in run["designs"]:
         value = shown(metric, design)
-        broken = metric.key == "exposure_violations" and value
-        mark = "*" if design["design"] in top else "!" if broken else " "
+        mark = "*" if design["design"] in top else "!" if is_breach(metric, design) else " "
         cells.append(f"{format_value(value, metric.unit)}{mark}")
     return cells
 
@@ -185,10 +185,10 @@ def _painted(cell: str, paint: _Paint) -> str:
 
 def _row(run: Mapping[str, Any], metric: Metric, paint: _Paint) -> str:
     designs = run["designs"]
-    reference = next((value_of(metric, d["metrics"]) for d in designs if d["design"] == "linux"), None)
+    reference = next((value_of(metric, d["metrics"]) for d in designs if d["design"] == REFERENCE), None)
     parts = []
     for design, cell in zip(designs, _cells(run, metric), strict=True):
-        bare = design["design"] == "linux" or metric.asi
+        bare = design["design"] == REFERENCE or metric.asi
         delta = "" if bare else delta_text(shown(metric, design), reference, metric.unit)
         gap = 0 if design is designs[-1] else DELTA + 1 - len(delta)
         parts.append(_painted(f"{cell:>{VALUE + 1}}", paint) + paint(delta, DIM) + " " * gap)
@@ -203,7 +203,7 @@ def _legend(result: Mapping[str, Any], width: int, paint: _Paint) -> str:
     bare = sorted({d["design"] for d in designs if not protects(d)})
     if bare:
         text += f" {', '.join(bare)} protects nothing and has no figures where protection costs."
-    leaky = sorted({d["design"] for d in designs if d["metrics"].get("exposure_violations")})
+    leaky = sorted({d["design"] for d in designs if breaches(d)})
     if leaky:
         text += f" {', '.join(leaky)} breaks its promise (!) and does not compete there."
     posted = sorted({d["design"] for d in designs if as_posted(d)} - set(leaky))
@@ -213,7 +213,7 @@ def _legend(result: Mapping[str, Any], width: int, paint: _Paint) -> str:
 
 
 def _claims(result: Mapping[str, Any], width: int, paint: _Paint, quiet: bool) -> str:
-    lines = [] if quiet else [paint("The RFC's claims, on design migratetype", BOLD)]
+    lines = [] if quiet else [paint(f"The RFC's claims, on design {PROPOSAL.family}", BOLD)]
     runs = len(result["runs"])
     for claim in result["claims"]:
         verdict = paint(f"{claim['verdict']:<8}", VERDICT_COLOUR.get(claim["verdict"], DIM), BOLD)

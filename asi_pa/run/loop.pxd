@@ -1,25 +1,16 @@
-# Operations of a trace, and what runs them.
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+# What runs the operations of a trace.
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from asi_pa._core cimport request_t
+from asi_pa._core cimport MAX_ORDERS, request_t
 from asi_pa.run.hits cimport kind_t
 from asi_pa.engine.page_alloc cimport mm_t
+from asi_pa.trace.ops cimport op_t
 
 cdef enum:
-    OP_ALLOC = 1
-    OP_FREE = 2
-    OP_SPLIT = 3
-    OP_TICK = 4
     MAX_CLASSES = 256
+    WAYS = 6
     KINDS = 64
     KIND_SHIFT = 26         # of a 32-bit hash, to a number below KINDS
-
-cdef packed struct op_t:
-    uint8_t op
-    uint8_t order
-    uint8_t cls
-    uint8_t cpu
-    uint32_t slot
 
 cdef struct run_t:
     # A machine, the allocations of a trace on it, and what happened.
@@ -36,7 +27,19 @@ cdef struct run_t:
     uint64_t skipped        # frees and splits of what was never allocated
     uint64_t failed_by_class[MAX_CLASSES]
     request_t requests[MAX_CLASSES]
+    # what callers do when a try failed (asi_pa.kernel.callers): the single pages that they ask for instead
+    request_t fallbacks[MAX_CLASSES]
+    uint16_t falls_back[MAX_CLASSES]    # bit per order
+    uint8_t way[MAX_CLASSES][MAX_ORDERS]        # WAYS: way out, twice, and 1 if huge
+    uint8_t way_of_fallback[MAX_CLASSES]
+    uint64_t failed_by_way[WAYS]
+    int64_t replayed_by_class[MAX_CLASSES]      # requests that the trace has not, less those that it has too many
+    uint64_t fallbacks_replayed     # tries
+    uint64_t fallbacks_failed       # of these, those in which a page was not to be had
+    uint64_t fallback_pages         # requests
+    uint8_t *in_pages       # bit per slot: a try failed, and the slots from this one on hold its pages
     kind_t kinds[KINDS]     # by hash of the key
 
 
+cdef void own(mm_t *mm, uint32_t pfn, uint32_t slot) noexcept nogil
 cdef Py_ssize_t run_ops(run_t *run, const op_t *ops, Py_ssize_t i, Py_ssize_t end) noexcept nogil

@@ -10,7 +10,8 @@ wakes it ends a stretch, and the next one ends where it is kswapd's turn.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from asi_pa._core cimport NIL, likely, pcp_t, prefetchw, request_t, zone_t
+from asi_pa._core cimport NIL, likely, prefetchw, zone_t
+from asi_pa.run.fallback cimport failed, free_in_pages, is_in_pages, split_in_pages
 from asi_pa.run.hits cimport (
     BUDDY_ALLOC,
     NO_HIT,
@@ -26,10 +27,10 @@ from asi_pa.run.hits cimport (
 )
 from asi_pa.engine.kswapd cimport KSWAPD_EVERY, kswapd
 from asi_pa.engine.migrate cimport free_allocated, split_allocated
-from asi_pa.engine.page_alloc cimport count_failure, mm_t, zone_of
-from asi_pa.engine.pcp cimport pcp_decay
-from asi_pa.engine.vmscan cimport each_pcp
+from asi_pa.engine.page_alloc cimport mm_t, zone_of
+from asi_pa.engine.pcp cimport refresh_cpu_vm_stats
 from asi_pa.engine.wrappers cimport design_alloc, run_ahead
+from asi_pa.trace.ops cimport OP_ALLOC, OP_FREE, OP_SPLIT, OP_TICK
 
 cdef extern from *:
     """
@@ -146,17 +147,15 @@ cdef inline bint run_some(run_t *run, const op_t **at, const op_t *last, bint ah
             held = slots[op.slot]
             if likely(held != NIL, 1):
                 frame = held - base
-                if not likely(z.state[frame] == kind.state, 1):
-                    good = step(run, op)        # compaction may have taken the folio apart
-                    if not good:
-                        break
-                    op += 1
-                    continue
-                slots[op.slot] = NIL
-                if kind.does == PCP_FREE:
-                    pcp_free_hit(z, kind, frame)
-                else:
-                    buddy_free_hit(z, kind, frame)
+                if likely(z.state[frame] == kind.state, 1):
+                    slots[op.slot] = NIL
+                    if kind.does == PCP_FREE:
+                        pcp_free_hit(z, kind, frame)
+                    else:
+                        buddy_free_hit(z, kind, frame)
+                elif not step(run, op):
+                    good = False
+                    break
             else:
                 run.skipped += 1
         elif not step(run, op):
@@ -187,17 +186,14 @@ cdef const kind_t *learn(run_t *run, const op_t *op) noexcept nogil:
 
 cdef void allocate(run_t *run, const op_t *op) noexcept nogil:
     cdef mm_t *mm = run.mm
-    cdef const request_t *rq = &run.requests[op.cls]
     cdef int64_t pfn
     mm.clock = clock_at(run, op)
-    pfn = design_alloc(mm, op.cpu, op.order, rq)
+    pfn = design_alloc(mm, op.cpu, op.order, &run.requests[op.cls])
     run.allocations += 1
     run.woke = mm.kswapd_woken and not run.waits
     if pfn < 0:
-        run.slots[op.slot] = NIL
-        run.failures += 1
-        run.failed_by_class[op.cls] += 1
-        count_failure(mm, op.cpu, op.order, rq)
+        failed(run, op)
+        run.woke = mm.kswapd_woken and not run.waits
         return
     run.slots[op.slot] = <uint32_t>pfn
     if mm.slots != NULL:
@@ -214,8 +210,8 @@ cdef bint step(run_t *run, const op_t *op) noexcept nogil:
     if op.op == OP_ALLOC:
         allocate(run, op)
     elif op.op == OP_TICK:
-        each_pcp(mm, decay)         # vmstat's worker: decay_pcp_high()
         mm.clock = clock_at(run, op)
+        refresh_vm_stats(mm)
         kswapd(mm, cpu_of(mm, op))
     elif op.op == OP_FREE or op.op == OP_SPLIT:
         held = run.slots[op.slot]
@@ -224,13 +220,19 @@ cdef bint step(run_t *run, const op_t *op) noexcept nogil:
         else:
             z = zone_of(mm, held)
             frame = held - <uint32_t>z.base_pfn
-            if op.op == OP_SPLIT:
+            if is_in_pages(run, op):
+                if op.op == OP_FREE:
+                    free_in_pages(run, op)
+                else:
+                    split_in_pages(run, op)
+            elif op.op == OP_SPLIT:
                 return op.slot + (1u << op.order) <= run.nslots and split_allocated(
                     run.slots, mm, z, frame, op.order, op.slot)
-            run.slots[op.slot] = NIL
-            if not free_allocated(mm, z, op.cpu, frame, op.order):
-                run.slots[op.slot] = held
-                return False
+            else:
+                run.slots[op.slot] = NIL
+                if not free_allocated(mm, z, op.cpu, frame, op.order):
+                    run.slots[op.slot] = held
+                    return False
     else:
         return False
     if mm.design.looks_ahead:
@@ -254,5 +256,9 @@ cdef void own(mm_t *mm, uint32_t pfn, uint32_t slot) noexcept nogil:
     z.links[pfn - <uint32_t>z.base_pfn].prev = slot
 
 
-cdef void decay(zone_t *z, pcp_t *pcp) noexcept nogil:
-    pcp_decay(z, pcp)
+cdef void refresh_vm_stats(mm_t *mm) noexcept nogil:
+    # vmstat's workers, on every CPU
+    cdef int i, cpu
+    for i in range(mm.nzones):
+        for cpu in range(mm.ncpus):
+            refresh_cpu_vm_stats(mm.zones[i], cpu)

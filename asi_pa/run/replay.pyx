@@ -1,16 +1,17 @@
 """The replay: compiled operations through a machine, without Python and without the GIL.
 
-    ops      op order cls cpu slot   8 bytes an operation (``asi_pa.trace.compiler.OP``)
+    ops      op order cls cpu slot   8 bytes an operation (``asi_pa.trace.ops.OP``)
     slots    slot -> pfn             filled by ALLOC, emptied by FREE
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 import numpy as np
 
-from asi_pa.trace.compiler import OP
+from asi_pa.kernel.callers import fallback_of, is_huge, way_out
+from asi_pa.trace.ops import OP
 from asi_pa._core cimport (
     ALLOC,
     CTX_POPULATE,
@@ -18,6 +19,7 @@ from asi_pa._core cimport (
     INFO_MT,
     KIND_MASK,
     MAX_ZONE_INDEX,
+    MAX_ORDERS,
     MIGRATE_RECLAIMABLE,
     NIL,
     ORDER_MASK,
@@ -39,7 +41,8 @@ from asi_pa.engine.migrate cimport lru_add_drain
 from asi_pa.engine.page_alloc cimport decode_request, decode_request_on, mm_t, set_dirty, zone_of
 from asi_pa.physmap.physmap cimport CAUSE_POPULATE, RESTRICTED, physmap_reset_counters
 from asi_pa.engine.vmscan cimport direct_relief
-from asi_pa.run.loop cimport MAX_CLASSES, OP_ALLOC, op_t, run_ops, run_t
+from asi_pa.run.loop cimport MAX_CLASSES, WAYS, run_ops, run_t
+from asi_pa.trace.ops cimport OP_ALLOC, op_t
 from asi_pa.engine.wrappers cimport (
     WRAP_NONE,
     WRAP_POOL,
@@ -58,6 +61,8 @@ cdef class Replay:
     machine : Machine
     classes : uint32 request words, indexed by an operation's ``cls``
     nslots : number of slots
+    fallbacks : where a try of a known caller fails, the single pages follow that it would ask for instead, and
+        go when it is freed (``asi_pa.run.fallback``)
     """
 
     cdef readonly Machine machine
@@ -69,9 +74,7 @@ cdef class Replay:
     cdef object supply
     cdef object since
 
-    def __init__(self, Machine machine, classes, nslots):
-        cdef int i, node
-        cdef request_t rq
+    def __init__(self, Machine machine, classes, nslots, bint fallbacks=True):
         if len(classes) > MAX_CLASSES:
             raise ValueError(f"{len(classes)} request classes, at most {MAX_CLASSES} are possible")
         if not 0 <= nslots < 2**32:
@@ -79,39 +82,57 @@ cdef class Replay:
         self.machine = machine
         self.r.mm = &machine.mm
         machine.mm.relief = direct_relief
-        for i in range(len(classes)):
-            decode_request(&machine.mm, classes[i], &self.r.requests[i])
         self.nclasses = len(classes)
-        for node in range(machine.mm.nnodes):
-            for i in range(self.nclasses):
-                memset(&rq, 0, sizeof(rq))
-                decode_request_on(&machine.mm, node, classes[i], &rq)
-                if (rq.fast_flags != self.r.requests[i].fast_flags
-                        or rq.slow_flags != self.r.requests[i].slow_flags):
-                    self._decode_by_node(classes)
-                    break
+        self._decode([int(word) for word in classes], fallbacks)
         self.r.nslots = nslots
         self.r.slots = <uint32_t *>big_alloc((nslots + 1) * sizeof(uint32_t))
-        if self.r.slots == NULL:
+        self.r.in_pages = <uint8_t *>calloc((nslots >> 3) + 1, 1)
+        if self.r.slots == NULL or self.r.in_pages == NULL:
             raise MemoryError(f"no memory for {nslots} slots")
         memset(self.r.slots, 0xFF, (nslots + 1) * sizeof(uint32_t))
         self.displaced = []
 
     def __dealloc__(self):
         free(self.r.slots)
+        free(self.r.in_pages)
         free(self.by_node)
 
-    def _decode_by_node(self, classes):
+    def _decode(self, words, bint fallbacks):
+        """What each class means: to the allocator, and to its caller when it fails (asi_pa.kernel.callers)."""
+        cdef int i, order
+        instead = list(words)
+        for i, word in enumerate(words):
+            for order in range(MAX_ORDERS):
+                self.r.way[i][order] = 2 * way_out(word, order) + is_huge(order)
+                page = fallback_of(word, order) if fallbacks and order else None
+                if page is not None:
+                    # a caller's page is the same whatever the order of its try was
+                    instead[i] = page
+                    self.r.falls_back[i] |= 1u << order
+            self.r.way_of_fallback[i] = 2 * way_out(instead[i], 0)
+            decode_request(&self.machine.mm, words[i], &self.r.requests[i])
+            decode_request(&self.machine.mm, instead[i], &self.r.fallbacks[i])
+        self._decode_by_node(words, instead)
+
+    def _decode_by_node(self, words, instead):
         # ALLOC_NOFRAGMENT depends on the node that a request prefers (alloc_flags_nofragment)
         cdef mm_t *mm = &self.machine.mm
-        cdef int node, i
-        if self.by_node == NULL:
-            self.by_node = <request_t *>malloc(mm.nnodes * self.nclasses * sizeof(request_t))
+        cdef request_t *rq
+        cdef int node, i, n = self.nclasses
+        cdef bint differs = False
+        self.by_node = <request_t *>calloc(2 * mm.nnodes * n + 1, sizeof(request_t))
         if self.by_node == NULL:
             raise MemoryError("no memory for requests")
         for node in range(mm.nnodes):
-            for i in range(self.nclasses):
-                decode_request_on(mm, node, classes[i], &self.by_node[node * self.nclasses + i])
+            rq = &self.by_node[2 * node * n]
+            for i in range(n):
+                decode_request_on(mm, node, words[i], &rq[i])
+                decode_request_on(mm, node, instead[i], &rq[n + i])
+                differs = differs or (rq[i].fast_flags != self.r.requests[i].fast_flags
+                                      or rq[i].slow_flags != self.r.requests[i].slow_flags)
+        if not differs:
+            free(self.by_node)
+            self.by_node = NULL
 
     @property
     def nslots(self):
@@ -163,12 +184,15 @@ cdef class Replay:
         # Operations of one node's CPUs at a time.
         cdef mm_t *mm = &self.machine.mm
         cdef Py_ssize_t at = start, bad
+        cdef const request_t *rq
         cdef int node
         while start < end:
             node = mm.cpu_node[ops[start].cpu if ops[start].cpu < mm.ncpus else 0]
             while at < end and mm.cpu_node[ops[at].cpu if ops[at].cpu < mm.ncpus else 0] == node:
                 at += 1
-            memcpy(self.r.requests, &self.by_node[node * self.nclasses], self.nclasses * sizeof(request_t))
+            rq = &self.by_node[2 * node * self.nclasses]
+            memcpy(self.r.requests, rq, self.nclasses * sizeof(request_t))
+            memcpy(self.r.fallbacks, &rq[self.nclasses], self.nclasses * sizeof(request_t))
             bad = run_ops(&self.r, ops, start, at)
             if bad >= 0:
                 return bad
@@ -367,6 +391,9 @@ cdef class Replay:
         # counting starts with the trace
         memset(&self.machine.mm.stats, 0, sizeof(self.machine.mm.stats))
         memset(self.r.failed_by_class, 0, sizeof(self.r.failed_by_class))
+        memset(self.r.failed_by_way, 0, sizeof(self.r.failed_by_way))
+        memset(self.r.replayed_by_class, 0, sizeof(self.r.replayed_by_class))
+        self.r.fallbacks_replayed = self.r.fallbacks_failed = self.r.fallback_pages = 0
         self.r.allocations = self.r.failures = self.r.skipped = self.r.done = self.r.clock = 0
         if self.machine.mm.physmap != NULL:
             physmap_reset_counters(self.machine.mm.physmap)
@@ -403,6 +430,22 @@ cdef class Replay:
     def failures_by_class(self):
         """uint64[256]: failed allocations by request class."""
         return np.array([self.r.failed_by_class[i] for i in range(MAX_CLASSES)], np.uint64)
+
+    def failures_by_way_out(self):
+        """uint64 (3, 2): failed requests by `WayOut`, and whether they were huge; replayed ones included."""
+        cdef int i
+        out = np.zeros(WAYS, np.uint64)
+        for i in range(WAYS):
+            out[i] = self.r.failed_by_way[i]
+        return out.reshape(-1, 2)
+
+    def replayed_by_class(self):
+        """int64[256]: requests that callers made instead of a try, which the trace has not, by its class."""
+        return np.array([self.r.replayed_by_class[i] for i in range(MAX_CLASSES)], np.int64)
+
+    def fallbacks(self):
+        """Tries that failed and were followed by pages; in how many of them a page failed; requests for pages."""
+        return self.r.fallbacks_replayed, self.r.fallbacks_failed, self.r.fallback_pages
 
     def free_pages(self):
         """Free pages by freetype, all zones, int64[nft]; the pool's as one more entry."""

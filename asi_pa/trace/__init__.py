@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier
 from asi_pa.trace.compile import CompiledTrace, compile_trace, tight_memory
-from asi_pa.trace.format import MAGIC, Trace, read_trace, write_trace
+from asi_pa.trace.format import MAGIC, Trace, read_trace, read_trace_file, write_trace
 from asi_pa.trace.info import describe, describe_text
 from asi_pa.trace.initial import Population
-from asi_pa.trace.npz import read_npz
+from asi_pa.trace.memory import describe_memory, form_name, memory_form
+from asi_pa.trace.npz import holds_arrays, read_npz
+from asi_pa.trace.source import Source, open_source
+from asi_pa.trace.time_order import joined, merged
 from asi_pa.trace.workloads import DEFAULT_MEMORY, WORKLOADS, workload
 
 __all__ = [
@@ -24,7 +31,10 @@ __all__ = [
     "compile_trace",
     "describe",
     "describe_text",
+    "load_input",
     "load_trace",
+    "load_traces",
+    "merged",
     "read_npz",
     "read_trace",
     "tight_memory",
@@ -32,6 +42,10 @@ __all__ = [
     "write_trace",
 ]
 
+#: A line that is an event of ours, roughly: a text with one is a trace.
+_EVENT = re.compile(r"\[\d+\].*\d: +(?:kmem:)?mm_page_\w+:")
+#: Texts about memory are read whole, so far.
+_MOST_TEXT = 1 << 26
 _DATA = Path(__file__).resolve().parent.parent / "data"
 
 
@@ -44,31 +58,65 @@ def load_trace(path: str | os.PathLike[str]) -> Trace:
     """Read a trace from any file that holds one, or a bundled one or a workload by its name.
 
     Known are the trace format, recorded ``.npz`` files, and the text that ``perf script``, ``trace-cmd
-    report`` and ftrace's ``trace`` file show, plain or compressed with xz or gzip.  A file goes before a
-    bundled trace of the same name.  Raises ValueError naming the file.
+    report`` and ftrace's ``trace`` file show, plain or packed with gzip, xz, bzip2 or zstd; from a file, a
+    pipe or, as ``-``, from standard input.  ``a.txt+b.txt`` puts the pieces of one recording together.  A
+    file goes before a bundled trace of the same name.  Raises ValueError naming the file.
     """
-    file = Path(path)
-    if not file.exists():
-        if str(path) in bundled_traces():
-            return read_trace(bundled_traces()[str(path)])
-        name, *rest = str(path).split(":")
-        if name in WORKLOADS and len(rest) < 3:
-            memory = rest[0] if rest else DEFAULT_MEMORY
-            if len(rest) == 2 and not rest[1].isdecimal():
-                raise ValueError(f"{path}: seed {rest[1]!r} is no number")
-            return workload(name, memory, int(rest[1]) if len(rest) == 2 else 0)
-    try:
-        with open(file, "rb") as handle:
-            start = handle.read(16)
-    except OSError as error:
-        names = f"bundled traces: {', '.join(bundled_traces())}; workloads: {', '.join(WORKLOADS)}"
-        raise ValueError(f"{path}: {error.strerror} ({names})") from None
-    if not start:
-        raise ValueError(f"{path}: empty file")
-    if start.startswith(MAGIC[: len(start)]):
-        return read_trace(file)
-    if start.startswith(b"PK\x03\x04"):
-        return read_npz(file)
-    from asi_pa.trace.text import read_text
+    made = load_input(path)
+    if isinstance(made, Trace):
+        return made
+    raise ValueError(
+        f"{made['name']}: {form_name(made['form'])}, no trace of events (asi-pa info shows what it says)"
+    )
 
-    return read_text(file)
+
+def load_input(path: str | os.PathLike[str]) -> Trace | dict[str, Any]:
+    """`load_trace`, or what a text about memory that is no trace says
+    (`asi_pa.trace.memory.describe_memory`)."""
+    name = os.fspath(path)
+    if name != "-" and not os.path.exists(name):
+        return _named(name)
+    with open_source(path) as source:
+        head = source.head()
+        if head and not _EVENT.search(head) and memory_form(head):
+            encoded = source.as_text().read(_MOST_TEXT)
+            return describe_memory(source.name, encoded.decode("utf-8", "replace"))
+        return read_any(source)
+
+
+def load_traces(paths: Sequence[str | os.PathLike[str]]) -> list[Trace]:
+    """`load_trace` of each; texts that are pieces of one recording (``per_cpu/cpuN/trace``) become one
+    trace."""
+    return joined([load_trace(path) for path in paths])
+
+
+def _named(name: str) -> Trace:
+    """What a name stands for that is no file: a bundled trace, a workload, several files; ValueError
+    otherwise."""
+    if name in bundled_traces():
+        return read_trace(bundled_traces()[name])
+    kind, *rest = name.split(":")
+    if kind in WORKLOADS and len(rest) < 3:
+        memory = rest[0] if rest else DEFAULT_MEMORY
+        if len(rest) == 2 and not rest[1].isdecimal():
+            raise ValueError(f"{name}: seed {rest[1]!r} is no number")
+        return workload(kind, memory, int(rest[1]) if len(rest) == 2 else 0)
+    pieces = name.split("+")
+    if len(pieces) > 1 and all(os.path.exists(piece) for piece in pieces):
+        return merged([load_trace(piece) for piece in pieces])
+    names = f"bundled traces: {', '.join(bundled_traces())}; workloads: {', '.join(WORKLOADS)}"
+    raise ValueError(f"{name}: {os.strerror(errno.ENOENT)} ({names})")
+
+
+def read_any(source: Source) -> Trace:
+    """The trace in an opened file of any form."""
+    if source.start.startswith(MAGIC[: len(source.start)]):
+        return read_trace_file(source.file(), source.name)
+    if source.start.startswith(b"PK\x03\x04"):
+        file = source.file()
+        if not holds_arrays(file):
+            source.refuse_foreign()
+        return read_npz(file, source.name)
+    from asi_pa.trace.text import read_source
+
+    return read_source(source)

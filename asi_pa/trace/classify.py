@@ -32,6 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asi_pa.kernel.gfp import GFP_NAMES, MODEL_LRU, parse_gfp
+from asi_pa.trace.gfp_names import TRACE_GFP_NAMES
 
 __all__ = ["DEFAULT_CLASSIFIER", "Classifier", "request_words"]
 
@@ -40,14 +41,6 @@ HARDWALL = GFP_NAMES["__GFP_HARDWALL"]
 MOVABLE = GFP_NAMES["__GFP_MOVABLE"]
 RECLAIMABLE = GFP_NAMES["__GFP_RECLAIMABLE"]
 SENSITIVE = GFP_NAMES["__GFP_SENSITIVE"]
-#: Names that traces print and `asi_pa.kernel.gfp` has no need of (include/trace/events/mmflags.h, 6.18).
-TRACE_GFP_NAMES: dict[str, int] = {
-    **GFP_NAMES,
-    "GFP_DMA": GFP_NAMES["__GFP_DMA"],
-    "GFP_DMA32": GFP_NAMES["__GFP_DMA32"],
-    "__GFP_RECLAIM": GFP_NAMES["__GFP_DIRECT_RECLAIM"] | GFP_NAMES["__GFP_KSWAPD_RECLAIM"],
-}
-
 _TYPES = {"unmovable": 0, "movable": 1, "reclaimable": 2}
 #: gfp mask, comm, order -> does the condition hold?
 _Condition = Callable[[int, str, int], bool]

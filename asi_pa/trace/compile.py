@@ -34,9 +34,10 @@ from asi_pa.kernel.gfp import GFP_NAMES
 from asi_pa.kernel.sizing import parse_size
 from asi_pa.kernel.spec import MachineSpec
 from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier
-from asi_pa.trace.compiler import OP, Compiler
+from asi_pa.trace.compiler import Compiler
 from asi_pa.trace.format import Trace, profile
 from asi_pa.trace.initial import HeldClasses, Population, recorded_population
+from asi_pa.trace.ops import OP, Op
 from asi_pa.trace.resize import modelled_population
 
 __all__ = [
@@ -53,7 +54,7 @@ __all__ = [
     "translated",
 ]
 
-OP_ALLOC, OP_FREE, OP_SPLIT, OP_TICK = 1, 2, 3, 4
+OP_ALLOC, OP_FREE, OP_SPLIT, OP_TICK = map(int, Op)
 #: ``time_ns[k]`` is the time of operation k * STAMP_EVERY.
 STAMP_EVERY = 1024
 _CHUNK = 1 << 19
@@ -72,7 +73,7 @@ class CompiledTrace:
 
     name: str
     ops: npt.NDArray[np.void]
-    """`OP`[n]: op (1 alloc, 2 free, 3 split, 4 tick), order, cls (index into ``classes``), cpu, slot."""
+    """`OP`[n]: op (`Op`), order, cls (index into ``classes``), cpu, slot."""
     classes: npt.NDArray[np.uint32]
     """u32: request words (`asi_pa.kernel.gfp`)."""
     nslots: int

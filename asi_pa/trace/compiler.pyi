@@ -3,6 +3,8 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 
+from asi_pa.trace.events import EVENTS as EVENTS
+
 OP: np.dtype[np.void]
 HELD_AT_START: np.dtype[np.void]
 COUNTERS: tuple[str, ...]

@@ -18,6 +18,11 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
+from asi_pa.trace.ops cimport OP_ALLOC, OP_FREE, OP_SPLIT, OP_TICK, op_t
+
+from asi_pa.trace.events import EVENTS
+from asi_pa.trace.ops import OP
+
 cdef extern from *:
     """
     #define asi_prefetch(p) __builtin_prefetch((const void *)(p), 1)
@@ -25,10 +30,6 @@ cdef extern from *:
     void asi_prefetch(const void *p) noexcept nogil
 
 cdef enum:
-    OP_ALLOC = 1
-    OP_FREE = 2
-    OP_SPLIT = 3
-    OP_TICK = 4
     MAX_ORDER = 10
     SECTION_SHIFT = 10
     SECTION = 1 << SECTION_SHIFT
@@ -64,23 +65,28 @@ cdef enum:
     R_FREES = 9
     R_COUNT = 10
 
+cdef enum:                  # what an event becomes
+    NO_EVENT = 0
+    ALLOC = 1
+    FREE = 2
+    NOTHING = 3
+    NOTHING_COUNTED = 4
+
+cdef uint8_t becomes[256]   # by kind; NO_EVENT where there is none
+for _kind in range(256):
+    becomes[_kind] = NO_EVENT
+for _kind, _event in enumerate(EVENTS):
+    becomes[_kind] = {"alloc": ALLOC, "free": FREE, "": NOTHING + _event.counted}[_event.becomes]
+
 cdef uint32_t NO_PFN = 0xFFFFFFFF
 cdef uint64_t TICK_NS = 1000000000
 cdef uint64_t STAMP_MASK = 1023
 
-OP = np.dtype([("op", "u1"), ("order", "u1"), ("cls", "u1"), ("cpu", "u1"), ("slot", "<u4")])
 HELD_AT_START = np.dtype([("pfn", "<u4"), ("slot", "<u4"), ("order", "u1"), ("pad", "u1", 3)])
 COUNTERS = (
     "failed_allocs", "alloc_of_allocated", "frees_inserted", "free_of_free_dropped", "free_of_other_order",
     "partial_frees", "splits", "free_batched_ignored", "allocs", "frees",
 )
-
-cdef struct op_t:
-    uint8_t op
-    uint8_t order
-    uint8_t cls
-    uint8_t cpu
-    uint32_t slot
 
 cdef struct held_t:
     uint32_t pfn
@@ -229,18 +235,20 @@ cdef class Compiler:
                   const uint16_t *comm) noexcept nogil:
         cdef int64_t i
         cdef uint32_t *section
+        cdef uint8_t what
         cdef int code
         for i in range(n):
             if i + AHEAD < n:
                 section = self.directory[pfn[i + AHEAD] >> SECTION_SHIFT]
                 if section != NULL:
                     asi_prefetch(&section[pfn[i + AHEAD] & (SECTION - 1)])
-            if kind[i] > 1:
-                if kind[i] > 5:
-                    return E_KIND
-                self.counts[R_BATCHED] += kind[i] == 2
+            what = becomes[kind[i]]
+            if what >= NOTHING:
+                self.counts[R_BATCHED] += what == NOTHING_COUNTED
                 self.event += 1
                 continue
+            if what == NO_EVENT:
+                return E_KIND
             if order[i] > MAX_ORDER:
                 return E_ORDER
             if cpu[i] >= self.ncpus:
@@ -255,7 +263,7 @@ cdef class Compiler:
             self.now = time_ns[i]
             if self.now >= self.next_tick:
                 self._ticks()
-            if kind[i] == 0:
+            if what == ALLOC:
                 if gfp[i] >= self.ngfps:
                     return E_GFP
                 if comm[i] >= self.ncomms:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from asi_pa.trace import load_trace
-from asi_pa.trace.format import FREE_BATCHED, Trace, write_trace
+from asi_pa.trace.events import FREE_BATCHED
+from asi_pa.trace.format import Trace, write_trace
 
 __all__ = ["cut"]
 

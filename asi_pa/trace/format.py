@@ -23,13 +23,14 @@ import mmap
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from asi_pa.files import atomic_file
 from asi_pa.kernel.versions import DEFAULT_KERNEL, kernel_profile
+from asi_pa.trace.events import KINDS
 
 __all__ = [
     "EVENT_COLUMNS",
@@ -40,13 +41,11 @@ __all__ = [
     "MAGIC",
     "Trace",
     "read_trace",
+    "read_trace_file",
     "write_trace",
 ]
 
 MAGIC = b"asi_pa\x01\n"
-#: The kmem tracepoints (include/trace/events/kmem.h, 6.18), numbered as the ``kind`` column does.
-KINDS = ("alloc", "free", "free_batched", "zone_locked", "pcpu_drain", "extfrag")
-ALLOC, FREE, FREE_BATCHED, ZONE_LOCKED, PCPU_DRAIN, EXTFRAG = range(6)
 #: ``pfn`` of an allocation that failed.
 FAILED_PFN = 0xFFFFFFFF
 #: What the bits of a snapshot's bytes mean, lowest first.
@@ -246,12 +245,17 @@ def read_trace(path: str | os.PathLike[str]) -> Trace:
     """
     try:
         with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size == 0:
-                raise ValueError(f"{path}: empty file")
-            view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            return read_trace_file(file, os.fspath(path))
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from None
+
+
+def read_trace_file(file: IO[bytes], path: str) -> Trace:
+    """`read_trace` of an open file; ``path`` stands for it in messages."""
+    size = os.fstat(file.fileno()).st_size
+    if size == 0:
+        raise ValueError(f"{path}: empty file")
+    view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     if bytes(view[: len(MAGIC)]) != MAGIC[:size]:
         raise ValueError(f"{path}: not an asi_pa trace (starts with {bytes(view[:8])!r})")
     length = int.from_bytes(view[8:16], "little")

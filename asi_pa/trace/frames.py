@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa.trace.format import ALLOC, EXTFRAG, FAILED_PFN, FREE, FREE_BATCHED, PCPU_DRAIN, ZONE_LOCKED, Trace
+from asi_pa.trace.events import ALLOC, EXTFRAG, FREE, FREE_BATCHED, PCPU_DRAIN, ZONE_LOCKED
+from asi_pa.trace.format import FAILED_PFN, Trace
 
 __all__ = [
     "FRAME_FREE",

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from asi_pa.kernel.gfp import describe_gfp
 from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier
 from asi_pa.trace.compile import operations, translated
-from asi_pa.trace.format import ALLOC, FAILED_PFN, FREE, KINDS, Trace
+from asi_pa.trace.events import ALLOC, FREE, KINDS
+from asi_pa.trace.format import FAILED_PFN, Trace
 from asi_pa.trace.frames import recorded_zones
 
 __all__ = ["describe", "describe_text"]
@@ -137,11 +138,50 @@ def _share(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "-"
 
 
+def _lost(count: int | None, places: int) -> str:
+    """Lost events in words; ``places`` is how often a recorder said that it lost some and not how many."""
+    if count is None:
+        return "not known"
+    if not places:
+        return str(count)
+    return f"at least {count} (an unknown number in {places} place{'s' * (places > 1)})"
+
+
+def _remarks(source: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a reader of the text should know beside its events."""
+    rows = []
+    passed = [
+        f"{source[key]:,} {words}"
+        for key, words in (("other_events", "other events"), ("stack_lines", "lines of call stacks"),
+                           ("remarks", "remarks of the tools"))
+        if source.get(key)
+    ]  # fmt: skip
+    if passed:
+        rows.append(("passed over", ", ".join(passed)))
+    if source.get("merged"):
+        rows.append(
+            ("order", f"{source['merged']} texts, pieces of one recording, put together in order of time")
+        )
+    if source.get("time_steps_back"):
+        steps = source["time_steps_back"]
+        rows.append(("order", f"time ran backwards at {steps:,} place{'s' * (steps != 1)}"
+                     + (f", first at line {source['first_step_back']}" if "first_step_back" in source else "")
+                     + ": the events were put in order of time"))  # fmt: skip
+    if source.get("mobility_grouping") == "off":
+        rows.append(("mobility", "grouping is off on the recorded machine: every request says Unmovable, "
+                                 "whatever its "
+                                 "mask asks for; the masks are replayed"))  # fmt: skip
+    if source.get("format") == "text":
+        rows.append(("pages", "taken as 4 KiB: a text does not say how large they are"))
+    return rows
+
+
 def describe_text(about: dict[str, Any]) -> str:
     """`describe` for a terminal: about thirty lines."""
     asked, lives, events = about["allocations"], about["lifetimes"], about["events"]
     total = asked["total"]
-    lost = "not known" if about["lost"] is None else str(about["lost"])
+    source = about["provenance"]
+    lost = _lost(about["lost"], source.get("lost_places", 0))
     rows = [
         ("trace", f"{about['name']}: {about['description']}" if about["description"] else about["name"]),
         ("kernel", f"{about['kernel'] or 'not known'}, {about['cpus']} CPUs"),
@@ -168,7 +208,7 @@ def describe_text(about: dict[str, Any]) -> str:
     if about["end_state"]:
         wrong, frames = about["end_state"]["wrong"], about["end_state"]["frames"]
         rows.append(("end state", f"{wrong:,} of {frames:,} frames are not what the events say"))
-    source = about["provenance"]
+    rows += _remarks(source)
     where = [f"{key} {source[key]}" for key in ("source", "format", "recorder") if key in source]
     rows.append(("source", ", ".join(where)))
     previous, lines = "", []

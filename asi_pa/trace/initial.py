@@ -17,10 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from asi_pa.kernel.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL
-from asi_pa.kernel.sizing import lowmem_reserves, stat_threshold
+from asi_pa.kernel.sizing import free_high_batch, lowmem_reserves, stat_threshold
 from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
 from asi_pa.trace.classify import Classifier, draw, request_words
-from asi_pa.trace.format import FREE, Trace
+from asi_pa.trace.events import FREE
+from asi_pa.trace.format import Trace
 from asi_pa.trace.frames import (
     FRAME_FREE,
     FRAME_HELD,
@@ -261,6 +262,8 @@ def zone_spec(zone: dict[str, Any], frames: ZoneFrames, cpus: int) -> ZoneSpec:
             high_min=int(limits[0]["high_min"]),
             high_max=int(limits[0]["high_max"]),
             high=sum(int(cpu["high"]) for cpu in limits) // len(limits),
+            # the recorded machine's caches are not known
+            free_high_batch=free_high_batch(MachineSpec.data_cache, int(limits[0]["batch"])),
         )
     return ZoneSpec(
         name=frames.name,

@@ -12,12 +12,13 @@ import os
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa.trace.format import EXT, KINDS, KPF_BITS, Trace
+from asi_pa.trace.events import KINDS
+from asi_pa.trace.format import EXT, KPF_BITS, Trace
 
 __all__ = ["read_npz"]
 
@@ -48,10 +49,26 @@ _META: dict[str, type] = {
 }
 
 
-def read_npz(path: str | os.PathLike[str]) -> Trace:
-    """Read a recorded run.  Raises ValueError, naming file and member, for anything that does not fit."""
+def holds_arrays(file: IO[bytes]) -> bool:
+    """Is this zip archive one of NumPy's?"""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return True  # a damaged one: whoever reads it says so
+    finally:
+        file.seek(0)
+    return any(name.endswith(".npy") for name in names)
+
+
+def read_npz(file: str | os.PathLike[str] | IO[bytes], path: str | None = None) -> Trace:
+    """Read a recorded run; ``path`` stands for an open file in messages.
+
+    Raises ValueError, naming file and member, for anything that does not fit.
+    """
+    path = str(file) if path is None else path
+    try:
+        with np.load(file, allow_pickle=False) as archive:
             members = {name: archive[name] for name in archive.files}
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror or error}") from None

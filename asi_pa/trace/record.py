@@ -25,18 +25,12 @@ import numpy as np
 import numpy.typing as npt
 
 from asi_pa.kernel.procfs import parse_zoneinfo
+from asi_pa.trace.events import EVENTS
 from asi_pa.trace.format import KPF_BITS, Trace
 from asi_pa.trace.text import read_stream
 
 __all__ = ["record", "snapshot"]
 
-EVENTS = (
-    "mm_page_alloc",
-    "mm_page_free",
-    "mm_page_alloc_zone_locked",
-    "mm_page_pcpu_drain",
-    "mm_page_alloc_extfrag",
-)
 #: Bits of /proc/kpageflags behind each bit of `KPF_BITS` (include/uapi/linux/kernel-page-flags.h; RESERVED is
 #: include/linux/kernel-page-flags.h; the last bit stands for NOPAGE, OFFLINE and RESERVED), 6.18.
 _KPF = ((10,), (5,), (12,), (7,), (15,), (16,), (26,), (20, 23, 32))
@@ -107,7 +101,7 @@ def _perf(scratch: Path, data: Path) -> Iterator[Any]:
     os.mkfifo(control)
     os.mkfifo(answers)
     words = ["perf", "record", "-q", "-a", "-m", str(_MMAP_PAGES), "-D", "-1", "-o", str(data)]
-    words += [word for event in EVENTS for word in ("-e", f"kmem:{event}")]
+    words += [word for event in EVENTS if event.recorded for word in ("-e", f"kmem:{event.tracepoint}")]
     perf = subprocess.Popen(
         [*words, f"--control=fifo:{control},{answers}"],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,

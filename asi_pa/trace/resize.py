@@ -22,7 +22,8 @@ import numpy.typing as npt
 
 from asi_pa.kernel.sizing import derive, single_zone
 from asi_pa.kernel.spec import MachineSpec, ZoneSpec
-from asi_pa.trace.format import ALLOC, Trace, profile
+from asi_pa.trace.events import ALLOC
+from asi_pa.trace.format import Trace, profile
 from asi_pa.trace.frames import FRAME_FREE, FRAME_HELD, FRAME_HOLE, ZoneFrames
 from asi_pa.trace.initial import (
     Held,

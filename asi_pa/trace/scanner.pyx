@@ -1,19 +1,23 @@
-"""A scanner for the lines that perf script, trace-cmd report and ftrace print for kmem:mm_page_*.
+"""A scanner for the lines that perf script, trace-cmd report and ftrace print for `trace.events`.
 
 All of them have the same spine, found from the first ``[`` that fits::
 
-    COMM-PID or COMM PID or COMM PID/TID  [CPU]  flags?  SECONDS.FRACTION:  kmem:?mm_page_NAME:  key=value ...
+    COMM-PID or COMM PID or COMM PID/TID  [CPU]  flags?  SECONDS.FRACTION:  NAME:  key=value ...
 
-What is no such line (comments, LOST, other events, nonsense) is handed to Python.
-Command names and gfp texts become indices when first seen.
+with ``(+DIFF)``, a period and ``kmem:`` perhaps before the NAME.  An event is ours by its name, exactly.
+Call stacks below an event and blank lines are passed over here; what is no such line (comments, LOST, other
+events, nonsense) is handed to Python.  Command names and gfp texts become indices when first seen; what a
+new gfp text means is asked of Python before its line is taken.
 """
 
 cimport cython
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memchr, memcmp, memcpy
+from libc.string cimport memchr, memcmp, memcpy, memset
 
 import numpy as np
+
+from asi_pa.trace.events import EVENTS
 
 cdef enum:
     LINE_EVENT = 0
@@ -25,20 +29,72 @@ cdef enum:
     BAD_CPU = 6
     TOO_MANY = 7
     NO_MEMORY = 8
+    HIGH_ORDER = 9
+    NEW_GFP = 10
+    CONTRADICTS = 11
+    BAD_TIME = 12
+    LINE_PASSED = 13
 
 REASONS = {
     BAD_PFN: "no usable pfn", BAD_ORDER: "no usable order", BAD_TYPE: "no usable migratetype",
-    BAD_FIELD: "a field is missing or not understood", BAD_CPU: "cpu number above 255",
+    BAD_FIELD: "a field is missing or not understood",
+    BAD_CPU: "cpu number above 255, the highest that can be read",
     TOO_MANY: "more than 65535 different command names or gfp texts",
+    HIGH_ORDER: "order above 10: the model is one of 4 KiB pages with orders 0 to 10 "
+                "(pages of 16 or 64 KiB have more)",
+    CONTRADICTS: "migratetype= is not what the gfp mask asks for: this kernel numbers its flags otherwise",
+    BAD_TIME: "time beyond 500 years: not in seconds",
 }
+#: `Reader.feed` stopped at a line that is no event of ours, and at a gfp text that `know_gfp` is to explain.
+OTHER, ASKS_GFP = LINE_OTHER, NEW_GFP
+
+cdef enum:                  # what a line must say
+    NEEDS_ORDER = 1
+    NEEDS_GFP = 2
+    NEEDS_FALLBACK = 4
+    MAY_FAIL = 8            # not even a pfn
 
 cdef enum:
-    ALLOC = 0
-    FREE = 1
-    FREE_BATCHED = 2
-    ZONE_LOCKED = 3
-    PCPU_DRAIN = 4
-    EXTFRAG = 5
+    MAX_NAMES = 32
+    NOT_OURS = 255
+
+cdef enum:
+    MAX_ORDER = 10
+    UNKNOWN = -2            # a gfp text that Python was not asked about
+    LONGEST = 16000000000   # seconds: 500 years, which 64 bits hold in ns
+
+cdef struct name_t:
+    const char *text
+    uint32_t length
+    uint8_t kind
+
+_WORDS = {"order": NEEDS_ORDER, "gfp": NEEDS_GFP, "fallback": NEEDS_FALLBACK}
+cdef list kept = []                 # the bytes that names point into
+cdef name_t names[MAX_NAMES]
+cdef uint32_t nnames = 0
+cdef uint8_t needs_of[256]          # by kind
+
+
+cdef int know_events() except -1:
+    global nnames
+    cdef bytes text
+    for kind, event in enumerate(EVENTS):
+        needs_of[<uint8_t>kind] = MAY_FAIL if event.fails else 0
+        for word in event.needs:
+            needs_of[<uint8_t>kind] |= <uint8_t>_WORDS[word]
+        for name in (event.tracepoint, *event.formerly):
+            if nnames == MAX_NAMES:
+                raise OverflowError(f"more than {MAX_NAMES} names of trace events")
+            text = name.encode()
+            kept.append(text)
+            names[nnames].text = text
+            names[nnames].length = <uint32_t>len(text)
+            names[nnames].kind = kind
+            nnames += 1
+    return 0
+
+
+know_events()
 
 cdef uint32_t NO_PFN = 0xFFFFFFFF
 cdef uint8_t HEX[256]
@@ -197,32 +253,68 @@ cdef inline const char *fraction(const char *at, uint64_t *nanoseconds) noexcept
         return NULL
     return at
 
+cdef inline bint in_name(char c) noexcept nogil:
+    return c"a" <= c <= c"z" or c"A" <= c <= c"Z" or c"0" <= c <= c"9" or c == c"_" or c == c":" or c == c"."
+
 cdef inline const char *event_name(const char *at, const char *end, uint8_t *kind) noexcept nogil:
-    """``mm_page_NAME:`` at ``at``; returns what follows it, NULL if it is none of ours."""
-    cdef int64_t left = end - at
-    if left < 13 or memcmp(at, b"mm_page_", 8) != 0:
+    """``NAME:`` at ``at``, perhaps with ``kmem:`` before; returns what follows it, NULL if there is no name.
+
+    ``kind`` becomes `NOT_OURS` for an event that is none of ours.
+    """
+    cdef const char *name = at
+    cdef int64_t length
+    cdef uint32_t k
+    kind[0] = NOT_OURS
+    while at < end and in_name(at[0]):
+        at += 1
+    if at < end and at[0] == c"=":      # the first field follows without a space
+        while at > name and (at - 1)[0] != c":":
+            at -= 1
+    if at - name < 2 or (at - 1)[0] != c":":
         return NULL
-    at += 8
-    left -= 8
-    if left >= 6 and memcmp(at, b"alloc:", 6) == 0:
-        kind[0] = ALLOC
-        return at + 6
-    if memcmp(at, b"free:", 5) == 0:
-        kind[0] = FREE
-        return at + 5
-    if left >= 13 and memcmp(at, b"free_batched:", 13) == 0:
-        kind[0] = FREE_BATCHED
-        return at + 13
-    if left >= 18 and memcmp(at, b"alloc_zone_locked:", 18) == 0:
-        kind[0] = ZONE_LOCKED
-        return at + 18
-    if left >= 11 and memcmp(at, b"pcpu_drain:", 11) == 0:
-        kind[0] = PCPU_DRAIN
-        return at + 11
-    if left >= 14 and memcmp(at, b"alloc_extfrag:", 14) == 0:
-        kind[0] = EXTFRAG
-        return at + 14
-    return NULL
+    if at - name > 5 and memcmp(name, b"kmem:", 5) == 0:
+        name += 5
+    length = at - 1 - name
+    for k in range(nnames):
+        if length == names[k].length and memcmp(name, names[k].text, <size_t>length) == 0:
+            kind[0] = names[k].kind
+            break
+    return at
+
+cdef inline const char *unquoted(const char *at, const char *end) noexcept nogil:
+    """Past what mails (``> ``) and grep (``12:``, ``FILE:12:``) put before a line, and spaces."""
+    cdef const char *here
+    at = spaces(at)
+    while at < end and at[0] == c">":
+        at = spaces(at + 1)
+    here = at
+    while here < end and c"0" <= here[0] <= c"9":
+        here += 1
+    if here > at and here[0] == c":":
+        return spaces(here + 1)
+    while here < end and here[0] != c" " and here[0] != c":":
+        here += 1
+    if here < end and here[0] == c":" and here > at:
+        here += 1
+        if c"0" <= here[0] <= c"9":
+            while here < end and c"0" <= here[0] <= c"9":
+                here += 1
+            if here < end and here[0] == c":":
+                return spaces(here + 1)
+    return at
+
+cdef inline bint is_stack(const char *at, const char *end) noexcept nogil:
+    """A frame of a call chain: ftrace's and trace-cmd's ``=> symbol``, perf's indented ``address symbol``."""
+    cdef const char *begin = at
+    cdef uint64_t address = 0
+    while at < end and (at[0] == c" " or at[0] == c"\t"):
+        at += 1
+    if end - at > 2 and at[0] == c"=" and at[1] == c">":
+        return True
+    if at == begin:
+        return False
+    at = hexadecimal(at, &address)
+    return at != NULL and at < end and at[0] == c" "
 
 cdef inline const char *usual_start(const char *at, const char *end, fields_t *f) noexcept nogil:
     """`` page=0x... pfn=0x...``, as perf and trace-cmd write it: most lines by far; returns what follows it.
@@ -250,10 +342,24 @@ cdef class Reader:
     """Scans chunks of text into event columns."""
 
     cdef intern_t comm_names, gfp_texts
-    cdef uint64_t first_ns, rows_before
-    cdef bint started
+    cdef int8_t *gfp_types
+    cdef uint64_t rows_before, last_ns
+    cdef bint started, below_event
     cdef readonly uint64_t line
     """Lines seen so far, this one included."""
+    cdef readonly uint64_t first_ns
+    """The first event's time; all times are modulo 2^64 from it."""
+    cdef readonly uint64_t stacks
+    """Lines of call chains passed over."""
+    cdef readonly uint64_t steps_back
+    """Events that bear an earlier time than the one before."""
+    cdef readonly uint64_t step_back_line
+    cdef readonly uint64_t steps_forth
+    cdef readonly uint64_t typed
+    """Allocations that say Movable or Reclaimable as their masks ask for."""
+    cdef readonly uint64_t untyped
+    """Allocations that say Unmovable where the mask asks for another type; ``untyped_line`` is the first."""
+    cdef readonly uint64_t untyped_line
     cdef char head[HEAD]
     cdef int64_t head_length
     cdef uint16_t head_comm
@@ -276,9 +382,12 @@ cdef class Reader:
         self.comm_names.table = <uint32_t *>calloc(TABLE, sizeof(uint32_t))
         self.gfp_texts.texts = <text_t *>calloc(0x10000, sizeof(text_t))
         self.gfp_texts.table = <uint32_t *>calloc(TABLE, sizeof(uint32_t))
-        if (self.comm_names.texts == NULL or self.comm_names.table == NULL or self.gfp_texts.texts == NULL
+        self.gfp_types = <int8_t *>malloc(0x10000)
+        if (self.gfp_types == NULL or self.comm_names.texts == NULL or self.comm_names.table == NULL
+                or self.gfp_texts.texts == NULL
                 or self.gfp_texts.table == NULL):
             raise MemoryError
+        memset(self.gfp_types, UNKNOWN, 0x10000)
 
     def __dealloc__(self):
         cdef uint32_t i
@@ -292,15 +401,17 @@ cdef class Reader:
         free(self.comm_names.table)
         free(self.gfp_texts.texts)
         free(self.gfp_texts.table)
+        free(self.gfp_types)
         free(self.ext)
 
     def feed(self, const uint8_t[::1] data, Py_ssize_t start, Py_ssize_t end):
         """Scan whole lines of ``data[start:end]``.
 
         Stops after the last complete line or at one it does not know.  Returns (columns as a dict of arrays
-        that the next call overwrites, `EXT_ROW`[k], where it stopped, reason): reason 0 at the end, 1 for a
-        line that is no kmem:mm_page event, otherwise a key of `REASONS`.  The line itself is ``data[stop:]``
-        up to its end, its number ``line + 1``; `skip` goes past it.
+        that the next call overwrites, `EXT_ROW`[k], where it stopped, reason): reason 0 at the end,
+        `OTHER` for a line that is no kmem:mm_page event, `ASKS_GFP` for one with a new gfp text, otherwise a
+        key of `REASONS`.  The line itself is ``data[stop:]`` up to its end, its number ``line + 1``; `skip`
+        goes past it.
         """
         if not 0 <= start <= end <= data.shape[0]:
             raise ValueError(f"no bytes {start}:{end} in {data.shape[0]}")
@@ -324,10 +435,14 @@ cdef class Reader:
                     if stop == NULL:
                         break
                     code = self._line(at, stop, rows)
-                    if code != LINE_EVENT:
+                    if code == LINE_EVENT:
+                        rows += 1
+                        self.below_event = True
+                    elif code == LINE_PASSED:
+                        code = LINE_EVENT
+                    else:
                         break
                     self.line += 1
-                    rows += 1
                     at = stop + 1
             start = at - begin
         if code == NO_MEMORY:
@@ -342,10 +457,21 @@ cdef class Reader:
     def skip(self):
         """Count a line that Python dealt with."""
         self.line += 1
+        self.below_event = True
+
+    def new_gfp(self):
+        """(index, text) of the gfp text that `feed` stopped at."""
+        cdef uint32_t last = self.gfp_texts.last
+        return int(last), self.gfp_texts.texts[last].data[: self.gfp_texts.texts[last].length].decode(
+            "utf-8", "backslashreplace")
+
+    def know_gfp(self, uint16_t index, int8_t migratetype):
+        """Which migratetype the mask of a gfp text asks for; -1: nothing is to be compared with."""
+        self.gfp_types[index] = migratetype
 
     def comms(self):
-        """Command names by index."""
-        return [text for text, _ in intern_texts(&self.comm_names)]
+        """(command name, number of the line where it was first seen) by index."""
+        return intern_texts(&self.comm_names)
 
     def gfps(self):
         """(gfp text, number of the line where it was first seen) by index."""
@@ -378,12 +504,12 @@ cdef class Reader:
         cdef const char *bracket
         cdef const char *after
         cdef uint64_t cpu = 0, seconds = 0, nanoseconds = 0
-        cdef uint8_t kind = ALLOC
+        cdef uint8_t kind = 0
         while True:
             # A command's name may hold brackets too: the first ones that are followed by a time and an event.
             bracket = <const char *>memchr(at, c"[", end - at)
             if bracket == NULL:
-                return LINE_OTHER
+                return self._no_event(begin, end)
             at = bracket + 1
             after = number(at, &cpu)
             if after == NULL or after[0] != c"]":
@@ -401,24 +527,55 @@ cdef class Reader:
             if after == NULL or after[0] != c":":
                 continue
             after = spaces(after + 1)
-            if end - after > 5 and memcmp(after, b"kmem:", 5) == 0:
-                after += 5
+            if after[0] == c"(" and after[1] == c"+":       # trace-cmd report --ts-diff
+                while after < end and after[0] != c" ":
+                    after += 1
+                after = spaces(after)
+            if c"0" <= after[0] <= c"9":                    # perf script -F +period
+                while c"0" <= after[0] <= c"9":
+                    after += 1
+                if after[0] != c" ":
+                    continue
+                after = spaces(after)
             after = event_name(after, end, &kind)
             if after != NULL:
                 break
+        if kind == NOT_OURS:
+            return LINE_OTHER
         if cpu > 255:
             return BAD_CPU
+        if seconds > LONGEST:
+            return BAD_TIME
         self.c_cpu[row] = <uint8_t>cpu
         self.c_kind[row] = kind
         seconds = seconds * 1000000000 + nanoseconds
-        if not self.started:
-            self.started = True
-            self.first_ns = seconds
-        self.c_time[row] = seconds - self.first_ns if seconds > self.first_ns else 0
         cdef int code = self._command(begin, bracket, row)
+        if code == LINE_EVENT:
+            code = self._payload(after, end, kind, row)
         if code != LINE_EVENT:
             return code
-        return self._payload(after, end, kind, row)
+        if not self.started:
+            self.started = True
+            self.first_ns = self.last_ns = seconds
+        if seconds < self.last_ns:
+            if not self.steps_back:
+                self.step_back_line = self.line + 1
+            self.steps_back += 1
+        self.steps_forth += seconds > self.last_ns
+        self.last_ns = seconds
+        self.c_time[row] = seconds - self.first_ns
+        return LINE_EVENT
+
+    cdef int _no_event(self, const char *begin, const char *end) noexcept nogil:
+        cdef const char *at = begin
+        while at < end and (at[0] == c" " or at[0] == c"\t" or at[0] == c"\r"):
+            at += 1
+        if at == end:
+            return LINE_PASSED
+        if self.below_event and is_stack(begin, end):
+            self.stacks += 1
+            return LINE_PASSED
+        return LINE_OTHER
 
     cdef int _command(self, const char *begin, const char *end, int64_t row) noexcept nogil:
         """``COMM-PID``, ``COMM PID``, ``COMM PID/TID``, each perhaps with ``( TGID)``, from the right."""
@@ -451,8 +608,7 @@ cdef class Reader:
         end -= 1
         while end > begin and (end - 1)[0] == c" ":
             end -= 1
-        while begin < end and begin[0] == c" ":
-            begin += 1
+        begin = unquoted(begin, end)
         code = intern_find(&self.comm_names, begin, <uint32_t>(end - begin), self.line + 1, &self.c_comm[row])
         if code == LINE_EVENT and length <= HEAD:
             memcpy(self.head, head, length)
@@ -463,6 +619,7 @@ cdef class Reader:
     cdef int _payload(self, const char *at, const char *end, uint8_t kind, int64_t row) noexcept nogil:
         cdef fields_t f
         cdef int code
+        cdef uint32_t needs = needs_of[kind]
         f.has_pfn = f.has_order = f.has_mt = f.has_fallback = f.no_page = False
         f.pfn = f.order = f.mt = f.ownership = 0
         f.alloc_order = f.fallback_order = f.alloc_mt = f.fallback_mt = 0
@@ -479,33 +636,54 @@ cdef class Reader:
                 return BAD_FIELD
         if not f.has_pfn:
             return BAD_PFN
-        if kind == ALLOC and (f.no_page or f.pfn == <uint64_t>-1 or f.pfn == NO_PFN):
+        # include/trace/events/kmem.h: a null page prints pfn 0 (or -1); some tools print every page as null
+        if needs & MAY_FAIL and ((f.no_page and f.pfn == 0) or f.pfn == <uint64_t>-1 or f.pfn == NO_PFN):
             f.pfn = NO_PFN
         elif f.pfn >= NO_PFN:
             return BAD_PFN
-        if kind == FREE_BATCHED and not f.has_order:
-            f.order = 0
-        elif not f.has_order and kind != EXTFRAG:
+        if needs & NEEDS_ORDER and not f.has_order:
             return BAD_ORDER
         if f.order > 31 or f.alloc_order > 31 or f.fallback_order > 31:
             return BAD_ORDER
+        if f.order > MAX_ORDER or f.alloc_order > MAX_ORDER or f.fallback_order > MAX_ORDER:
+            return HIGH_ORDER
         if f.mt > 127 or f.alloc_mt > 127 or f.fallback_mt > 127:
             return BAD_TYPE
         self.c_pfn[row] = <uint32_t>f.pfn
-        self.c_order[row] = <uint8_t>(f.fallback_order if kind == EXTFRAG else f.order)
+        self.c_order[row] = <uint8_t>(f.fallback_order if needs & NEEDS_FALLBACK else f.order)
         self.c_mt[row] = <int8_t>f.mt if f.has_mt else -1
         self.c_gfp[row] = 0
-        if kind == ALLOC:
+        if needs & NEEDS_GFP:
             if f.gfp == NULL:
                 return BAD_FIELD
             code = intern_find(&self.gfp_texts, f.gfp, f.gfp_length, self.line + 1, &self.c_gfp[row])
+            if code == LINE_EVENT:
+                code = self._asked_type(&f, row)
             if code != LINE_EVENT:
                 return code
-        if kind == EXTFRAG:
+        if needs & NEEDS_FALLBACK:
             if not f.has_fallback:
                 return BAD_FIELD
             self.c_mt[row] = <int8_t>f.alloc_mt
             return self._extfrag(&f, row)
+        return LINE_EVENT
+
+    cdef inline int _asked_type(self, fields_t *f, int64_t row) noexcept nogil:
+        """The requested migratetype, twice told: as ``migratetype=`` and by the mask."""
+        cdef int8_t asked = self.gfp_types[self.c_gfp[row]]
+        if asked == UNKNOWN:
+            return NEW_GFP
+        if not f.has_mt or asked < 0:
+            return LINE_EVENT
+        if <uint64_t>asked == f.mt:
+            self.typed += asked != 0
+            return LINE_EVENT
+        if f.mt != 0:
+            return CONTRADICTS
+        # without mobility grouping every request is Unmovable (gfp_migratetype, include/linux/gfp.h)
+        if not self.untyped:
+            self.untyped_line = self.line + 1
+        self.untyped += 1
         return LINE_EVENT
 
     cdef int _extfrag(self, fields_t *f, int64_t row) noexcept nogil:

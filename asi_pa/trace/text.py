@@ -4,48 +4,38 @@ Read in chunks; columns are spooled to an unnamed temporary file and mapped, so 
 length of the text.  ``perf script --ns -F comm,tid,cpu,time,event,trace`` is the best form: without ``--ns``
 times are cut to microseconds, with other fields left out the line is refused.
 
-Lines that are no page-allocator events: comments (``#``), ``cpus=N`` and blank lines are passed over, other
-events are counted, LOST lines add to ``lost``, everything else is an error that names the line.
+What a line may be beside an event is in `text_lines`, what a gfp text means in `gfp_names`; events whose
+times run backwards are put in order by `time_order`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gzip
-import lzma
 import os
 import re
 import tempfile
-import zlib
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa.kernel.gfp import parse_gfp
-from asi_pa.trace.classify import TRACE_GFP_NAMES
 from asi_pa.trace.format import EVENT_COLUMNS, EXT, Trace
-from asi_pa.trace.scanner import REASONS, Reader
+from asi_pa.trace.gfp_names import TRACE_GFP_NAMES, asked_type, trace_gfp
+from asi_pa.trace.scanner import ASKS_GFP, OTHER, REASONS, Reader
+from asi_pa.trace.source import Source, damage, open_source
+from asi_pa.trace.text_lines import Notes, other_line
+from asi_pa.trace.time_order import Columns, in_order
 
-__all__ = ["read_stream", "read_text"]
+__all__ = ["read_source", "read_stream", "read_text"]
 
 _CHUNK = 1 << 21
 _LONGEST_LINE = 1 << 16
 #: CONFIG_CMA off, CONFIG_MEMORY_ISOLATION on: text has numbers only, and those up to 2 are the same
 #: everywhere.
 _MIGRATETYPES = ("Unmovable", "Movable", "Reclaimable", "HighAtomic", "Isolate")
-_ENTRIES = re.compile(rb"#\s*entries-in-buffer/entries-written:\s*(\d+)/(\d+)")
-_LOST = re.compile(
-    rb"PERF_RECORD_LOST(?:_SAMPLES)?\s+lost\s+(\d+)"
-    rb"|\[LOST (\d+) EVENTS?\]|\[(\d+) EVENTS? DROPPED\]"
-    rb"|^\s*(?:CPU:?\s*\d+\s+)?LOST (\d+) events"
-)
-_OTHER = re.compile(rb"\S.*\[\d+\].*?\d+(?:\.\d+)?:\s+\S+:?")
-_FOREIGN = {
-    b"PERFILE2": "perf.data: print it with `perf script --ns -F comm,tid,cpu,time,event,trace`",
-    b"\x17\x08Dtraci": "trace-cmd's trace.dat: print it with `trace-cmd report -t`",
-}
+#: A command with the name of a file before it, as grep -H prints it.
+_FILE_BEFORE = re.compile(r"\S*[./]\S*:\s")
 
 
 class _Spool:
@@ -81,19 +71,6 @@ class _Spool:
             file.close()
 
 
-def _open(path: Path) -> IO[bytes]:
-    with open(path, "rb") as file:
-        start = file.read(8)
-    for magic, advice in _FOREIGN.items():
-        if start.startswith(magic):
-            raise ValueError(f"{path}: {advice}")
-    if start.startswith(b"\xfd7zXZ"):
-        return cast(IO[bytes], lzma.open(path))
-    if start.startswith(b"\x1f\x8b"):
-        return cast(IO[bytes], gzip.open(path))
-    return open(path, "rb")
-
-
 def read_text(
     path: str | os.PathLike[str],
     *,
@@ -101,118 +78,169 @@ def read_text(
     cpus: int | None = None,
     directory: str | None = None,
 ) -> Trace:
-    """Read trace text, plain or packed with xz or gzip.
+    """Read trace text, plain or packed with gzip, xz, bzip2 or zstd; ``-`` is standard input.
 
     ``kernel`` and ``cpus`` are what the text does not say (default: the model's kernel, as many CPUs as
     seen). ``directory`` takes the temporary files (default: the system's).  Raises ValueError naming file and
     line for a line that is not understood, and for a text without events.
     """
-    path = Path(path)
-    try:
-        with _open(path) as file:
-            return read_stream(file, str(path), kernel=kernel, cpus=cpus, directory=directory)
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror or error}") from None
+    with open_source(path) as source:
+        return read_source(source, kernel=kernel, cpus=cpus, directory=directory)
+
+
+def read_source(
+    source: Source, *, kernel: str = "", cpus: int | None = None, directory: str | None = None
+) -> Trace:
+    """`read_text` of what is open already."""
+    source.refuse_foreign()
+    return read_stream(source.as_text(), source.name, kernel=kernel, cpus=cpus, directory=directory)
 
 
 def read_stream(
     file: IO[bytes], name: str, *, kernel: str = "", cpus: int | None = None, directory: str | None = None
 ) -> Trace:
     """`read_text` of an open binary file, which may be a pipe; ``name`` stands for it in messages."""
-    reader, spool, ext = Reader(), _Spool(directory), list[npt.NDArray[np.void]]()
-    notes = {"lost": 0, "other_events": 0}
-    with contextlib.closing(spool):
+    with contextlib.closing(_Spool(directory)) as spool:
+        reading = _Reading(name, spool)
         try:
-            _read(name, file, reader, spool, ext, notes)
-        except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(f"{name}: line {reader.line + 1}: damaged archive ({error})") from None
-        if not spool.rows:
-            raise ValueError(f"{name}: no kmem:mm_page events in {reader.line} lines")
-        columns: dict[str, Any] = spool.columns()
-    masks = []
-    for text, line in reader.gfps():
-        try:
-            masks.append(parse_gfp(text, TRACE_GFP_NAMES) & 0xFFFFFFFF)
-        except ValueError as error:
-            raise ValueError(f"{name}: line {line}: {error}") from None
-    return Trace(
-        name=Path(name).name.split(".")[0] or name,
-        **columns,
-        gfps=tuple(masks) or (0,),
-        comms=tuple(reader.comms()),
-        gfp_names=dict(TRACE_GFP_NAMES),
-        migratetypes=_MIGRATETYPES,
-        kernel=kernel,
-        cpus=max(cpus or 1, spool.cpus),
-        lost=notes["lost"],
-        ext=np.concatenate([np.zeros(0, EXT), *(part.view(EXT) for part in ext)]),
-        provenance={
+            reading.run(file)
+        except damage() as error:
+            raise ValueError(f"{name}: line {reading.reader.line + 1}: damaged archive ({error})") from None
+        except OSError as error:
+            if error.errno is None:  # bzip2 and gzip
+                raise ValueError(
+                    f"{name}: line {reading.reader.line + 1}: damaged archive ({error})"
+                ) from None
+            raise ValueError(f"{name}: {error.strerror}") from None
+        columns, ext, steps = reading.in_order()
+        reader, notes = reading.reader, reading.notes
+        provenance: dict[str, Any] = {
             "source": Path(name).name,
             "format": "text",
             "lines": reader.line,
-            "other_events": notes["other_events"],
-        },
-    )
+            "other_events": notes.other_events,
+        } | steps
+        counted = {
+            "lost_places": notes.lost_places,
+            "remarks": notes.remarks,
+            "stack_lines": reader.stacks + notes.stacks,
+        }
+        provenance |= {key: value for key, value in counted.items() if value}
+        if reader.untyped:
+            provenance["mobility_grouping"] = "off"
+        return Trace(
+            name=Path(name).name.split(".")[0] or name,
+            **columns,
+            gfps=tuple(reading.masks) or (0,),
+            comms=tuple(text for text, _ in reader.comms()),
+            gfp_names=dict(TRACE_GFP_NAMES),
+            migratetypes=_MIGRATETYPES,
+            kernel=kernel,
+            cpus=max(cpus or 1, spool.cpus),
+            lost=notes.lost + notes.lost_places,
+            ext=ext,
+            provenance=provenance,
+        )
 
 
-def _read(
-    name: str,
-    file: IO[bytes],
-    reader: Reader,
-    spool: _Spool,
-    ext: list[npt.NDArray[np.void]],
-    notes: dict[str, int],
-) -> None:
-    # One buffer for all: what is left of the last line moves to its front.
-    buffer = bytearray(_CHUNK + _LONGEST_LINE)
-    view = memoryview(buffer)
-    left = 0
-    while True:
-        got = file.readinto(view[left : left + _CHUNK])  # type: ignore[attr-defined]
-        end = left + got
-        if not got and left:
-            buffer[left : left + 1] = b"\n"
-            end += 1
+class _Reading:
+    """One text on its way into columns."""
+
+    def __init__(self, name: str, spool: _Spool) -> None:
+        self.name, self.spool = name, spool
+        self.reader, self.notes = Reader(), Notes()
+        self.ext: list[npt.NDArray[np.void]] = []
+        self.masks: list[int] = []
+
+    def run(self, file: IO[bytes]) -> None:
+        # One buffer for all: what is left of the last line moves to its front.
+        buffer = bytearray(_CHUNK + _LONGEST_LINE)
+        view = memoryview(buffer)
+        left = 0
+        while True:
+            got = file.readinto(view[left : left + _CHUNK])  # type: ignore[attr-defined]
+            end = left + got
+            cut = not got and left > 0
+            if cut:
+                buffer[left : left + 1] = b"\n"
+                end += 1
+            at = self._lines(buffer, end, cut)
+            if not got:
+                break
+            left = end - at
+            if left >= _LONGEST_LINE:
+                line = bytes(view[at : at + 120])
+                raise self._bad(self.reader.line + 1, f"longer than {_LONGEST_LINE} bytes", line)
+            buffer[:left] = bytes(view[at:end])
+        self._whole()
+
+    def _lines(self, buffer: bytearray, end: int, cut: bool) -> int:
+        """The whole lines of ``buffer[:end]``; where they end."""
         at = 0
+        reader = self.reader
         while True:
             columns, rows, at, reason = reader.feed(buffer, at, end)
-            spool.append(columns)
+            self.spool.append(columns)
             if len(rows):
-                ext.append(rows)
+                self.ext.append(rows)
             if reason == 0:
-                break
+                return at
             stop = buffer.index(b"\n", at)
-            line = bytes(view[at:stop])
-            if reason != 1:
-                raise _bad(name, reader.line + 1, REASONS[reason], line)
-            _other_line(name, reader.line + 1, line, notes)
+            line = bytes(memoryview(buffer)[at:stop])
+            if reason == ASKS_GFP:
+                index, text = reader.new_gfp()
+                try:
+                    self.masks.append(trace_gfp(text))
+                except ValueError as error:
+                    raise ValueError(f"{self.name}: line {reader.line + 1}: {error}") from None
+                reader.know_gfp(index, asked_type(self.masks[index]))
+                continue
+            wrong = REASONS[reason] if reason != OTHER else other_line(line, self.notes)
+            if wrong is not None:
+                if cut:
+                    wrong += "; the last line, and it has no end: the recording was cut off"
+                raise self._bad(reader.line + 1, wrong, line)
             reader.skip()
             at = stop + 1
-        if not got:
-            return
-        left = end - at
-        if left >= _LONGEST_LINE:
-            raise _bad(
-                name, reader.line + 1, f"longer than {_LONGEST_LINE} bytes", bytes(view[at : at + 120])
+
+    def _bad(self, number: int, reason: str, line: bytes) -> ValueError:
+        shown = line[:120].decode("utf-8", "backslashreplace").strip()
+        return ValueError(f"{self.name}: line {number}: {reason}: {shown!r}")
+
+    def _whole(self) -> None:
+        """What only the whole text shows to be wrong."""
+        reader, notes = self.reader, self.notes
+        if not self.spool.rows:
+            other = f", {notes.other_events} other events" if notes.other_events else ""
+            raise ValueError(f"{self.name}: no kmem:mm_page events in {reader.line} lines{other}")
+        if reader.untyped and reader.typed:
+            raise ValueError(
+                f"{self.name}: line {reader.untyped_line}: {REASONS[_CONTRADICTS]} ({reader.untyped} "
+                f"allocations say "
+                f"Unmovable against their masks, {reader.typed} say Movable or Reclaimable with them)"
             )
-        buffer[:left] = bytes(view[at:end])
+        for comm, line in reader.comms():
+            if _FILE_BEFORE.match(comm):
+                raise ValueError(
+                    f"{self.name}: line {line}: a file's name before the command {comm!r}: use grep -h"
+                )
+
+    def in_order(self) -> tuple[Columns, npt.NDArray[np.void], dict[str, Any]]:
+        """Columns and extfrag rows in order of time, and what to say of it."""
+        reader = self.reader
+        ext = np.concatenate([np.zeros(0, EXT), *(part.view(EXT) for part in self.ext)])
+        columns: Columns = self.spool.columns()
+        about: dict[str, Any] = {"began_ns": reader.first_ns}
+        if not reader.steps_back:
+            return columns, ext, about
+        where = f"{self.name}: line {reader.step_back_line}"
+        columns, ext, began = in_order(columns, ext, reversed_text=not reader.steps_forth, where=where)
+        about["began_ns"] = reader.first_ns + began
+        return (
+            columns,
+            ext,
+            about | {"time_steps_back": reader.steps_back, "first_step_back": reader.step_back_line},
+        )
 
 
-def _bad(name: str, number: int, reason: str, line: bytes) -> ValueError:
-    shown = line[:120].decode("utf-8", "backslashreplace").strip()
-    return ValueError(f"{name}: line {number}: {reason}: {shown!r}")
-
-
-def _other_line(name: str, number: int, line: bytes, notes: dict[str, int]) -> None:
-    text = line.strip()
-    if not text or re.fullmatch(rb"cpus=\d+", text) or text.startswith(b"version ="):
-        return
-    if match := _LOST.search(text):
-        notes["lost"] += next(int(group) for group in match.groups() if group)
-    elif text.startswith(b"#"):
-        if match := _ENTRIES.match(text):
-            notes["lost"] += max(int(match[2]) - int(match[1]), 0)
-    elif b"\0" in text or not _OTHER.match(text) or b"mm_page_" in text:
-        raise _bad(name, number, "not understood", line)
-    else:
-        notes["other_events"] += 1
+_CONTRADICTS = next(code for code, words in REASONS.items() if words.startswith("migratetype="))

@@ -99,8 +99,8 @@ class Recorded:
     resx: Ints | None
     """(n, 8), what ``WATCHED`` names; None for a design that protects nothing."""
     events: Ints | None
-    """(m, 5): changes of mapping and type, laid out as ``Machine.events``; in a run of compaction (m, 6), laid
-    out as ``Machine.compaction_events``."""
+    """(m, 5): changes of mapping and type, laid out as ``Machine.events``; in a run of compaction (m, 6), as
+    ``Machine.compaction_events``."""
     dump_at: Ints
     """(k,): how many operations were done before each dump, ascending."""
     dumps: list[Ints]

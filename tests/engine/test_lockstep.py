@@ -409,7 +409,7 @@ class Lockstep(RuleBasedStateMachine):
             assert machine.verify() is None or self.design.flip_cma
             if self.design.name not in UNSOUND:
                 counts = machine.stats()
-                names = ("exposures", "exposed_now", "hidden_now", "stale_exposed")
+                names = ("exposures", "exposed_now", "hidden_now", "stale_exposed", "absences", "unflushed")
                 assert not any(counts[name] for name in names), {name: counts[name] for name in names}
         # As posted, the restricted tree keeps the entries of memory that is gone.
         forgets = "remove" in self.steps and not self.design.mirror

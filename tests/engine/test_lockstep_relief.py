@@ -26,6 +26,8 @@ from tests.twin.relief import Replay as TwinReplay
 
 SLOTS = 16000
 NORETRY = GFP_NAMES["__GFP_NORETRY"]
+#: First tries of known callers: skb_page_frag_refill(), allocate_slab() for who may block and who not, THP.
+TRIES = [0x528C0, 0xD20C0, 0xD20D0 | SENSITIVE, 0x52820, 0x3D24CA | SENSITIVE]
 
 
 def some_spec(rng: random.Random) -> MachineSpec:
@@ -69,14 +71,16 @@ def walk(design: Design, seed: int) -> dict[str, int]:
     kernel = rng.choice(["7.2", "6.18", "6.12"])
     twin, compiled = Twin(spec, design, kernel), Machine(spec, design, kernel)
     classes = [request(rng) | LRU * (rng.random() < 0.5) | NORETRY * (rng.random() < 0.2) for _ in range(12)]
+    classes += TRIES
     classes += [kind | LRU | SENSITIVE * side | 0xCC0 for kind in KINDS for side in (0, 1)]
     classes = [
         word | MODEL_PINNED * (rng.random() < 0.1) | MODEL_UNSPLITTABLE * (rng.random() < 0.2)
         for word in classes
     ]
+    fallbacks = rng.random() < 0.8
     replays: tuple[Any, Any] = (
-        TwinReplay(twin, classes, SLOTS),
-        Replay(compiled, np.array(classes, np.uint32), SLOTS),
+        TwinReplay(twin, classes, SLOTS, fallbacks),
+        Replay(compiled, np.array(classes, np.uint32), SLOTS, fallbacks),
     )
     ops = some_operations(rng, spec, len(classes), 2000)
     share, compacts = rng.choice([0.0, 0.3, 0.9]), rng.random() < 0.8
@@ -97,11 +101,26 @@ def walk(design: Design, seed: int) -> dict[str, int]:
         ]
         assert twin.verify() is None or design.flip_cma
         assert compiled.verify() is None or design.flip_cma
-    return compiled.stats()
+    ours = replays[0]
+    assert replays[1].fallbacks() == (ours.fallbacks_replayed, ours.fallbacks_failed, ours.fallback_pages)
+    by_way = replays[1].failures_by_way_out()
+    assert {
+        (way, bool(huge)): by_way[way, huge] for way in range(3) for huge in range(2) if by_way[way, huge]
+    } == {key: count for key, count in ours.failed_by_way.items() if count}
+    assert sum(ours.failed_by_way.values()) == ours.failures
+    return compiled.stats() | {"replayed": ours.fallbacks_replayed, "fallbacks_failed": ours.fallbacks_failed}
 
 
 @pytest.mark.parametrize("name", [*SMALL, *VARIANTS])
 def test_they_agree_about_reclaim_and_compaction(name: str) -> None:
     counts = [walk((SMALL | VARIANTS)[name], seed) for seed in range(6)]
-    for what in ("reclaimed", "compactions", "compact_moved", "kswapd_wakeups", "kcompactd_wakeups"):
+    for what in (
+        "reclaimed",
+        "compactions",
+        "compact_moved",
+        "kswapd_wakeups",
+        "kcompactd_wakeups",
+        "replayed",
+        "fallbacks_failed",
+    ):
         assert sum(count[what] for count in counts), what

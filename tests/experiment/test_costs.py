@@ -48,6 +48,14 @@ def test_ranged_flush_alone_on_one_cpu() -> None:
     assert time.total == time.flush_caller == pytest.approx((994 + 262 * 33) / 3.0)
 
 
+def test_ranged_flush_of_a_kernel_that_is_not_global_costs_other_spaces_their_share(tmp_path: Path) -> None:
+    flush = with_(tlb_flushes_ranged=4, tlb_flushed_pages=4, tlb_flushes_other_spaces=3)
+    once = 4 * (994 + 262) / 3.0
+    assert modelled_time(flush, load_costs(), cpus=1).total == pytest.approx(once + 3 * 0.5 * 22000 / 3.0)
+    costs = load_costs(write(tmp_path, "[costs]\nother_spaces_share = 7\n"))
+    assert modelled_time(flush, costs, cpus=1).total == pytest.approx(once + 3 * 22000 / 3.0)
+
+
 def test_missing_flushed_pages_counts_one_each() -> None:
     metrics = with_(tlb_flushes_ranged=7)
     del metrics["tlb_flushed_pages"]

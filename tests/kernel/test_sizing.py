@@ -377,3 +377,26 @@ def test_single_zone():
 def test_impossible_machines(call, why):
     with pytest.raises(ValueError, match=why):
         call()
+
+
+@pytest.mark.parametrize(
+    ("data_cache", "batch", "on"),
+    [
+        (756 << 10, 63, False),
+        (760 << 10, 63, True),
+        (2 << 20, 63, True),
+        (12 << 10, 1, False),
+        (16 << 10, 1, True),
+    ],
+)
+def test_free_high_batch_by_the_size_of_the_data_cache(data_cache: int, batch: int, on: bool) -> None:
+    """zone_pcp_update_cacheinfo(): (slice >> PAGE_SHIFT) > 3 * batch."""
+    assert sizing.free_high_batch(data_cache, batch) is on
+
+
+def test_a_described_machine_has_free_high_batch_by_its_cache() -> None:
+    for cache, on in (("2M", True), ("512K", False)):
+        for spec in (sizing.machine("4G", data_cache=cache), sizing.single_zone("4G", data_cache=cache)):
+            pcp = spec.zones[0].pcp
+            assert pcp is not None
+            assert pcp.free_high_batch is on

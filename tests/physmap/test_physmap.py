@@ -21,7 +21,7 @@ def test_walk_follows_table_pages_outside_the_model() -> None:
     for above, below in itertools.pairwise(steps):
         assert frame_of(above.entry) == below.table_pfn
         assert below.table_pfn >= 1 << 37
-    assert steps[-1].entry == 0x8000000000000163 | (6 * GIB + 3 * BLOCK + 9) << 12
+    assert steps[-1].entry == 0x8000000000000063 | (6 * GIB + 3 * BLOCK + 9) << 12
     assert [step.level for step in physmap.walk(address, tree="unrestricted")] == ["PGD", "PUD"]
     assert physmap.walk(PAGE_OFFSET + (1 << 45))[-1].entry == 0
 
@@ -52,7 +52,7 @@ def test_direct_map_text_is_meminfos() -> None:
 
 @pytest.mark.parametrize(("pages", "ranged"), [(1, 1), (33, 1), (34, 0), (512, 0)])
 def test_flush_ceiling(pages: int, ranged: int) -> None:
-    physmap = Physmap(0, GIB, cpus=8)
+    physmap = Physmap(0, GIB, cpus=8, split_flush=False)
     physmap.map(0, pages, tree="restricted")
     physmap.unmap(0, pages, tree="restricted", flush=0)
     assert physmap.counters().ipis == 0
@@ -77,18 +77,117 @@ def test_invlpgb_needs_no_interrupts() -> None:
     physmap.asi_map(0, 512)
     physmap.asi_unmap(0, 512)
     assert (physmap.counters().flushes_full, physmap.counters().ipis) == (1, 0)
+    physmap.flush(0, 1)
+    assert (physmap.counters().flushes_ranged, physmap.counters().ipis) == (1, 0)
 
 
-def test_split_of_a_present_leaf_flushes_unless_told_otherwise() -> None:
+@pytest.mark.parametrize(("pages", "split", "ranged", "ipis"), [(1, 1, 1, 7), (33, 1, 1, 7), (34, 1, 0, 0)])
+def test_cpa_flush_sends_interrupts_up_to_the_ceiling(pages: int, split: int, ranged: int, ipis: int) -> None:
+    """cpa_flush(), arch/x86/mm/pat/set_memory.c: on_each_cpu() up to the ceiling, flush_tlb_all() above."""
+    physmap = Physmap(0, GIB, cpus=8, invlpgb=True, mirror=False)
+    physmap.set_memory_ro(0, pages)
+    counters = physmap.counters()
+    assert (counters.flushes_split, counters.flushes_ranged) == (split, ranged)
+    assert counters.flushes_full == split + 1 - ranged
+    assert counters.ipis == ipis
+
+
+def test_no_leaf_is_global_in_a_kernel_with_asi() -> None:
+    physmap = Physmap(0, GIB)
+    physmap.asi_map(0, 512)
+    for tree in ("restricted", "unrestricted"):
+        leaf = physmap.lookup(0, tree=tree)
+        assert leaf is not None
+        assert leaf.present
+        assert not leaf.entry & PageBit.GLOBAL
+    plain = Physmap(0, GIB, global_pages=True).lookup(0, tree="unrestricted")
+    assert plain is not None
+    assert plain.entry == 0x80000000000001E3
+
+
+def test_ranged_flush_costs_the_other_address_spaces_their_entries() -> None:
+    """flush_tlb_one_kernel(): INVLPG reaches the current address space and global entries only."""
+    for options, others in (({}, 1), ({"global_pages": True}, 0), ({"invlpgb": True}, 0)):
+        physmap = Physmap(0, GIB, **options)  # type: ignore[arg-type]
+        physmap.flush(0, 33)
+        physmap.flush(0, 34)
+        assert physmap.counters().flushes_others == others
+
+
+def test_set_direct_map_invalid_takes_rw_and_dirty_and_default_gives_rw_back() -> None:
+    """__set_pages_np() clears PRESENT, RW and DIRTY, __set_pages_p() sets PRESENT and RW."""
+    physmap = Physmap(0, GIB, global_pages=True)
+    entries = []
+    for change in (physmap.unmap, physmap.map):
+        change(0, 512)
+        leaf = physmap.lookup(0, tree="unrestricted")
+        assert leaf is not None
+        entries.append(leaf.entry)
+    assert entries == [0x80000000000000A0, 0x80000000000000A3]
+    physmap.set_memory_ro(512, 512)
+    leaf = physmap.lookup(512, tree="unrestricted")
+    assert leaf is not None
+    assert leaf.entry == 0x80000000002001A1
+
+
+def test_asi_unmap_keeps_rw_and_dirty() -> None:
+    physmap = Physmap(0, GIB)
+    physmap.asi_map(0, 512)
+    physmap.asi_unmap(0, 512)
+    leaf = physmap.lookup(0)
+    assert leaf is not None
+    assert leaf.entry == 0x80000000000000E2
+
+
+def test_every_split_flushes_unless_told_otherwise() -> None:
+    """__split_large_page() ends with flush_tlb_all(), whether the leaf was present or not."""
     for wanted in (True, False):
         physmap = Physmap(0, GIB, split_flush=wanted)
         physmap.unmap(3, 1, flush=0)
         assert physmap.counters().flushes_full == wanted
         assert list(physmap.log()["flush"]) == [2 * wanted, 0]
-    physmap = Physmap(0, GIB)
-    physmap.map(3, 1, tree="restricted")
-    assert physmap.counters().splits_2m == (0, 1)
-    assert physmap.counters().flushes_full == 0
+        physmap.map(3, 1, tree="restricted")
+        assert physmap.counters().splits_2m == (1, 1)
+        assert physmap.counters().flushes_split == 2 * wanted
+
+
+def test_set_memory_rox_makes_leaves_large_again() -> None:
+    """CPA_COLLAPSE, for every caller of set_memory_rox() (7.2): where 512 entries agree, one flush."""
+    physmap = Physmap(0, GIB, max_leaf="1G")
+    physmap.set_memory_rox(0, 3)
+    physmap.set_memory_rox(3, 508)
+    assert physmap.leaf_counts(tree="unrestricted")["4K"] == 512
+    before = physmap.counters()
+    physmap.set_memory_rox(511, 1)
+    counters = physmap.counters()
+    assert counters.collapses_2m == (1, 1)
+    assert (counters.direct_map_level2_collapses, counters.direct_map_level3_collapses) == (1, 0)
+    assert counters.flushes_full == before.flushes_full + 1
+    assert counters.tables_freed == (1, 1)
+    assert physmap.leaf_counts(tree="unrestricted") == {"4K": 0, "2M": 512, "1G": 0}
+    assert physmap.leaf_counts(present=False) == {"4K": 0, "2M": 512, "1G": 0}
+    assert physmap.check() is None
+    assert list(physmap.log()["op"][-3:]) == [LogOp.COLLAPSE, LogOp.COLLAPSE, LogOp.FLUSH]
+    physmap.set_memory_rox(1024, GIB - 1024)
+    physmap.set_memory_rox(512, 1)
+    assert physmap.leaf_counts(tree="unrestricted") == {"4K": 512, "2M": 511, "1G": 0}
+    physmap.set_memory_rox(513, 511)
+    assert physmap.leaf_counts(tree="unrestricted") == {"4K": 0, "2M": 0, "1G": 1}
+    assert physmap.check() is None
+
+
+@pytest.mark.parametrize("collapse", [True, False])
+def test_only_present_leaves_that_agree_collapse(collapse: bool) -> None:
+    physmap = Physmap(0, GIB, collapse=collapse)
+    physmap.map(5, 1, tree="restricted")
+    physmap.set_memory_rox(0, 1)
+    physmap.set_memory_rox(1, 511)
+    assert physmap.counters().collapses_2m == (int(collapse), 0)
+    physmap.set_memory_rox(512, 1)
+    physmap.unmap(600, 1)
+    physmap.set_memory_rox(513, 511)
+    assert physmap.counters().collapses_2m[0] == collapse
+    assert physmap.check() is None
 
 
 def test_a_part_of_a_present_leaf_is_mapped_already() -> None:
@@ -163,15 +262,31 @@ def test_log_records_end_at_gaps() -> None:
     assert list(zip(log["pfn"], log["count"], log["flush"], strict=True)) == [(0, 0, 2)]
 
 
-@pytest.mark.parametrize("pfn", [0, GIB - 512, 512])
-def test_removal_splits_absent_leaves_too(pfn: int) -> None:
-    physmap = Physmap(0, GIB, max_leaf="1G")
-    physmap.unmap(0, GIB)
-    physmap.hot_remove(pfn, 512)
+LEFT = [(512, 512, 0), (0, 700, 188), (100, 512, 512), (100, 1200, 688)]
+
+
+@pytest.mark.parametrize(("pfn", "n", "left"), LEFT)
+def test_removal_splits_nothing_and_leaves_parts_of_a_leaf_mapped(pfn: int, n: int, left: int) -> None:
+    """remove_pmd_table(), arch/x86/mm/init_64.c: a 2M leaf is cleared as a whole or not at all."""
+    physmap = Physmap(0, GIB)
+    physmap.hot_remove(pfn, n)
     counters = physmap.counters()
-    assert (counters.splits_1g, counters.flushes_split) == ((1, 0), 0)
-    assert physmap.leaf_counts(tree="unrestricted", present=False)["2M"] == 511
+    assert (counters.splits_2m, counters.left_mapped) == ((0, 0), left)
+    assert physmap.mapped_pages(tree="unrestricted") == GIB - n + left
+    assert physmap.present(pfn, tree="unrestricted") == bool(pfn % 512)
+    assert (counters.flushes_full, counters.flushes_ranged) == (1, 0)
     assert physmap.check() is None
+
+
+@pytest.mark.parametrize("pfn", [0, GIB - 512, 512])
+def test_removal_of_a_part_of_a_1g_leaf_is_refused(pfn: int) -> None:
+    """remove_pud_table() would walk the leaf as if it were a table."""
+    physmap = Physmap(0, GIB, max_leaf="1G")
+    with pytest.raises(ValueError, match="its 1G leaf reaches beyond"):
+        physmap.hot_remove(pfn, 512)
+    assert physmap.leaf_counts(tree="unrestricted")["1G"] == 1
+    physmap.hot_remove(0, GIB)
+    assert physmap.mapped_pages(tree="unrestricted") == 0
 
 
 def test_without_mirror_check_names_the_first_difference() -> None:
@@ -180,7 +295,7 @@ def test_without_mirror_check_names_the_first_difference() -> None:
     physmap.set_memory_ro(1030, 1)
     trouble = physmap.check()
     assert trouble is not None
-    assert trouble.startswith("pfn 1030: protection differs, restricted entry 0x80000000004001e3")
+    assert trouble.startswith("pfn 1030: protection differs, restricted entry 0x80000000004000e3")
     physmap.set_memory_rw(1030, 1)
     assert physmap.check() is None
     physmap.unmap(1033, 1)
@@ -196,12 +311,12 @@ def test_protection_that_is_there_already_changes_nothing() -> None:
 
 
 def test_hotplug_goes_through_both_trees() -> None:
-    physmap = Physmap(0, 4 * GIB, present=GIB, max_leaf="1G")
+    physmap = Physmap(0, 4 * GIB, present=GIB, max_leaf="2M")
     assert physmap.lookup(2 * GIB) is None
     assert physmap.table_pages() == {"PTE": 0, "PMD": 1, "PUD": 1, "PGD": 1}
     physmap.hot_add(2 * GIB, GIB)
     assert physmap.mapped_pages(tree="unrestricted") == 2 * GIB
-    assert physmap.leaf_counts(tree="unrestricted")["1G"] == 2
+    assert physmap.leaf_counts(tree="unrestricted")["2M"] == 1024
     assert physmap.leaf_counts(present=False)["2M"] == 1024
     assert physmap.mapped_pages() == 0
     physmap.asi_map(2 * GIB, 1024)
@@ -269,7 +384,7 @@ def test_freed_pte_tables_are_used_again() -> None:
         ("set_memory_ro", (GIB - 1, 2), "not inside"),
         ("hot_add", (0, 512), "pfn 0: there already"),
         ("hot_add", (3, 512), "multiples of 512"),
-        ("hot_remove", (0, 100), "multiples of 512"),
+        ("hot_remove", (0, 0), "n 0"),
         ("lookup", (GIB,), "not inside"),
         ("present", (-3,), "not inside"),
         ("walk", (0x1000,), "0x1000"),

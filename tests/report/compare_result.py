@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from asi_pa.experiment.claims import evaluate_claims
-from asi_pa.experiment.metrics import METRICS
+from asi_pa.experiment.metrics import FAILURE_GROUPS, METRICS, WAYS_OUT
+
+BREACHES = [metric.key for metric in METRICS if metric.breach]
 
 LEGEND = [
     "hole",
@@ -158,7 +160,7 @@ def _design(
         "tlb_flushes_per_1000_allocations": 1000 * flushes / served,
         "tlb_flushed_pages": flushes - full,
         "ipis": flushes,
-        "flush_free_hit_ratio": 1 - flushes / served,
+        "tlb_flushes_per_1000_able": 1000 * flushes / nonsensitive if asi else None,
         "no_block_refusals": 3 * causes["no_block_refusal"],
         "bytes_zeroed": s2n << 21,
         "direct_map_kb": {
@@ -167,7 +169,8 @@ def _design(
         },
         "pool_refills": refills,
         "pool_refill_pages": refills * 512,
-        "exposure_violations": 0 if asi else None,
+        **dict.fromkeys(BREACHES, 0 if asi else None),
+        "absent_pages": 0 if asi else None,
         "replay_seconds": seconds,
         "replay_ops_per_second": operations / seconds,
     }
@@ -210,7 +213,8 @@ def _metrics(rng: np.random.Generator, given: dict[str, Any], protects: bool) ->
     made: dict[str, Any] = {}
     for metric in METRICS:
         if metric.type:
-            value = _made_up(rng, metric.type) if protects or not metric.asi else 0
+            none = {"mapped": 0, "unmapped": 0} if metric.type == "counts by side" else 0
+            value = _made_up(rng, metric.type) if protects or not metric.asi else none
             made[metric.key] = given.get(metric.key, value)
     return made
 
@@ -220,6 +224,12 @@ def _made_up(rng: np.random.Generator, kind: str) -> Any:
         return [int(v) for v in np.sort(rng.integers(0, 900, 11))]
     if kind == "index by order":
         return [-1000] * 9 + [int(rng.integers(400, 900)), 911]
+    if kind == "counts by side":
+        return {"mapped": 300, "unmapped": 4000}
+    if kind == "counts by group":
+        return {group: int(rng.integers(90)) for group in FAILURE_GROUPS}
+    if kind == "counts by way out":
+        return {way: int(rng.integers(90)) for way in WAYS_OUT}
     if kind == "counts by kind":
         return {"sensitive": 1000, "nonsensitive": 200}  # the same for all
     return int(rng.integers(90))

@@ -127,11 +127,11 @@ def test_terminal_marks_the_best_with_and_without_colour(result: dict[str, Any])
 
 def test_terminal_says_what_leaks_and_what_is_broken(result: dict[str, Any]) -> None:
     leaky = one(result, "per-page")
-    leaky["metrics"]["exposure_violations"] = 7
+    leaky["metrics"]["leaked_pages"] = 7
     leaky["metrics"]["bytes_zeroed"] = 0
     leaky["verify"] = "free list 3 of order 2: pfn 77 is allocated"
     text = render_terminal(result, 120, colour=False)
-    assert re.search(r"exposure violations .* 7!", text)
+    assert re.search(r"leaked pages .* 7!", text)
     assert "per-page breaks its promise" in " ".join(text.split())
     assert "verify() FAILED for per-page: free list 3" in text
 
@@ -140,7 +140,7 @@ def test_unsound_designs_and_linux_cannot_win_what_protection_costs(result: dict
     zeroed = next(m for m in METRICS if m.key == "bytes_zeroed")
     designs = result["runs"][0]["designs"]
     assert best(zeroed, designs) == {"pool/nonsensitive", "per-page"}
-    one(result, "per-page")["metrics"]["exposure_violations"] = 1
+    one(result, "per-page")["metrics"]["uncleared_pages"] = 1
     assert best(zeroed, designs) == {"pool/nonsensitive"}
 
 
@@ -151,7 +151,7 @@ def test_a_design_as_posted_is_not_taken_for_sound_where_a_run_meets_no_hole(res
     assert best(zeroed, result["runs"][0]["designs"]) == {"pool/nonsensitive"}
     text = " ".join(render_terminal(result, 110, colour=False).split())
     assert "per-page as posted: holes that nothing here meets; does not compete." in text
-    posted["metrics"]["exposure_violations"] = 3
+    posted["metrics"]["unflushed_pages"] = 3
     text = " ".join(render_terminal(result, 110, colour=False).split())
     assert "per-page breaks its promise" in text
     assert "as posted" not in text
@@ -159,13 +159,13 @@ def test_a_design_as_posted_is_not_taken_for_sound_where_a_run_meets_no_hole(res
 
 def test_linux_has_no_violations_and_no_costs_of_protection(result: dict[str, Any]) -> None:
     linux = one(result, "linux")
-    linux["metrics"]["exposure_violations"] = 0
+    linux["metrics"].update(leaked_pages=0, uncleared_pages=0)
     linux["protects"] = ""
     for design in result["runs"][0]["designs"][1:]:
         design["protects"] = "sensitive pages, from the restricted physmap"
     text = render_terminal(result, 110, colour=False)
-    rows = {key: next(line for line in text.splitlines() if key in line) for key in ("exposure", "zeroed")}
-    assert rows["exposure"].split()[-4:] == ["0", "0", "0", "0"]
+    rows = {key: next(line for line in text.splitlines() if key in line) for key in ("leaked", "zeroed")}
+    assert rows["leaked"].split()[-4:] == ["0", "0", "0", "0"]
     assert rows["zeroed"].split()[1] == "-"
     assert "linux protects nothing" in " ".join(text.split())
 
@@ -174,7 +174,7 @@ def test_quiet_prints_the_essentials(result: dict[str, Any]) -> None:
     loud = render_terminal(result, 110, colour=False)
     quiet = render_terminal(result, 110, quiet=True, colour=False)
     assert len(quiet.splitlines()) < len(loud.splitlines()) / 2
-    assert "exposure violations" in quiet
+    assert "leaked pages" in quiet
     assert quiet.rstrip().splitlines()[-1].startswith("claim 4: ")
 
 

@@ -163,9 +163,9 @@ class Run:
         gap = compact_gap(zone, self.order)
         costly = self.order > PAGE_ALLOC_COSTLY_ORDER
         without_cma = costly and self.mode == MODE_ASYNC and not self.alloc_flags & ALLOC_CMA
-        if zone.kernel.compact_async_gate_without_cma and without_cma:
-            if not watermark_ok(zone, 0, mark + gap, self.highest, 0):
-                return SKIPPED
+        without_cma = without_cma and zone.kernel.compact_async_gate_without_cma
+        if without_cma and not watermark_ok(zone, 0, mark + gap, self.highest, 0):
+            return SKIPPED
         result = CONTINUE
         if not room_to_compact(zone, self.order, mark, self.highest, 0):
             result = SKIPPED

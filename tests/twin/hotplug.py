@@ -127,6 +127,7 @@ def set_limits(machine: Machine, spec: MachineSpec) -> None:
     machine.spec = spec
     for zone, limits in zip(machine.zones, spec.zones, strict=True):
         zone.spec, zone.machine = limits, spec
+        zone.watermark_boost = 0  # __setup_per_zone_wmarks
         for counter in (zone.nr_free_pages, zone.nr_free_cma):
             counter.threshold = limits.stat_threshold
         if limits.pcp is None:

@@ -161,9 +161,9 @@ class Machine:
         how = tables.design.compaction
         if order > big:
             return order
-        if tables.design.flips != "none" and how != "order":
-            if how == "both" or not tables.mapped[request.freetype]:
-                return big
+        asks = how == "both" or (how == "unmapped" and not tables.mapped[request.freetype])
+        if tables.design.flips != "none" and asks:
+            return big
         if self.spec.defrag_mode and order and request.migratetype is not Migratetype.MOVABLE:
             return big
         return order
@@ -213,6 +213,13 @@ class Machine:
         target = self._zone(zone)
         self.on_cpu(cpu)
         return int(pcp.tick(target)) if target.pcp[cpu].enabled else -1
+
+    def refresh_vm_stats(self, cpu: int = 0, zone: int = 0) -> None:
+        """refresh_cpu_vm_stats (mm/vmstat.c, 7.2): once a second, folding and decay."""
+        target = self._zone(zone)
+        for counter in (target.nr_free_pages, target.nr_free_cma):
+            counter.fold(cpu)
+        self.tick(cpu, zone)
 
     # Pageblocks
 

@@ -130,6 +130,7 @@ def unmap_blocks(zone: Zone, pfn: int, blocks: int, ctx: Context) -> None:
         sensitive, nonsensitive = live(zone, block)
         zone.stats.exposed_now -= sensitive
         zone.stats.hidden_now += nonsensitive
+        zone.stats.absences += nonsensitive
         zone.stats.flips_n2s += 1
         zone.set_mapped(block, False)
     zone.lock_dropped(Window.UNMAPPED, pfn, zone.pageblock_order)
@@ -182,11 +183,12 @@ def handed_out(zone: Zone, pfn: int, order: int, sensitive: bool) -> None:
     """Every allocation is checked against the mapping; what it holds from now on is remembered."""
     wrong = _wrong_side(zone, pfn, order, sensitive)
     pages = wrong * min(1 << order, zone.pageblock_nr_pages)
-    zone.stats.exposures += wrong
     if sensitive:
+        zone.stats.exposures += pages
         zone.stats.exposed_now += pages
         zone.set_dirty(pfn, 1 << order, True)
         return
+    zone.stats.absences += pages
     zone.stats.hidden_now += pages
     if zone.tables.design.zeroing == "alloc":
         zone.stats.pages_zeroed += 1 << order

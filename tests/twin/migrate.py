@@ -1,4 +1,4 @@
-"""Migration of isolated folios, the batch on its way to the LRU, and who is told (mm/migrate.c, mm/swap.c, 7.2)."""
+"""Migration, the batch on its way to the LRU, and who is told (mm/migrate.c, mm/swap.c, 7.2)."""
 
 from __future__ import annotations
 

@@ -6,10 +6,12 @@ that moves needs an owner who can be told, so all of it works on the slots of a 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from asi_pa.kernel.callers import fallback_of, is_huge, way_out
 from asi_pa.kernel.gfp import GFP_NAMES, Migratetype
 
 from . import page_alloc, pcp
@@ -45,9 +47,15 @@ Found = tuple[Zone, int] | None
 class Replay:
     """Operations on slots, as ``asi_pa.run.replay.Replay`` runs them."""
 
-    def __init__(self, machine: Machine, classes: Sequence[int], nslots: int) -> None:
+    def __init__(self, machine: Machine, classes: Sequence[int], nslots: int, fallbacks: bool = True) -> None:
         self.machine = machine
+        self.classes = [int(word) for word in classes]
+        self.fallbacks = fallbacks
         self.requests = [decode(machine.tables, word) for word in classes]
+        #: Slots of tries that failed: the pages asked for instead lie in them and those that follow.
+        self.in_pages: set[int] = set()
+        self.failed_by_way: Counter[tuple[int, bool]] = Counter()
+        self.fallbacks_replayed = self.fallbacks_failed = self.fallback_pages = 0
         self.nslots = nslots
         self.owners = machine.compactor.owners
         #: The order that a slot's allocation had, whatever compaction made of it.
@@ -77,11 +85,11 @@ class Replay:
                 self.tick()
                 self.kswapd(cpu)
             elif op == 1:
-                self.allocate(order, self.requests[cls], cpu, slot)
+                self.allocate(order, cls, cpu, slot)
             elif slot not in self.owners.held:
                 self.skipped += 1
             elif op == 2:
-                self.free(slot, cpu)
+                self.free(slot, order, cpu)
             else:
                 self.split(slot)
             machine.look_ahead()
@@ -89,54 +97,87 @@ class Replay:
             if self.clock % KSWAPD_EVERY == 0 and machine.kswapds.awake:
                 self.kswapd(cpu)
 
-    def allocate(self, order: int, request: Request, cpu: int, slot: int) -> None:
-        found = self.machine.request(order, request, cpu)
+    def allocate(self, order: int, cls: int, cpu: int, slot: int) -> None:
+        found = self.machine.request(order, self.requests[cls], cpu)
+        self.forget(slot)
+        if found is not None:
+            self.place(slot, found[1], order)
+            return
+        word = self.classes[cls]
+        self.count_failure(word, order)
+        page = fallback_of(word, order) if self.fallbacks else None
+        if page is not None and slot + (1 << order) <= self.nslots:
+            self.fall_back(slot, 1 << order, page, cpu)
+
+    def forget(self, slot: int) -> None:
         if slot in self.owners.held:
             self.owners.pop(slot)
-        if found is None:
-            self.failures += 1
-            return
-        self.owners.put(slot, found[1])
+
+    def place(self, slot: int, pfn: int, order: int) -> None:
+        self.forget(slot)
+        self.owners.put(slot, pfn)
         self.orders[slot] = order
 
-    def free(self, slot: int, cpu: int) -> None:
+    def count_failure(self, word: int, order: int) -> None:
+        self.failures += 1
+        self.failed_by_way[way_out(word, order), is_huge(order)] += 1
+
+    def fall_back(self, slot: int, pages: int, word: int, cpu: int) -> None:
+        """The single pages that a known caller asks for when its try failed."""
+        self.fallbacks_replayed += 1
+        request = decode(self.machine.tables, word)
+        for k in range(pages):
+            self.fallback_pages += 1
+            found = self.machine.request(0, request, cpu)
+            if found is None:
+                self.fallbacks_failed += 1
+                self.count_failure(word, 0)
+                return
+            self.place(slot + k, found[1], 0)
+            self.in_pages.add(slot)
+
+    def free(self, slot: int, order: int, cpu: int) -> None:
+        if slot in self.in_pages:
+            self.in_pages.remove(slot)
+            for k in range(1 << order):
+                if slot + k not in self.owners.held:
+                    return
+                self.free_one(slot + k, cpu)
+        else:
+            self.free_one(slot, cpu)
+
+    def free_one(self, slot: int, cpu: int) -> None:
         for pfn in self.owners.pop(slot):
             self.machine.free(pfn, self.machine.zone_of(pfn).allocated[pfn].order, cpu)
 
     def split(self, slot: int) -> None:
         """split_page (mm/page_alloc.c, 7.2): one allocation becomes 2^order of order 0."""
+        if slot in self.in_pages:
+            self.in_pages.remove(slot)
+            return
         pfns = self.owners.pop(slot)
         order = self.orders[slot]
-        if len(pfns) == 1 << order:
-            for k, pfn in enumerate(pfns):
-                self._page(slot + k, pfn)
-            return
-        zone = self.machine.zone_of(pfns[0])
-        whole = zone.allocated[pfns[0]]
-        for k in range(1 << order):
-            zone.allocated[pfns[0] + k] = replace(whole, order=0, compound=False)
-            self._page(slot + k, pfns[0] + k)
-
-    def _page(self, slot: int, pfn: int) -> None:
-        if slot in self.owners.held:
-            self.owners.pop(slot)
-        self.owners.put(slot, pfn)
-        self.orders[slot] = 0
+        if len(pfns) == 1:
+            zone = self.machine.zone_of(pfns[0])
+            whole = zone.allocated[pfns[0]]
+            pfns = list(range(pfns[0], pfns[0] + (1 << order)))
+            for pfn in pfns:
+                zone.allocated[pfn] = replace(whole, order=0, compound=False)
+        for k, pfn in enumerate(pfns):
+            self.place(slot + k, pfn, 0)
 
     def tick(self) -> None:
-        """vmstat's worker: decay_pcp_high of every zone and CPU."""
-        for zone in self.machine.zones:
-            for cpu, lists in enumerate(zone.pcp):
-                if lists.enabled:
-                    zone.this_cpu = cpu
-                    pcp.tick(zone)
+        """vmstat's workers (refresh_cpu_vm_stats): differences are folded, lists decay, on every CPU."""
+        for number in range(len(self.machine.zones)):
+            for cpu in range(self.machine.spec.cpus):
+                self.machine.refresh_vm_stats(cpu, number)
 
     # Reclaim
 
     def reclaim(self, cpu: int, pages: int) -> int:
         """The next allocations of the supply; the workload may have freed them itself."""
         freed = 0
-        while self.supply and freed < pages and self.supply[0][1] < self.clock:
+        while self.supply and freed < pages and self.supply[0][1] <= self.clock:
             slot, _ = self.supply.pop(0)
             if slot not in self.owners.held:
                 continue
@@ -153,7 +194,7 @@ class Replay:
 
     def reclaimable(self) -> int:
         """What of the supply is there."""
-        return sum(since < self.clock for _, since in self.supply)
+        return sum(since <= self.clock for _, since in self.supply)
 
     def kswapd(self, cpu: int) -> None:
         cpu = cpu if cpu < self.machine.spec.cpus else 0

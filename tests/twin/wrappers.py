@@ -67,10 +67,12 @@ class Wrapper:
         """Are the pages mapped as they should be, and free of others' secrets where they can be read?"""
         wanted = self.wants_odd(request)
         pages = range(pfn, pfn + (1 << order))
-        self.stats.exposures += any((page in self.odd) != wanted for page in pages)
+        wrong = sum((page in self.odd) != wanted for page in pages)
         if self.holds_secrets(request):
+            self.stats.exposures += wrong
             zone.set_dirty(pfn, 1 << order, True)
         else:
+            self.stats.absences += wrong
             self.stats.stale_exposed += zone.count_dirty(pfn, 1 << order)
         return zone, pfn
 

@@ -60,6 +60,11 @@ class Vmstat:
             self.folded += self.diff[cpu]
             self.diff[cpu] = 0
 
+    def fold(self, cpu: int) -> None:
+        """refresh_cpu_vm_stats (mm/vmstat.c, 7.2)."""
+        self.folded += self.diff[cpu]
+        self.diff[cpu] = 0
+
     def read(self) -> int:
         """What zone_page_state() sees: without the differences, never negative."""
         return max(self.folded, 0)

@@ -1,0 +1,52 @@
+"""``asi-pa convert``: a recording becomes a trace file."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from asi_pa.commands.options import Verbs, add_verb, trace_output
+from asi_pa.errors import GOOD
+
+__all__ = ["add_convert"]
+
+
+def add_convert(verbs: Verbs[Any]) -> None:
+    """The verb convert."""
+    parser = add_verb(
+        verbs,
+        "convert",
+        _convert,
+        "turn a recording into a trace file",
+        """
+Reads a trace from what recorded it - the text of `perf script`, `trace-cmd report` or ftrace, plain or
+compressed, from a file, a pipe or standard input (-), or a recorded .npz file - and writes the column
+format that NumPy maps without copying. Several texts are pieces of one recording and become one trace,
+in order of time. Every command that takes a trace takes those inputs too; a converted one opens at once.
+
+Examples:
+  asi-pa convert recorded.npz workload.trace
+  perf script --ns -F comm,tid,cpu,time,event,trace > perf.txt && asi-pa convert perf.txt workload.trace
+  perf script --ns -F comm,tid,cpu,time,event,trace | asi-pa convert - workload.trace
+  asi-pa convert per_cpu/cpu*/trace all.trace
+  asi-pa convert --pack workload.trace small.trace
+""",
+    )
+    parser.add_argument(
+        "inputs",
+        metavar="INPUT",
+        nargs="+",
+        help="the recording, - for standard input, or a bundled trace by name",
+    )
+    parser.add_argument("output", metavar="OUTPUT", type=trace_output, help="the trace file to write")
+    parser.add_argument("--pack", action="store_true", help="compress: far smaller, opens more slowly")
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from asi_pa.trace import load_trace, merged, write_trace
+
+    traces = [load_trace(path) for path in args.inputs]
+    trace = traces[0] if len(traces) == 1 else merged(traces)
+    size = write_trace(trace, args.output, pack=args.pack)
+    print(f"{args.output}: {len(trace)} events, {size} bytes")
+    return GOOD

@@ -1,0 +1,8 @@
+# What callers do when a try failed.
+from asi_pa.run.loop cimport run_t
+from asi_pa.trace.ops cimport op_t
+
+cdef void failed(run_t *run, const op_t *op) noexcept nogil
+cdef bint is_in_pages(const run_t *run, const op_t *op) noexcept nogil
+cdef void split_in_pages(run_t *run, const op_t *op) noexcept nogil
+cdef void free_in_pages(run_t *run, const op_t *op) noexcept nogil

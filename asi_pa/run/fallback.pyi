@@ -1,0 +1,4 @@
+"""The caller's fallback, replayed.
+
+For other compiled modules only.
+"""

@@ -1,0 +1,15 @@
+"""Operations: what the compiler makes of a trace, and what a replay runs."""
+
+from enum import IntEnum
+
+import numpy as np
+
+class Op(IntEnum):
+    """Codes of operations."""
+
+    OP_ALLOC = 1
+    OP_FREE = 2
+    OP_SPLIT = 3
+    OP_TICK = 4
+
+OP: np.dtype[np.void]
