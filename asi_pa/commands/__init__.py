@@ -11,8 +11,8 @@ from asi_pa.commands.convert import add_convert
 from asi_pa.commands.designs import add_designs
 from asi_pa.commands.info import add_info
 from asi_pa.commands.options import Verbs
-from asi_pa.commands.record import add_record
 from asi_pa.commands.pressure import add_pressure
+from asi_pa.commands.record import add_record
 from asi_pa.commands.starvation import add_starvation
 from asi_pa.commands.verify import add_verify
 

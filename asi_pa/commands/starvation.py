@@ -52,9 +52,7 @@ def _starvation(args: argparse.Namespace) -> int:
     designs = args.designs or scenario.ALL_DESIGNS
     if args.modes:
         kernels = (args.kernel,) if args.kernel else ("7.2", "6.12")
-        sys.stdout.write(
-            scenario.modes_text(scenario.modes(args.memory, kernels=kernels, seed=args.seed))
-        )
+        sys.stdout.write(scenario.modes_text(scenario.modes(args.memory, kernels=kernels, seed=args.seed)))
     elif args.curves:
         points = scenario.curves(designs, args.memory, seed=args.seed, kernel=args.kernel)
         sys.stdout.write(scenario.curves_text(points))

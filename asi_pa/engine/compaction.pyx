@@ -78,6 +78,7 @@ from asi_pa.engine.page_alloc cimport (
 from asi_pa.engine.pcp cimport pcp_drain
 
 cdef enum:
+    GFP_THISNODE = 0x200000     # include/linux/gfp_types.h
     PROACTIVENESS = 20      # vm.compaction_proactiveness
     ENOMEM = 12
 
@@ -372,6 +373,11 @@ cdef int compact_zone_order(mm_t *mm, zone_t *z, int cpu, int order, const reque
     return result
 
 
+cdef int zones_of(const mm_t *mm, int node, const request_t *rq) noexcept nogil:
+    # ac->zonelist: how many of the node's zones, with other nodes' or without
+    return mm.nlocal[node] if rq.gfp & GFP_THISNODE else mm.nzonelist[node]
+
+
 cdef int try_to_compact_pages(mm_t *mm, int cpu, int order, const request_t *rq, uint32_t flags, int priority,
                               int capture_order, uint32_t *captured, zone_t **where) noexcept nogil:
     # try_to_compact_pages(): the zones in turn until one yields.  With `captured`, a block of `capture_order`
@@ -384,7 +390,7 @@ cdef int try_to_compact_pages(mm_t *mm, int cpu, int order, const request_t *rq,
     capture.order = capture_order
     capture.ft = rq.ft
     capture.frame = NIL
-    last = mm.nzonelist[node]
+    last = zones_of(mm, node, rq)
     for at in range(last):
         z = mm.zonelist[node][at]
         if z.zone_idx > rq.zone_idx:

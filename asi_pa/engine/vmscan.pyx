@@ -32,7 +32,7 @@ from asi_pa.engine.compact_control cimport (
     COMPACT_SKIPPED,
     COMPACT_SUCCESS,
 )
-from asi_pa.engine.compaction cimport alloc_pages_direct_compact, compaction_order
+from asi_pa.engine.compaction cimport alloc_pages_direct_compact, compaction_order, zones_of
 from asi_pa.engine.compaction_gates cimport room_to_compact
 from asi_pa.engine.highatomic cimport unreserve_highatomic
 from asi_pa.engine.migrate cimport allocated_order, free_allocated, lru_add_drain
@@ -128,7 +128,7 @@ cdef bint compaction_ready(mm_t *mm, int cpu, int order, const request_t *rq) no
     # compaction_ready() of some zone: reclaim leaves a costly request to compaction.
     cdef int node = mm.cpu_node[cpu], at
     cdef zone_t *z
-    for at in range(mm.nzonelist[node]):
+    for at in range(zones_of(mm, node, rq)):
         z = mm.zonelist[node][at]
         if z.zone_idx <= rq.zone_idx and room_to_compact(z, order, z.wmark[WMARK_HIGH] + z.boost,
                                                          rq.zone_idx, 0):
@@ -167,7 +167,7 @@ cdef bint some_zone_ok(mm_t *mm, int cpu, int order, const request_t *rq, uint32
     # A zone that would be above MIN with `more` free pages.
     cdef int node = mm.cpu_node[cpu], at
     cdef zone_t *z
-    for at in range(mm.nzonelist[node]):
+    for at in range(zones_of(mm, node, rq)):
         z = mm.zonelist[node][at]
         if z.zone_idx > rq.zone_idx:
             continue
@@ -203,7 +203,7 @@ cdef bint should_compact_retry(mm_t *mm, int cpu, int order, const request_t *rq
         return not costly and some_zone_ok(mm, cpu, 0, rq, flags, 0)
     if s.result == COMPACT_SKIPPED:
         # compaction_zonelist_suitable()
-        for at in range(mm.nzonelist[node]):
+        for at in range(zones_of(mm, node, rq)):
             z = mm.zonelist[node][at]
             if z.zone_idx <= rq.zone_idx and room_to_compact(
                     z, order, z.wmark[WMARK_MIN] + z.boost, rq.zone_idx,

@@ -41,6 +41,7 @@ def some_operations(rng: random.Random, spec: MachineSpec, classes: int, n: int)
     """Mostly allocations until the machine is full, then a mixture; splits and ticks now and then."""
     rows = []
     live: dict[int, int] = {}
+    split: set[int] = set()
     free = list(range(0, SLOTS, 16))
     rng.shuffle(free)
     for _ in range(n):
@@ -53,12 +54,14 @@ def some_operations(rng: random.Random, spec: MachineSpec, classes: int, n: int)
         elif what < 0.9 and live:
             slot = rng.choice(list(live))
             rows.append((2, live.pop(slot), 0, cpu, slot))
-            free.insert(0, slot)
+            if slot // 16 not in split:  # else others may still hold what lies beside it
+                free.insert(0, slot)
         elif what < 0.92 and live:
             slot = rng.choice(list(live))
             order = live.pop(slot)
             rows.append((3, order, 0, cpu, slot))
             live |= {slot + k: 0 for k in range(1 << order)}
+            split.add(slot // 16)
         elif what > 0.97:
             rows.append((4, 0, 0, cpu, 0))
     return np.array(rows, OP)

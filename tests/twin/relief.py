@@ -252,8 +252,7 @@ class _SlowPath:
         self.cpu = cpu
         self.flags = flags
         self.can_compact = replay.compacts and bool(request.gfp & _IO)
-        zones = self.machine.zonelists[self.machine.nodes[cpu]].zones
-        self.zones = [zone for zone in zones if zone.spec.zone_idx <= request.highest]
+        self.zones = self.machine.zonelists[self.machine.nodes[cpu]].usable(request)
         self.drained = False
         self.priority = LIGHT
         self.result = SKIPPED
