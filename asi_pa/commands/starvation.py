@@ -29,7 +29,7 @@ Examples:
   asi-pa starvation
   asi-pa starvation --memory 4G --designs linux,migratetype,unmapped
   asi-pa starvation --unmovable --seed 7
-  asi-pa starvation --curves --designs migratetype,unmapped     pinned pages, free memory: when does it starve?
+  asi-pa starvation --curves --designs migratetype,unmapped    pinned pages, free memory: when does it starve?
   asi-pa starvation --modes                                     the ways to compact, on 7.2 and 6.12
 """,
     )

@@ -4,8 +4,8 @@
 relieves as well relieves twice.
 
 *Modelled*: what reclaim freed is left out, and the model reclaims and compacts by itself; only so can another
-size of memory be compared.  Frames then mean nothing any more, so every allocation of the trace gets a frame of
-its own, above all memory (`modelled_reading`):
+size of memory be compared.  Frames then mean nothing any more, so every allocation of the trace gets a frame
+of its own, above all memory (`modelled_reading`):
 
 - a page-cache page that is freed was reclaimed.  Page cache is what a mapping's readahead or write asks for,
   and at the start what is on the LRU and not anonymous.  (Truncation looks the same; a trace does not say.)
@@ -276,8 +276,8 @@ def pressure(
     memory : a size for the modelled reading; None is the recorded machine with its zones
     vmstat : differences of /proc/vmstat over the recording
 
-    Returns ``recorded``, ``as_recorded`` and ``modelled``, each with the counts that are known, and ``found``:
-    what the modelled reading left out (pages).  Raises ValueError for a trace without snapshots.
+    Returns ``recorded``, ``as_recorded`` and ``modelled``, each with the counts that are known, and what the
+    modelled reading left out, ``found`` (pages).  Raises ValueError for a trace without snapshots.
     """
     chosen = as_design(design)
     say = progress or (lambda _: None)
@@ -340,7 +340,7 @@ def pressure_text(result: dict[str, Any]) -> str:
     """A table for the terminal."""
     names = list(dict.fromkeys([*result["recorded"], *result["modelled"]]))
     lines = [
-        f"{result['trace']}, {result['design']}, kernel {result['kernel']}, {result['memory_bytes'] >> 20} MiB",
+        f"{result['trace']}, {result['design']}, {result['kernel']}, {result['memory_bytes'] >> 20} MiB",
         f"{'':30}{'recorded':>12}{'as recorded':>14}{'modelled':>12}",
     ]
     for name in names:
@@ -355,7 +355,7 @@ def pressure_text(result: dict[str, Any]) -> str:
         f"kswapd; {found['moved_by_kcompactd']:,} that kcompactd moved"
     )
     lines.append(
-        f"targets of moves: {found['targets']:,} reclaimed later, {found['targets_matched']:,} matched with an "
-        f"owner, {found['targets_unmatched']:,} not"
+        f"targets of moves: {found['targets']:,} reclaimed later, {found['targets_matched']:,} matched with "
+        f"an owner, {found['targets_unmatched']:,} not"
     )
     return "\n".join(lines) + "\n"

@@ -20,7 +20,7 @@ from asi_pa.designs import DESIGNS, Design, as_design
 from asi_pa.experiment import build
 from asi_pa.kernel.gfp import GFP_NAMES, MODEL_PINNED
 from asi_pa.trace import CompiledTrace, compile_trace
-from asi_pa.trace.ops import OP_ALLOC, OP_FREE, OP_TICK
+from asi_pa.trace.compile import OP_ALLOC, OP_FREE, OP_TICK
 from asi_pa.trace.workloads import workload
 
 __all__ = [
