@@ -11,7 +11,7 @@ HTML ?= compare.html
 BENCH_JSON ?= .benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help docs compare test pytest lint lint-style lint-cython lint-types lint-stubs format sdist bench bench-compare build mutants scale clean
+.PHONY: help docs stored compare test pytest lint lint-style lint-cython lint-types lint-stubs format sdist bench bench-compare build mutants scale clean
 
 help:
 	@echo "make compare        what each design does with the bundled kernel traces: a table and $(HTML)"
@@ -59,6 +59,10 @@ compare: build
 	$(VENV)/bin/asi-pa compare --html $(HTML)
 
 # What is made from the table of metrics (asi_pa/experiment/metrics.py).
+# What no trace decides: yields of a fragmented machine, holes found by the auditor (about five minutes).
+stored: build
+	$(PY) -m asi_pa.experiment.stored
+
 docs: build
 	$(PY) -m asi_pa.report.reference docs/use
 

@@ -204,9 +204,10 @@ cdef inline uint32_t rmqueue(zone_t *z, int order, int ft, uint32_t flags, int *
 cdef inline void set_block_type(zone_t *z, uint32_t block, int ft, int ctx) noexcept nogil:
     # set_pageblock_migratetype(); designs with a protected tree look at what that means for it.
     if z.design.tracks:
-        block_retyped(z, block, ft, ctx)
+        ft = block_retyped(z, block, ft, ctx)
     z.pbbase[block] = <uint8_t>ft
-    if z.design.explicit_maps and z.design.mt[z.pbtype[block]] == MIGRATE_ISOLATE:
+    if (z.design.explicit_maps or (ctx == CTX_FLIP and z.design.flip_keeps_isolation)) and (
+            z.design.mt[z.pbtype[block]] == MIGRATE_ISOLATE):
         ft = z.design.isolate[ft]       # isolated meanwhile: it stays so
     z.pbtype[block] = <uint8_t>ft
 
@@ -288,7 +289,8 @@ cdef void set_plenty(zone_t *z) noexcept nogil
 cdef void pcp_set_quiet(zone_t *z, pcp_t *pcp) noexcept nogil
 cdef void set_below_high(zone_t *z, bint below) noexcept nogil
 cdef uint32_t merge_blocks(zone_t *z, uint32_t frame, int *order, int ft) noexcept nogil
-cdef void block_retyped(zone_t *z, uint32_t block, int ft, int ctx) noexcept nogil
+cdef int block_retyped(zone_t *z, uint32_t block, int ft, int ctx) noexcept nogil
+cdef void keep_claimed(zone_t *z, uint32_t frame, int cur, int order, int ft) noexcept nogil
 cdef uint32_t rmqueue_claim(zone_t *z, int order, int ft, uint32_t flags) noexcept nogil
 cdef uint32_t rmqueue_steal(zone_t *z, int order, int ft) noexcept nogil
 cdef uint32_t rmqueue_slow(zone_t *z, int order, int ft, uint32_t flags, int *mode) noexcept nogil

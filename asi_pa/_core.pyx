@@ -19,12 +19,17 @@ from asi_pa.engine.mapping cimport (
 
 # ---------------------------------------------------------------- pageblock types
 
-cdef void block_retyped(zone_t *z, uint32_t block, int ft, int ctx) noexcept nogil:
-    # A block is about to become `ft`.  March 2025 as posted: the label maps (patch 9), nothing unmaps.
+cdef int block_retyped(zone_t *z, uint32_t block, int ft, int ctx) noexcept nogil:
+    # A block is about to become `ft`; what it does become.  March 2025 as posted: the label maps (patch 9),
+    # nothing unmaps.  2026, v2: whatever is written to it, its bit stays, and with it its one unmapped type.
     cdef design_t *d = z.design
-    cdef int old = z.pbtype[block], kind = 4
+    cdef int old = z.pbtype[block], kind = EVENT_RETYPE, new = ft
+    if d.blocks_keep_bit and ctx != CTX_FLIP and d.mapped[ft] != d.mapped[old]:
+        new = old
+        if d.mt[ft] == d.mt[old]:
+            return old
     if old == ft:
-        return
+        return ft
     z.stats.retypes += 1
     if d.label_maps and d.mapped[ft]:
         blocks_map(z, block, 1, ctx)
@@ -34,11 +39,13 @@ cdef void block_retyped(zone_t *z, uint32_t block, int ft, int ctx) noexcept nog
             blocks_map(z, block, 1, ctx)
         elif z.pbmapped[block] and not d.mapped[ft]:
             blocks_unmap(z, block, 1, ctx, True)
-    if z.events != NULL and d.event_type[old] != d.event_type[ft]:
+    # a flip's own change of side is told by its map or unmap
+    if z.events != NULL and ctx != CTX_FLIP and d.event_type[old] != d.event_type[ft]:
         if z.pbmapped[block] and not d.mapped[ft]:
-            kind = 3
-        log_event(z, kind, ctx, d.event_type[old], d.event_type[ft], block, z.pageblock_pages,
-                  block_live(z, block))
+            kind = EVENT_SILENT
+        log_event(z, kind, ctx, d.event_type[old], d.event_type[ft], block << z.pageblock_order,
+                  z.pageblock_pages, block_live(z, block))
+    return new
 
 
 # ---------------------------------------------------------------- watermarks
@@ -95,7 +102,7 @@ cdef bint watermark_ok_with(zone_t *z, int order, int64_t mark, int zone_idx, ui
         if z.nonempty[ft] >> order == 0:
             continue
         mt = d.mt[ft]
-        if mt <= MIGRATE_RECLAIMABLE:
+        if mt <= MIGRATE_RECLAIMABLE and (d.unmapped_counts or d.mapped[ft]):
             return True
         if mt == MIGRATE_CMA and flags & ALLOC_CMA:
             return True
@@ -265,12 +272,15 @@ cdef void map_claimed(zone_t *z, uint32_t frame, int order) noexcept nogil:
 
 
 cdef void keep_claimed(zone_t *z, uint32_t frame, int cur, int order, int ft) noexcept nogil:
-    # expand() of what was claimed; a pageblock that was isolated while the lock was dropped stays apart.
+    # expand() of what was claimed; in sound designs a pageblock that was isolated while the lock was dropped
+    # stays apart.
     cdef uint32_t at = frame + (1u << order), block
-    cdef bint alike = True
+    cdef bint alike = not z.design.explicit_maps
     cdef int piece = order if order < z.pageblock_order else z.pageblock_order
-    for block in range(block_of(z, frame), block_of(z, frame + (1u << cur))):
-        alike = alike and z.pbtype[block] == ft
+    if not alike:
+        alike = True
+        for block in range(block_of(z, frame), block_of(z, frame + (1u << cur))):
+            alike = alike and z.pbtype[block] == ft
     if alike:
         expand(z, frame, order, cur, ft)
         account_freepages(z, ft, (<int64_t>1 << cur) - (<int64_t>1 << order))
@@ -431,8 +441,10 @@ cdef int zone_init(zone_t *z, uint64_t start_pfn, uint64_t end_pfn, int pagebloc
     z.pbbase = <uint8_t *>calloc(padded >> pageblock_order, 1)
     z.pbmapped = <uint8_t *>calloc(padded >> pageblock_order, 1)
     z.compact.skip = <uint8_t *>calloc(padded >> pageblock_order, 1)
+    z.pbpool = <uint8_t *>calloc(padded >> pageblock_order, 1)
     z.diffs = <vmdiff_t *>calloc(ncpus, sizeof(vmdiff_t))
-    if not (z.compact.skip and z.links and z.state and z.pbtype and z.pbbase and z.pbmapped and z.diffs):
+    if not (z.compact.skip and z.links and z.state and z.pbtype and z.pbbase and z.pbmapped and z.pbpool
+            and z.diffs):
         zone_destroy(z)
         raise MemoryError(f"a zone of {end_pfn - start_pfn} frames needs {9 * padded} bytes")
     z.arrays_bytes = padded * 9 + 4 * (padded >> pageblock_order)
@@ -457,6 +469,7 @@ cdef void zone_destroy(zone_t *z) noexcept nogil:
     free(z.pbbase)
     free(z.pbmapped)
     free(z.compact.skip)
+    free(z.pbpool)
     free(z.dirty)
     free(z.listed)
     free(z.pcps)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from asi_pa import __version__
-from asi_pa.errors import GOOD, INTERRUPTED, UNUSABLE, in_words, say_error
+from asi_pa.errors import INTERRUPTED, UNUSABLE, in_words, printable, say_error
+from asi_pa.limits import memory_limit
+from asi_pa.streams import standard_output
 
 __all__ = ["main"]
 
@@ -56,21 +57,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if argv is None else list(argv)
     try:
-        parser = _parser()
-        args = parser.parse_args(words)
-        if "run" not in args:
-            parser.print_help(sys.stderr)
-            return UNUSABLE
-        args.command_line = ["asi-pa", *words]
-        run: Callable[[argparse.Namespace], int] = args.run
-        status = run(args)
-        sys.stdout.flush()
+        with standard_output():
+            from asi_pa.commands.overwriting import refuse_overwriting
+
+            parser = _parser()
+            args = parser.parse_args(words)
+            if "run" not in args:
+                parser.print_help(sys.stderr)
+                return UNUSABLE
+            args.command_line = ["asi-pa", *map(printable, words)]
+            refuse_overwriting(args)
+            run: Callable[[argparse.Namespace], int] = args.run
+            with memory_limit(getattr(args, "max_memory", None)):
+                return run(args)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader went away (`| head`): nothing more can be said, and nothing is wrong.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return GOOD
     except MemoryError as error:
         say_error(in_words(error) or "not enough memory for a machine of this size")
         return UNUSABLE
@@ -80,7 +81,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         say_error(blamed or in_words(error))
         return UNUSABLE
-    return status
 
 
 if __name__ == "__main__":

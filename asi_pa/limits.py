@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
 
-__all__ = ["allowed_bytes", "claim", "memory_limit"]
+__all__ = ["allowed_bytes", "claim", "memory_limit", "state_limit", "stated_limit"]
 
 #: Without a stated limit: so much at least, so much for each byte of the file, and never more than that.
 FLOOR = 1 << 28
@@ -28,6 +28,11 @@ def memory_limit(stated: int | None) -> Iterator[None]:
         yield
     finally:
         _stated.reset(token)
+
+
+def state_limit(stated: int | None) -> None:
+    """`memory_limit` for the rest of a process."""
+    _stated.set(stated)
 
 
 def stated_limit() -> int | None:

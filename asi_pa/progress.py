@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from types import TracebackType
 from typing import TYPE_CHECKING, Never, Self
 
@@ -11,17 +12,22 @@ if TYPE_CHECKING:
 
 __all__ = ["Progress"]
 
+#: Seconds between two drawings of the bar.
+_PAUSE = 0.3
+
 
 class Progress:
-    """A context in which calls ``(what, done, of)`` move a bar on stderr, a new one for each ``what``.
+    """A context in which calls ``(what, done, of)`` move a bar on stderr, with the time that is left.
 
-    Silent when ``quiet``, when stderr is no terminal, and without tqdm (the extra ``report``).  The bar
-    is gone at the end, after errors too.
+    A new bar begins where ``of`` changes; ``what`` may change with every call and is drawn with the bar, a
+    few times a second.  Silent when ``quiet``, when stderr is no terminal, and without tqdm (the extra
+    ``report``).  The bar is gone at the end, after errors too.  May be called by several threads.
     """
 
     def __init__(self, quiet: bool = False) -> None:
         self._bar: tqdm[Never] | None = None
         self._make: type[tqdm[Never]] | None = None
+        self._lock = threading.Lock()
         if not quiet and sys.stderr.isatty():
             try:
                 from tqdm import tqdm
@@ -36,11 +42,15 @@ class Progress:
         """``what`` is underway, ``done`` steps of ``of``."""
         if self._make is None:
             return
-        bar = self._bar
-        if bar is None or bar.desc != f"{what}: ":
-            self._close()
-            bar = self._bar = self._make(desc=what, total=of, unit="op", unit_scale=True, leave=False)
-        bar.update(done - bar.n)
+        with self._lock:
+            bar = self._bar
+            if bar is None or bar.total != of:
+                self._close()
+                bar = self._bar = self._make(
+                    total=of, unit_scale=True, leave=False, mininterval=_PAUSE, dynamic_ncols=True
+                )
+            bar.set_description_str(what, refresh=False)
+            bar.update(done - bar.n)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

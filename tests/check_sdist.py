@@ -28,7 +28,7 @@ WANTED = (
 SMOKE = (
     ("designs",),
     ("info", "redis"),
-    ("compare", "redis", "--memory", "tight", "--quiet"),
+    ("compare", "redis", "--quick", "--quiet"),
     ("verify", str(ROOT / "tests" / "data" / "oracle" / "linux-7.2" / "D3z-1.npz")),
 )
 

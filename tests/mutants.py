@@ -64,8 +64,11 @@ SUFFIX = EXTENSION_SUFFIXES[0]
 #: What a replay spends no time in; all else is optimised where all runs are replayed.
 COLD = (
     "engine/boot",
+    "engine/free_queue",
     "engine/hooks",
     "engine/machine",
+    "engine/odd_pages",
+    "engine/pool",
     "engine/wrappers",
     "physmap/ops",
     "physmap/physmap",

@@ -10,10 +10,10 @@ cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from asi_pa.allocator.bulk cimport BulkCalls, between_calls, number, request
+from asi_pa.allocator.bulk cimport BulkCalls, after_operation, number, request
 from asi_pa._core cimport ALLOC, FREE, KIND_MASK, PCP, POOL_LIST, blocks_on, request_t, zone_t
 from asi_pa.engine.page_isolation cimport head_of
-from asi_pa.engine.machine cimport Machine
+from asi_pa.engine.machine cimport NOT_MADE, Machine
 from asi_pa.engine.page_alloc cimport count_failure, mm_t, zone_of
 from asi_pa.engine.wrappers cimport design_alloc, design_free
 from asi_pa.engine.check cimport describe_frame
@@ -84,7 +84,7 @@ cdef class Allocator(BulkCalls):
                  pcp=True, exact_counters=False, pageblock_order=9, max_page_order=10, cma=None,
                  min_free=None, khugepaged=True, watermark_boost_factor=15000, defrag_mode=False,
                  distances=(), hotplug=None, hotplug_zone="Normal", memory_block=None, data_cache="2M"):
-        if self.mm != NULL:
+        if self.machine is not NOT_MADE:
             raise RuntimeError("an Allocator is initialised once")
         if isinstance(memory, (Machine, MachineSpec)):
             spec = memory if isinstance(memory, MachineSpec) else memory.spec
@@ -196,9 +196,9 @@ cdef class Allocator(BulkCalls):
         self.allocated += 1
         if pfn < 0:
             self._failed(<int>c, <int>o, rq)
-        between_calls(self, <int>c)
         if self.machine.watched:
             self.machine._afterwards()
+        after_operation(self.mm, &self.clock, <int>c)
         return pfn
 
     @cython.binding(False)
@@ -222,15 +222,15 @@ cdef class Allocator(BulkCalls):
             raise ValueError(f"free of pfn {pfn}, order {order}: {describe_frame(z, frame)}")
         design_free(self.mm, z, <int>c, frame, <int>o)
         self.freed += 1
-        between_calls(self, <int>c)
         if self.machine.watched:
             self.machine._afterwards()
+        after_operation(self.mm, &self.clock, <int>c)
 
     cdef int _failed(self, int cpu, int order, const request_t *rq) except -1:
         cause = self._cause(cpu, order, rq)
-        between_calls(self, cpu)
         if self.machine.watched:
             self.machine._afterwards()
+        after_operation(self.mm, &self.clock, cpu)
         raise OutOfMemoryError(order, rq.gfp, cause)
 
     cdef str _cause(self, int cpu, int order, const request_t *rq):
@@ -372,6 +372,7 @@ cdef class Allocator(BulkCalls):
             for c in range(self.mm.ncpus):
                 self.machine.refresh_vm_stats(c, zone)
         self.machine.run_kswapd()
+        after_operation(self.mm, &self.clock, 0)
 
     def replay(self, start=None, end=None):
         """Runs the operations [start, end) of the trace this allocator was made from; returns how many.

@@ -52,16 +52,11 @@ cdef inline const request_t *request(BulkCalls calls, object gfp, int cpu) excep
 cdef int64_t large_number(object value) except? -2
 
 
-cdef inline void between_calls(BulkCalls calls, int cpu) noexcept:
-    # kswapd runs where it was woken, after every 100th operation; a bulk call is not interrupted for it.
-    cdef uint64_t done
-    if calls.mm.kswapd_woken:
-        done = calls.allocated + calls.freed
-        if not calls.kswapd_turn:
-            calls.kswapd_turn = (done + KSWAPD_EVERY - 1) // KSWAPD_EVERY * KSWAPD_EVERY
-        if done >= calls.kswapd_turn:
-            kswapd(calls.mm, cpu)
-            calls.kswapd_turn = 0
+cdef inline void after_operation(mm_t *mm, uint64_t *clock, int cpu) noexcept nogil:
+    # As in a replay: kswapd runs where it was woken, after every 100th operation.
+    clock[0] += 1
+    if mm.kswapd_woken and clock[0] % KSWAPD_EVERY == 0:
+        kswapd(mm, cpu)
 
 cdef class BulkCalls:
     cdef readonly Machine machine
@@ -70,7 +65,7 @@ cdef class BulkCalls:
     cdef uint64_t end_pfn       # of the highest zone
     cdef uint64_t allocated
     cdef uint64_t freed
-    cdef uint64_t kswapd_turn   # of allocated + freed; 0: not known
+    cdef uint64_t clock         # operations so far, ticks included
     cdef cached_t cached[CACHED]
     cdef int _decode(self, cached_t *c, uint64_t key, object gfp, int64_t word) except -1
     cdef int _refuse(self, object order, object cpu) except -1

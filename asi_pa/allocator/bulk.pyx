@@ -6,6 +6,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from asi_pa._core cimport ALLOC, KIND_MASK, MAX_ORDERS, NIL, prefetchw, request_t, zone_t
 from asi_pa.run.hits cimport alloc_hit, free_hit, kind_t, learn_alloc, learn_free
+from asi_pa.engine.machine cimport NOT_MADE
 from asi_pa.engine.page_alloc cimport count_failure, decode_request_on, mm_t, zone_of
 from asi_pa.engine.wrappers cimport design_alloc, design_free, run_ahead
 from asi_pa.engine.check cimport describe_frame
@@ -31,6 +32,10 @@ cdef class BulkCalls:
     For one thread at a time: a call while a bulk call of the same allocator runs raises RuntimeError.
     """
 
+    def __cinit__(self):
+        self.machine = NOT_MADE
+        self.mm = &self.machine.mm
+
     cdef int _decode(self, cached_t *c, uint64_t key, object gfp, int64_t word) except -1:
         if word < 0 or word >> 32:
             raise ValueError(f"gfp {gfp}: a request word has 32 bits")
@@ -41,6 +46,7 @@ cdef class BulkCalls:
         return 0
 
     cdef int _refuse(self, object order, object cpu) except -1:
+        self.machine._made(type(self).__name__)
         if not 0 <= order <= self.mm.zones[0].max_order:
             raise ValueError(f"order {order} is not in 0..{self.mm.zones[0].max_order}")
         if not 0 <= cpu < self.mm.ncpus:
@@ -48,7 +54,7 @@ cdef class BulkCalls:
         raise RuntimeError("a bulk call of this allocator is running in another thread")
 
     cdef int _idle(self) except -1:
-        if self.running:
+        if self.running or self.machine is NOT_MADE:
             self._refuse(0, 0)
         return 0
 
@@ -113,15 +119,16 @@ cdef class BulkCalls:
             to64 = &wide[0]
         self.running = 1
         with nogil:
-            got = alloc_many(self.mm, <int>c, rq, orders, one, count, to32, to64)
+            got = alloc_many(self.mm, <int>c, rq, orders, one, count, to32, to64, &self.clock)
         self.running = 0
         self.allocated += got
         if got < count:
             self.allocated += 1
             count_failure(self.mm, <int>c, orders[got] if orders != NULL else one, rq)
-        between_calls(self, <int>c)
         if self.machine.watched:
             self.machine._afterwards()
+        if got < count:
+            after_operation(self.mm, &self.clock, <int>c)
         return out if got == count else out[:got]
 
     def free_pages_bulk(self, pfns, order=0, *, cpu=0):
@@ -167,7 +174,7 @@ cdef class BulkCalls:
         with nogil:
             bad = mark_many(self.mm, from32, from64, orders, one, n)
             if bad < 0:
-                free_many(self.mm, <int>c, from32, from64, orders, one, n)
+                free_many(self.mm, <int>c, from32, from64, orders, one, n, &self.clock)
         self.running = 0
         if bad >= 0:
             why = self._why_not(int(pfns[bad]))
@@ -175,7 +182,6 @@ cdef class BulkCalls:
             raise ValueError(f"free_pages_bulk: element {bad}, free of pfn {pfns[bad]}, order "
                              f"{orders[bad] if orders != NULL else one}: {why}; nothing was freed")
         self.freed += n
-        between_calls(self, <int>c)
         if self.machine.watched:
             self.machine._afterwards()
 
@@ -208,6 +214,7 @@ cdef class BulkCalls:
 
     def _orders(self, order, n):
         """Orders as the loops want them: uint8, never empty."""
+        self.machine._made(type(self).__name__)
         given = np.asarray(order)
         if (given.size and given.dtype.kind not in "iu") or given.shape not in ((), (n,)):
             raise ValueError(f"order of shape {given.shape}, {given.dtype}: one integer, or {n} of them")
@@ -231,7 +238,7 @@ cdef class BulkCalls:
 # ---------------------------------------------------------------- the loops
 
 cdef int64_t alloc_many(mm_t *mm, int cpu, const request_t *rq, const uint8_t *orders, int order, int64_t n,
-                        uint32_t *to32, uint64_t *to64) noexcept nogil:
+                        uint32_t *to32, uint64_t *to64, uint64_t *clock) noexcept nogil:
     cdef int64_t i, pfn
     cdef kind_t kinds[MAX_ORDERS]
     cdef zone_t *z = mm.zones[0]
@@ -247,6 +254,7 @@ cdef int64_t alloc_many(mm_t *mm, int cpu, const request_t *rq, const uint8_t *o
             return i
         if mm.design.looks_ahead:
             run_ahead(mm)
+        after_operation(mm, clock, cpu)
         if to32 != NULL:
             to32[i] = <uint32_t>pfn
         else:
@@ -296,7 +304,7 @@ cdef int64_t mark_many(mm_t *mm, const uint32_t *from32, const uint64_t *from64,
 
 
 cdef void free_many(mm_t *mm, int cpu, const uint32_t *from32, const uint64_t *from64, const uint8_t *orders,
-                    int order, int64_t n) noexcept nogil:
+                    int order, int64_t n, uint64_t *clock) noexcept nogil:
     cdef int64_t i
     cdef uint64_t pfn
     cdef uint32_t frame
@@ -318,3 +326,4 @@ cdef void free_many(mm_t *mm, int cpu, const uint32_t *from32, const uint64_t *f
         frame = <uint32_t>(pfn - z.base_pfn)
         if not free_hit(z, &kinds[order], frame):
             design_free(mm, z, cpu, frame, order)
+        after_operation(mm, clock, cpu)

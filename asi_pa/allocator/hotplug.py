@@ -125,13 +125,13 @@ class MemoryBlocks:
         zone = self._zone(pfn, n)
         spec = self.machine.spec.zones[zone]
         numbers = self._aligned(pfn, n)
-        if numbers & (self.absent | self.offline):
+        if not (self.absent | self.offline).isdisjoint(numbers):
             raise ValueError(f"pfns [{pfn}, {pfn + n}) are not online")
         if _overlaps(spec.holes, pfn, pfn + n):
             raise ValueError(f"pfns [{pfn}, {pfn + n}) have holes")
         busy = memory_hotplug.offline_pages(self.machine, zone, pfn, n)
         if busy is None:
-            self.offline |= numbers
+            self.offline.update(numbers)
             self._resized(zone, -n, _with(spec.holes, pfn, pfn + n))
         return busy
 
@@ -145,18 +145,19 @@ class MemoryBlocks:
 
     # ------------------------------------------------------------ checks and bookkeeping
 
-    def _aligned(self, pfn: int, n: int) -> set[int]:
+    def _aligned(self, pfn: int, n: int) -> range:
         if n <= 0 or pfn < 0 or pfn % self.pages or n % self.pages:
             raise ValueError(f"pfn {pfn}, {n} pages: not whole memory blocks of {self.pages} pages")
-        return set(range(pfn // self.pages, (pfn + n) // self.pages))
+        return range(pfn // self.pages, (pfn + n) // self.pages)
 
     def _numbers(self, pfn: int, n: int, wanted: set[int], otherwise: str) -> set[int]:
         numbers = self._aligned(pfn, n)
         if self.machine.physmap is None:
             raise ValueError("the machine has no physmap")
-        for number in sorted(numbers - wanted):
-            raise ValueError(f"memory block at pfn {number * self.pages} is {otherwise}")
-        return numbers
+        for number in numbers:  # ends at the first that is wrong, however many were asked for
+            if number not in wanted:
+                raise ValueError(f"memory block at pfn {number * self.pages} is {otherwise}")
+        return set(numbers)
 
     def _zone(self, pfn: int, n: int) -> int:
         for i, zone in enumerate(self.machine.spec.zones):

@@ -20,38 +20,51 @@ from asi_pa.audit.step cimport (
     BY_CMA,
     BY_CONTIG,
     BY_FAILURE,
+    BY_LATE,
     BY_LIST,
     BY_MAP,
+    BY_MERGED,
     BY_OP,
     BY_PAGE,
     BY_PCP_FREED,
     BY_PCP_REFILLED,
+    BY_POOL_LEFT,
+    BY_POOL_MARK,
+    BY_POOL_REFILL,
     BY_RELABEL,
     BY_RESERVE_FIRST,
     BY_RESERVE_LAST,
+    BY_STRANDED,
     BY_UNMAP,
     BY_WINDOW,
     CTX_ISOLATION,
+    CTX_POOLED,
+    CTX_POOLED_LEFT,
     DO_ALLOC,
     DO_FREE,
     DO_FREE_CONTIG,
-    FAIL_NO_BLOCK,
     FAIL_NO_BUDDIES,
     FAIL_PARTLY,
     FAIL_POOL,
     FAIL_QUEUE,
-    FAIL_WHOLE,
     MAX_FOUND,
     POOR_FAILURE,
     POOR_FLUSH,
+    POOR_STRANDED,
     absent_wanted,
     found_t,
     op_t,
 )
 from asi_pa._core cimport (
-    ALLOC_FLIP,
     CTX_CONTIG,
     CTX_FLIP,
+    CTX_REFILL,
+    CTX_SHRINK,
+    EVENT_MAP,
+    EVENT_POOLED,
+    EVENT_RETYPE,
+    EVENT_SILENT,
+    EVENT_UNMAP,
     FLIPS_NONE,
     KIND_MASK,
     MIGRATE_CMA,
@@ -61,6 +74,7 @@ from asi_pa._core cimport (
     NIL,
     ORDER_MASK,
     PCP,
+    POOL_LIST,
     WMARK_MIN,
     blocks_on,
     design_t,
@@ -69,9 +83,10 @@ from asi_pa._core cimport (
     zone_t,
     zone_watermark_fast,
 )
+from asi_pa.engine.pool cimport pool_pages
 from asi_pa.engine.check cimport zone_verify
 from asi_pa.engine.page_isolation cimport head_of
-from asi_pa.engine.wrappers cimport WRAP_NONE, WRAP_POOL, WRAP_QUEUE, pool_pages
+from asi_pa.engine.wrappers cimport WRAP_NONE, WRAP_POOL, WRAP_QUEUE
 
 
 # ---------------------------------------------------------------- findings
@@ -99,20 +114,34 @@ cdef void found(search_t *s, const step_t *step, int invariant, int mechanism, u
     f.walked = s.walked
 
 
-cdef int last_event(const zone_t *z, uint32_t block, int kind, int other_kind) noexcept nogil:
-    # The context of the last event of these kinds that touched a block; -1: none.
+cdef int last_event(const zone_t *z, uint32_t frame, uint32_t n, int kind, int other_kind) noexcept nogil:
+    # The context of the last event of these kinds that touched one of n frames; -1: none.
     cdef size_t i = z.nevents
     cdef const event_t *e
-    cdef uint32_t frame = block << z.pageblock_order
     while i > 0:
         i -= 1
         e = &z.events[i]
-        if (e.kind == kind or e.kind == other_kind) and e.frame <= frame < e.frame + e.nr:
+        if (e.kind == kind or e.kind == other_kind) and e.frame < frame + n and frame < e.frame + e.nr:
             return e.ctx
     return -1
 
 
+cdef inline int block_event(const zone_t *z, uint32_t block, int kind, int other_kind) noexcept nogil:
+    return last_event(z, block << z.pageblock_order, z.pageblock_pages, kind, other_kind)
+
+
 # ---------------------------------------------------------------- mechanisms
+
+cdef int by_pool(int why) noexcept nogil:
+    # What brought pages of the wrong mapping into the pool, as follow_labels() remembers it.
+    if why == CTX_REFILL + 1:
+        return BY_POOL_REFILL
+    if why == CTX_POOLED + 1:
+        return BY_POOL_MARK
+    if why == CTX_POOLED_LEFT + 1:
+        return BY_POOL_LEFT
+    return BY_PAGE
+
 
 cdef int why_handed_out(search_t *s, const step_t *step, uint32_t frame) noexcept nogil:
     # An allocation got a frame of the wrong mapping: where did it come from?
@@ -124,7 +153,7 @@ cdef int why_handed_out(search_t *s, const step_t *step, uint32_t frame) noexcep
     if z.links[head_of(z, frame)].next & INFO_CONTIG:
         return BY_RELABEL | (s.x.why[block] - 1) if s.x.why[block] else BY_CONTIG
     if not z.design.tracks:
-        return BY_PAGE
+        return by_pool(s.x.why[block]) if s.x.why[block] else BY_PAGE
     for order in range(z.max_order + 1):
         head = frame & ~((1u << order) - 1)
         if states[head] == <uint8_t>(PCP | order) and s.shared_orders >> order & 1:
@@ -137,35 +166,54 @@ cdef int why_handed_out(search_t *s, const step_t *step, uint32_t frame) noexcep
         return BY_RESERVE_LAST
     if z.design.mt[ft] == MIGRATE_CMA:
         return BY_CMA
-    return BY_LIST
+    return BY_MERGED if z.design.blocks_keep_bit else BY_LIST
 
 
 cdef void each_frame(search_t *s, const step_t *step, int invariant, uint64_t frames,
                      const masks_t *after) noexcept nogil:
     # New members of one of the sets of wrongly mapped frames.
     cdef zone_t *z = s.z
-    cdef uint32_t frame, block
+    cdef uint32_t frame
     cdef int ctx, mechanism
     cdef bint same
     for frame in range(z.first, z.nframes):
         if not frames >> frame & 1:
             continue
-        block = frame >> z.pageblock_order
         # allocated before, and still?  then the mapping changed under it
         same = s.old_live >> frame & 1
         if invariant == BAD_STALE:
-            ctx = last_event(z, block, 1, 1)
+            ctx = last_event(z, frame, 1, EVENT_MAP, EVENT_MAP)
             if ctx < 0 and z.design.tracks:
                 continue        # left by a page that was exposed: found there
             mechanism = BY_MAP | (ctx if ctx >= 0 else 0)
         elif same:
-            ctx = last_event(z, block, 1 if invariant == BAD_EXPOSED else 2, 0xFF)
+            ctx = last_event(z, frame, 1, EVENT_MAP if invariant == BAD_EXPOSED else EVENT_UNMAP, 0xFF)
             if ctx < 0:
                 ctx = 0
             mechanism = (BY_MAP if invariant == BAD_EXPOSED else BY_UNMAP) | ctx
         else:
             mechanism = why_handed_out(s, step, frame)
         found(s, step, invariant, mechanism, frame)
+
+
+cdef int why_in_pool(const search_t *s, uint32_t block) noexcept nogil:
+    # By what pages of the wrong mapping came into the pool in this step.
+    if block_event(s.z, block, EVENT_POOLED, EVENT_POOLED) >= 0:
+        return CTX_POOLED_LEFT if s.x.shrunk >> block & 1 else CTX_POOLED
+    return CTX_REFILL if block_event(s.z, block, EVENT_UNMAP, EVENT_MAP) == CTX_REFILL else 0
+
+
+cdef void follow_shrinker(search_t *s) noexcept nogil:
+    # The pageblocks of which the shrinker gave something back since they were refilled.
+    cdef zone_t *z = s.z
+    cdef uint32_t block
+    cdef int ctx
+    for block in range(z.first_block, z.nblocks):
+        ctx = block_event(z, block, EVENT_MAP, EVENT_UNMAP)
+        if ctx == CTX_SHRINK:
+            s.x.shrunk |= 1u << block
+        elif ctx == CTX_REFILL:
+            s.x.shrunk &= ~(1u << block)
 
 
 cdef void follow_labels(search_t *s, const step_t *step, const masks_t *after) noexcept nogil:
@@ -177,9 +225,12 @@ cdef void follow_labels(search_t *s, const step_t *step, const masks_t *after) n
         if not after.mislabelled >> block & 1:
             s.x.why[block] = 0
         elif not s.x.why[block]:
+            if not z.design.tracks:
+                s.x.why[block] = <uint8_t>(why_in_pool(s, block) + 1)
+                continue
             ctx = CTX_ISOLATION
             if z.design.mt[z.pbtype[block]] != MIGRATE_ISOLATE:
-                ctx = last_event(z, block, 3, 4)
+                ctx = block_event(z, block, EVENT_SILENT, EVENT_RETYPE)
                 if ctx < 0:
                     ctx = CTX_ISOLATION if z.design.mt[s.old_type[block]] == MIGRATE_ISOLATE else 0
             s.x.why[block] = <uint8_t>(ctx + 1)
@@ -205,6 +256,16 @@ cdef void follow_shared_lists(search_t *s, const step_t *step) noexcept nogil:
 
 # ---------------------------------------------------------------- liveness
 
+cdef void found_stranded(search_t *s, const step_t *step) noexcept nogil:
+    cdef const request_t *rq = &s.requests[step.op.which]
+    cdef int who = rq.mt
+    if absent_wanted(s.mm, rq.info):
+        who |= 0x10
+    if rq.block:
+        who |= 0x20
+    found(s, step, POOR_STRANDED, BY_STRANDED | who, 0)
+
+
 cdef void check_failure(search_t *s, const step_t *step) noexcept nogil:
     # A request failed: what stood by on the other side?
     cdef zone_t *z = s.z
@@ -215,8 +276,11 @@ cdef void check_failure(search_t *s, const step_t *step) noexcept nogil:
     cdef int64_t blocks = 0
     cdef int side
     side = 0x10 if absent_wanted(s.mm, rq.info) else 0
+    big = step.op.order if step.op.order > z.pageblock_order else z.pageblock_order
     if s.mm.wrapper != WRAP_NONE:
-        if s.mm.wrapper == WRAP_POOL and pool_pages(s.mm) >= 1 << step.op.order:
+        if s.mm.wrapper == WRAP_POOL and z.nonempty[POOL_LIST] >> big:
+            found_stranded(s, step)
+        elif s.mm.wrapper == WRAP_POOL and pool_pages(s.mm) >= 1 << step.op.order:
             found(s, step, POOR_FAILURE, BY_FAILURE | FAIL_POOL | side, 0)
         if s.mm.wrapper == WRAP_QUEUE and z.queue != NIL:
             found(s, step, POOR_FAILURE, BY_FAILURE | FAIL_QUEUE | side, 0)
@@ -226,7 +290,6 @@ cdef void check_failure(search_t *s, const step_t *step) noexcept nogil:
     if not zone_watermark_fast(z, 0, z.wmark[WMARK_MIN] + z.boost + (1 << step.op.order) - 1, rq.zone_idx,
                                rq.slow_flags):
         return          # too little free memory of any kind
-    big = step.op.order if step.op.order > z.pageblock_order else z.pageblock_order
     for ft in range(d.nft):
         if d.mapped[ft] == d.mapped[rq.ft] or d.mt[ft] > MIGRATE_RECLAIMABLE:
             continue
@@ -240,7 +303,7 @@ cdef void check_failure(search_t *s, const step_t *step) noexcept nogil:
             if order >= z.pageblock_order:
                 blocks += <int64_t>blocks_on(z, order, ft) << order
     if whole:
-        how = FAIL_WHOLE if rq.slow_flags & ALLOC_FLIP else FAIL_NO_BLOCK
+        found_stranded(s, step)
     elif blocks >= <int64_t>1 << step.op.order:
         how = FAIL_NO_BUDDIES
     elif part:
@@ -260,14 +323,16 @@ cdef void check_flushes(search_t *s, const step_t *step) noexcept nogil:
     if not step.inner.code and not z.design.tracks and waits_not and s.flushes:
         if s.liveness:
             found(s, step, POOR_FLUSH, BY_UNMAP, 0)
+    if not z.design.tracks:
+        return          # pool and queue change mappings with no lock held
     for i in range(z.nevents):
         e = &z.events[i]
-        if e.kind == 2:
+        if e.kind == EVENT_UNMAP:
             if e.ctx != 0 and e.ctx != CTX_FLIP and e.ctx != CTX_CONTIG:
                 found(s, step, BAD_LOCKED_FLUSH, BY_UNMAP | e.ctx, e.frame)
             elif waits_not and i < s.own_events and not step.inner.code and s.liveness:
                 found(s, step, POOR_FLUSH, BY_UNMAP | e.ctx, e.frame)
-        elif (e.kind == 1 and e.ctx == CTX_FLIP and waits_not and i < s.own_events and not step.inner.code
+        elif (e.kind == EVENT_MAP and e.ctx == CTX_FLIP and waits_not and i < s.own_events and not step.inner.code
                 and s.liveness):
             # no flush on this way, but a pageblock is cleared outside the lock
             found(s, step, POOR_FLUSH, BY_MAP | e.ctx, e.frame)
@@ -278,12 +343,14 @@ cdef void check_flushes(search_t *s, const step_t *step) noexcept nogil:
 cdef int check_step(search_t *s, const step_t *step, const masks_t *after) noexcept nogil:
     # Compares with s.before; brings s.x up to date.  Returns nonzero when something new is broken.
     cdef uint64_t exposed, hidden, stale, gone, live = s.old_live
-    cdef int had = s.nfound
+    cdef int had = s.nfound, mechanism
     cdef uint32_t block, frame
     if step.inner.code == DO_FREE:
         s.old_live &= ~((<uint64_t>1 << (1u << step.inner.order)) - 1 << step.inner.frame)
     elif step.inner.code == DO_FREE_CONTIG:
         s.old_live &= ~((<uint64_t>1 << step.inner.n) - 1 << step.inner.frame)
+    if s.mm.wrapper == WRAP_POOL and s.z.nevents:
+        follow_shrinker(s)
     if after.mislabelled or s.before.mislabelled:
         follow_labels(s, step, after)
     if s.shared_orders:
@@ -297,15 +364,21 @@ cdef int check_step(search_t *s, const step_t *step, const masks_t *after) noexc
         each_frame(s, step, BAD_HIDDEN, hidden, after)
     if stale:
         each_frame(s, step, BAD_STALE, stale, after)
+    if s.late:
+        for frame in range(s.z.first, s.z.nframes):
+            if s.late >> frame & 1:
+                found(s, step, BAD_STALE, BY_LATE, frame)
     if after.mislabelled & ~s.before.mislabelled:
         for block in range(s.z.first_block, s.z.nblocks):
             if (after.mislabelled & ~s.before.mislabelled) >> block & 1:
-                found(s, step, BAD_LABEL, BY_RELABEL | (s.x.why[block] - 1 if s.x.why[block] else 0),
-                      block << s.z.pageblock_order)
+                mechanism = BY_RELABEL | (s.x.why[block] - 1 if s.x.why[block] else 0)
+                if not s.z.design.tracks:
+                    mechanism = by_pool(s.x.why[block])
+                found(s, step, BAD_LABEL, mechanism, block << s.z.pageblock_order)
     if after.cma_lost & ~s.before.cma_lost:
         for block in range(s.z.first_block, s.z.nblocks):
             if (after.cma_lost & ~s.before.cma_lost) >> block & 1:
-                frame = <uint32_t>last_event(s.z, block, 3, 4)
+                frame = <uint32_t>block_event(s.z, block, EVENT_SILENT, EVENT_RETYPE)
                 found(s, step, BAD_CMA, BY_RELABEL | (frame if frame < 0x80 else 0),
                       block << s.z.pageblock_order)
     s.tree_differs = s.z.design.tracks and s.z.physmap != NULL and present_frames(s.z) != after.present

@@ -20,6 +20,7 @@ from asi_pa.audit.state cimport (
 )
 from asi_pa._core cimport (
     ALLOC,
+    FREE,
     HOLE,
     KIND_MASK,
     NIL,
@@ -175,6 +176,7 @@ cdef int emit_unit(naming_t *c, const zone_t *z, const extra_t *x, uint32_t star
     for first in range(start >> z.pageblock_order, end >> z.pageblock_order):
         item = c.dirty_blocks >> (first << z.pageblock_order) & whole
         item = z.pbmapped[first] | <uint64_t>(item != 0) << 1
+        item |= <uint64_t>z.pbpool[first] << 2 | <uint64_t>(x.shrunk >> first & 1) << 3
         item = item << 16 | <uint64_t>x.why[first] << 24
         text[words] = z.pbtype[first] | <uint32_t>z.pbbase[first] << 8 | item
         words += 1
@@ -237,6 +239,11 @@ cdef void hash_once(const zone_t *z, const extra_t *x, bint swap_cpus, hash_t *h
         frame = c.met[i]
         p[0] = <uint8_t>(rank[frame >> z.max_order] << z.max_order | c.name[frame])
         p += 1
+    if z.listed != NULL:
+        # a free page's list is not told by its pageblock
+        for i in range(c.nmet):
+            p[0] = z.listed[c.met[i]] if z.state[c.met[i]] & KIND_MASK == FREE else 0
+            p += 1
     p = put(p, z.nr_reserved_highatomic)
     p = put(p, z.boost)
     p[0] = <uint8_t>z.below_high

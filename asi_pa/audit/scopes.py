@@ -64,6 +64,8 @@ def scaled(design: Design) -> Design:
     changes: dict[str, int] = {}
     if design.unmap_low:
         changes = {"unmap_low": 2, "unmap_high": 4}
+    if design.map_back:
+        changes["map_back"] = 1
     if design.wrapper == "pool":
         changes["shrink_batch"] = min(design.shrink_batch, 1)
     if design.wrapper == "queue":

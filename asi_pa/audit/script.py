@@ -112,6 +112,10 @@ sys.exit(int(bool(wrong)))
 print("the last request", "fails" if last < 0 else "succeeds", "with", m.counters()[2], "pages free")
 sys.exit(int(last < 0))
 """,
+    "stranded-block": """
+print("the last request", "fails" if last < 0 else "succeeds", "with", m.counters()[2], "pages free")
+sys.exit(int(last < 0))
+""",
     "nonblocking-flips": """
 after = flushes() + m.stats()["flips_s2n"]
 print("the last request may not block;", after - before, "flushes and newly mapped pageblocks")
@@ -119,6 +123,8 @@ sys.exit(int(after > before))
 """,
 }
 
+#: Shown by the last request's answer.
+_LAST_FAILS = ("fails-beside-usable", "stranded-block")
 #: What has to be noted before the last step.
 _BEFORE = {
     "flush-under-lock": "before = len(m.events())",
@@ -162,7 +168,7 @@ def script(finding: Broken) -> str:
     for number, step in enumerate(finding.sequence, 1):
         if number == len(finding.sequence) and finding.invariant in _BEFORE:
             text += _BEFORE[finding.invariant] + "\n"
-        last = number == len(finding.sequence) and finding.invariant == "fails-beside-usable"
+        last = number == len(finding.sequence) and finding.invariant in _LAST_FAILS
         text += _statement(step, number, names, cpus, last)
     labelled = f"label({finding.pfn}).mapped"
     if design.wrapper:

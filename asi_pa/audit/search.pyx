@@ -163,7 +163,7 @@ cdef bint keep_state(search_t *s, uint64_t parent, const step_t *step, uint8_t *
 # that it was looked up.
 
 cdef inline bint same_extra(const extra_t *a, const extra_t *b) noexcept nogil:
-    return (a.freed == b.freed and a.unflushed == b.unflushed and a.due == b.due
+    return (a.freed == b.freed and a.unflushed == b.unflushed and a.shrunk == b.shrunk and a.due == b.due
             and memcmp(a.why, b.why, sizeof(a.why)) == 0)
 
 
@@ -602,6 +602,8 @@ cdef class Search:
         the search stay as they are.
         """
         cdef search_t *s = &self.s
+        if s.z == NULL:
+            raise RuntimeError("Search.__init__ was not called")
         flat = np.ascontiguousarray(steps).view(np.uint8)
         cdef uint8_t[:, ::1] rows = flat.reshape(-1, sizeof(step_t))
         cdef int32_t[:, ::1] owner = np.full((len(rows), 2), -1, np.int32)

@@ -18,6 +18,7 @@ cdef struct extra_t:
     uint8_t why[MAX_BLOCKS]     # the event since which label and mapping disagree (ctx + 1); 0: they agree
     uint64_t freed              # frames on a shared pcp list that a free put there (others: a refill)
     uint64_t unflushed          # frames whose entries were cleared and not flushed since
+    uint32_t shrunk             # blocks that the pool's shrinker gave something back of since their refill
     uint8_t due                 # operations until the free queue's worker runs, 0: nothing waits
 
 cdef struct home_t:
@@ -32,6 +33,7 @@ cdef struct home_t:
     uint8_t *pbtype
     uint8_t *pbbase
     uint8_t *pbmapped
+    uint8_t *pbpool
     uint8_t *dirty
     pcp_t *pcps
 

@@ -72,11 +72,17 @@ cdef void set_present_frames(zone_t *z, uint64_t wanted) noexcept nogil:
 # ---------------------------------------------------------------- copies
 
 cdef void relist(zone_t *z) noexcept nogil:
-    # Designs whose flips may leave a block on another type's list; in a state that verifies none is.
-    cdef uint32_t i
-    if z.listed != NULL:
-        for i in range(z.nframes):
-            z.listed[i] = z.pbtype[i >> z.pageblock_order]
+    # Designs in which a free block may be on the list of another type than its pageblock's.
+    cdef int ft, order
+    cdef uint32_t frame
+    if z.listed == NULL:
+        return
+    for ft in range(z.design.nft):
+        for order in range(z.max_order + 1):
+            frame = first_of(z, order, ft)
+            while frame < z.nframes:
+                z.listed[frame] = <uint8_t>ft
+                frame = z.links[frame].next
 
 
 cdef size_t links_bytes(const zone_t *z) noexcept nogil:
@@ -93,10 +99,11 @@ cdef int home_move(home_t *home, zone_t *z) noexcept nogil:
     home.pbtype = z.pbtype
     home.pbbase = z.pbbase
     home.pbmapped = z.pbmapped
+    home.pbpool = z.pbpool
     home.dirty = z.dirty
     home.pcps = z.pcps
     # the frames' links are followed by the heads of the lists, which say nothing that the links do not
-    ahead = (8 + n + 3 * blocks + 7) & ~<size_t>7
+    ahead = (8 + n + 4 * blocks + 7) & ~<size_t>7
     size = (ahead + links_bytes(z) + 63) & ~<size_t>63
     home.words = <int>(ahead + n * sizeof(link_t)) >> 3
     home.bytes = size
@@ -123,6 +130,8 @@ cdef int home_move(home_t *home, zone_t *z) noexcept nogil:
     z.pbbase = <uint8_t *>p + blocks
     memcpy(p + 2 * blocks, z.pbmapped, blocks)
     z.pbmapped = <uint8_t *>p + 2 * blocks
+    memcpy(p + 3 * blocks, z.pbpool, blocks)
+    z.pbpool = <uint8_t *>p + 3 * blocks
     if z.pcps != NULL:
         p = <char *>home.arena + size
         memcpy(p, z.pcps, z.ncpus * sizeof(pcp_t))
@@ -139,6 +148,7 @@ cdef void home_return(home_t *home, zone_t *z) noexcept nogil:
     memcpy(home.pbtype, z.pbtype, z.nblocks)
     memcpy(home.pbbase, z.pbbase, z.nblocks)
     memcpy(home.pbmapped, z.pbmapped, z.nblocks)
+    memcpy(home.pbpool, z.pbpool, z.nblocks)
     memcpy(home.dirty, z.dirty, (z.nframes + 7) >> 3)
     if z.pcps != NULL:
         memcpy(home.pcps, z.pcps, z.ncpus * sizeof(pcp_t))
@@ -147,6 +157,7 @@ cdef void home_return(home_t *home, zone_t *z) noexcept nogil:
     z.pbtype = home.pbtype
     z.pbbase = home.pbbase
     z.pbmapped = home.pbmapped
+    z.pbpool = home.pbpool
     z.dirty = home.dirty
     z.pcps = home.pcps
     free(home.arena)
@@ -191,7 +202,7 @@ cdef inline uint32_t long_frame(uint8_t frame) noexcept nogil:
 
 
 cdef int packed_size(const zone_t *z) noexcept nogil:
-    cdef int n = 2 * z.nframes + 4 * z.nblocks + 34 + (z.max_order + 1) * (z.design.nft + 1) + 14
+    cdef int n = 2 * z.nframes + 5 * z.nblocks + 38 + (z.max_order + 1) * (z.design.nft + 1) + 14
     if z.pcps != NULL:
         n += z.ncpus * (z.design.npcp + 10)
     return n
@@ -220,8 +231,9 @@ cdef void pack(const zone_t *z, const extra_t *x, uint8_t *p) noexcept nogil:
     memcpy(p, z.pbtype, z.nblocks)
     memcpy(p + z.nblocks, z.pbbase, z.nblocks)
     memcpy(p + 2 * z.nblocks, z.pbmapped, z.nblocks)
-    memcpy(p + 3 * z.nblocks, x.why, z.nblocks)
-    p += 4 * z.nblocks
+    memcpy(p + 3 * z.nblocks, z.pbpool, z.nblocks)
+    memcpy(p + 4 * z.nblocks, x.why, z.nblocks)
+    p += 5 * z.nblocks
     mask = dirty_frames(z)
     memcpy(p, &mask, 8)
     mask = 0 if z.design.tracks else present_frames(z)
@@ -230,7 +242,8 @@ cdef void pack(const zone_t *z, const extra_t *x, uint8_t *p) noexcept nogil:
     memcpy(p + 24, &x.unflushed, 8)
     p[32] = x.due
     p[33] = short_frame(z, z.queue)
-    p += 34
+    memcpy(p + 34, &x.shrunk, 4)
+    p += 38
     for order in range(z.max_order + 1):
         for ft in range(z.design.nft):
             p[0] = short_frame(z, first_of(z, order, ft))
@@ -296,8 +309,9 @@ cdef void unpack(zone_t *z, extra_t *x, const uint8_t *p) noexcept nogil:
     memcpy(z.pbtype, p, z.nblocks)
     memcpy(z.pbbase, p + z.nblocks, z.nblocks)
     memcpy(z.pbmapped, p + 2 * z.nblocks, z.nblocks)
-    memcpy(x.why, p + 3 * z.nblocks, z.nblocks)
-    p += 4 * z.nblocks
+    memcpy(z.pbpool, p + 3 * z.nblocks, z.nblocks)
+    memcpy(x.why, p + 4 * z.nblocks, z.nblocks)
+    p += 5 * z.nblocks
     memcpy(z.dirty, p, (z.nframes + 7) >> 3)
     if not z.design.tracks:
         memcpy(&mask, p + 8, 8)
@@ -306,7 +320,8 @@ cdef void unpack(zone_t *z, extra_t *x, const uint8_t *p) noexcept nogil:
     memcpy(&x.unflushed, p + 24, 8)
     x.due = p[32]
     z.queue = long_frame(p[33])
-    p += 34
+    memcpy(&x.shrunk, p + 34, 4)
+    p += 38
     memset(z.nonempty, 0, sizeof(z.nonempty))
     for order in range(z.max_order + 1):
         for ft in range(z.design.nft):

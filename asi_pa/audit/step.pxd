@@ -40,6 +40,7 @@ cdef enum:                      # what can be broken
     BAD_PHYSMAP = 9
     POOR_FAILURE = 16           # liveness
     POOR_FLUSH = 17
+    POOR_STRANDED = 18
 
 cdef enum:                      # by what: a family in the high byte, an event's context or a detail below
     BY_RELABEL = 0x100          # ctx of the event since which label and mapping disagree
@@ -53,18 +54,24 @@ cdef enum:                      # by what: a family in the high byte, an event's
     BY_CMA = 0x405
     BY_LIST = 0x406
     BY_PAGE = 0x407
+    BY_MERGED = 0x408           # the page was on another list than its pageblock's, after a merge
+    BY_LATE = 0x409             # mapped before it was cleared
+    BY_POOL_REFILL = 0x410      # a refill that leaves part of its chunk as it was
+    BY_POOL_MARK = 0x411        # a free into the pool by the mark of a pageblock that it has only part of
+    BY_POOL_LEFT = 0x412        # ... of a pageblock that the shrinker gave back
     BY_OP = 0x500               # code of the operation
     BY_FAILURE = 0x600          # FAIL_* | 0x10 for sensitive requests
+    BY_STRANDED = 0x700         # whose request: migratetype | 0x10 protected | 0x20 may block
     BY_WINDOW = 0x8000          # added: another CPU acted in a window, whose number is in bits 11-13
 
 cdef enum:
     CTX_ISOLATION = 15          # no event: isolation sets the type beside set_pageblock_migratetype()
+    CTX_POOLED = 20             # a free into the pool, by its pageblock's mark; of one that was shrunk since
+    CTX_POOLED_LEFT = 21
 
 cdef enum:
-    FAIL_NO_BLOCK = 1           # a whole block stood by, the request may not flip it
     FAIL_NO_BUDDIES = 2         # enough whole blocks, none large enough
     FAIL_PARTLY = 3             # free pages in partly used blocks
-    FAIL_WHOLE = 4              # a whole block stood by, the request might have flipped it
     FAIL_POOL = 5               # the pool had pages
     FAIL_QUEUE = 6              # the free queue had pages
 
@@ -148,6 +155,7 @@ cdef struct search_t:
     int inner_window            # its number in the engine
     uint64_t unflushed          # cleared entries whose flush is under way
     uint64_t inner_unflushed
+    uint64_t late               # frames that were mapped before they were cleared
     int64_t result
     size_t own_events           # of the log: what the request itself did, before workers ran
     int64_t zeroed

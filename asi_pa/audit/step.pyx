@@ -22,11 +22,14 @@ from asi_pa._core cimport (
     POOL,
     POOL_LIST,
     TAKEN,
+    WINDOW_MAPPED,
     WINDOW_UNMAPPED,
+    ZERO_MAPPED,
     blocks_on,
     vmdiff_t,
     zone_t,
 )
+from asi_pa.engine.free_queue cimport queue_run
 from asi_pa.engine.highatomic cimport unreserve_highatomic
 from asi_pa.engine.page_isolation cimport (
     alloc_contig_range,
@@ -35,18 +38,16 @@ from asi_pa.engine.page_isolation cimport (
     take_and_putback,
     undo_isolate_page_range,
 )
+from asi_pa.engine.odd_pages cimport is_odd, odd_present
 from asi_pa.engine.page_alloc cimport mm_t
 from asi_pa.engine.pcp cimport pcp_decay, pcp_drain
+from asi_pa.engine.pool cimport pool_shrink
 from asi_pa.engine.wrappers cimport (
     WRAP_NONE,
     WRAP_POOL,
     WRAP_QUEUE,
     design_alloc,
     design_free,
-    is_odd,
-    odd_present,
-    pool_shrink,
-    queue_run,
     run_ahead,
     wrapped_contig,
     wrapped_free,
@@ -193,6 +194,11 @@ cdef void in_window(zone_t *z, int at, uint32_t frame, int order) noexcept nogil
     cdef vmdiff_t *diff = z.diff
     if s.nested:
         return
+    if at == WINDOW_MAPPED:
+        take_masks(s, &after)
+        s.late |= after.stale & ~s.before.stale & ~s.before.exposed
+    if not s.windows:
+        return
     s.seen += 1
     if z.state[frame] & KIND_MASK == TAKEN:
         order = z.state[frame] & ORDER_MASK
@@ -219,6 +225,7 @@ cdef void run_step(search_t *s, const step_t *step) noexcept nogil:
     s.nested = False
     s.unflushed = 0
     s.inner_unflushed = 0
+    s.late = 0
     s.inner_window = 0
     s.inner = <op_t *>&step.inner if step.inner.code else NULL
     z.nevents = 0
@@ -228,7 +235,7 @@ cdef void run_step(search_t *s, const step_t *step) noexcept nogil:
     s.flushes = 0
     if z.physmap != NULL:
         s.flushes = z.physmap.counters.flushes_ranged + z.physmap.counters.flushes_full
-    if s.windows:
+    if s.windows or z.design.zeroing == ZERO_MAPPED:
         z.window = in_window
         z.window_arg = s
     s.result = operate(s, &step.op)
@@ -365,6 +372,8 @@ cdef int list_operations(search_t *s, op_t *ops) noexcept nogil:
         for ft in range(z.design.nft):
             if z.design.mt[ft] == MIGRATE_ISOLATE:
                 continue        # page_reporting_process_zone() leaves these out
+            if not z.design.reports_unmapped and not z.design.mapped[ft]:
+                continue
             for order in range(z.pageblock_order - 1, z.max_order + 1):
                 if z.nonempty[ft] >> order & 1:
                     add(ops, &n, DO_TAKE, 0, order, ft, 0, 0)

@@ -21,10 +21,10 @@ OPERATIONS = {
 }
 
 _EXPOSED, _HIDDEN, _STALE, _LABEL, _LOST, _UNFLUSHED, _CMA, _LOCKED, _PHYSMAP = range(1, 10)
-_FAILURE, _FLUSH = 16, 17
+_FAILURE, _FLUSH, _STRANDED = 16, 17, 18
 
 #: Invariants that break no promise of protection: a request fails, or waits where it must not.
-LIVENESS = frozenset((_FAILURE, _FLUSH))
+LIVENESS = frozenset((_FAILURE, _FLUSH, _STRANDED))
 
 _INVARIANTS = {
     _EXPOSED: ("protected-page-present", "an allocated protected page is present in the {tree} tree"),
@@ -37,6 +37,7 @@ _INVARIANTS = {
     _LOCKED: ("flush-under-lock", "a TLB flush is asked for under the zone lock, interrupts off"),
     _PHYSMAP: ("marks-page-tables", "the pageblocks' marks and the {tree} tree's entries disagree"),
     _FAILURE: ("fails-beside-usable", "a request fails beside memory that a flip could have given"),
+    _STRANDED: ("stranded-block", "a request fails while a wholly free block of the other mapping exists"),
     _FLUSH: ("nonblocking-flips", "a request that may not block flips a pageblock, or waits for a flush"),
 }
 
@@ -52,7 +53,11 @@ _CONTEXTS = {
     7: "page reporting",
     8: "flip",
     9: "contiguous range",
-    10: "populating",
+    10: "pool refill",
+    11: "pool shrinker",
+    12: "page",
+    13: "queue worker",
+    14: "populating",
     15: "isolation",
 }
 _DETAILS = {
@@ -64,12 +69,15 @@ _DETAILS = {
     0x405: "CMA of the wrong kind",
     0x406: "free list that serves the wrong kind",
     0x407: "page handed out without its mapping changed",
+    0x408: "merge of unlike blocks: the page was on another list than its block's",
+    0x409: "flip that maps before it clears",
+    0x410: "pool refill that leaves part of its chunk as it was",
+    0x411: "free into the pool by the mark of a block that is only partly the pool's",
+    0x412: "free into the pool by the mark of a block that the shrinker gave back",
 }
 _FAILURES = {
-    1: "a whole block stood by that the request may not flip",
     2: "whole blocks stood by, none large enough",
     3: "free pages stood by in partly used blocks",
-    4: "a whole block stood by that the request could have flipped",
     5: "the pool had pages",
     6: "the free queue had pages",
 }
@@ -79,6 +87,7 @@ _WINDOWS = {
     3: "before its new label is set",
     4: "while page reporting holds a block",
     5: "after a range was isolated",
+    6: "before a mapped block is cleared",
 }
 
 
@@ -115,6 +124,10 @@ def _without_window(invariant: int, mechanism: int) -> str:
     if family == 0x600:
         kind = "protected" if detail & 0x10 else "unprotected"
         return f"{_FAILURES[detail & 0xF]} ({kind} request)"
+    if family == 0x700:
+        kind = "a protected" if detail & 0x10 else "an unprotected"
+        may = "may" if detail & 0x20 else "may not"
+        return f"{kind} {('unmovable', 'movable', 'reclaimable')[detail & 3]} request that {may} block"
     context = _CONTEXTS.get(detail, "change")
     if family == 0x100:
         return (

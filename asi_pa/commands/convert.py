@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from asi_pa.commands.options import Verbs, add_verb, trace_output
+from asi_pa.commands.options import Verbs, add_max_memory, add_verb, trace_output
 from asi_pa.errors import GOOD
 
 __all__ = ["add_convert"]
@@ -39,6 +39,7 @@ Examples:
         help="the recording, - for standard input, or a bundled trace by name",
     )
     parser.add_argument("output", metavar="OUTPUT", type=trace_output, help="the trace file to write")
+    add_max_memory(parser)
     parser.add_argument("--pack", action="store_true", help="compress: far smaller, opens more slowly")
 
 

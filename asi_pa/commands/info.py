@@ -7,7 +7,15 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from asi_pa.commands.options import TRACE_HELP, Verbs, add_classifier, add_verb, output, write_json
+from asi_pa.commands.options import (
+    TRACE_HELP,
+    Verbs,
+    add_classifier,
+    add_max_memory,
+    add_verb,
+    output,
+    write_json,
+)
 from asi_pa.errors import GOOD
 
 if TYPE_CHECKING:
@@ -40,6 +48,7 @@ Examples:
     )
     parser.add_argument("traces", metavar="TRACE", nargs="*", help=TRACE_HELP)
     add_classifier(parser)
+    add_max_memory(parser)
     parser.add_argument(
         "--json", metavar="FILE", type=output, help="write a list of descriptions there instead of text"
     )

@@ -13,9 +13,11 @@ from asi_pa.files import write_atomic
 
 __all__ = [
     "TRACE_HELP",
+    "OutputPath",
     "Verbs",
     "add_classifier",
     "add_designs_options",
+    "add_max_memory",
     "add_verb",
     "count",
     "listed",
@@ -85,6 +87,26 @@ def add_designs_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_max_memory(parser: argparse.ArgumentParser) -> None:
+    """The option --max-memory."""
+    parser.add_argument(
+        "--max-memory",
+        metavar="SIZE",
+        type=_size,
+        help="what an input's arrays and columns may take, unpacked (512 times the file, 256M at least, 4G "
+        "at most)",
+    )
+
+
+def _size(text: str) -> int:
+    from asi_pa.kernel.sizing import parse_size
+
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def listed(text: str) -> list[str]:
     """Type of an option: words with commas between them, one at least."""
     words = [word for word in text.split(",") if word]
@@ -107,28 +129,36 @@ def whole(text: str) -> int:
     return int(text)
 
 
-def output(text: str) -> str:
+class OutputPath(str):
+    """The name of a file that a verb writes."""
+
+    __slots__ = ()
+
+
+def output(text: str) -> OutputPath:
     """Type of an option: a file to write; refuses before hours of work what would be refused after it."""
     target = Path(text)
     special = target.exists() and not target.is_file()
     place = target if special else Path(os.path.realpath(target)).parent
     if not text:
         raise argparse.ArgumentTypeError("no file is named")
+    if text == "-":
+        raise argparse.ArgumentTypeError("- names no file (/dev/stdout is standard output)")
     if target.is_dir():
         raise argparse.ArgumentTypeError(f"{text}: is a directory")
     if not place.exists():
         raise argparse.ArgumentTypeError(f"{text}: no such directory: {place}")
     if not os.access(place, os.W_OK):
         raise argparse.ArgumentTypeError(f"{text}: cannot be written")
-    return text
+    return OutputPath(text)
 
 
-def trace_output(text: str) -> str:
+def trace_output(text: str) -> OutputPath:
     """Type of an option: a trace to write, which no pipe and no device can hold."""
-    target = Path(output(text))
-    if target.exists() and not target.is_file():
+    path = output(text)
+    if os.path.exists(path) and not os.path.isfile(path):
         raise argparse.ArgumentTypeError(f"{text}: not a regular file")
-    return text
+    return path
 
 
 def write_json(path: str, value: object) -> None:

@@ -10,8 +10,9 @@ from dataclasses import asdict
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
-from asi_pa.commands.options import Verbs, add_verb, count, output, whole, write_json
+from asi_pa.commands.options import Verbs, add_max_memory, add_verb, count, output, whole, write_json
 from asi_pa.errors import FAILED, GOOD, UNUSABLE, in_words, say_error
+from asi_pa.limits import state_limit, stated_limit
 
 if TYPE_CHECKING:
     from asi_pa.verify import Verdict
@@ -43,20 +44,21 @@ Examples:
         "--explain", metavar="N", type=whole, help="show the state around operation N, expected and ours"
     )
     parser.add_argument("--json", metavar="FILE", type=output, help="write the verdicts there too")
+    add_max_memory(parser)
     parser.add_argument("--jobs", metavar="N", type=count, default=0, help="processes (default: one a CPU)")
 
 
 def _verify(args: argparse.Namespace) -> int:
     if args.explain is not None:
         return _explain(args)
-    verdicts: dict[str, Verdict] = {}
+    verdicts: list[tuple[str, Verdict]] = []
     refused = 0
     for path, outcome in zip(args.files, _verify_all(args.files, args.jobs), strict=True):
         if isinstance(outcome, str):
             refused += 1
             say_error(f"{path}: {outcome}")
             continue
-        verdicts[path] = outcome
+        verdicts.append((path, outcome))
         print(
             f"{path}: operations {outcome.ops_exact} of {outcome.ops} exact, "
             f"dumps {outcome.dumps_exact} of {outcome.dumps} exact"
@@ -64,13 +66,13 @@ def _verify(args: argparse.Namespace) -> int:
             + (f"; {outcome.difference} (verify --explain {outcome.at})" if outcome.difference else ""),
             flush=True,
         )
-    exact = sum(verdict.exact for verdict in verdicts.values())
+    exact = sum(verdict.exact for _, verdict in verdicts)
     if len(args.files) > 1:
-        ops = sum(verdict.ops for verdict in verdicts.values())
-        dumps = sum(verdict.dumps for verdict in verdicts.values())
+        ops = sum(verdict.ops for _, verdict in verdicts)
+        dumps = sum(verdict.dumps for _, verdict in verdicts)
         print(f"{exact} of {len(args.files)} files exact ({ops} operations, {dumps} dumps)")
     if args.json:
-        write_json(args.json, [_verdict_record(path, verdict) for path, verdict in verdicts.items()])
+        write_json(args.json, [_verdict_record(path, verdict) for path, verdict in verdicts])
     if refused:
         return UNUSABLE
     return GOOD if exact == len(args.files) else FAILED
@@ -101,7 +103,7 @@ def _verify_all(files: Sequence[str], jobs: int) -> Iterator[Verdict | str]:
     # Ctrl-C is for this process, which ends the workers: they inherit that it is ignored.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        pool = get_context("spawn").Pool(jobs)
+        pool = get_context("spawn").Pool(jobs, state_limit, (stated_limit(),))
     finally:
         signal.signal(signal.SIGINT, before)
     with pool:

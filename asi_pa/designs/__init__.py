@@ -33,6 +33,7 @@ POSTINGS = (
     "migratetype_2025_03",
     "freetype_2025_09",
     "unmapped_2026",
+    "ours",
     "pool_2023",
 )
 _ALL: tuple[Design, ...] = tuple(

@@ -56,6 +56,7 @@ FREETYPE_SOUND = replace(
     keeps_noblock=True,
     flip_cma=False,
     explicit_maps=True,
+    undoes_others_isolation=False,
     putback_by_block=True,
     mirror=True,
     contig_flips=True,

@@ -82,6 +82,7 @@ MIGRATETYPE_SOUND = replace(
     merge_across=False,
     label_maps=False,
     explicit_maps=True,
+    undoes_others_isolation=False,
     putback_by_block=True,
     mirror=True,
     zeroing="flip",

@@ -21,6 +21,7 @@ PER_PAGE = replace(
     protects="sensitive pages absent from the restricted physmap",
     wrapper="per-page",
     zeroing="alloc",
+    undoes_others_isolation=False,
     putback_by_block=True,
 )
 

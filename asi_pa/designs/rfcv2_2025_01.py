@@ -21,6 +21,7 @@ QUEUE_AS_POSTED = replace(
     as_posted=True,
     wrapper="queue",
     zeroing="none",
+    undoes_others_isolation=True,
     putback_by_block=False,
 )
 
@@ -33,6 +34,7 @@ QUEUE_SOUND = replace(
     queue_batch=0,
     queue_waits=True,
     zeroing="alloc",
+    undoes_others_isolation=False,
     putback_by_block=True,
 )
 

@@ -69,6 +69,9 @@ class Design:
     """Freetype of all memory at boot."""
     merge_across: bool = True
     """Free blocks of order >= pageblock_order merge across mapped and unmapped labels."""
+    blocks_keep_bit: bool = False
+    """Whether a pageblock is unmapped is a bit of its own that only flips change, and free blocks of one
+    migratetype merge whatever their bits: a free page's list and its block's bit may differ (2026, v2)."""
     protects: str = ""
     """What must be absent from which tree; empty: nothing."""
     tree: str = "restricted"
@@ -84,13 +87,32 @@ class Design:
     zeroing: str = "none"
     """Where what a sensitive owner left is cleared on the way S -> N: "none", "locked" (whole block, under
     the zone lock), "flip" (whole block, outside it), "dirty" (only pages that held sensitive data, outside
-    it) or "alloc" (every nonsensitive allocation; until then the block's old contents stay readable)."""
+    it), "mapped" (whole block, outside it, *after* it was mapped: readable for as long as the clearing takes)
+    or "alloc" (every nonsensitive allocation; until then the block's old contents stay readable)."""
     owner_zeroes: bool = False
     """A sensitive owner clears its pages before it frees them (secretmem)."""
+    flips_by_any: bool = True
+    """A request whose migratetype has no list on the other side flips an UNMOVABLE block of that side; else
+    only requests whose migratetype has both sides flip (2026: UNMOVABLE ones, in either direction)."""
+    flip_keeps_isolation: bool = False
+    """A flip changes a pageblock's bit alone: one that was isolated meanwhile stays isolated (2026)."""
+    flip_splits: bool = False
+    """What a flip leaves of its block goes to the lists as in an ordinary split, heads of empty lists; else
+    piece by piece as freed pages do, which may merge and take the lists' tails."""
     flip_before_steal: bool = False
     """A request that may flip does so rather than take single pages from another migratetype."""
     reserves_nonsensitive: bool = True
     """Nonsensitive requests have HIGHATOMIC reserves, too."""
+    isolates_unmapped: bool = True
+    """A pageblock of the unmapped side can be isolated; else contiguous ranges, CMA and offlining fail on any
+    range that has one (2026)."""
+    unmapped_counts: bool = True
+    """A free block on an unmapped list passes the order part of the watermark test (2026: v4, not v2)."""
+    reports_unmapped: bool = True
+    """Page reporting takes blocks off the unmapped lists, too (2026: not)."""
+    undoes_others_isolation: bool = True
+    """An alloc_contig_range() whose isolation fails undoes the isolation of its whole range, pageblocks that
+    another caller isolated included, as Linux 7.2 and 6.12 do (docs/kernel-findings.md); else of its own."""
     putback_by_block: bool = False
     """Page reporting puts a block back pageblock by pageblock, each under its own type: another CPU may have
     isolated one of them meanwhile.  The kernel's __putback_isolated_page() does not look."""
@@ -100,6 +122,9 @@ class Design:
     """Unmapping ahead of need: below this many free sensitive pages (0: never) ..."""
     unmap_high: int = 0
     """... whole free nonsensitive pageblocks are unmapped until there are this many."""
+    map_back: int = 0
+    """Giving back ahead of need: whole free unmapped pageblocks beyond this many (0: never) are mapped again,
+    cleared as flips clear, by the same worker."""
     flip_cma: bool = False
     """A flip may take blocks out of CMA (September as posted)."""
     keeps_noblock: bool = True
@@ -125,6 +150,18 @@ class Design:
     """"pool": the largest order of a refill (2023: 9), at most pageblock_order."""
     refill_leaves: bool = False
     """"pool": a chunk's mapping changes at once, which keeps 2M leaves; not page by page as posted."""
+    pool_by_mark: bool = False
+    """"pool": a freed page goes to the pool when its pageblock is marked, whoever owned it and however it is
+    mapped; a refill marks, only a shrunk chunk of exactly a pageblock unmarks (2023 as posted).  Else a page
+    belongs to the pool when its own mapping says so."""
+    refill_unmaps: str = "chunk"
+    """"pool": what a refill changes the mapping of: "chunk", or the "request"'s pages at its start (2023 as
+    posted)."""
+    pool_clears: bool = True
+    """"pool": what the shrinker gives back to the direct map is cleared before."""
+    shrink_counts: bool = True
+    """"pool": the shrinker stops when it has freed what was asked; else it takes the running total off the
+    rest after each order, and so stops early (2023 as posted)."""
     shrink_batch: int = 128
     """Pages that one call of the pool's shrinker gives back (SHRINK_BATCH of mm/shrinker.c, 7.2)."""
 
@@ -195,7 +232,7 @@ class Design:
             if self.freetypes[i].mt == here.mt:
                 return i
         for i in other:
-            if self.freetypes[i].mt == MT.UNMOVABLE and here.mt <= MT.RECLAIMABLE:
+            if self.flips_by_any and self.freetypes[i].mt == MT.UNMOVABLE and here.mt <= MT.RECLAIMABLE:
                 return i
         return index
 
@@ -206,7 +243,7 @@ class Design:
             return True
         if x.mt > MT.RECLAIMABLE or y.mt > MT.RECLAIMABLE:
             return False
-        return self.merge_across or x.mapped == y.mapped
+        return self.merge_across or x.mapped == y.mapped or (self.blocks_keep_bit and x.mt == y.mt)
 
     def pcp_lists(self, pageblock_order: int) -> list[tuple[int, frozenset[int]]]:
         """(order, freetypes) of every pcp list, in the kernel's list order (order_to_pindex).

@@ -21,7 +21,8 @@ __all__ = ["changed", "check", "from_file", "place_in_file"]
 _CHOICES = {
     "tree": ("restricted", "unrestricted"),
     "flips": ("none", "march", "september"),
-    "zeroing": ("none", "locked", "flip", "dirty", "alloc"),
+    "zeroing": ("none", "locked", "flip", "dirty", "mapped", "alloc"),
+    "refill_unmaps": ("chunk", "request"),
     "compaction": ("order", "unmapped", "both"),
     "wrapper": ("", "pool", "per-page", "queue"),
 }

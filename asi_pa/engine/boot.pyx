@@ -16,6 +16,7 @@ from asi_pa._core cimport (
     MIGRATE_CMA,
     MIGRATE_HIGHATOMIC,
     MIGRATE_ISOLATE,
+    MIGRATE_MOVABLE,
     NIL,
     NO_FREETYPE,
     Zone,
@@ -31,7 +32,7 @@ from asi_pa._core cimport (
 from asi_pa.engine.page_alloc cimport MAX_NODES, MAX_ZONES, mm_t
 from asi_pa.engine.pcp cimport NO_PCP_LIST
 
-from asi_pa.engine.types import Compaction, Flips, Zeroing
+from asi_pa.engine.types import Compaction, Flips, Refill, Zeroing
 from asi_pa.engine.wrappers import Wrapper
 from asi_pa.physmap.physmap import tree_number
 
@@ -66,6 +67,7 @@ _WORDS = {
     "flips": (Flips, "FLIPS_"),
     "zeroing": (Zeroing, "ZERO_"),
     "compaction": (Compaction, "COMPACTS_"),
+    "refill_unmaps": (Refill, "REFILL_"),
     "wrapper": (Wrapper, "WRAP_"),
 }
 
@@ -94,7 +96,7 @@ cdef dict design_numbers(object design, int pageblock_order):
         elif isinstance(value, int):
             numbers[field.name] = value
     numbers["tracks"] = bool(design.protects) and not design.wrapper
-    numbers["looks_ahead"] = design.unmap_low > 0
+    numbers["looks_ahead"] = design.unmap_low > 0 or design.map_back > 0
     return numbers | _freetype_tables(design) | _pcp_tables(design, pageblock_order)
 
 
@@ -117,8 +119,11 @@ def _freetype_tables(design):
     def swallows(i):
         return sum(1 << j for j in range(n) if j != i and design.mergeable(i, j))
 
+    # where every migratetype has both sides, recorders log migratetypes
+    doubled = sum(kind.mt == MIGRATE_MOVABLE for kind in kinds) > 1
+
     def in_events(i):
-        return kinds[i].mt if design.flips == "september" else i
+        return kinds[i].mt if doubled else i
 
     return {
         "nft": n,
@@ -181,7 +186,7 @@ cdef int build_zone(Zone zone, mm_t *mm, object spec, object machine, int boot, 
         z.lowmem_reserve[i] = spec.lowmem_reserve[i]
     memset(z.pbmapped, mm.design.tracks and mm.design.mapped[boot], z.nblocks)
     if protects:
-        if mm.design.flip_cma:
+        if mm.design.flip_cma or mm.design.blocks_keep_bit:
             z.listed = <uint8_t *>calloc(z.nframes + (1u << z.max_order), 1)
             if z.listed == NULL:
                 raise MemoryError("no memory for the zone's map of lists")

@@ -41,6 +41,14 @@ cdef struct found_t:
     int64_t nr_highatomic
 
 
+cdef inline bint may_be_listed(const zone_t *z, uint32_t block, int ft) noexcept nogil:
+    # May a free page of the block be on this freetype's list?  Where a block keeps a bit of its own, on the
+    # list of any bit (2026, v2).
+    cdef int own = z.pbtype[block]
+    return own == ft or (z.design.blocks_keep_bit
+                         and (z.design.mt[own] == z.design.mt[ft] or not z.design.mapped[own]))
+
+
 cdef const char *zone_verify(zone_t *z, uint64_t *where) noexcept nogil:
     # Walks frames, lists and counters; returns the first broken invariant, NULL when all hold.
     cdef found_t found
@@ -64,7 +72,7 @@ cdef const char *zone_verify(zone_t *z, uint64_t *where) noexcept nogil:
 cdef const char *frames_verify(zone_t *z, found_t *found, uint64_t *where) noexcept nogil:
     # Each frame heads a block, or stands inside one.
     cdef uint32_t frame = 0, step, i
-    cdef int order, kind
+    cdef int order, kind, ft
     while frame < z.nframes:
         where[0] = frame
         kind = z.state[frame] & KIND_MASK
@@ -88,7 +96,8 @@ cdef const char *frames_verify(zone_t *z, found_t *found, uint64_t *where) noexc
                     where[0] = i
                     return b"a frame inside a block has a state of its own"
             if kind == FREE:
-                found.free_by_list[order][z.pbtype[block_of(z, frame)]] += 1
+                ft = z.listed[frame] if z.design.blocks_keep_bit else z.pbtype[block_of(z, frame)]
+                found.free_by_list[order][ft] += 1
         frame += step
     return NULL
 
@@ -126,13 +135,13 @@ cdef const char *list_verify(zone_t *z, int order, int ft, uint32_t blocks, uint
         where[0] = head
         if head >= z.nframes or z.state[head] != <uint8_t>(FREE | order):
             return b"a free list holds a frame that heads no free block of its order"
-        if z.pbtype[block_of(z, head)] != ft:
+        if not may_be_listed(z, block_of(z, head), ft):
             return b"a free block is on the list of another type than its pageblock's"
         if z.links[head].prev != prev:
             return b"a free list's back link is wrong"
         if order >= z.pageblock_order:
             for b in range(block_of(z, head), block_of(z, head + (1u << order))):
-                if z.pbtype[b] != ft:
+                if not may_be_listed(z, b, ft):
                     return b"a free block spans pageblocks of two types"
         prev = head
         head = z.links[head].next

@@ -39,7 +39,8 @@ from asi_pa._core cimport (
     zone_t,
 )
 from asi_pa.engine.migrate cimport putback_movable_pages
-from asi_pa.engine.wrappers cimport WRAP_NONE, is_odd
+from asi_pa.engine.odd_pages cimport is_odd
+from asi_pa.engine.wrappers cimport WRAP_NONE
 
 
 # ---------------------------------------------------------------- which block

@@ -26,8 +26,10 @@ from asi_pa._core cimport (
     TAIL,
     TAKEN,
     WINDOW_FLUSHED,
+    WINDOW_MAPPED,
     WINDOW_TAKEN,
     ZERO_LOCKED,
+    ZERO_MAPPED,
     account_freepages,
     block_of,
     blocks_on,
@@ -35,6 +37,7 @@ from asi_pa._core cimport (
     expand,
     first_of,
     free_one,
+    keep_claimed,
     list_del,
     rmqueue,
     rmqueue_smallest,
@@ -95,9 +98,15 @@ cdef uint32_t rmqueue_flip(zone_t *z, int order, int ft, uint32_t flags) noexcep
         blocks_unmap(z, first, last - first, CTX_UNMAP if d.flips == FLIPS_MARCH else CTX_FLIP, True)
         z.stats.flush_allocs += 1
     else:
-        for block in range(first, last):
-            block_zero(z, block, d.zeroing == ZERO_LOCKED)
+        if d.zeroing != ZERO_MAPPED:
+            for block in range(first, last):
+                block_zero(z, block, d.zeroing == ZERO_LOCKED)
         blocks_map(z, first, last - first, CTX_FLIP)
+        if d.zeroing == ZERO_MAPPED:
+            # 2026, v4: what former owners left is in the map until this is done
+            lock_dropped(z, WINDOW_MAPPED, frame, big)
+            for block in range(first, last):
+                block_zero(z, block, False)
         z.stats.map_allocs += 1
     lock_dropped(z, WINDOW_FLUSHED, frame, big)
     for block in range(first, last):
@@ -106,6 +115,9 @@ cdef uint32_t rmqueue_flip(zone_t *z, int order, int ft, uint32_t flags) noexcep
             new = d.other[z.pbtype[block]]
         set_block_type(z, block, new, CTX_UNMAP if d.flips == FLIPS_MARCH else CTX_FLIP)
     z.state[frame] = TAIL
+    if d.flip_splits:
+        keep_claimed(z, frame, big, order, ft)
+        return frame
     for o in range(order, big):
         new = ft
         if d.explicit_maps:
@@ -163,11 +175,20 @@ cdef void balance_ahead(zone_t *z) noexcept nogil:
     # The worker that a refill or a request beside the pcp lists woke; it may wait for flushes, they may not.
     cdef design_t *d = z.design
     cdef int ft, order
-    cdef int64_t unmapped = 0
+    cdef int64_t unmapped = 0, whole = 0
     z.ahead_due = 0
     if z.ahead != NULL:
         z.ahead(z)
-    elif d.unmap_low:
+        return
+    if d.map_back:
+        for ft in range(d.nft):
+            if d.mapped[ft] or d.mt[ft] > MIGRATE_RECLAIMABLE:
+                continue
+            for order in range(z.pageblock_order, z.max_order + 1):
+                whole += <int64_t>blocks_on(z, order, ft) << (order - z.pageblock_order)
+        if whole > d.map_back:
+            flip_free_blocks(z, whole - d.map_back, True)
+    if d.unmap_low:
         for ft in range(d.nft):
             if d.mapped[ft] or d.mt[ft] > MIGRATE_RECLAIMABLE:
                 continue

@@ -8,8 +8,14 @@ from asi_pa._core cimport blocks_on, first_of, zone_t
 from asi_pa.engine.flip cimport flip_free_blocks
 
 
+cdef zone_t NO_ZONE             # what a view of no machine shows: zeros
+
+
 cdef class ZoneView:
     """What a design's slow-path decision may look at; valid only during the call."""
+
+    def __cinit__(self):
+        self.z = &NO_ZONE
 
     @property
     def pageblock_pages(self):

@@ -14,7 +14,7 @@ from asi_pa.engine.compaction cimport kcompactd_do_work
 from asi_pa.engine.compaction_gates cimport reset_isolation_suitable
 from asi_pa.engine.migrate cimport lru_add_drain
 from asi_pa.engine.page_alloc cimport MAX_NODES, MAX_ZONES
-from asi_pa.engine.vmscan cimport SWAP_CLUSTER_MAX, reclaim
+from asi_pa.engine.vmscan cimport one_pass, reclaim
 
 
 cdef bint pgdat_balanced(const mm_t *mm, int nid, int order, int highest) noexcept nogil:
@@ -99,7 +99,7 @@ cdef void balance_pgdat(mm_t *mm, int cpu, int nid, int order, int highest) noex
             boost = 0           # more than a boost is wanted
         elif boost <= 0:
             break
-        got = reclaim(mm, cpu, SWAP_CLUSTER_MAX)
+        got = reclaim(mm, cpu, one_pass(mm))
         if not got:
             break
         boost -= got

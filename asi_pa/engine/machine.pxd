@@ -5,6 +5,9 @@ from asi_pa._core cimport zone_t
 from asi_pa.engine.page_alloc cimport mm_t
 
 
+# What stands where a machine was never made: no zones, no CPUs, so every check refuses.
+cdef Machine NOT_MADE
+
 cdef class Machine:
     cdef mm_t mm
     cdef readonly object spec
@@ -20,5 +23,6 @@ cdef class Machine:
     cdef zone_t *_range(self, int zone, uint64_t start, uint64_t end) except NULL
     cdef int _afterwards(self) except -1
     cdef int _watch(self) except -1
+    cdef int _made(self, str what) except -1
     cdef int _check_order(self, int order) except -1
     cdef int _check_cpu(self, int cpu) except -1

@@ -12,7 +12,10 @@ from asi_pa.engine.boot cimport build_zone, check_spec, design_numbers, number_o
 from asi_pa.engine.compaction cimport watch_log
 from asi_pa._core cimport (
     ALLOC,
+    HOLE,
     NIL,
+    ORDER_MASK,
+    POOL_LIST,
     Zone,
     blocks_on,
     compact_state_t,
@@ -27,6 +30,7 @@ from asi_pa._core cimport (
     vmdiff_t,
     zone_t,
 )
+from asi_pa.engine.free_queue cimport queue_run
 from asi_pa.engine.highatomic cimport unreserve_highatomic
 from asi_pa.engine.hooks cimport ZoneView, ahead_hook, choose_hook
 from asi_pa.engine.page_isolation cimport (
@@ -37,6 +41,7 @@ from asi_pa.engine.page_isolation cimport (
     undo_isolate_page_range,
 )
 from asi_pa.engine.kswapd cimport kswapd
+from asi_pa.engine.odd_pages cimport odd_present
 from asi_pa.engine.page_alloc cimport (
     compact_log_t,
     count_failure,
@@ -46,7 +51,8 @@ from asi_pa.engine.page_alloc cimport (
     zone_of,
 )
 from asi_pa.engine.pcp cimport pcp_decay, pcp_drain, pcp_flags, pcp_set_flags, refresh_cpu_vm_stats
-from asi_pa.physmap.physmap cimport Physmap
+from asi_pa.physmap.physmap cimport Physmap, physmap_present
+from asi_pa.engine.pool cimport pool_shrink
 from asi_pa.engine.vmscan cimport direct_relief
 from asi_pa.engine.wrappers cimport (
     WRAP_NONE,
@@ -54,8 +60,6 @@ from asi_pa.engine.wrappers cimport (
     WRAP_QUEUE,
     design_alloc,
     design_free,
-    pool_shrink,
-    queue_run,
     run_ahead,
     wrapped_contig,
     wrapped_free,
@@ -65,6 +69,9 @@ from asi_pa.engine.check cimport describe_frame, zone_verify
 from asi_pa.designs import Design, as_design
 from asi_pa.kernel.versions import kernel_profile
 from asi_pa.kernel.numa import cpu_nodes, fallback_order
+
+
+cdef zone_t NO_ZONE             # nothing but zeros
 
 
 cdef void window_hook(zone_t *z, int at, uint32_t frame, int order) noexcept with gil:
@@ -99,15 +106,24 @@ cdef class Machine:
     Frame numbers are absolute pfns, sizes are pages.  Raises ValueError for impossible sizes.
     """
 
+    def __cinit__(self):
+        # until __init__ has run: no zone and no CPU; who looks at the first zone finds one without memory
+        memset(&self.mm, 0, sizeof(mm_t))
+        self.mm.zones[0] = &NO_ZONE
+        self.zones = ()
+        self.views = []
+
     def __init__(self, spec, design="linux", kernel="7.2", bint boot=True,
                  bint reclaims=False):
         cdef Zone zone
         cdef mm_t *mm = &self.mm
         cdef int i
-        self.spec = spec
+        if self.spec is not None:
+            raise RuntimeError("a Machine is initialised once")
+        check_spec(spec)
         self.design = as_design(design)
         self.kernel = kernel_profile(kernel)
-        check_spec(spec)
+        self.spec = spec
         memset(mm, 0, sizeof(mm_t))
         mm.design = design_numbers(self.design, spec.pageblock_order)
         mm.kernel = asdict(self.kernel)
@@ -527,6 +543,39 @@ cdef class Machine:
         if d.tracks:
             yield [z.nblocks - z.first_block]
             yield np.asarray(<uint8_t[:z.nblocks]>z.pbmapped)[z.first_block:].astype(np.int32)
+        elif self.mm.wrapper != WRAP_NONE:
+            yield from self._dump_pages(zone, shift)
+
+    def _dump_pages(self, int zone, shift):
+        # what designs that map by page add: pool or queue, and the runs of odd pages
+        cdef zone_t *z = self._zone(zone)
+        cdef uint32_t frame
+        cdef uint8_t odd = odd_present(&self.mm)
+        if self.mm.wrapper == WRAP_POOL:
+            yield [z.nblocks - z.first_block]
+            yield np.asarray(<uint8_t[:z.nblocks]>z.pbpool)[z.first_block:].astype(np.int32)
+            yield [z.max_order + 1]
+            for order in range(z.max_order + 1):
+                frames = self._list(zone, order, POOL_LIST)
+                yield [len(frames)]
+                yield frames + shift
+        elif self.mm.wrapper == WRAP_QUEUE:
+            queue = []
+            frame = z.queue
+            while frame != NIL:
+                queue += [frame + shift, z.state[frame] & ORDER_MASK]
+                frame = z.links[frame].next
+            yield [len(queue) // 2]
+            yield queue
+        mask = np.zeros(z.nframes + 1, np.uint8)
+        cdef uint8_t[::1] is_odd_page = mask
+        for frame in range(z.first, z.nframes):
+            if z.state[frame] != HOLE:
+                is_odd_page[frame] = odd == physmap_present(self.mm.physmap, self.mm.design.tree,
+                                                            z.base_pfn + frame)
+        edges = np.flatnonzero(np.diff(mask, prepend=np.uint8(0)))
+        yield [len(edges) // 2]
+        yield np.column_stack([edges[::2] + shift, edges[1::2] - edges[::2]]).reshape(-1)
 
     def _dump_pcp(self, int zone, int cpu, shift):
         cdef zone_t *z = self._zone(zone)
@@ -604,6 +653,7 @@ cdef class Machine:
     # ------------------------------------------------------------ checks
 
     cdef zone_t *_zone(self, int zone) except NULL:
+        self._made("Machine")
         if not 0 <= zone < self.mm.nzones:
             raise ValueError(f"zone {zone}: the machine has {self.mm.nzones}")
         return self.mm.zones[zone]
@@ -615,7 +665,13 @@ cdef class Machine:
         z.diff = z.diffs
         return z
 
+    cdef int _made(self, str what) except -1:
+        if self.spec is None:
+            raise RuntimeError(f"{what}.__init__ was not called: a subclass calls super().__init__(...)")
+        return 0
+
     cdef int _check_order(self, int order) except -1:
+        self._made("Machine")
         if not 0 <= order <= self.spec.max_page_order:
             raise ValueError(f"order {order} is not in 0..{self.spec.max_page_order}")
         return 0
@@ -624,3 +680,6 @@ cdef class Machine:
         if not 0 <= cpu < self.mm.ncpus:
             raise ValueError(f"cpu {cpu}: the machine has {self.mm.ncpus}")
         return 0
+
+
+NOT_MADE = Machine.__new__(Machine)

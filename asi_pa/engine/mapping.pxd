@@ -3,7 +3,7 @@ from libc.stdint cimport uint32_t
 
 from asi_pa.engine.types cimport zone_t
 
-cdef void log_event(zone_t *z, int kind, int ctx, int old_ft, int new_ft, uint32_t block,
+cdef void log_event(zone_t *z, int kind, int ctx, int old_ft, int new_ft, uint32_t frame,
                     uint32_t nr, uint32_t aux) noexcept nogil
 cdef uint32_t block_live(zone_t *z, uint32_t block) noexcept nogil
 cdef uint32_t block_dirty(zone_t *z, uint32_t block) noexcept nogil

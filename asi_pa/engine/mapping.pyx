@@ -18,6 +18,8 @@ from asi_pa.engine.types cimport (
     CTX_RESERVE,
     CTX_UNMAP,
     CTX_UNRESERVE,
+    EVENT_MAP,
+    EVENT_UNMAP,
     HOLE,
     INFO_SENSITIVE,
     KIND_MASK,
@@ -49,7 +51,7 @@ from asi_pa.physmap.physmap cimport (
 )
 
 
-cdef void log_event(zone_t *z, int kind, int ctx, int old_ft, int new_ft, uint32_t block,
+cdef void log_event(zone_t *z, int kind, int ctx, int old_ft, int new_ft, uint32_t frame,
                     uint32_t nr, uint32_t aux) noexcept nogil:
     cdef event_t *e
     cdef size_t room
@@ -69,7 +71,7 @@ cdef void log_event(zone_t *z, int kind, int ctx, int old_ft, int new_ft, uint32
     e.ctx = <uint8_t>ctx
     e.old_ft = <uint8_t>old_ft
     e.new_ft = <uint8_t>new_ft
-    e.frame = block << z.pageblock_order
+    e.frame = frame
     e.nr = nr
     e.aux = aux
 
@@ -166,7 +168,8 @@ cdef void blocks_map(zone_t *z, uint32_t block, uint32_t n, int ctx) noexcept no
     if z.physmap != NULL:
         physmap_map(z.physmap, z.design.tree, z.base_pfn + (<uint64_t>block << z.pageblock_order),
                     <uint64_t>n << z.pageblock_order, physmap_cause(ctx))
-    log_event(z, 1, ctx, 0, 0, block, n << z.pageblock_order, exposed | already << 16)
+    log_event(z, EVENT_MAP, ctx, 0, 0, block << z.pageblock_order, n << z.pageblock_order,
+              exposed | already << 16)
 
 
 cdef void blocks_unmap(zone_t *z, uint32_t block, uint32_t n, int ctx, bint flush) noexcept nogil:
@@ -193,4 +196,5 @@ cdef void blocks_unmap(zone_t *z, uint32_t block, uint32_t n, int ctx, bint flus
         else:
             physmap_unmap(z.physmap, z.design.tree, pfn, pages, physmap_cause(ctx),
                           FLUSH_RANGE if flush else FLUSH_NONE)
-    log_event(z, 2, 0 if ctx == CTX_UNMAP else ctx, 0, 0, block, n << z.pageblock_order, absent << 16)
+    log_event(z, EVENT_UNMAP, 0 if ctx == CTX_UNMAP else ctx, 0, 0, block << z.pageblock_order,
+              n << z.pageblock_order, absent << 16)

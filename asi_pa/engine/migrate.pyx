@@ -42,7 +42,8 @@ from asi_pa.engine.page_alloc cimport (
     zone_free,
     zone_of,
 )
-from asi_pa.engine.wrappers cimport WRAP_NONE, design_free, odd_present
+from asi_pa.engine.odd_pages cimport odd_present
+from asi_pa.engine.wrappers cimport WRAP_NONE, design_free
 
 cdef enum:
     PASSES_ASYNC = 10       # NR_MAX_MIGRATE_PAGES_RETRY

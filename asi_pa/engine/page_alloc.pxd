@@ -85,10 +85,14 @@ cdef struct mm_t:
     uint64_t supply_n
     uint64_t supply_at
     uint64_t *supply_since      # after how many operations each is there, ascending; NULL: from the beginning
+    uint64_t *supply_pages      # running totals of their pages, from 0 on; NULL: a page each
     uint64_t clock              # operations done
     int wrapper                 # WRAP_* of engine/wrappers.pxd
     uint64_t now                # operations of a wrapper
     uint64_t queue_due          # when its worker runs; 0: nothing waits
+    int64_t queued_chunks
+    int64_t queued_pages
+    int64_t pool_wrong          # pages in the pool whose mapping is not odd
 
 
 cdef inline zone_t *zone_of(mm_t *mm, uint64_t pfn) noexcept nogil:

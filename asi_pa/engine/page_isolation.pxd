@@ -8,6 +8,7 @@ cdef enum:
     ISOLATE_MODE_CMA_ALLOC = 1
     ISOLATE_MODE_OTHER = 2
     EBUSY = 16
+    EINVAL = 22
 
 cdef uint32_t head_of(zone_t *z, uint32_t frame) noexcept nogil
 cdef int start_isolate_page_range(zone_t *z, uint32_t start, uint32_t end, int mode) noexcept nogil

@@ -116,6 +116,8 @@ cdef int set_migratetype_isolate(zone_t *z, uint32_t block, int mode, uint32_t s
     cdef uint32_t low = block << z.pageblock_order
     cdef uint32_t high = low + z.pageblock_pages
     cdef int ft
+    if not z.design.isolates_unmapped and not z.design.mapped[z.pbbase[block]]:
+        return -EINVAL
     if low < z.first or high > z.nframes or is_isolated(z, block):
         return -EBUSY
     if has_unmovable_pages(z, low if low > start else start, high if high < end else end, mode):
@@ -161,10 +163,11 @@ cdef int isolate_single_pageblock(zone_t *z, uint32_t boundary, int mode, bint b
     # isolate_single_pageblock(): besides, a compound page must not straddle the boundary.
     cdef uint32_t block = block_of(z, boundary) - (1 if before else 0)
     cdef uint32_t frame = block << z.pageblock_order, at, head, pages
-    cdef int kind
+    cdef int kind, error
     if not skip:
-        if set_migratetype_isolate(z, block, mode, frame, frame + z.pageblock_pages) != 0:
-            return -EBUSY
+        error = set_migratetype_isolate(z, block, mode, frame, frame + z.pageblock_pages)
+        if error:
+            return error
     if boundary <= z.first or boundary >= z.nframes:
         return 0
     at = frame & ~((1u << z.max_order) - 1)
@@ -190,11 +193,13 @@ cdef int start_isolate_page_range(zone_t *z, uint32_t start, uint32_t end, int m
     cdef uint32_t pages = z.pageblock_pages
     cdef uint32_t low = start & ~(pages - 1), high = (end + pages - 1) & ~(pages - 1), at
     cdef bint one = low == high - pages
-    if isolate_single_pageblock(z, low, mode, False, False) != 0:
-        return -EBUSY
-    if isolate_single_pageblock(z, high, mode, True, one) != 0:
+    cdef int error = isolate_single_pageblock(z, low, mode, False, False)
+    if error:
+        return error
+    error = isolate_single_pageblock(z, high, mode, True, one)
+    if error:
         unset_migratetype_isolate(z, block_of(z, low))
-        return -EBUSY
+        return error
     at = low + pages
     while at + pages < high:
         if set_migratetype_isolate(z, block_of(z, at), mode, start, end) != 0:
@@ -287,8 +292,12 @@ cdef int alloc_contig_range(zone_t *z, uint32_t start, uint32_t end, int mode, u
     # alloc_contig_range(): isolate, drain, grab what is free, give back what was grabbed beyond the range.
     cdef uint32_t outer, at, outer_end
     cdef int cpu, order, ft
-    if start_isolate_page_range(z, start, end, mode) != 0:
-        return -EBUSY
+    cdef int error = start_isolate_page_range(z, start, end, mode)
+    if error:
+        if z.design.undoes_others_isolation:
+            # the kernel undoes the whole range, and with it what another caller had isolated (6.12 alike)
+            undo_isolate_page_range(z, start, end)
+        return error
     if z.window != NULL:
         z.window(z, WINDOW_CONTIG, start, 0)
     if z.pcps != NULL:

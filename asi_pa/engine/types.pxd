@@ -68,7 +68,7 @@ cdef enum:                  # rmqueue_mode of mm/page_alloc.c
     RMQUEUE_CLAIM = 2
     RMQUEUE_STEAL = 3
 
-cdef enum:                  # why a block's type or mapping changed; 0-8 as recorded runs number them
+cdef enum:                  # why a block's type or mapping changed; as recorded runs number them, others ours
     CTX_OTHER = 0
     CTX_CLAIM = 1           # claim of a whole buddy
     CTX_PARTIAL = 2         # claim of a pageblock's free part
@@ -79,8 +79,12 @@ cdef enum:                  # why a block's type or mapping changed; 0-8 as reco
     CTX_ISOLATE_FREE = 7    # __isolate_free_page
     CTX_FLIP = 8            # September's flip, either way
     CTX_CONTIG = 9
-    CTX_POPULATE = 10
-    CTX_HOTPLUG = 11
+    CTX_REFILL = 10         # of the pool
+    CTX_SHRINK = 11
+    CTX_PAGE_MAP = 12       # of single pages, for who allocates or frees them
+    CTX_WORKER = 13
+    CTX_POPULATE = 14
+    CTX_HOTPLUG = 16
 
 cdef enum:                  # request info of an allocation, kept in links[head].next
     INFO_MT = 0x03
@@ -164,6 +168,10 @@ cdef struct design_t:
     int tree                            # of the physmap: RESTRICTED or UNRESTRICTED
     int compaction_same_side            # pages move within one side of the mapping
     int compaction                      # Compaction below
+    int pool_by_mark            # a freed page goes to the pool by its pageblock's mark, not by its mapping
+    int refill_unmaps           # Refill below
+    int pool_clears             # what leaves the pool for the direct map is cleared
+    int shrink_counts           # the shrinker stops when it has freed what was asked
     int64_t shrink_batch
     int64_t queue_delay
     int64_t queue_batch
@@ -172,7 +180,15 @@ cdef struct design_t:
     bint refill_leaves
     int64_t unmap_low
     int64_t unmap_high
+    int64_t map_back                    # whole free unmapped blocks beyond which they are mapped; 0: never
     int explicit_maps                   # sound: every relabel across mappings maps or unmaps
+    int blocks_keep_bit                 # whether a block is unmapped is its own bit, which only flips change
+    int flip_keeps_isolation            # a flip changes a block's bit alone
+    int flip_splits                     # what a flip leaves goes to the lists as in an ordinary split
+    int isolates_unmapped               # a block of the unmapped side can be isolated
+    int unmapped_counts                 # the watermark test's order part sees unmapped lists
+    int reports_unmapped                # page reporting visits unmapped lists
+    int undoes_others_isolation         # a contiguous range that cannot be isolated undoes all of its range
     int putback_by_block                # sound: page reporting puts back pageblock by pageblock
     int keeps_noblock                   # sound: may-block is decided by gfp, not by recomputed flags
     int slow_keeps_fast                 # the slow path keeps the fast path's flags (September, patch 16)
@@ -191,11 +207,16 @@ cpdef enum Zeroing:
     ZERO_FLIP = 2           # the whole block, outside it
     ZERO_DIRTY = 3          # its pages that held sensitive data, outside it
     ZERO_ALLOC = 4          # every nonsensitive allocation
+    ZERO_MAPPED = 5         # the whole block, outside it, after it was mapped
 
 cpdef enum Compaction:      # what direct compaction is asked for
     COMPACTS_ORDER = 0      # the request's order
     COMPACTS_UNMAPPED = 1   # a pageblock for unmapped requests
     COMPACTS_BOTH = 2       # a pageblock for every request that could flip
+
+cpdef enum Refill:          # what a refill of the pool changes the mapping of
+    REFILL_CHUNK = 0
+    REFILL_REQUEST = 1          # its pages, at the chunk's start
 
 cdef enum:                  # where a step drops the zone lock: another CPU may act there
     WINDOW_TAKEN = 1        # the block is off its list, nothing mapped, unmapped or cleared yet
@@ -203,6 +224,7 @@ cdef enum:                  # where a step drops the zone lock: another CPU may 
     WINDOW_FLUSHED = 3      # mapping changed and flushed, label not yet
     WINDOW_REPORTED = 4     # page reporting holds the block
     WINDOW_CONTIG = 5       # the range is isolated, not yet grabbed
+    WINDOW_MAPPED = 6       # mapped, not yet cleared
 
 cdef enum:
     NO_FREETYPE = 255       # a design's table has none
@@ -249,10 +271,18 @@ cdef struct vmdiff_t:
     int64_t free
     int64_t cma
 
+cdef enum:
+    EVENT_MAP = 1
+    EVENT_UNMAP = 2
+    EVENT_SILENT = 3        # a block leaves its mapped label without unmap
+    EVENT_RETYPE = 4        # any other change of type
+    EVENT_POOLED = 6        # present pages enter the pool by a free
+    EVENT_QUEUED = 7        # a chunk enters the free queue
+
 cdef struct event_t:
-    # a block's mapping or type changed; the recorded runs' event rows have this shape
+    # a block's or a page's mapping or type changed; the recorded runs' event rows have this shape
     uint64_t op
-    uint8_t kind            # 1 map, 2 unmap, 3 leaves its mapped label without unmap, 4 other type change
+    uint8_t kind            # EVENT_*
     uint8_t ctx
     uint8_t old_ft
     uint8_t new_ft
@@ -334,6 +364,7 @@ cdef struct zone_t:
     uint8_t *pbtype             # effective freetype
     uint8_t *pbbase             # freetype under ISOLATE
     uint8_t *pbmapped           # 1: the pageblock is present in the protected tree
+    uint8_t *pbpool             # 1: the pageblock is marked as the pool's (design "pool")
     uint8_t *listed             # a free block's list, where its pageblock's type may say another; else NULL
     uint8_t *dirty              # bit per frame: holds sensitive data; NULL when not tracked
     size_t arrays_bytes

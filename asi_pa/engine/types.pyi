@@ -17,6 +17,7 @@ class Zeroing(IntEnum):
     ZERO_FLIP = 2
     ZERO_DIRTY = 3
     ZERO_ALLOC = 4
+    ZERO_MAPPED = 5
 
 class Compaction(IntEnum):
     """Of Design.compaction."""
@@ -24,3 +25,9 @@ class Compaction(IntEnum):
     COMPACTS_ORDER = 0
     COMPACTS_UNMAPPED = 1
     COMPACTS_BOTH = 2
+
+class Refill(IntEnum):
+    """Of Design.refill_unmaps."""
+
+    REFILL_CHUNK = 0
+    REFILL_REQUEST = 1

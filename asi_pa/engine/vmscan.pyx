@@ -4,8 +4,8 @@ The order of attempts is that of __alloc_pages_slowpath, should_reclaim_retry an
 (mm/page_alloc.c, 7.2: read, not recorded).  Drains and the reserve need nobody's leave: every request that
 may block has them before it fails.  Compaction (``compaction.pyx``), where a replay asks for it, is that of
 the kernel.  Reclaim is a declared supply: page-cache allocations (slots of a replay) in the order of an LRU
-clock, which leave SWAP_CLUSTER_MAX pages at a time.  What it is not: nothing is scanned in vain, written
-back, refaulted or swapped; anonymous memory never leaves.  Only replays have a supply and compact: an allocation that moves must
+clock, which leave a pass at a time.  What it is not: nothing is scanned in vain, written back, refaulted or
+swapped; anonymous memory never leaves.  Only replays have a supply and compact: an allocation that moves must
 have a slot that can be told.
 """
 
@@ -40,6 +40,7 @@ from asi_pa.engine.page_alloc cimport GFP_IO, get_page_from_freelist, zone_of
 from asi_pa.engine.pcp cimport pcp_drain
 
 cdef enum:
+    DEF_PRIORITY = 12           # include/linux/mmzone.h
     MAX_RECLAIM_RETRIES = 16    # mm/internal.h
     MAX_COMPACT_RETRIES = 16    # mm/page_alloc.c
     GFP_RETRY_MAYFAIL = 0x4000      # include/linux/gfp_types.h
@@ -97,7 +98,15 @@ cdef int64_t reclaimable(const mm_t *mm) noexcept nogil:
                 low = middle + 1
             else:
                 high = middle
+    if mm.supply_pages != NULL:
+        return <int64_t>(mm.supply_pages[high] - mm.supply_pages[mm.supply_at])
     return <int64_t>(high - mm.supply_at)
+
+
+cdef int64_t one_pass(const mm_t *mm) noexcept nogil:
+    # get_scan_count(), shrink_lruvec(): the first pass over the LRU takes 1 / 2^DEF_PRIORITY of it, and no
+    # less than a cluster
+    return max(<int64_t>SWAP_CLUSTER_MAX, reclaimable(mm) >> DEF_PRIORITY)
 
 
 cdef void each_pcp(mm_t *mm, void (*act)(zone_t *, pcp_t *) noexcept nogil) noexcept nogil:
@@ -142,7 +151,7 @@ cdef int64_t direct_reclaim(mm_t *mm, int cpu, int order, const request_t *rq, u
     cdef int64_t pfn
     cdef bint ready = (order > COMPACT_COSTLY_ORDER and may_compact(mm, rq)
                        and compaction_ready(mm, cpu, order, rq))
-    s.progress = 1 if ready else reclaim(mm, cpu, SWAP_CLUSTER_MAX)
+    s.progress = 1 if ready else reclaim(mm, cpu, one_pass(mm))
     if not s.progress and s.drained:
         return -1
     pfn = get_page_from_freelist(mm, cpu, order, rq, flags, 0)

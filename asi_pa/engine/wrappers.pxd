@@ -1,27 +1,15 @@
 # Designs that are no table: they wrap the allocator and change mappings page by page.
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t
 
-from asi_pa._core cimport INFO_MT, INFO_SENSITIVE, MIGRATE_UNMOVABLE, request_t, zone_t
+from asi_pa._core cimport request_t, zone_t
 from asi_pa.engine.flip cimport balance_ahead
 from asi_pa.engine.page_alloc cimport mm_alloc, mm_t, zone_free
-from asi_pa.physmap.physmap cimport RESTRICTED
 
 cpdef enum Wrapper:         # the words of Design.wrapper, "" is NONE
     WRAP_NONE = 0
     WRAP_PER_PAGE = 1
     WRAP_POOL = 2
     WRAP_QUEUE = 3
-
-
-cdef inline bint odd_present(mm_t *mm) noexcept nogil:
-    # Odd pages are the present ones of the restricted tree, the absent ones of the unrestricted.
-    return mm.design.tree == RESTRICTED
-
-
-cdef inline bint is_odd(mm_t *mm, uint32_t info) noexcept nogil:
-    if mm.design.tree == RESTRICTED:
-        return not info & INFO_SENSITIVE
-    return info & INFO_SENSITIVE and (info & INFO_MT) == MIGRATE_UNMOVABLE
 
 
 cdef inline int64_t design_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil:
@@ -48,7 +36,3 @@ cdef inline void run_ahead(mm_t *mm) noexcept nogil:
 cdef void wrapped_contig(mm_t *mm, zone_t *z, uint32_t frame, uint32_t n, uint32_t info) noexcept nogil
 cdef int64_t wrapped_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil
 cdef void wrapped_free(mm_t *mm, zone_t *z, int cpu, uint32_t frame, int order) noexcept nogil
-cdef void set_pages(mm_t *mm, uint64_t pfn, uint64_t n, bint present, int cause) noexcept nogil
-cdef int64_t pool_shrink(mm_t *mm, int cpu, int64_t pages) noexcept nogil
-cdef int64_t pool_pages(mm_t *mm) noexcept nogil
-cdef void queue_run(mm_t *mm, int cpu) noexcept nogil

@@ -5,6 +5,7 @@ Public are the names below; ``metrics`` is the table of everything that is measu
 
 from __future__ import annotations
 
-from asi_pa.experiment.runs import DEFAULT_DESIGNS, SAMPLES, Series, build, compare, replay
+from asi_pa.experiment.comparison import compare
+from asi_pa.experiment.runs import DEFAULT_DESIGNS, SAMPLES, Series, build, replay
 
 __all__ = ["DEFAULT_DESIGNS", "SAMPLES", "Series", "build", "compare", "replay"]

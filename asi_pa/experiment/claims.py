@@ -10,7 +10,8 @@ context, neither way.  The verdict is nothing but a count of them:
 * ``holds``: figures for, none against;
 * ``fails``: figures against, none for;
 * ``mixed``: both;
-* ``untested``: neither, because the comparison lacks the design or the designs to hold it against.
+* ``untested``: neither, because the comparison lacks the design or the designs to hold it against, or
+  because nothing happened that the claim is about: no nonsensitive request was served.
 """
 
 from __future__ import annotations
@@ -67,8 +68,14 @@ def _subjects(run: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]
     """The variants of what the letter proposes."""
     for name, metrics in _named(run, PROPOSAL.family):
         design = _built_in(name)
-        if design and not design.ours:
+        if design and not design.ours and _tested(metrics):
             yield name, metrics
+
+
+def _tested(metrics: Mapping[str, Any]) -> bool:
+    """Whether anything happened that the claims are about: a nonsensitive request that was served."""
+    asked, failed = metrics.get("requests_by_kind"), metrics.get("failures_by_kind")
+    return not asked or not failed or asked["nonsensitive"] > failed["nonsensitive"]
 
 
 def _built_in(word: str) -> Design | None:

@@ -140,6 +140,11 @@ class Measured:
         by_class = np.bincount(self.compiled.ops["cls"][self.requests], minlength=classes)[:classes]
         return self.by_kind(by_class.astype(np.int64) + self.replayed_by_class)
 
+    def shares(self, by_kind: Mapping[str, int]) -> dict[str, float | None]:
+        """What is counted by kind as a share of its requests."""
+        asked = self.requests_by_kind()
+        return {kind: count / asked[kind] if asked[kind] else None for kind, count in by_kind.items()}
+
     def pcp_allocations_by_kind(self) -> dict[str, int]:
         """Allocations that per-CPU lists served: of their orders, neither failed nor served by the buddy."""
         design, spec = self.machine.design, self.machine.spec

@@ -8,7 +8,7 @@ nothing else has to change.  What a measuring function may look at is ``asi_pa.e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -64,7 +64,7 @@ class Metric:
 
     key: str
     type: str
-    """Of TYPES; empty for what is a part of another entry's value or derived from others."""
+    """Of TYPES; empty for what is a part of another entry's value."""
     unit: Unit
     group: str
     label: str
@@ -78,9 +78,7 @@ class Metric:
     source: str = ""
     """Where the definition comes from."""
     measure: Callable[[Measured], Any] | None = None
-    """None for a part of another entry's value and for what is derived."""
-    derive: Callable[[Mapping[str, Any]], Number | None] | None = None
-    """For a row computed from the ``metrics`` of a result."""
+    """None for a part of another entry's value."""
     asi: bool = False
     """Counts the cost of protection: what protects nothing, leaks, or is as posted does not compete."""
     screen: bool = True
@@ -148,15 +146,16 @@ GROUPS: dict[str, Group] = {
         "relief",
         "Relief",
         """
-All optional. `asi-pa compare` lets nothing be reclaimed or compacted unless it is told to: `--reclaim SIZE`
-(`reclaim=` in Python) declares how much page cache of the trace's initial state may be freed, drawn with the
-seed from what the trace has of it (the named workloads begin with none); `--compaction` (`compaction=True`)
-lets requests that may block compact, for what the design asks for. `asi-pa starvation` compacts in two of its
-columns. What needs nobody's leave happens in every replay: kswapd ends boosts, and before a request that may
+All optional. When memory is short requests that may block reclaim and compact in `asi-pa compare`: what can
+be reclaimed are the recorded machine's own file pages, in an order drawn with the seed (the named workloads
+begin with none). `--reclaim SIZE` (`reclaim=` in Python) declares so much page cache instead, `--no-relief`
+lets nothing be reclaimed or compacted. `asi_pa.replay` relieves only where it is told to, and `asi-pa
+starvation` compacts in two of its columns.
+What needs nobody's leave happens in every replay: kswapd ends boosts, and before a request that may
 block fails, the per-CPU lists are drained and the HIGHATOMIC reserve is used up
 (`__alloc_pages_direct_reclaim()`, `should_reclaim_retry()`, mm/page_alloc.c).
 
-    asi-pa compare redis --memory tight --reclaim 64M --compaction
+    asi-pa compare redis --memory 860M --seeds 1 --reclaim 64M --full
 """,
     ),
     "kinds": Group("sensitivity", "kinds", "Sensitivity"),
@@ -259,6 +258,11 @@ TYPES: dict[str, dict[str, Any]] = {
     "index by order": {"type": "array", "items": {"type": "integer"}},
     "counts by cause": {"type": "object", "required": list(CAUSES), "additionalProperties": _COUNT},
     "counts by kind": _PAIR,
+    "shares by kind": {
+        "type": "object",
+        "required": ["sensitive", "nonsensitive"],
+        "additionalProperties": {"type": ["number", "null"], "minimum": 0},
+    },
     "counts by side": _SIDES,
     "counts by group": {"type": "object", "required": list(FAILURE_GROUPS), "additionalProperties": _COUNT},
     "counts by way out": {"type": "object", "required": list(WAYS_OUT), "additionalProperties": _COUNT},
@@ -316,10 +320,11 @@ def _map_rows() -> Iterator[Metric]:
                 "",
                 "kb",
                 "physmap",
-                f"{tree}, {size.upper()}",
+                f"{tree}{'' if tree == 'restricted' else ' span'}, {size.upper()}",
                 "",
                 f"What the {tree} physmap maps at the end in leaves of {size.upper()} (as DirectMap{size} of "
-                "/proc/meminfo).",
+                "/proc/meminfo)." + " It spans the zones from the first frame to the last, so it is "
+                "larger than the machine." * (tree == "unrestricted"),
                 asi=tree == "restricted",
                 screen=tree == "restricted" and size != "1g",
             )
@@ -376,7 +381,7 @@ METRICS: tuple[Metric, ...] = (
         "Requests that got nothing. The trace comes from a machine where they succeeded; unless told to, the "
         "model reclaims nothing, so each one stands for a request that would have had to reclaim or fail.",
         "Requests that got nothing from the fast path and the slow path. The model has no OOM killer, and it "
-        "reclaims and compacts only where it is told to ([Relief](#relief)): where a kernel would go on to "
+        "reclaims and compacts only what it is told to ([Relief](#relief)): where a kernel would go on to "
         "reclaim, it counts a failure. On the recorded machine every request of a bundled trace succeeded, "
         "so at the trace's own memory size a design should have none; at a tighter size the number tells how "
         "often the design crosses a watermark.",
@@ -500,6 +505,30 @@ METRICS: tuple[Metric, ...] = (
         "",
         "Requests served from a per-CPU list (struct per_cpu_pages), split in the same way.",
         measure=lambda m: m.pcp_allocations_by_kind(),
+        optional=True,
+    ),
+    Metric(
+        "failure_rate",
+        "shares by kind",
+        "share",
+        "failures",
+        "",
+        "",
+        "",
+        "`failures_by_kind` / `requests_by_kind`; `null` where nothing was asked for.",
+        measure=lambda m: m.shares(m.by_kind(m.failed_by_class)),
+        optional=True,
+    ),
+    Metric(
+        "pcp_share",
+        "shares by kind",
+        "share",
+        "failures",
+        "",
+        "",
+        "",
+        "`pcp_allocations_by_kind` / `requests_by_kind`; `null` where nothing was asked for.",
+        measure=lambda m: m.shares(m.pcp_allocations_by_kind()),
         optional=True,
     ),
     Metric(
@@ -635,7 +664,7 @@ METRICS: tuple[Metric, ...] = (
         "were handed out or because their block was unmapped while they were in use. No exposure. Where the "
         "restricted physmap is protected (`tree` of the design is `restricted`) the access faults and the "
         "kernel leaves the restricted address space, which is a cost; in the direct-map designs "
-        "(`unrestricted`: `unmapped`, `pool/unmapped`) it is an oops, and the design is broken.",
+        "(`unrestricted`: `unmapped`, `pool/sound`) it is an oops, and the design is broken.",
         "an ASI exit: 20240712-asi-rfc-24-v1-0 and linuxasi.dev",
         measure=Counter("absences"),
         asi=True,
@@ -759,15 +788,16 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "restricted_2m_share",
-        "",
+        "number?",
         "share",
         "physmap",
         "restricted map in 2M",
         "high",
         "Share of what the restricted physmap maps at the end that sits in leaves of 2M or larger.",
-        "Not a key of its own: (`2m` + `1g`) / (`4k` + `2m` + `1g`) of `direct_map_kb.restricted`. Claim 1 "
+        "(`2m` + `1g`) / (`4k` + `2m` + `1g`) of `direct_map_kb.restricted`. Claim 1 "
         "is about this share. Undefined, shown as `-`, while nothing is mapped.",
-        derive=leaf_share_2m,
+        measure=lambda m: leaf_share_2m({"direct_map_kb": m.direct_map_kb()}),
+        optional=True,
         asi=True,
         essential=True,
     ),
@@ -871,6 +901,19 @@ METRICS: tuple[Metric, ...] = (
         measure=lambda m: m.flushes_per_1000(),
         asi=True,
         essential=True,
+    ),
+    Metric(
+        "tlb_flushes",
+        "count",
+        "count",
+        "flushes",
+        "",
+        "low",
+        "",
+        "`tlb_flushes_ranged` and `tlb_flushes_full` together.",
+        measure=lambda m: m.physmap_count("flushes_ranged") + m.physmap_count("flushes_full"),
+        asi=True,
+        optional=True,
     ),
     Metric(
         "tlb_flushes_ranged",
@@ -1150,6 +1193,6 @@ def metric(key: str) -> Metric:
     raise KeyError(f"no metric {key!r}")
 
 
-def measure(measured: Measured) -> dict[str, Any]:
-    """All of them after a replay: the ``metrics`` of a result."""
-    return {m.key: m.measure(measured) for m in METRICS if m.measure is not None}
+def measure(measured: Measured, keys: Collection[str] = ()) -> dict[str, Any]:
+    """All of them after a replay, or only some: the ``metrics`` of a result."""
+    return {m.key: m.measure(measured) for m in METRICS if m.measure and (not keys or m.key in keys)}

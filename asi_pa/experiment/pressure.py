@@ -12,7 +12,8 @@ of its own, above all memory (`modelled_reading`):
 - a page that kcompactd frees was moved: its owner keeps it, and has it back when a frame is freed that
   nobody allocated, in the order in which they went.
 - a frame that is freed although nobody allocated it was the target of a move.
-- a request that failed is made, too; if the model can serve it, the caller gives the page back at once.
+- a request that failed is made, too; if the model can serve it, the caller gives the page back at once. Where
+  one fails that did not, the known callers' fallback follows (`asi_pa.kernel.callers`).
 
 Direct compaction frees its sources in the name of whoever asked, which no event tells from a free of its own:
 these owners lose their pages early, and their targets are reported as unmatched.
@@ -221,8 +222,11 @@ def _freed(
     return new
 
 
-def _supply(compiled: Any, reading: Reading) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint64]]:
-    """Slots of page cache in LRU order, and after how many operations each is there.
+_Supply = tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint64], npt.NDArray[np.int64]]
+
+
+def _supply(compiled: Any, reading: Reading) -> _Supply:
+    """Slots of page cache in LRU order, after how many operations each is there, how many pages it has.
 
     First the start's, those first that the recorded kernel freed first, then the trace's own as they come.
     """
@@ -230,20 +234,23 @@ def _supply(compiled: Any, reading: Reading) -> tuple[npt.NDArray[np.uint32], np
     flags = reading.trace.kpf("start")
     assert flags is not None
     lru, anon = (1 << KPF_BITS.index(name) for name in ("LRU", "ANON"))
-    slots: list[tuple[int, int]] = []
+    slots: list[tuple[int, int, int]] = []
     for population in compiled.population:
         held = population.held_pfn
         inside = held < len(flags)
         mask = np.zeros(len(held), bool)
         mask[inside] = (flags[held[inside]] & lru != 0) & (flags[held[inside]] & anon == 0)
-        for pfn, slot in zip(held[mask].tolist(), population.held_slot[mask].tolist(), strict=True):
-            slots.append((rank.get(pfn, len(rank) + pfn), slot))
-    start = np.array([slot for _, slot in sorted(slots)], np.uint32)
+        where, order = population.held_slot[mask].tolist(), population.held_order[mask].tolist()
+        for pfn, slot, of_order in zip(held[mask].tolist(), where, order, strict=True):
+            slots.append((rank.get(pfn, len(rank) + pfn), slot, 1 << of_order))
+    slots.sort()
+    start = np.array([slot for _, slot, _ in slots], np.uint32)
     classes = np.array([is_page_cache(int(word)) for word in compiled.classes])
     ops = compiled.ops
     own = np.flatnonzero((ops["op"] == 1) & classes[ops["cls"]])
     since = np.concatenate([np.zeros(len(start), np.uint64), own.astype(np.uint64) + 1])
-    return np.concatenate([start, ops["slot"][own]]), since
+    pages = np.concatenate([[pages for *_, pages in slots], 1 << ops["order"][own].astype(np.int64)])
+    return np.concatenate([start, ops["slot"][own]]), since, pages.astype(np.int64)
 
 
 def _counts(machine: Machine, run: Replay, failed: int) -> dict[str, int]:
@@ -291,7 +298,7 @@ def pressure(
             recorded[name] = sum(vmstat[part] for part in parts)
     say("as recorded")
     plain = compile_trace(trace, recorded=True)
-    machine, run = _machine(plain, chosen, kernel)
+    machine, run = _machine(plain, chosen, kernel, fallbacks=False)
     run.run(plain.ops)
     as_recorded = _counts(machine, run, run.failures)
     del machine, run, plain
@@ -299,9 +306,9 @@ def pressure(
     reading = modelled_reading(trace)
     size = parse_size(memory) if isinstance(memory, str) else memory
     compiled = compile_trace(reading.trace, recorded=size is None, memory=size)
-    machine, run = _machine(compiled, chosen, kernel)
-    supply, since = _supply(compiled, reading)
-    run.relieve(supply, True, since)
+    machine, run = _machine(compiled, chosen, kernel, fallbacks=True)
+    supply, since, pages = _supply(compiled, reading)
+    run.relieve(supply, True, since, pages)
     say("reclaiming and compacting")
     run.run(compiled.ops)
     found = {
@@ -327,9 +334,9 @@ def pressure(
     }
 
 
-def _machine(compiled: Any, design: Design, kernel: str | None) -> tuple[Machine, Replay]:
+def _machine(compiled: Any, design: Design, kernel: str | None, *, fallbacks: bool) -> tuple[Machine, Replay]:
     machine = Machine(compiled.machine, design, kernel or compiled.kernel, boot=False)
-    run = Replay(machine, compiled.classes, compiled.nslots, fallbacks=False)
+    run = Replay(machine, compiled.classes, compiled.nslots, fallbacks)
     for zone, population in enumerate(compiled.population):
         run.populate(zone, population)
     run.place_displaced()

@@ -23,8 +23,6 @@ __all__ = [
 
 def value_of(metric: Metric, metrics: Mapping[str, Any]) -> Number | None:
     """The row's value for one design, None where the design has none."""
-    if metric.derive is not None:
-        return metric.derive(metrics)
     node: Any = metrics
     for part in metric.key.split("."):
         if isinstance(node, Mapping):

@@ -1,32 +1,28 @@
-"""Experiments: the same operations through every design, and what each did with them, as one result.
+"""One compiled trace through one design: the machine in its initial state, the replay, what it did.
 
-``replay`` runs one compiled trace through one design; ``compare`` runs traces through designs at several
-memory sizes.  The result is plain data (schema ``asi_pa.compare/1``, docs/use/json-schema.md); metrics are
-defined in docs/use/metrics.md.
+Metrics are defined in docs/use/metrics.md.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa import __version__
 from asi_pa.designs import COMPARED, REFERENCE, Design, as_design
 from asi_pa.engine.machine import Machine
 from asi_pa.experiment.measured import Measured
 from asi_pa.experiment.metrics import measure
 from asi_pa.kernel.gfp import MODEL_LRU
 from asi_pa.kernel.sizing import parse_size, raised_for
-from asi_pa.kernel.versions import kernel_profile
 from asi_pa.run.replay import Replay
 from asi_pa.run.samples import Samples
-from asi_pa.trace import CompiledTrace, Trace, compile_trace, load_trace, tight_memory
+from asi_pa.trace import CompiledTrace
 
-__all__ = ["DEFAULT_DESIGNS", "SAMPLES", "Series", "build", "compare", "replay"]
+__all__ = ["DEFAULT_DESIGNS", "SAMPLES", "Series", "build", "replay"]
 
 #: What ``compare`` shows unless asked otherwise.
 DEFAULT_DESIGNS = COMPARED
@@ -92,12 +88,19 @@ class Series:
         }
 
 
-def _supply(compiled: CompiledTrace, size: int, seed: int) -> npt.NDArray[np.uint32]:
-    """Slots of page-cache allocations of the initial state that reclaim may free, drawn from the seed."""
-    lru = (compiled.classes & np.uint32(MODEL_LRU)) != 0
-    slots = [p.held_slot[lru[p.held_cls] & (p.held_order == 0)] for p in compiled.population]
+def _supply(compiled: CompiledTrace, size: int | None, seed: int) -> npt.NDArray[np.uint32]:
+    """Slots of single pages of the initial state that reclaim may free, in an order drawn from the seed.
+
+    ``size`` None: every page of a file that the recorded machine had there; else so many bytes of what is on
+    the LRU.
+    """
+    if size is None:
+        slots = [p.held_slot[p.held_file & (p.held_order == 0)] for p in compiled.population]
+    else:
+        lru = (compiled.classes & np.uint32(MODEL_LRU)) != 0
+        slots = [p.held_slot[lru[p.held_cls] & (p.held_order == 0)] for p in compiled.population]
     drawn = np.random.default_rng(seed).permutation(np.concatenate(slots))
-    return drawn[: size // 4096].astype(np.uint32)
+    return drawn[: None if size is None else size // 4096].astype(np.uint32)
 
 
 def build(
@@ -105,14 +108,15 @@ def build(
     design: Design,
     kernel: str | None = None,
     *,
-    reclaim: int = 0,
+    reclaim: int | None = 0,
     compaction: bool = False,
     seed: int = 0,
     fallbacks: bool = True,
 ) -> tuple[Machine, Replay, dict[str, Any]]:
     """A machine in the trace's initial state: (machine, replay ready to run, notes on the state).
 
-    Its watermarks are the design's own (``sizing.raised_for``).
+    ``reclaim``: bytes that reclaim may free; None: the pages of files that the recorded machine had.  Its
+    watermarks are the design's own (``sizing.raised_for``).
     """
     profile = kernel or compiled.kernel
     spec = raised_for(compiled.machine, design.khugepaged_pcptypes, kernel=profile)
@@ -122,9 +126,12 @@ def build(
     for zone, population in enumerate(compiled.population):
         for key, value in run.populate(zone, population).items():
             notes[key] += value
-    if reclaim or compaction:
+    relieved = reclaim is None or reclaim > 0 or compaction
+    if relieved:
         run.relieve(_supply(compiled, reclaim, seed), compaction)
     notes["lost"] = run.place_displaced()
+    if relieved:
+        run.settle()
     return machine, run, notes
 
 
@@ -134,7 +141,7 @@ def replay(
     *,
     kernel: str | None = None,
     samples: int = SAMPLES,
-    reclaim: str | int = 0,
+    reclaim: str | int | None = 0,
     compaction: bool = False,
     seed: int = 0,
     fallbacks: bool = True,
@@ -144,11 +151,11 @@ def replay(
 
     Returns the design's entry of a result: ``design``, ``title``, ``protects``, ``tree``, ``as_posted``,
     ``source``, ``metrics``, ``series`` and ``blockmap`` (``samples`` points), ``population`` and ``verify``
-    ("ok", or the first broken invariant).  ``reclaim`` is the supply of page cache that may be freed (a size),
-    ``compaction`` lets requests that may block compact; with neither, a request fails where the kernel would
-    begin to reclaim.  ``seed`` draws the supply.  ``fallbacks``: where a try of a known caller fails, the
-    pages follow that it would ask for instead (``asi_pa.kernel.callers``).  ``progress`` is
-    called with (operations done, of).
+    ("ok", or the first broken invariant).  ``reclaim`` is the supply of page cache that may be freed (a
+    size; None: the recorded machine's own file pages), ``compaction`` lets requests that may block compact;
+    with neither, a request fails where the kernel would begin to reclaim.  ``seed`` draws the supply.
+    ``fallbacks``: where a try of a known caller fails, the pages follow that it would ask for instead
+    (``asi_pa.kernel.callers``).  ``progress`` is called with (operations done, of).
     """
     design = as_design(design)
     size = parse_size(reclaim) if isinstance(reclaim, str) else reclaim
@@ -182,126 +189,4 @@ def replay(
         "blockmap": series.blockmap(),
         "population": population,
         "verify": broken or "ok",
-    }
-
-
-def _memory_name(memory: int) -> str:
-    for unit, shift in (("T", 40), ("G", 30), ("M", 20)):
-        if memory >= 1 << shift and not memory & ((1 << (shift - 4)) - 1):
-            return f"{memory / (1 << shift):g}{unit}"
-    return f"{memory >> 10}K"
-
-
-def _compile(trace: Trace, memory: str | int, classifier: str, seed: int) -> CompiledTrace:
-    """The trace on a machine of a size; "ample" is the recorded one, with its zones, where they are known."""
-    if memory == "ample":
-        known = bool(trace.snapshots.get("zones_start")) and "start" in trace.kpageflags
-        return compile_trace(trace, classifier, seed=seed, recorded=known)
-    if memory == "tight":
-        whole = compile_trace(trace, classifier, seed=seed)
-        return compile_trace(trace, classifier, memory=tight_memory(whole), seed=seed)
-    size = parse_size(memory) if isinstance(memory, str) else memory
-    return compile_trace(trace, classifier, memory=size, seed=seed)
-
-
-def compare(
-    traces: Iterable[str | Trace],
-    designs: Sequence[str | Design] = DEFAULT_DESIGNS,
-    *,
-    memory: Sequence[str | int] = ("ample", "tight"),
-    classifier: str = "rfc",
-    seed: int = 0,
-    kernel: str | None = None,
-    samples: int = SAMPLES,
-    reclaim: str | int = 0,
-    compaction: bool = False,
-    fallbacks: bool = True,
-    command: Sequence[str] = (),
-    progress: Callable[[str, int, int], None] | None = None,
-) -> dict[str, Any]:
-    """Every trace at every memory size through every design.
-
-    Parameters
-    ----------
-    traces : names of bundled traces, files, or Trace objects
-    designs : design names or Design objects
-    memory : sizes such as ``"2G"`` or bytes; ``"ample"`` is the recorded machine with its zones, per-CPU
-        limits and CPUs, ``"tight"`` one zone of the size at which the trace's peak nearly fills a
-        machine that shrank in proportion
-    classifier : rules for sensitivity (docs/use/traces.md)
-    seed : of everything that is drawn
-    kernel : profile; None takes the trace's own
-    reclaim, compaction, fallbacks : as in ``replay``
-    progress : called with (what, operations done, of)
-
-    Returns the result as a dict of schema ``asi_pa.compare/1``.  Raises ValueError for what cannot be.
-    """
-    from asi_pa.experiment.claims import evaluate_claims
-
-    chosen = [as_design(d) for d in designs]
-    if not chosen:
-        raise ValueError("no designs to compare")
-    if kernel is not None:
-        kernel_profile(kernel)
-    supply = parse_size(reclaim) if isinstance(reclaim, str) else reclaim
-    runs = []
-    kernels, texts = [], []
-    for item in traces:
-        trace = item if isinstance(item, Trace) else load_trace(item)
-        for size in memory:
-            compiled = _compile(trace, size, classifier, seed)
-            kernels.append(kernel or compiled.kernel)
-            texts.append(compiled.classifier)
-            relief = {"reclaim": supply, "compaction": compaction, "seed": seed, "fallbacks": fallbacks}
-            runs.append(_run(compiled, str(size), chosen, kernel, samples, relief, progress))
-    if not runs:
-        raise ValueError("no traces to compare on")
-    result: dict[str, Any] = {
-        "schema": "asi_pa.compare/1",
-        "asi_pa": __version__,
-        "command": list(command),
-        "kernel": ", ".join(sorted(set(kernels))),
-        "seed": seed,
-        "classifier": texts[0],
-        "relief": {"reclaim_bytes": supply, "compaction": compaction, "fallbacks": fallbacks},
-        "runs": runs,
-        "claims": [],
-    }
-    result["claims"] = evaluate_claims(result)
-    return result
-
-
-def _run(
-    compiled: CompiledTrace,
-    memory: str,
-    designs: Sequence[Design],
-    kernel: str | None,
-    samples: int,
-    relief: dict[str, Any],
-    progress: Callable[[str, int, int], None] | None,
-) -> dict[str, Any]:
-    entries = []
-    population: dict[str, Any] = {}
-    for design in designs:
-        what = f"{compiled.name}, {memory}, {design.name}"
-        report = (lambda done, of, what=what: progress(what, done, of)) if progress else _no_progress
-        entry = replay(compiled, design, kernel=kernel, samples=samples, progress=report, **relief)
-        population[design.name] = entry.pop("population")
-        entries.append(entry)
-    first = population[designs[0].name]
-    return {
-        "trace": compiled.name,
-        "memory": memory if memory in ("ample", "tight") else _memory_name(compiled.memory_bytes),
-        "memory_bytes": compiled.memory_bytes,
-        "description": str(compiled.source.get("description", "")),
-        "operations": len(compiled.ops),
-        "repairs": compiled.repairs,
-        "population": {
-            "pages free": sum(p.free_pages for p in compiled.population),
-            "pages held": sum(p.held_pages for p in compiled.population),
-            "mixed blocks": first["mixed_blocks"],
-            **{f"displaced, {k}": p["displaced"] for k, p in population.items() if p["displaced"]},
-            **{f"lost, {k}": p["lost"] for k, p in population.items() if p["lost"]},
-        },
-        "designs": entries,
     }

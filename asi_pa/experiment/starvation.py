@@ -18,9 +18,11 @@ import numpy as np
 
 from asi_pa.designs import DESIGNS, Design, as_design
 from asi_pa.experiment import build
-from asi_pa.kernel.gfp import GFP_NAMES, MODEL_PINNED
+from asi_pa.kernel.gfp import GFP_NAMES, GFP_NOWAIT, MODEL_PINNED
+from asi_pa.run.replay import Replay
 from asi_pa.trace import CompiledTrace, compile_trace
 from asi_pa.trace.compile import OP_ALLOC, OP_FREE, OP_TICK
+from asi_pa.trace.ops import OP
 from asi_pa.trace.workloads import workload
 
 __all__ = [
@@ -323,14 +325,34 @@ def modes(memory: str = "1G", *, kernels: Sequence[str] = ("7.2", "6.12"), seed:
     """The scenario's machine, then an unmovable pageblock over and over by each way to compact.
 
     Direct compaction (as __alloc_pages_direct_compact does it, capture included) is asked as often as there
-    are pageblocks; kcompactd runs as often as it finds something to do, the others once.
+    are pageblocks; kcompactd runs whenever somebody who may not compact found none; the others run once.
     """
     stress = _without_ticks(compile_trace(workload("stress", memory, seed)))
     asked = int(np.count_nonzero((stress.ops["op"] == OP_ALLOC) & (stress.ops["order"] == 0)))
     return [_mode(stress, asked, mode, kernel) for kernel in kernels for mode in _MODES]
 
 
+def _kcompactd(compiled: CompiledTrace, run: Replay, start: int, block: int, times: int) -> int:
+    """Pageblocks for somebody who may not compact himself, kcompactd running whenever there was none."""
+    rows = np.zeros(1, OP)
+    rows["op"], rows["order"], rows["cls"] = OP_ALLOC, block, len(compiled.classes) - 1
+    got = 0
+    for slot in compiled.ops["slot"][start : start + times].tolist():
+        rows["slot"] = slot
+        for attempt in range(2):
+            if attempt:
+                run.kcompactd(block)
+            failures = run.failures
+            run.run(rows)
+            if run.failures == failures:
+                got += 1
+                break
+    return got
+
+
 def _mode(compiled: CompiledTrace, asked: int, mode: str, kernel: str) -> Mode:
+    nowait = np.uint32(GFP_NOWAIT)
+    compiled = replace(compiled, classes=np.append(compiled.classes, nowait))
     machine, run, _ = build(compiled, as_design("linux"), kernel, compaction=True)
     start = len(compiled.ops) - asked
     run.run(compiled.ops, 0, start)
@@ -343,17 +365,12 @@ def _mode(compiled: CompiledTrace, asked: int, mode: str, kernel: str) -> Mode:
         for slot in compiled.ops["slot"][start : start + times].tolist():
             got += run.direct_compact(block, cls, slot, priority)[1] >= 0
     elif mode == "kcompactd":
-        times = 0
-        while times < nblocks:
-            ran = machine.stats()["compactions"]
-            run.kcompactd(block)
-            times += 1
-            if machine.stats()["compactions"] == ran:
-                break
+        times = nblocks
+        got = _kcompactd(compiled, run, start, block, times)
     else:
         run.compact_node(proactive=mode == "proactive")
     after = machine.stats()
-    if priority is None:
+    if mode in ("proactive", "compact_memory"):
         got = int((run.block_kinds() >= 0x80).sum())
     done = {name: after[name] - before[name] for name in after}
     return Mode(

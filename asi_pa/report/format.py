@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from asi_pa.experiment.metrics import Number
 
-__all__ = ["delta_text", "format_bytes", "format_value", "plural", "relief_text"]
+__all__ = ["delta_text", "format_bytes", "format_value", "plural"]
 
 
 def plural(number: int, noun: str) -> str:
@@ -25,22 +22,6 @@ def format_bytes(number: Number) -> str:
     if unit == "B":
         return f"{int(value)} B" if value else "0"
     return f"{value:.{_decimals(value)}f} {unit}"
-
-
-def relief_text(result: Mapping[str, Any]) -> str:
-    """What relieved a shortage, ``reclaim 64.0 MiB, compaction``; empty if nothing did.
-
-    That callers' fallbacks were left out is said here, too.
-    """
-    relief = result.get("relief") or {}
-    words = []
-    if relief.get("reclaim_bytes"):
-        words.append(f"reclaim {format_bytes(relief['reclaim_bytes'])}")
-    if relief.get("compaction"):
-        words.append("compaction")
-    if relief.get("fallbacks") is False:
-        words.append("callers' fallbacks not replayed")
-    return ", ".join(words)
 
 
 def format_value(number: Number | None, unit: str) -> str:

@@ -1,10 +1,9 @@
 "use strict";
-// Draws the pictures of a run when its tab opens, and keeps them at one moment and one stretch of time.
+// Draws the pictures of a run when it is opened, and keeps them at one moment and one stretch of time.
 (() => {
-  const runs = JSON.parse(document.getElementById("data").textContent);
-  const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
   const panels = [...document.querySelectorAll(".panel")];
-  const tabs = [...document.querySelectorAll(".tabs button")];
+  const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  let runs = null;
   const number = (value) => value.toLocaleString("en-US");
   const megabytes = (pages) => (pages / 256).toLocaleString("en-US", { maximumFractionDigits: pages < 25600 ? 1 : 0 }) + " MiB";
 
@@ -148,13 +147,36 @@
     }
   }
 
-  const drawn = new Map();
-  function open(index) {
-    tabs.forEach((tab, i) => tab.setAttribute("aria-selected", i === index));
-    panels.forEach((panel, i) => { panel.hidden = i !== index; });
-    if (!drawn.has(index)) { drawn.set(index, new Panel(panels[index], runs[index])); drawn.get(index).draw(); }
+  async function unpack(id) {  // what the page carries as gzip in base64
+    const packed = Uint8Array.from(atob(document.getElementById(id).textContent), (c) => c.charCodeAt(0));
+    return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
   }
-  tabs.forEach((tab, index) => tab.addEventListener("click", () => { open(index); history.replaceState(null, "", `#run-${index}`); }));
-  const wanted = panels.findIndex((panel) => `#${panel.id}` === location.hash);
-  open(Math.max(0, wanted));
+
+  function coloured(text) {  // the figures' ink, as the page's scheme has it
+    const style = getComputedStyle(document.documentElement);
+    const now = (name) => style.getPropertyValue(name).trim();
+    const inks = { "#1f2933": now("--ink"), "#5f6c7b": now("--muted"), "#e4e7eb": now("--line") };
+    return text.replace(/#(1f2933|5f6c7b|e4e7eb)/g, (colour) => inks[colour]);
+  }
+
+  let loading = null;
+  function load() {
+    loading ??= Promise.all([unpack("plotly"), unpack("data")]).then(([library, data]) => {
+      const script = document.createElement("script");
+      script.textContent = library;
+      document.body.append(script);
+      runs = JSON.parse(coloured(data));
+    });
+    return loading;
+  }
+
+  panels.forEach((panel, index) => panel.addEventListener("toggle", async () => {
+    if (!panel.open || panel.dataset.drawn) return;
+    panel.dataset.drawn = "1";
+    await load();
+    new Panel(panel, runs[index]).draw();
+  }));
+  for (const details of document.querySelectorAll("details")) if (`#${details.id}` === location.hash) {
+    for (let at = details; at; at = at.parentElement) if (at.tagName === "DETAILS") at.open = true;
+  }
 })();

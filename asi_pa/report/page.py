@@ -1,14 +1,17 @@
 """The comparison as one HTML page that needs nothing but a browser.
 
-The tables (``tables``) are plain HTML; the pictures are plotly figures (``figures``) that plotly.js,
-embedded once, draws when their run is opened.  ``page.css`` and ``page.js`` beside this file hold the
-looks and the scrubbing.
+The answer comes first, in sentences and small pictures (``pictures``) that need no script.  Closed sections
+hold the rest: tables (``tables``) are plain HTML; deeper pictures are plotly figures (``figures``), which
+plotly.js, packed once into the page, draws when their run is opened.  ``page.css`` and ``page.js`` beside
+this file hold the looks and the scrubbing.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import shlex
+from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from html import escape
 from importlib.resources import files
@@ -17,19 +20,22 @@ from pathlib import Path
 from typing import Any
 
 from asi_pa.experiment.ranking import protects
+from asi_pa.experiment.verdict import short_name
 from asi_pa.files import write_atomic
 from asi_pa.report import figures, tables
-from asi_pa.report.format import format_bytes, plural, relief_text
+from asi_pa.report.format import format_bytes, plural
 from asi_pa.report.modelled_time import modelled_page
 from asi_pa.report.palette import kind_colours
+from asi_pa.report.pictures import pictures
+from asi_pa.report.screen import render_mail
 
 __all__ = ["HELP", "NAME", "MissingPlotlyError", "ready", "render_html", "write", "write_html"]
 
 NAME = "html"
 HELP = "write a page with pictures there"
 
-#: Cells of pageblock maps that a page may hold (a byte each before base64), so that it stays below 8 MB.
-BLOCK_CELLS = 1_500_000
+#: Cells of pageblock maps that a page may hold, so that it stays below 2.5 MB.
+BLOCK_CELLS = 1_000_000
 
 PICTURES = {
     "blockmap": (
@@ -83,28 +89,44 @@ def render_html(result: Mapping[str, Any]) -> str:
     entries = [_entry(run, figures.blocks_of(run, columns)) for run in runs]
     own = files("asi_pa.report")
     traces = ", ".join(dict.fromkeys(run["trace"] for run in runs))
+    sections = (
+        ("All designs", tables.designs(result)),
+        ("Every run, with deeper pictures", _runs(runs, entries)),
+        ("The RFC's four claims", tables.claims(result["claims"], len(runs))),
+        ("How it was counted", _how(result)),
+        ("Definitions", tables.definitions()),
+        ("As text for a mail", f"<pre>{escape(render_mail(result))}</pre>"),
+    )
+    closed = "".join(
+        f'<details class="section"><summary>{title}</summary>{body}</details>' for title, body in sections
+    )
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
 <title>asi_pa compare: {escape(traces)}</title>
 <style>{(own / "page.css").read_text(encoding="utf-8")}</style>
 </head>
 <body>
 {_header(result, traces)}
-{tables.glance(runs)}
-{tables.claims(result["claims"], len(runs))}
-{_runs(runs, entries)}
+{pictures(result)}
+{_below(result)}
+{closed}
 {modelled_page(result)}
-{tables.definitions()}
-<footer>asi_pa {escape(result["asi_pa"])}; pictures by plotly.js, embedded. The page loads nothing.</footer>
-<script type="application/json" id="data">{_script_json(entries)}</script>
-<script>{library}</script>
+<footer>asi_pa {escape(result["asi_pa"])}; deeper pictures by plotly.js, embedded. It loads nothing.</footer>
+<script type="text/plain" id="data">{_packed(_script_json(entries))}</script>
+<script type="text/plain" id="plotly">{_packed(library)}</script>
 <script>{(own / "page.js").read_text(encoding="utf-8")}</script>
 </body>
 </html>
 """
+
+
+def _packed(text: str) -> str:
+    """gzip, in base64: page.js unpacks it when the first picture is opened."""
+    return b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
 
 
 def _library() -> str:
@@ -182,41 +204,71 @@ def _now(design: Mapping[str, Any]) -> list[tuple[str, str, list[int]]]:
 
 
 def _header(result: Mapping[str, Any], traces: str) -> str:
-    facts = {
-        "command": f"<code>{escape(shlex.join(result['command']))}</code>",
-        "kernel modelled": escape(result["kernel"]),
-        "seed": str(result["seed"]),
-        "asi_pa": escape(result["asi_pa"]),
-        "classifier": escape(result["classifier"]),
-        "relief": relief_text(result) or "none: requests fail where a kernel would begin to reclaim",
-    }
-    rows = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items())
+    one, other = (escape(short_name(name)) for name in result["protagonists"])
+    verdict = "".join(f"<p>{escape(text)}</p>" for text in result["verdict"][:2])
     return f"""<header>
-<p class="kicker">asi_pa compare</p>
-<h1>What each design does with the same allocations</h1>
-<p class="lede">Page-allocator traces ({escape(traces)}) replayed through a model of the Linux page allocator,
-once per design. Everything below is counted in the model; none of it is a measured time of a kernel.</p>
-<dl class="facts">{rows}</dl>
+<p class="kicker">asi_pa compare: {escape(traces)}; Linux {escape(result["kernel"])} rules</p>
+<h1><span class="a">{one}</span> or <span class="b">{other}</span>?</h1>
+<div class="lede">{verdict or "<p>One seed, or sizes as given: no verdict.</p>"}</div>
 </header>"""
 
 
-def _runs(runs: list[Run], entries: list[dict[str, Any]]) -> str:
-    tabs = "".join(
-        f'<button role="tab" aria-controls="run-{i}" aria-selected="{str(i == 0).lower()}">'
-        f"<b>{escape(run['trace'])}</b> {escape(run['memory'])} "
-        f"<small>{format_bytes(run['memory_bytes'])}</small></button>"
-        for i, run in enumerate(runs)
+def _below(result: Mapping[str, Any]) -> str:
+    """Below the pictures: the rest of the verdict, the claims in a line, what to know before believing it."""
+    rest = "".join(f"<p>{escape(text)}</p>" for text in result["verdict"][2:])
+    claims = ", ".join(f"{claim['claim']} {claim['verdict']}" for claim in result["claims"])
+    warned = "".join(f"<li>{escape(line)}</li>" for line in result["caveats"])
+    return (
+        f'<div class="lede">{rest}<p class="caption">The RFC\'s claims: {escape(claims)}. '
+        f"{escape(_seeds(result))}; {escape(result['relief']['words'])}. Counts of a model, not measured "
+        f'time.</p></div><ul class="caveats">{warned}</ul>'
     )
-    panels = "".join(_panel(i, run, entries[i]) for i, run in enumerate(runs))
-    return f'<section><h2>Run by run</h2><div class="tabs" role="tablist">{tabs}</div>{panels}</section>'
+
+
+def _seeds(result: Mapping[str, Any]) -> str:
+    return "one seed" if result["seeds"] == 1 else f"{result['seeds']} seeds: median [least..most]"
+
+
+def _how(result: Mapping[str, Any]) -> str:
+    facts = {
+        "command": f"<code>{escape(shlex.join(result['command']))}</code>",
+        "kernel modelled": escape(result["kernel"]),
+        "seeds": f"{result['seeds']}, from {result['seed']}",
+        "asi_pa": escape(result["asi_pa"]),
+        "classifier": escape(result["classifier"]),
+        "relief": escape(result["relief"]["words"]),
+    }
+    for trace in result["answer"]:
+        asked = ", ".join(f"{name} {n:,}" for name, n in trace["requests"].items())
+        facts[f"requests of {escape(trace['trace'])}"] = (
+            f"{asked}; enough memory is where at most {trace['real_limit']} real ones fail"
+        )
+    for line in result.get("nearness") or ():
+        facts["how near to a real kernel"] = escape(line)
+    rows = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items())
+    return f"""<dl class="facts">{rows}</dl>
+<p>Real requests have no other way: they may block, and a kernel reclaims until it kills, or they are atomic.
+Declined ones have: their callers take smaller pages, or fewer. The two are never added up. Memory
+is short at 1.05 times what linux needs with the same seed, to spare on the recorded machine. With
+16 seeds a word needs 14 that agree: better or worse if the median difference is more than 1.5
+floors (2 % of memory, 4 MiB at least), equal if it is within one, else undecided, of which only the
+range is told. The project's <code>docs/use/method.md</code>
+says why, with error rates.</p>"""
+
+
+def _runs(runs: list[Run], entries: list[dict[str, Any]]) -> str:
+    return "".join(_panel(i, run, entries[i]) for i, run in enumerate(runs))
 
 
 def _panel(index: int, run: Run, entry: Mapping[str, Any]) -> str:
-    return f"""<div class="panel" role="tabpanel" id="run-{index}"{" hidden" if index else ""}>
+    name = (
+        f"<b>{escape(run['trace'])}</b>, memory {escape(run['memory'])}, {format_bytes(run['memory_bytes'])}"
+    )
+    return f"""<details class="panel" id="run-{index}"><summary>{name}</summary>
 <p class="caption">{escape(_notes(run))}</p>
 {tables.metrics(run)}
 {tables.by_order(run)}
-<div class="pictures">{_scrubber(entry)}{_pictures(run, entry)}</div></div>"""
+<div class="pictures">{_scrubber(entry)}{_pictures(run, entry)}</div></details>"""
 
 
 def _notes(run: Run) -> str:

@@ -8,7 +8,9 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+from asi_pa.experiment.measures import MEASURES
 from asi_pa.experiment.metrics import GROUPS, METRICS, Metric
+from asi_pa.experiment.rule import agreeing
 from asi_pa.files import write_atomic
 from asi_pa.report.results import load_schema
 
@@ -38,15 +40,39 @@ stay readable.
 
 def metrics_text() -> str:
     """docs/use/metrics.md."""
-    parts = [HEAD.strip()]
+    parts = [HEAD.strip(), *_measures()]
     for name, group in GROUPS.items():
         parts.append(f"## {group.heading}")
         if group.text:
             parts.append(group.text.strip())
         for entry in METRICS:
-            if entry.group == name and (entry.type or entry.derive):
+            if entry.group == name and entry.type:
                 parts += _entry(entry)
     return "\n\n".join(parts) + "\n"
+
+
+def _measures() -> Iterator[str]:
+    yield "## The answer"
+    yield (
+        "What decides between two designs ([method.md](method.md) says where each is taken and why). Two "
+        "values whose difference is below the floor are equal; the rule makes words of the differences of "
+        "all seeds."
+    )
+    rows = ["| measure | meaning | better | floor |", "|---|---|---|---|"]
+    for measure in MEASURES:
+        unit = measure.unit
+        small = f"{100 * measure.absolute:g} points" if unit == "share" else f"{measure.absolute:g} {unit}"
+        if measure.relative:
+            small = f"{100 * measure.relative:g} %, at least {small}"
+        name = f"`{measure.key}`: {measure.label}"
+        rows.append(f"| {name} | {measure.meaning} | {measure.better} | {small} |")
+    yield "\n".join(rows)
+    yield (
+        f"With 16 seeds {agreeing(16)} have to agree. **better**, **worse**: so many lie on that side, and "
+        "the median difference is more than 1.5 floors (one floor where no seed matters). **equal**: so many "
+        "are within a floor. **undecided**: all else; its range is told. **untested**: nothing happened that "
+        "the measure is about."
+    )
 
 
 def _entry(entry: Metric) -> Iterator[str]:

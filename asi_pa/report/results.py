@@ -17,7 +17,7 @@ NAME = "json"
 HELP = "write the whole result there"
 
 #: The schema's name; a result that says otherwise is refused.
-SCHEMA = "asi_pa.compare/1"
+SCHEMA = "asi_pa.compare/2"
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,),
@@ -31,8 +31,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 def load_schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of a result: ``compare-1.schema.json`` and the table of metrics."""
-    text = (files("asi_pa.report") / "compare-1.schema.json").read_text(encoding="utf-8")
+    """The JSON Schema (draft 2020-12) of a result: ``compare-2.schema.json`` and the table of metrics."""
+    text = (files("asi_pa.report") / "compare-2.schema.json").read_text(encoding="utf-8")
     schema = cast(dict[str, Any], json.loads(text))
     measured = [metric for metric in METRICS if metric.type]
     schema["$defs"]["metrics"] = {

@@ -1,4 +1,4 @@
-"""The tables of the HTML page: at a glance, the claims, the metrics of a run, the definitions."""
+"""The tables of the HTML page: all designs, the claims, the metrics of a run, the definitions."""
 
 from __future__ import annotations
 
@@ -8,79 +8,60 @@ from itertools import groupby
 from typing import Any
 
 from asi_pa.designs import PROPOSAL, REFERENCE
-from asi_pa.experiment.metrics import GROUPS, ROWS, Metric, metric
-from asi_pa.experiment.ranking import best, competes, is_breach, run_name, shown, value_of
+from asi_pa.experiment.metrics import GROUPS, ROWS, Metric
+from asi_pa.experiment.ranking import best, competes, is_breach, shown, value_of
+from asi_pa.report.cells import value_text
 from asi_pa.report.evidence import count, figure_unit, summary
 from asi_pa.report.format import delta_text, format_value
 from asi_pa.report.palette import design_colours
 
-__all__ = ["by_order", "claims", "definitions", "glance", "metrics"]
+__all__ = ["by_order", "claims", "definitions", "designs", "metrics"]
 
-HEADLINES = (
-    "failures_by_group.real",
-    "failures_by_group.declined",
-    "tlb_flushes_per_1000_allocations",
-    "restricted_2m_share",
-    "bytes_zeroed",
-    "mixed_blocks",
-    "stranded_pages_max",
-)
 SIDES = {True: "for", False: "against", None: "context"}
 
 Run = Mapping[str, Any]
 Design = Mapping[str, Any]
 
 
-def glance(runs: Sequence[Run]) -> str:
-    """The designs, and one small table per headline metric: designs down, runs across, bars behind."""
-    designs = {d["design"]: d for run in runs for d in run["designs"]}
-    colours = design_colours(designs)
+def designs(result: Mapping[str, Any]) -> str:
+    """Every design on every measure, its word against linux, and what it is."""
+    names = [design["design"] for design in result["runs"][0]["designs"]]
+    colours = design_colours(names)
+    about = {d["design"]: d for run in result["runs"] for d in run["designs"]}
     key = "".join(
-        f'<li style="--c:{colours[name]}"><b>{escape(name)}</b> {escape(design["title"])}'
-        f" <small>{escape('; '.join(design.get('source') or ()))}</small></li>"
-        for name, design in designs.items()
+        f'<li style="--c:{colours[name]}"><b>{escape(name)}</b> {escape(about[name]["title"])}'
+        f" <small>{escape('; '.join(about[name].get('source') or ()))}</small></li>"
+        for name in names
     )
-    cards = "".join(_glance_card(metric(headline), runs, colours) for headline in HEADLINES)
-    return f"""<section><h2>At a glance</h2><ul class="designs">{key}</ul>
-<div class="cards">{cards}</div></section>"""
-
-
-def _glance_card(row: Metric, runs: Sequence[Run], colours: Mapping[str, str]) -> str:
-    head = "".join(f"<th>{escape(run_name(run)).replace('/', '<br>/')}</th>" for run in runs)
-    cells: dict[str, list[str]] = {name: [] for name in colours}
-    for run in runs:
-        values = {d["design"]: shown(row, d) for d in run["designs"]}
-        most = max((value for value in values.values() if value is not None), default=0) or 1
-        top = best(row, run["designs"])
-        for name, line in cells.items():
-            value = values.get(name)
-            kind = "bar best" if name in top else "bar"
-            width = 100 * max(value or 0, 0) / most
-            line.append(
-                f'<td class="{kind}" style="--w:{width:.1f}%">{escape(format_value(value, row.unit))}</td>'
-            )
-    rows = "".join(
-        f'<tr style="--c:{colours[name]}"><th>{escape(name)}</th>{"".join(line)}</tr>'
-        for name, line in cells.items()
-    )
-    way = "more is better" if row.better == "high" else "less is better"
-    wide = " wide" if len(runs) > 6 else ""
+    head = "".join(f'<th style="--c:{colours[name]}">{_name(name)}</th>' for name in names)
+    parts = []
+    for trace in result["answer"]:
+        rows = "".join(_measure_row(result, row, names) for row in trace["measures"])
+        parts.append(f"<tbody>{_group_row(trace['trace'], len(names))}{rows}</tbody>")
     return (
-        f'<div class="card glance{wide}"><h3 title="{escape(row.sentence)}">'
-        f"{escape(_sentence(row.label))}<small>{way}</small></h3>"
-        f'<div class="scroll"><table><thead><tr><td></td>{head}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div></div>"
+        f'<ul class="designs">{key}</ul><div class="scroll"><table class="metrics plain"><thead><tr>'
+        f'<th></th>{head}</tr></thead>{"".join(parts)}</table></div><p class="caption">Below a value '
+        "is the word of the rule against linux. Memory needed is relative to linux with the same seed.</p>"
     )
+
+
+def _measure_row(result: Mapping[str, Any], row: Mapping[str, Any], names: Sequence[str]) -> str:
+    cells = []
+    for name in names:
+        word = row["against_reference"].get(name)
+        text = "" if word is None or word["word"] == "untested" else word["word"]
+        value = escape(value_text(row, name, result["reference"]))
+        cells.append(f'<td class="{text}">{value}<br><small>{text}</small></td>')
+    return f"<tr><th>{escape(row['label'])}, {escape(row['place'])}</th>{''.join(cells)}</tr>"
 
 
 def claims(entries: Sequence[Mapping[str, Any]], runs: int) -> str:
     """A card per claim: verdict, what speaks for and against it, every figure folded away."""
     cards = "".join(_claim_card(claim, runs) for claim in entries)
-    return f"""<section><h2>The RFC's four claims</h2>
-<p>As its cover letter makes them, judged on the design <code>{PROPOSAL.family}</code> by the figures of all
-runs: a claim holds if every figure speaks for it, fails if every figure speaks against it, is mixed
-otherwise.</p>
-<div class="cards claims">{cards}</div></section>"""
+    return f"""<p>As its cover letter makes them, judged on <code>{PROPOSAL.family}</code> by the figures
+of all runs: a claim holds if every figure speaks for it, fails if every figure
+speaks against it, is mixed otherwise.</p>
+<div class="cards claims">{cards}</div>"""
 
 
 def _claim_card(claim: Mapping[str, Any], runs: int) -> str:
@@ -204,11 +185,12 @@ def definitions() -> str:
             for m in members
         )
         parts.append(f"<h3>{escape(_sentence(GROUPS[group].title))}</h3><dl>{entries}</dl>")
-    return f"""<section class="definitions"><h2>Definitions</h2>
-<p>Sensitive pages (S) are holes in the restricted physmap, nonsensitive ones (N) are present in both
-physmaps. A flip takes a whole pageblock (2 MiB) from one kind to the other. The project's
-<code>docs/use/metrics.md</code> has the definitions at length, with their sources; the JSON file of the same
-command (<code>--json</code>) has every number of this page.</p>{"".join(parts)}</section>"""
+    return f"""<div class="definitions">
+<p>Sensitive pages (S) are holes in the restricted physmap, nonsensitive ones
+(N) are present in both physmaps. A flip takes a whole pageblock (2 MiB) from
+one kind to the other. The project's <code>docs/use/metrics.md</code> has the
+definitions at length, with their sources; the JSON file of the same command
+(<code>--json</code>) has every number of this page.</p>{"".join(parts)}</div>"""
 
 
 def _group_row(title: str, columns: int) -> str:

@@ -15,10 +15,11 @@ from itertools import groupby
 from typing import Any, TextIO
 
 from asi_pa.designs import PROPOSAL, REFERENCE
+from asi_pa.errors import printable
 from asi_pa.experiment.metrics import GROUPS, ROWS, Metric
 from asi_pa.experiment.ranking import as_posted, best, breaches, is_breach, protects, shown, value_of
 from asi_pa.report.evidence import count, summary
-from asi_pa.report.format import delta_text, format_bytes, format_value, plural, relief_text
+from asi_pa.report.format import delta_text, format_bytes, format_value, plural
 from asi_pa.report.modelled_time import modelled_terminal
 
 __all__ = ["render_terminal", "wants_colour"]
@@ -72,16 +73,16 @@ class _Paint:
 
 def _head(result: Mapping[str, Any], width: int, paint: _Paint) -> str:
     facts = f"kernel {result['kernel']}, seed {result['seed']}, asi_pa {result['asi_pa']}"
-    if words := relief_text(result):
-        facts += f", {words}"
-    text = textwrap.fill(
-        f"classifier: {result['classifier']}", width, initial_indent="", subsequent_indent="  "
+    more = f"{result['relief']['words']}; classifier: {result['classifier']}"
+    return (
+        paint(textwrap.fill(f"asi_pa compare, every run with the first seed: {facts}", width), BOLD)
+        + "\n"
+        + paint(textwrap.fill(more, width, subsequent_indent="  "), DIM)
     )
-    return paint(f"asi_pa compare: {facts}", BOLD) + "\n" + paint(text, DIM)
 
 
 def _run(run: Mapping[str, Any], width: int, paint: _Paint, quiet: bool) -> str:
-    title = f"{run['trace']}, {run['memory']} memory ({format_bytes(run['memory_bytes'])})"
+    title = f"{printable(run['trace'])}, {run['memory']} memory ({format_bytes(run['memory_bytes'])})"
     first, *more = textwrap.wrap(f"{title}: {plural(run['operations'], 'operation')}{_repairs(run)}", width)
     lines = [paint(first[: len(title)], BOLD) + first[len(title) :], *more]
     rows, same = _rows(run, quiet)

@@ -24,6 +24,7 @@ from asi_pa._core cimport (
     NIL,
     ORDER_MASK,
     TAIL,
+    WMARK_HIGH,
     account_freepages,
     big_alloc,
     block_of,
@@ -32,25 +33,22 @@ from asi_pa._core cimport (
     free_one,
     list_add_tail,
     request_t,
+    set_plenty,
     zone_t,
+    zone_watermark_ok,
 )
 from asi_pa.engine.mapping cimport blocks_map, blocks_unmap
-from asi_pa.engine.machine cimport Machine
+from asi_pa.engine.machine cimport NOT_MADE, Machine
 from asi_pa.engine.compaction cimport alloc_pages_direct_compact, compact_node, kcompactd_do_work
 from asi_pa.engine.migrate cimport lru_add_drain
+from asi_pa.engine.odd_pages cimport is_odd, odd_present, set_pages
 from asi_pa.engine.page_alloc cimport decode_request, decode_request_on, mm_t, set_dirty, zone_of
 from asi_pa.physmap.physmap cimport CAUSE_POPULATE, RESTRICTED, physmap_reset_counters
-from asi_pa.engine.vmscan cimport direct_relief
+from asi_pa.engine.pool cimport pool_pages
+from asi_pa.engine.vmscan cimport direct_relief, reclaim
 from asi_pa.run.loop cimport MAX_CLASSES, WAYS, run_ops, run_t
 from asi_pa.trace.ops cimport OP_ALLOC, op_t
-from asi_pa.engine.wrappers cimport (
-    WRAP_NONE,
-    WRAP_POOL,
-    is_odd,
-    odd_present,
-    pool_pages,
-    set_pages,
-)
+from asi_pa.engine.wrappers cimport WRAP_NONE, WRAP_POOL
 
 
 cdef class Replay:
@@ -73,8 +71,13 @@ cdef class Replay:
     cdef public object displaced
     cdef object supply
     cdef object since
+    cdef object pages
 
-    def __init__(self, Machine machine, classes, nslots, bint fallbacks=True):
+    def __cinit__(self):
+        self.machine = NOT_MADE
+        self.r.mm = &self.machine.mm
+
+    def __init__(self, Machine machine not None, classes, nslots, bint fallbacks=True):
         if len(classes) > MAX_CLASSES:
             raise ValueError(f"{len(classes)} request classes, at most {MAX_CLASSES} are possible")
         if not 0 <= nslots < 2**32:
@@ -167,6 +170,7 @@ cdef class Replay:
         """
         cdef const op_t[::1] view = np.ascontiguousarray(ops, OP).view(OP)
         cdef Py_ssize_t stop = len(ops) if end is None else min(end, len(ops)), bad
+        self.machine._made("Replay")
         if start < 0 or start >= stop:
             return
         with nogil:
@@ -199,13 +203,14 @@ cdef class Replay:
             start = at
         return -1
 
-    def relieve(self, supply, bint compacts=True, since=None):
+    def relieve(self, supply, bint compacts=True, since=None, pages=None):
         """Lets kswapd and requests that may block reclaim, and these compact, too (``asi_pa.engine.vmscan``).
 
         To be called before anything runs: an allocation that compaction moves must have a slot to tell.
 
         supply : uint32 slots whose allocations reclaim may free (page cache), in that order
         since : uint64, after how many operations each of them is there, ascending; None: all from the start
+        pages : how many each of them has; None: one
         """
         cdef mm_t *mm = &self.machine.mm
         if self.r.done:
@@ -217,6 +222,13 @@ cdef class Replay:
         late = self.since.view(np.int64)
         if since is not None and (len(late) != len(self.supply) or (np.diff(late) < 0).any()):
             raise ValueError("since: a number for each slot of the supply, ascending")
+        self.pages = np.zeros(0 if pages is None else len(self.supply) + 1, np.uint64)
+        if pages is not None:
+            if len(pages) != len(self.supply):
+                raise ValueError("pages: a number for each slot of the supply")
+            self.pages[1:] = np.cumsum(pages)
+        cdef const uint64_t[::1] totals = self.pages
+        mm.supply_pages = <uint64_t *>&totals[0] if len(self.pages) else NULL
         cdef const uint32_t[::1] view = self.supply
         cdef const uint64_t[::1] times = self.since
         mm.supply_since = <uint64_t *>&times[0] if len(self.since) else NULL
@@ -386,6 +398,25 @@ cdef class Replay:
         self.displaced = []
         self._reset()
         return lost
+
+    def settle(self):
+        """Brings every zone above its high watermark, as kswapd would have before the trace began.
+
+        Without that a design that displaces pages starts with memory that was reclaimed for them, others with
+        none.  What the supply cannot give is not there.  Nothing of it is counted.
+        """
+        cdef mm_t *mm = &self.machine.mm
+        cdef int i
+        cdef zone_t *z
+        with nogil:
+            for i in range(mm.nzones):
+                z = mm.zones[i]
+                z.boost = 0
+                set_plenty(z)
+                while not zone_watermark_ok(z, 0, z.wmark[WMARK_HIGH], z.zone_idx, 0):
+                    if not reclaim(mm, 0, 32):
+                        break
+        self._reset()
 
     def _reset(self):
         # counting starts with the trace

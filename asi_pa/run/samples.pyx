@@ -16,7 +16,7 @@ from asi_pa._core cimport block_of, blocks_on, ctz, first_of, zone_t
 from asi_pa.engine.machine cimport Machine
 from asi_pa.engine.page_alloc cimport mm_t
 from asi_pa.physmap.physmap cimport RESTRICTED, physmap_present_pages, physmap_t
-from asi_pa.engine.wrappers cimport pool_pages
+from asi_pa.engine.pool cimport pool_pages
 
 cdef extern from *:
     int ctzll "__builtin_ctzll"(unsigned long long) noexcept nogil
@@ -122,6 +122,8 @@ cdef class Samples:
 
     def sample(self, int64_t op):
         """Looks at everything; ``op`` operations were done."""
+        if self.machine is None:
+            raise RuntimeError("Samples.__init__ was not called")
         if self.length == self.room:
             self._grow()
         with nogil:

@@ -6,16 +6,19 @@ import errno
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from asi_pa.arrays import array_names
 from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier
-from asi_pa.trace.compile import CompiledTrace, compile_trace, tight_memory
+from asi_pa.trace.compile import CompiledTrace, Starts, compile_trace, tight_memory
 from asi_pa.trace.format import MAGIC, Trace, read_trace, read_trace_file, write_trace
+from asi_pa.trace.frames import recorded_zones
 from asi_pa.trace.info import describe, describe_text
 from asi_pa.trace.initial import Population
 from asi_pa.trace.memory import describe_memory, form_name, memory_form
-from asi_pa.trace.npz import holds_arrays, read_npz
+from asi_pa.trace.npz import read_npz
 from asi_pa.trace.source import Source, open_source
 from asi_pa.trace.time_order import joined, merged
 from asi_pa.trace.workloads import DEFAULT_MEMORY, WORKLOADS, workload
@@ -26,6 +29,7 @@ __all__ = [
     "Classifier",
     "CompiledTrace",
     "Population",
+    "Starts",
     "Trace",
     "bundled_traces",
     "compile_trace",
@@ -110,13 +114,30 @@ def _named(name: str) -> Trace:
 
 def read_any(source: Source) -> Trace:
     """The trace in an opened file of any form."""
+    trace = replace(_read(source), path=source.name)
+    for which in ("start", "end"):
+        recorded_zones(trace, which)  # those that contradict themselves are named here
+    return trace
+
+
+def _read(source: Source) -> Trace:
     if source.start.startswith(MAGIC[: len(source.start)]):
         return read_trace_file(source.file(), source.name)
     if source.start.startswith(b"PK\x03\x04"):
-        file = source.file()
-        if not holds_arrays(file):
-            source.refuse_foreign()
-        return read_npz(file, source.name)
+        return _read_arrays(source)
     from asi_pa.trace.text import read_source
 
     return read_source(source)
+
+
+def _read_arrays(source: Source) -> Trace:
+    file = source.file()
+    try:
+        names = array_names(file)
+    except ValueError as error:
+        raise ValueError(f"{source.name}: {error}") from None
+    if not names:
+        source.refuse_foreign()
+    if {"ops", "dumps"} <= set(names):
+        raise ValueError(f"{source.name}: a recorded run of the allocator, no trace of events: asi-pa verify")
+    return read_npz(file, source.name)

@@ -7,14 +7,19 @@ a seeded draw decides where that is neither 0 nor 1.  The text and its meaning t
 The text is a list of rules separated by ``;``.  The first rule that applies decides; where none
 does, the rule of the RFC of March 2025 does (msgid 20250313-asi-page-alloc-v1-0-04972e046cea@google.com,
 patch 6): a request is sensitive if it carries __GFP_SENSITIVE, which GFP_USER and what is derived from it and
-reclaimable slabs do; in a trace __GFP_HARDWALL stands in for it, which on 6.18 GFP_USER sets and nothing
-else::
+reclaimable slabs do; in a trace __GFP_HARDWALL stands in for it, which GFP_USER sets and nobody else asks
+for (but see `asi_pa.trace.cpusets`)::
 
     rfc                             the RFC's rule: nonsensitive = asked for Unmovable, without __GFP_HARDWALL
+    rfc,CALLER=VERDICT,...          the same, but for callers that can be told (`asi_pa.kernel.callers`)
     nonsensitive    sensitive       all requests
     share=0.3                       each request is nonsensitive with probability 0.3
     CONDITION,...:VERDICT           one of the above where every condition holds
     seed=7                          the seed of the draws (otherwise the caller's)
+
+Callers are ``skb``, ``skbhead``, ``slab`` (first tries), ``kmalloc``, ``pagetable``, ``user``, ``vmalloc``
+and ``thp``, and besides them whole types: ``movable``, ``reclaimable``; each is sensitive, nonsensitive or
+share=P, as in ``rfc,skb=sensitive,user=share=0.5``.
 
 Conditions: ``comm=GLOB``, ``order=N``, ``order>=N``, ``order<=N``, ``gfp=NAME|NAME`` (all of these bits set),
 ``gfp!=NAME|NAME`` (not all of them set), ``type=unmovable|movable|reclaimable`` (one of them).  For example
@@ -24,6 +29,7 @@ Conditions: ``comm=GLOB``, ``order=N``, ``order>=N``, ``order<=N``, ``gfp=NAME|N
 from __future__ import annotations
 
 import fnmatch
+import functools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +37,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from asi_pa.kernel.callers import CALLERS, caller_of
 from asi_pa.kernel.gfp import GFP_NAMES, MODEL_LRU, parse_gfp
 from asi_pa.trace.gfp_names import TRACE_GFP_NAMES
 
@@ -90,7 +97,7 @@ class Classifier:
                 seed = int(match[1])
                 continue
             conditions, _, verdict = rule.rpartition(":")
-            _verdict(verdict, 0, rule)
+            _verdict(verdict, 0, 0, rule)
             parsed = tuple(_condition(part.strip(), rule) for part in conditions.split(",") if part.strip())
             if conditions and not parsed:
                 raise ValueError(f"classifier rule {rule!r}: no condition before ':'")
@@ -110,7 +117,7 @@ class Classifier:
         """The probability that such a request is nonsensitive."""
         for conditions, verdict in self.rules:
             if all(condition(mask, comm, order) for condition in conditions):
-                return _verdict(verdict, mask, verdict)
+                return _verdict(verdict, mask, order, verdict)
         return _rfc(mask)
 
     def table(
@@ -145,9 +152,44 @@ class Classifier:
         return pairs, thresholds, classes
 
 
-def _verdict(verdict: str, mask: int, rule: str) -> float:
+#: What a rule may set beside callers: whole migratetypes.
+_TYPE_BITS = {"movable": MOVABLE, "reclaimable": RECLAIMABLE}
+
+
+@functools.lru_cache(maxsize=64)
+def _settings(verdict: str, rule: str) -> dict[str, float]:
+    """``rfc,CALLER=VERDICT,...``: the probability of being nonsensitive by caller."""
+    names = [caller.name for caller in CALLERS] + list(_TYPE_BITS)
+    found = {}
+    for part in verdict.split(",")[1:]:
+        name, equals, how = part.strip().partition("=")
+        if not equals or name not in names:
+            raise ValueError(
+                f"classifier rule {rule!r}: {part.strip()!r} is not CALLER=VERDICT; callers are "
+                f"{', '.join(names)}"
+            )
+        if how == "rfc" or how.startswith("rfc,"):
+            raise ValueError(f"classifier rule {rule!r}: {name} is sensitive, nonsensitive or share=P")
+        found[name] = _verdict(how, 0, 0, rule)
+    return found
+
+
+def _set_rfc(verdict: str, mask: int, order: int, rule: str) -> float:
+    settings = _settings(verdict, rule)
+    caller = caller_of(mask, order)
+    if caller is not None and caller.name in settings:
+        return settings[caller.name]
+    for name, bit in _TYPE_BITS.items():
+        if mask & bit and name in settings:
+            return settings[name]
+    return _rfc(mask)
+
+
+def _verdict(verdict: str, mask: int, order: int, rule: str) -> float:
     if verdict == "rfc":
         return _rfc(mask)
+    if verdict.startswith("rfc,"):
+        return _set_rfc(verdict, mask, order, rule)
     if verdict in ("sensitive", "nonsensitive"):
         return float(verdict == "nonsensitive")
     if match := re.fullmatch(r"share=([0-9.]+)", verdict):
@@ -159,7 +201,8 @@ def _verdict(verdict: str, mask: int, rule: str) -> float:
             return share
         raise ValueError(f"classifier rule {rule!r}: share must lie between 0 and 1")
     raise ValueError(
-        f"classifier rule {rule!r}: {verdict!r} is none of rfc, sensitive, nonsensitive, share=P"
+        f"classifier rule {rule!r}: {verdict!r} is none of rfc, rfc,CALLER=VERDICT, sensitive, "
+        "nonsensitive, share=P"
     )
 
 

@@ -13,7 +13,7 @@ free of a part                    SPLIT into single pages, once; FREE of each  `
 free of several allocations       FREE of each                                 ``free_of_other_order``
 alloc of frames still allocated   FREE of what is in the way first             ``alloc_of_allocated``
 free of frames already free       nothing: its allocation went by unseen       ``free_of_free_dropped``
-alloc that failed (pfn -1)        nothing: no caller has pages from it         ``failed_allocs``
+alloc that failed (pfn -1)        ALLOC, and FREE of what it got here             ``failed_allocs``
 free_batched                      nothing: repeats a free                      ``free_batched_ignored``
 zone_locked, pcpu_drain, extfrag  nothing: the allocator's own doing
 a second of the trace's time      TICK (at most 60 for a gap)
@@ -25,6 +25,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -35,10 +36,12 @@ from asi_pa.kernel.sizing import parse_size
 from asi_pa.kernel.spec import MachineSpec
 from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier
 from asi_pa.trace.compiler import Compiler
+from asi_pa.trace.cpusets import CPUSETS_NOTE, cpusets_on, without_hardwall
+from asi_pa.trace.events import ALLOC
 from asi_pa.trace.format import Trace, profile
 from asi_pa.trace.initial import HeldClasses, Population, recorded_population
 from asi_pa.trace.ops import OP, Op
-from asi_pa.trace.resize import modelled_population
+from asi_pa.trace.resize import Base, modelled_population
 
 __all__ = [
     "OP",
@@ -48,6 +51,8 @@ __all__ = [
     "OP_TICK",
     "STAMP_EVERY",
     "CompiledTrace",
+    "Starts",
+    "asked_for",
     "compile_trace",
     "operations",
     "tight_memory",
@@ -118,6 +123,15 @@ def translated(trace: Trace) -> list[int]:
     ]
 
 
+def asked_for(trace: Trace) -> tuple[list[int], bool]:
+    """The masks as callers asked for them, and whether cpusets had put __GFP_HARDWALL on all of them."""
+    masks = translated(trace)
+    requests = np.bincount(trace.gfp[trace.kind == ALLOC], minlength=len(masks))[: len(masks)]
+    if not cpusets_on(masks, requests):
+        return masks, False
+    return [without_hardwall(mask) for mask in masks], True
+
+
 def operations(
     trace: Trace,
     classifier: Classifier,
@@ -130,7 +144,8 @@ def operations(
     Memory grows with the frames that the trace touches, not with its length.  Raises ValueError naming trace
     and event for an event that cannot be.
     """
-    pairs, thresholds, classes = classifier.table(translated(trace), trace.comms or ("",), 11)
+    masks, _ = asked_for(trace)
+    pairs, thresholds, classes = classifier.table(masks, trace.comms or ("",), 11)
     compiler = Compiler(pairs, thresholds, classifier.seed, trace.cpus)
     for start in range(0, len(trace), chunk):
         part = slice(start, start + chunk)
@@ -140,7 +155,7 @@ def operations(
                 trace.gfp[part], trace.comm[part],
             )  # fmt: skip
         except ValueError as error:
-            raise ValueError(f"trace {trace.name}: {error}") from None
+            raise ValueError(f"{trace.label}: {error}") from None
         yield ops, compiler, classes
         if progress:
             progress(min(start + chunk, len(trace)), len(trace))
@@ -171,57 +186,105 @@ def compile_trace(
         raise ValueError(f"memory {memory!r}: the recorded machine has the size that it has")
     if trace.max_page_order > 10 or trace.pageblock_order > trace.max_page_order:
         orders = f"pageblock_order {trace.pageblock_order}, max_page_order {trace.max_page_order}"
-        raise ValueError(f"trace {trace.name}: {orders}")
+        raise ValueError(f"{trace.label}: {orders}")
     pages = None if memory is None else parse_size(memory) // 4096
     if pages is not None and pages < 1 << trace.pageblock_order:
         raise ValueError(f"memory {memory!r}: less than one pageblock")
-    rule = Classifier.parse(classifier, seed)
-    parts = list(operations(trace, rule, progress=progress))
-    compiler, classes = parts[-1][1:]
-    ops = np.concatenate([part[0] for part in parts])
-    del parts
-    freed = compiler.held_at_start()
-    words = HeldClasses(rule, classes)
-    if recorded:
-        machine, population, nslots, initial = recorded_population(trace, freed, words, compiler.nslots)
-    else:
-        machine, population, nslots, initial = modelled_population(
-            trace, freed, words, compiler.nslots, pages=pages, peak=compiler.live_max, seed=seed
+    starts = Starts(trace, Classifier.parse(classifier, seed), progress=progress)
+    return starts.recorded() if recorded else starts.at(pages, seed)
+
+
+class Starts:
+    """A trace compiled once, and its start states: of any size and seed, cut out of the recorded one.
+
+    Parameters
+    ----------
+    trace : Trace
+    classifier : Classifier
+    progress : called with (events done, of) while the trace is compiled
+
+    Raises ValueError for a trace that contradicts itself.  May be used by several threads at once.
+    """
+
+    def __init__(
+        self, trace: Trace, classifier: Classifier, *, progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        if trace.max_page_order > 10 or trace.pageblock_order > trace.max_page_order:
+            orders = f"pageblock_order {trace.pageblock_order}, max_page_order {trace.max_page_order}"
+            raise ValueError(f"trace {trace.name}: {orders}")
+        self.trace, self.classifier = trace, classifier
+        parts = list(operations(trace, classifier, progress=progress))
+        self._compiler, self._classes = parts[-1][1:]
+        self._freed = self._compiler.held_at_start()
+        self._ops = np.concatenate([part[0] for part in parts])
+        self._ops.flags.writeable = False
+
+    @cached_property
+    def _base(self) -> Base:
+        return Base.of(self.trace, self._freed)
+
+    def at(self, pages: int | None = None, seed: int = 0) -> CompiledTrace:
+        """One zone of so many pages (None: as many as the recorded zone Normal managed)."""
+        words = HeldClasses(self.classifier, self._classes)
+        peak, slots = self._compiler.live_max, self._compiler.nslots
+        made = modelled_population(
+            self.trace, self._freed, words, slots, pages=pages, peak=peak, seed=seed, base=self._base
         )
-    counters = compiler.counters()
-    repairs = {name: counters.pop(name) for name in _REPAIRS}
-    counts = {
-        "events": len(trace),
-        "operations": len(ops),
-        **counters,
-        "ticks": int((ops["op"] == OP_TICK).sum()),
-        "held_at_start": len(freed),
-        "held_at_start_pages": int((1 << freed["order"].astype(np.int64)).sum()),
-        "peak_pages": compiler.live_max,
-        "end_pages": compiler.live_end,
-    }
-    ops.flags.writeable = False
-    return CompiledTrace(
-        name=trace.name,
-        ops=ops,
-        classes=np.array(words.words, np.uint32),
-        nslots=nslots,
-        time_ns=compiler.stamps(),
-        population=population,
-        machine=machine,
-        kernel=profile(trace),
-        classifier=rule.describe(),
-        repairs=repairs,
-        counts=counts,
-        initial=initial,
-        source={
-            "trace": trace.name,
-            "description": trace.description,
-            "kernel": trace.kernel,
-            "lost": trace.lost,
+        return self._compiled(words, *made)
+
+    def recorded(self) -> CompiledTrace:
+        """The recorded machine's zones as they were.  ValueError for a trace without snapshots."""
+        words = HeldClasses(self.classifier, self._classes)
+        return self._compiled(
+            words, *recorded_population(self.trace, self._freed, words, self._compiler.nslots)
+        )
+
+    def _compiled(
+        self,
+        words: HeldClasses,
+        machine: MachineSpec,
+        population: tuple[Population, ...],
+        nslots: int,
+        initial: dict[str, Any],
+    ) -> CompiledTrace:
+        trace, ops, compiler = self.trace, self._ops, self._compiler
+        counters = compiler.counters()
+        repairs = {name: counters.pop(name) for name in _REPAIRS}
+        counts = {
+            "events": len(trace),
+            "operations": len(ops),
+            **counters,
+            "ticks": self._ticks,
+            "held_at_start": len(self._freed),
+            "held_at_start_pages": int((1 << self._freed["order"].astype(np.int64)).sum()),
+            "peak_pages": compiler.live_max,
+            "end_pages": compiler.live_end,
         }
-        | trace.provenance,
-    )
+        return CompiledTrace(
+            name=trace.name,
+            ops=ops,
+            classes=np.array(words.words, np.uint32),
+            nslots=nslots,
+            time_ns=compiler.stamps(),
+            population=population,
+            machine=machine,
+            kernel=profile(trace),
+            classifier=self.classifier.describe() + (f"; {CPUSETS_NOTE}" if asked_for(trace)[1] else ""),
+            repairs=repairs,
+            counts=counts,
+            initial=initial,
+            source={
+                "trace": trace.name,
+                "description": trace.description,
+                "kernel": trace.kernel,
+                "lost": trace.lost,
+            }
+            | trace.provenance,
+        )
+
+    @cached_property
+    def _ticks(self) -> int:
+        return int((self._ops["op"] == OP_TICK).sum())
 
 
 def tight_memory(compiled: CompiledTrace, occupancy: float = 0.97) -> int:

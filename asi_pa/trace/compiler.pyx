@@ -376,14 +376,11 @@ cdef class Compiler:
         cdef uint32_t size = <uint32_t>1 << order
         cdef uint32_t i, slot = 0
         cdef uint32_t *entry
-        cdef uint64_t threshold, mixed
-        cdef uint8_t cls
         cdef bint held = False
         cdef int code
         self.counts[R_ALLOCS] += 1
         if pfn == NO_PFN:
-            self.counts[R_FAILED] += 1
-            return OK
+            return self._failed(order, cpu, gfp, comm)
         if pfn & (size - 1) != 0:
             return E_ALIGN
         entry = self._entries(pfn)
@@ -396,16 +393,38 @@ cdef class Compiler:
             code = self._release(pfn, entry, size, cpu, True)
             if code != OK:
                 return code
-        if self.stacks[order].count:
-            self.stacks[order].count -= 1
-            slot = self.stacks[order].data[self.stacks[order].count]
-        else:
-            code = self._new_slot(order, &slot)
-            if code != OK:
-                return code
+        code = self._take_slot(order, &slot)
+        if code != OK:
+            return code
         for i in range(size):
             entry[i] = HELD + slot + i
-        threshold = self.thresholds[gfp, comm, order]
+        self._emit(OP_ALLOC, order, self._class(gfp, comm, order), cpu, slot)
+        self.pages += size
+        if self.pages > self.pages_max:
+            self.pages_max = self.pages
+        return OK
+
+    cdef int _failed(self, uint8_t order, uint8_t cpu, uint16_t gfp, uint16_t comm) noexcept nogil:
+        # A request that failed there is one here, too; what it may get is given back at once.
+        cdef uint32_t slot = 0
+        cdef int code = self._take_slot(order, &slot)
+        self.counts[R_FAILED] += 1
+        if code != OK:
+            return code
+        self._emit(OP_ALLOC, order, self._class(gfp, comm, order), cpu, slot)
+        self._emit(OP_FREE, order, 0, cpu, slot)
+        return self._push(order, slot)
+
+    cdef inline int _take_slot(self, uint8_t order, uint32_t *slot) noexcept nogil:
+        if self.stacks[order].count:
+            self.stacks[order].count -= 1
+            slot[0] = self.stacks[order].data[self.stacks[order].count]
+            return OK
+        return self._new_slot(order, slot)
+
+    cdef inline uint8_t _class(self, uint16_t gfp, uint16_t comm, uint8_t order) noexcept nogil:
+        cdef uint64_t threshold = self.thresholds[gfp, comm, order], mixed
+        cdef uint8_t cls
         if threshold == 0:
             cls = self.pairs[gfp, 0]
         elif threshold > NO_PFN:  # 2^32: always
@@ -416,11 +435,7 @@ cdef class Compiler:
             mixed = (mixed ^ (mixed >> 27)) * <uint64_t>0x94D049BB133111EB
             mixed = (mixed ^ (mixed >> 31)) >> 32
             cls = self.pairs[gfp, mixed < threshold]
-        self._emit(OP_ALLOC, order, cls, cpu, slot)
-        self.pages += size
-        if self.pages > self.pages_max:
-            self.pages_max = self.pages
-        return OK
+        return cls
 
     cdef inline int _free(self, uint32_t pfn, uint8_t order, uint8_t cpu) noexcept nogil:
         cdef uint32_t size = <uint32_t>1 << order

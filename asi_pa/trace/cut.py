@@ -45,7 +45,7 @@ def cut(
         done["free_batched_dropped"] = int((keep & batched).sum())
         keep &= ~batched
     if not keep.any():
-        raise ValueError(f"trace {trace.name}: nothing left before {end_ns} ns")
+        raise ValueError(f"{trace.label}: nothing left before {end_ns} ns")
     small = trace.with_events(keep, **changes)
     if microseconds:
         done["times"] = "cut to microseconds"

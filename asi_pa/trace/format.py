@@ -30,7 +30,9 @@ import numpy.typing as npt
 
 from asi_pa.files import atomic_file
 from asi_pa.kernel.versions import DEFAULT_KERNEL, kernel_profile
+from asi_pa.limits import claim
 from asi_pa.trace.events import KINDS
+from asi_pa.trace.header import TRACE, checked
 
 __all__ = [
     "EVENT_COLUMNS",
@@ -73,8 +75,12 @@ EXT = np.dtype(
         ("pad", "u1", 3),
     ]
 )
+#: Every column that a file may have.
+_DTYPES = {**EVENT_COLUMNS, "ext": EXT, "kpf_start": np.dtype("u1"), "kpf_end": np.dtype("u1")}
 _ALIGN = 64
-_HEADER_LIMIT = 1 << 28
+_HEADER_LIMIT = 1 << 26
+#: Packed and unpacked in pieces of so many bytes.
+_PACKED, _UNPACKED = 1 << 20, 1 << 22
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,9 +127,16 @@ class Trace:
     """How this trace came to be: source, recorder, conversions, cuts."""
     kpageflags: dict[str, Any] = field(default_factory=dict, repr=False)
     """``start``/``end``: packed snapshots; use `kpf`."""
+    path: str = ""
+    """The file it was read from, for messages; not kept with it."""
 
     def __len__(self) -> int:
         return len(self.kind)
+
+    @property
+    def label(self) -> str:
+        """What messages call it: its file, or its name where it has none."""
+        return self.path or f"trace {self.name}"
 
     def kpf(self, which: str) -> npt.NDArray[np.uint8] | None:
         """The kpageflags snapshot ``"start"`` or ``"end"``: one byte per frame from frame 0 on, bits
@@ -156,30 +169,48 @@ def profile(trace: Trace) -> str:
         return DEFAULT_KERNEL
 
 
-_HEADER_FIELDS: dict[str, type | tuple[type, ...]] = {
-    "name": str, "description": str, "kernel": str, "cpus": int, "pageblock_order": int,
-    "max_page_order": int, "page_size": int, "lost": (int, type(None)), "gfps": list, "comms": list,
-    "gfp_names": dict, "migratetypes": list, "snapshots": dict, "provenance": dict,
-}  # fmt: skip
+_HEADER_FIELDS = (
+    "name", "description", "kernel", "cpus", "pageblock_order", "max_page_order", "page_size", "lost", "gfps",
+    "comms", "gfp_names", "migratetypes", "snapshots", "provenance",
+)  # fmt: skip
 
 
 def _encode(array: npt.NDArray[Any], encoding: str) -> bytes:
+    # In pieces, as in `_decode`: Ctrl-C is heard between them.
     if encoding == "delta+xz":
         array = np.diff(array, prepend=array.dtype.type(0))
-    return lzma.compress(np.ascontiguousarray(array).tobytes(), preset=6)
+    data = np.ascontiguousarray(array).view(np.uint8).data if array.size else b""
+    packer = lzma.LZMACompressor(preset=6)
+    parts = [packer.compress(data[at : at + _PACKED]) for at in range(0, len(data), _PACKED)]
+    return b"".join([*parts, packer.flush()])
 
 
 def _decode(data: Any, dtype: np.dtype[Any], count: int, encoding: str, where: str) -> npt.NDArray[Any]:
+    size = count * dtype.itemsize
+    claim(where, size, len(data))
+    raw = np.empty(size, np.uint8)
+    unpacker = lzma.LZMADecompressor()
+    at, fed = 0, 0
     try:
-        raw = lzma.LZMADecompressor().decompress(bytes(data), max_length=count * dtype.itemsize + 1)
-    except lzma.LZMAError as error:
+        while at < size and not unpacker.eof:
+            piece = b""
+            if unpacker.needs_input:
+                piece = bytes(data[fed : fed + _PACKED])
+                fed += len(piece)
+            got = unpacker.decompress(piece, max_length=min(size - at, _UNPACKED))
+            if not got and not piece and unpacker.needs_input:
+                break
+            raw[at : at + len(got)] = np.frombuffer(got, np.uint8)
+            at += len(got)
+        over = b"" if unpacker.eof else unpacker.decompress(bytes(data[fed:]), max_length=1)
+    except (lzma.LZMAError, EOFError) as error:
         raise ValueError(f"{where}: damaged ({error})") from None
-    if len(raw) != count * dtype.itemsize:
-        raise ValueError(f"{where}: {len(raw)} bytes unpacked, {count * dtype.itemsize} expected")
-    array: npt.NDArray[Any] = np.frombuffer(raw, dtype)
+    if at != size or over or (size and not unpacker.eof):
+        raise ValueError(f"{where}: {'more' if at == size else at} bytes unpacked, {size} expected")
+    array: npt.NDArray[Any] = raw.view(dtype)
     if encoding == "delta+xz":
         array = np.cumsum(array, dtype=dtype)
-        array.flags.writeable = False
+    array.flags.writeable = False
     return array
 
 
@@ -263,12 +294,11 @@ def read_trace_file(file: IO[bytes], path: str) -> Trace:
         raise ValueError(f"{path}: truncated in the header ({size} bytes)")
     if length > _HEADER_LIMIT:
         raise ValueError(f"{path}: header length {length} is impossible")
-    try:
-        header = json.loads(bytes(view[16 : 16 + length]))
-    except ValueError as error:
-        raise ValueError(f"{path}: header is not JSON ({error})") from None
-    fields = _check_header(header, path)
-    columns = _map_columns(header, view, -(-(16 + length) // _ALIGN) * _ALIGN, path)
+    header = checked(bytes(view[16 : 16 + length]), TRACE, f"{path}: header")
+    _check_names(header, path)
+    fields = {name: header[name] for name in _HEADER_FIELDS}
+    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    columns = _map_columns(header["columns"], view, -(-(16 + length) // _ALIGN) * _ALIGN, path)
     columns["kind"] = _numbered(columns["kind"], header["kinds"], path)
     ext = columns.pop("ext")
     kpageflags = {key[4:]: columns.pop(key) for key in list(columns) if key.startswith("kpf_")}
@@ -280,34 +310,12 @@ def read_trace_file(file: IO[bytes], path: str) -> Trace:
     return trace
 
 
-def _check_header(header: Any, path: Any) -> dict[str, Any]:
-    if not isinstance(header, dict):
-        raise ValueError(f"{path}: header is no JSON object")
-    fields: dict[str, Any] = {}
-    for name, kind in _HEADER_FIELDS.items():
-        if name not in header or not isinstance(header[name], kind) or isinstance(header[name], bool):
-            raise ValueError(f"{path}: header field {name!r} is missing or of the wrong type")
-        value = header[name]
-        fields[name] = tuple(value) if isinstance(value, list) else value
-    if header.get("kpf_bits") != list(KPF_BITS):
-        raise ValueError(f"{path}: header field 'kpf_bits' is {header.get('kpf_bits')!r}")
-    kinds = header.get("kinds")
-    if not isinstance(kinds, list) or any(kinds.count(kind) > 1 or kind not in KINDS for kind in kinds):
+def _check_names(header: dict[str, Any], path: Any) -> None:
+    if header["kpf_bits"] != list(KPF_BITS):
+        raise ValueError(f"{path}: header field 'kpf_bits' is {header['kpf_bits']!r}")
+    kinds = header["kinds"]
+    if any(kinds.count(kind) > 1 or kind not in KINDS for kind in kinds):
         raise ValueError(f"{path}: header field 'kinds' is {kinds!r}, not names of {', '.join(KINDS)}")
-    for mask in fields["gfps"]:
-        if not isinstance(mask, int) or not 0 <= mask < 1 << 32:
-            raise ValueError(f"{path}: header field 'gfps' holds {mask!r}")
-    for name in ("comms", "migratetypes"):
-        for value in fields[name]:
-            if not isinstance(value, str):
-                raise ValueError(f"{path}: header field {name!r} holds {value!r}")
-    for flag, mask in fields["gfp_names"].items():
-        if not isinstance(mask, int):
-            raise ValueError(f"{path}: header field 'gfp_names' gives {flag!r} the value {mask!r}")
-    for name, low, high in (("cpus", 1, 256), ("pageblock_order", 0, 20), ("max_page_order", 0, 20)):
-        if not low <= fields[name] <= high:
-            raise ValueError(f"{path}: header field {name!r} is {fields[name]}, not {low}..{high}")
-    return fields
 
 
 def _numbered(kind: npt.NDArray[np.uint8], names: list[str], path: Any) -> npt.NDArray[np.uint8]:
@@ -323,23 +331,15 @@ def _numbered(kind: npt.NDArray[np.uint8], names: list[str], path: Any) -> npt.N
     return numbered
 
 
-def _map_columns(header: dict[str, Any], view: memoryview, start: int, path: Any) -> dict[str, Any]:
-    known = {**EVENT_COLUMNS, "ext": EXT, "kpf_start": np.dtype("u1"), "kpf_end": np.dtype("u1")}
+def _map_columns(entries: list[dict[str, Any]], view: memoryview, start: int, path: Any) -> dict[str, Any]:
     columns: dict[str, Any] = {}
-    entries = header.get("columns")
-    if not isinstance(entries, list):
-        raise ValueError(f"{path}: header field 'columns' is missing or of the wrong type")
+    claim(f"{path}: what its packed columns unpack to", _promised(entries, path), len(view))
     for entry in entries:
-        try:
-            name, count, offset, length = entry["name"], entry["count"], entry["offset"], entry["bytes"]
-            dtype, encoding = known[name], entry["encoding"]
-            good = (
-                entry["dtype"] == ("ext" if dtype == EXT else dtype.str) and min(count, offset, length) >= 0
-            )
-            good = good and offset % _ALIGN == 0 and (encoding != "raw" or length == count * dtype.itemsize)
-        except (KeyError, TypeError):
-            good = False
-        if not good or name in columns or encoding not in ("raw", "xz", "delta+xz"):
+        name, count, offset, length = entry["name"], entry["count"], entry["offset"], entry["bytes"]
+        dtype, encoding = _DTYPES[name], entry["encoding"]
+        good = entry["dtype"] == ("ext" if dtype == EXT else dtype.str) and offset % _ALIGN == 0
+        good = good and (encoding != "raw" or length == count * dtype.itemsize)
+        if not good or name in columns:
             raise ValueError(f"{path}: column {entry!r} contradicts the format")
         if start + offset + length > len(view):
             raise ValueError(f"{path}: truncated in column {name!r} ({len(view)} bytes)")
@@ -359,3 +359,14 @@ def _map_columns(header: dict[str, Any], view: memoryview, start: int, path: Any
     if not counts["kind"]:
         raise ValueError(f"{path}: a trace without events")
     return columns
+
+
+def _promised(entries: list[dict[str, Any]], path: Any) -> int:
+    """Bytes that the packed columns say they unpack to; ValueError for a column that is none."""
+    total = 0
+    for entry in entries:
+        if entry["name"] not in _DTYPES:
+            raise ValueError(f"{path}: column {entry!r} contradicts the format")
+        if entry["encoding"] != "raw":
+            total += int(entry["count"]) * _DTYPES[entry["name"]].itemsize
+    return total

@@ -41,7 +41,8 @@ __all__ = [
 FRAME_FREE, FRAME_HELD, FRAME_HOLE = range(3)
 SECTION = 32768
 #: The bits of a snapshot's bytes, `KPF_BITS`.
-KPF_BUDDY, KPF_LRU, KPF_SLAB, KPF_HEAD, KPF_TAIL, KPF_PGTABLE, KPF_NOPAGE = 1, 2, 8, 16, 32, 64, 128
+KPF_BUDDY, KPF_LRU, KPF_ANON, KPF_SLAB = 1, 2, 4, 8
+KPF_HEAD, KPF_TAIL, KPF_PGTABLE, KPF_NOPAGE = 16, 32, 64, 128
 NOTHING = 255
 #: Block types of the model: `asi_pa.kernel.gfp.Migratetype` up to RECLAIMABLE.
 BLOCK_TYPES = ("Unmovable", "Movable", "Reclaimable")
@@ -83,8 +84,10 @@ def recorded_zones(trace: Trace, which: str = "start") -> list[dict[str, Any]]:
                 raise ValueError
             if zone["start_pfn"] + zone["spanned"] > FAILED_PFN:
                 raise ValueError
+            if min(zone[key] for key in ("free", "min", "low", "high")) < 0:
+                raise ValueError
         except (KeyError, TypeError, ValueError):
-            raise ValueError(f"trace {trace.name}: zone {zone!r} contradicts itself") from None
+            raise ValueError(f"{trace.label}: zone {zone.get('name')!r} contradicts itself") from None
         zones.append(zone)
     return sorted(zones, key=lambda zone: int(zone["start_pfn"]))
 
@@ -129,9 +132,7 @@ def zone_frames(
     """
     start, end = int(zone["start_pfn"]), int(zone["start_pfn"]) + int(zone["spanned"])
     if end > len(kpf):
-        raise ValueError(
-            f"trace {trace.name}: kpageflags end at frame {len(kpf)}, zone {zone['name']} at {end}"
-        )
+        raise ValueError(f"{trace.label}: kpageflags end at frame {len(kpf)}, zone {zone['name']} at {end}")
     flags, seen = kpf[start:end], first[start:end]
     pcp = sum(int(cpu["count"]) for cpu in zone.get("cpus", []))
     hole = _holes(flags, seen, end - start - int(zone["managed"]))

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from asi_pa.errors import printable
 from asi_pa.kernel.gfp import describe_gfp
 from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier
-from asi_pa.trace.compile import operations, translated
+from asi_pa.trace.compile import asked_for, operations, translated
 from asi_pa.trace.events import ALLOC, FREE, KINDS
 from asi_pa.trace.format import FAILED_PFN, Trace
 from asi_pa.trace.frames import recorded_zones
@@ -33,28 +34,11 @@ def describe(trace: Trace, classifier: str | Classifier = DEFAULT_CLASSIFIER) ->
     ValueError for a trace that contradicts itself.
     """
     rule = Classifier.parse(classifier)
-    kinds = np.zeros(len(KINDS), np.int64)
-    asked = np.zeros((len(trace.gfps), max(len(trace.comms), 1), 32), np.int64)
-    failed = 0
-    for start in range(0, len(trace), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        kind = trace.kind[part]
-        counts = np.bincount(kind, minlength=len(KINDS))
-        if len(counts) > len(KINDS):
-            raise ValueError(f"trace {trace.name}: impossible kind {len(counts) - 1}")
-        kinds += counts
-        rows = np.flatnonzero(kind == ALLOC)
-        where: tuple[npt.NDArray[Any], ...]
-        where = (trace.gfp[part][rows], trace.comm[part][rows], trace.order[part][rows])
-        names = ("gfp index", "comm index", "order")
-        for k, what in enumerate(names):
-            index, size = where[k], asked.shape[k]
-            if len(index) and int(index.max()) >= size:
-                raise ValueError(f"trace {trace.name}: impossible {what} {int(index.max())}")
-        np.add.at(asked, where, 1)
-        failed += int((trace.pfn[part][rows] == FAILED_PFN).sum())
+    kinds, asked, failed = _counted(trace)
     masks = translated(trace)
-    thresholds = rule.table(masks, trace.comms or ("",), 11)[1].astype(np.float64) / 4294967296.0
+    thresholds = (
+        rule.table(asked_for(trace)[0], trace.comms or ("",), 11)[1].astype(np.float64) / 4294967296.0
+    )
     sizes = 1 << np.arange(32)
     nonsensitive = asked[:, :, :11] * thresholds
     total, pages = int(asked.sum()), int((asked * sizes).sum())
@@ -100,6 +84,31 @@ def describe(trace: Trace, classifier: str | Classifier = DEFAULT_CLASSIFIER) ->
         "end_state": end_state(trace),
         "provenance": trace.provenance,
     }
+
+
+def _counted(trace: Trace) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int]:
+    """(events by kind, requests by gfp, command and order, those of them that failed)."""
+    kinds = np.zeros(len(KINDS), np.int64)
+    asked = np.zeros((len(trace.gfps), max(len(trace.comms), 1), 32), np.int64)
+    failed = 0
+    for start in range(0, len(trace), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        kind = trace.kind[part]
+        counts = np.bincount(kind, minlength=len(KINDS))
+        if len(counts) > len(KINDS):
+            raise ValueError(f"{trace.label}: impossible kind {len(counts) - 1}")
+        kinds += counts
+        rows = np.flatnonzero(kind == ALLOC)
+        where: tuple[npt.NDArray[Any], ...]
+        where = (trace.gfp[part][rows], trace.comm[part][rows], trace.order[part][rows])
+        names = ("gfp index", "comm index", "order")
+        for k, what in enumerate(names):
+            index, size = where[k], asked.shape[k]
+            if len(index) and int(index.max()) >= size:
+                raise ValueError(f"{trace.label}: impossible {what} {int(index.max())}")
+        np.add.at(asked, where, 1)
+        failed += int((trace.pfn[part][rows] == FAILED_PFN).sum())
+    return kinds, asked, failed
 
 
 def _top(counts: dict[str, int]) -> dict[str, int]:
@@ -212,7 +221,7 @@ def describe_text(about: dict[str, Any]) -> str:
     where = [f"{key} {source[key]}" for key in ("source", "format", "recorder") if key in source]
     rows.append(("source", ", ".join(where)))
     previous, lines = "", []
-    for key, value in rows:
+    for key, value in ((key, printable(value)) for key, value in rows):
         lines.append(f"{key if key != previous else '':<13} {value}")
         previous = key
     return "\n".join(lines)

@@ -1,22 +1,22 @@
 """The initial state: what is held and what is free when the first operation runs.
 
 `recorded_population` rebuilds the recorded machine, zone by zone; `asi_pa.trace.resize` makes one zone of
-any size out of it.  Used frames become held allocations of the kind that their flags say: LRU pages movable
-requests of users (GFP_HIGHUSER_MOVABLE), everything else unmovable ones of the kernel (GFP_KERNEL); the
-classifier says which of them are sensitive.  Compound pages stay whole, except that what the trace frees has
-the order it is freed with.
+any size out of it.  Used frames become held allocations of the kind that their flags and their pageblock say:
+LRU pages movable requests of users (GFP_HIGHUSER_MOVABLE), others in Reclaimable pageblocks reclaimable slab,
+everything else unmovable requests of the kernel (GFP_KERNEL); the classifier says which are sensitive.
+Compound pages stay whole, except that what the trace frees has the order it is freed with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa.kernel.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL
+from asi_pa.kernel.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NAMES, Migratetype
 from asi_pa.kernel.sizing import free_high_batch, lowmem_reserves, stat_threshold
 from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
 from asi_pa.trace.classify import Classifier, draw, request_words
@@ -26,6 +26,7 @@ from asi_pa.trace.frames import (
     FRAME_FREE,
     FRAME_HELD,
     FRAME_HOLE,
+    KPF_ANON,
     KPF_HEAD,
     KPF_LRU,
     KPF_TAIL,
@@ -71,6 +72,8 @@ class Population:
     held_slot: _U32
     block_mt: _U8
     """u8[pageblocks from start_pfn on]: 0 Unmovable, 1 Movable, 2 Reclaimable."""
+    held_file: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    """bool[allocations]: pages of files, which reclaim can drop (on the LRU and not anonymous)."""
     holes: tuple[tuple[int, int], ...] = ()
 
     @property
@@ -96,10 +99,19 @@ class HeldClasses:
             self.words.append(word)
         return self.words.index(word)
 
-    def classify(self, pfn: _U32, order: _U8, movable: npt.NDArray[np.bool_]) -> _U8:
-        """Classes of held allocations, u8: as if they had been asked for by an unnamed command."""
+    def classify(self, pfn: _U32, order: _U8, movable: npt.NDArray[np.bool_], block_mt: _U8) -> _U8:
+        """Classes of held allocations, u8: as if they had been asked for by an unnamed command.
+
+        ``block_mt``: the type of each one's pageblock; what does not move in a Reclaimable one is slab of
+        such caches (/proc/kpageflags cannot tell).
+        """
         cls = np.zeros(len(pfn), np.uint8)
-        for mask, kind in ((GFP_HIGHUSER_MOVABLE, movable), (GFP_KERNEL, ~movable)):
+        slab = ~movable & (block_mt == Migratetype.RECLAIMABLE)
+        for mask, kind in (
+            (GFP_HIGHUSER_MOVABLE, movable),
+            (GFP_KERNEL | GFP_NAMES["__GFP_RECLAIMABLE"], slab),
+            (GFP_KERNEL, ~movable & ~slab),
+        ):
             for size in np.unique(order[kind]).tolist():
                 chosen = kind & (order == size)
                 share = self.classifier.nonsensitive(mask, "", size)
@@ -123,9 +135,11 @@ class Held:
     order: _U8
     movable: npt.NDArray[np.bool_]
     slot: npt.NDArray[np.int64]
+    file: npt.NDArray[np.bool_]
+    """On the LRU and not anonymous."""
 
     def take(self, rows: npt.NDArray[Any]) -> Held:
-        return Held(self.pfn[rows], self.order[rows], self.movable[rows], self.slot[rows])
+        return Held(self.pfn[rows], self.order[rows], self.movable[rows], self.slot[rows], self.file[rows])
 
     @staticmethod
     def join(parts: Sequence[Held]) -> Held:
@@ -134,6 +148,7 @@ class Held:
             np.concatenate([part.order for part in parts]),
             np.concatenate([part.movable for part in parts]),
             np.concatenate([part.slot for part in parts]),
+            np.concatenate([part.file for part in parts]),
         )
 
 
@@ -179,7 +194,8 @@ def held_allocations(
     movable = np.where(known, (flags[at - start] & KPF_LRU) != 0, False)
     # No flags any more when the snapshot was read, but free: as the block's other pages.
     movable |= ((flags[at - start] & 1) != 0) & (zone.block_mt[block] == 1)
-    first = Held(at, mine["order"].copy(), movable, mine["slot"].astype(np.int64))
+    file = _of_files(flags[at - start])
+    first = Held(at, mine["order"].copy(), movable, mine["slot"].astype(np.int64), file)
 
     rest = zone.state == FRAME_HELD
     rest[frames_of(at, first.order) - start] = False
@@ -206,8 +222,14 @@ def held_allocations(
         order[rows],
         (kind[rows] & KPF_LRU) != 0,
         np.full(len(rows), -1, np.int64),
+        _of_files(kind[rows]),
     )
     return Held.join([first, others])
+
+
+def _of_files(flags: _U8) -> npt.NDArray[np.bool_]:
+    """Which pages reclaim can drop and read again: on the LRU, not anonymous (there is no swap)."""
+    return np.asarray((flags & (KPF_LRU | KPF_ANON)) == KPF_LRU)
 
 
 def finish(
@@ -218,6 +240,7 @@ def finish(
     words: HeldClasses,
     next_slot: int,
     max_order: int,
+    pageblock_order: int,
 ) -> tuple[Population, int]:
     rows = np.lexsort((np.where(held.slot < 0, held.pfn, held.slot), held.slot < 0))
     held = held.take(rows)
@@ -229,6 +252,7 @@ def finish(
     if next_slot >= 0xFFFFFFF0:
         raise ValueError(f"zone {zone.name}: more than 2^32 slots")
     pfn = held.pfn.astype(np.uint32)
+    block = (held.pfn >> pageblock_order) - (zone.start_pfn >> pageblock_order)
     free_pfn, free_order = free_blocks(free, zone.start_pfn, max_order)
     population = Population(
         name=zone.name,
@@ -238,8 +262,9 @@ def finish(
         free_order=free_order,
         held_pfn=pfn,
         held_order=held.order,
-        held_cls=words.classify(pfn, held.order, held.movable),
+        held_cls=words.classify(pfn, held.order, held.movable, block_mt[block]),
         held_slot=slots.astype(np.uint32),
+        held_file=held.file,
         block_mt=block_mt,
         holes=zone.holes,
     )
@@ -259,8 +284,9 @@ def zone_spec(zone: dict[str, Any], frames: ZoneFrames, cpus: int) -> ZoneSpec:
     if limits:
         pcp = PcpSpec(
             batch=int(limits[0]["batch"]),
-            high_min=int(limits[0]["high_min"]),
-            high_max=int(limits[0]["high_max"]),
+            # kernels before 6.7 have one limit
+            high_min=int(limits[0].get("high_min", limits[0]["high"])),
+            high_max=int(limits[0].get("high_max", limits[0]["high"])),
             high=sum(int(cpu["high"]) for cpu in limits) // len(limits),
             # the recorded machine's caches are not known
             free_high_batch=free_high_batch(MachineSpec.data_cache, int(limits[0]["batch"])),
@@ -310,15 +336,13 @@ def recorded_population(
     """
     found = snapshot_frames(trace, freed)
     if not found:
-        raise ValueError(f"trace {trace.name}: no snapshot of its machine, give a memory size")
+        raise ValueError(f"{trace.label}: no snapshot of its machine, give a memory size")
     spans = [(frames.start_pfn, frames.start_pfn + len(frames.state)) for _, frames in found]
     outside = np.ones(len(freed), bool)
     for low, high in spans:
         outside &= ~((freed["pfn"] >= low) & (freed["pfn"] < high))
     if outside.any():
-        raise ValueError(
-            f"trace {trace.name}: frees pfn 0x{int(freed['pfn'][outside][0]):x}, outside every zone"
-        )
+        raise ValueError(f"{trace.label}: frees pfn 0x{int(freed['pfn'][outside][0]):x}, outside every zone")
     specs = [zone_spec(zone, frames, trace.cpus) for zone, frames in found]
     for nid in {spec.nid for spec in specs}:
         sizes = [0, 0, 0, 0]
@@ -339,7 +363,14 @@ def recorded_population(
     for spec, (_, frames) in zip(specs, found, strict=True):
         held = held_allocations(frames, freed, trace.max_page_order, trace.pageblock_order)
         population, next_slot = finish(
-            held, frames.state == FRAME_FREE, spec, frames.block_mt, words, next_slot, trace.max_page_order
+            held,
+            frames.state == FRAME_FREE,
+            spec,
+            frames.block_mt,
+            words,
+            next_slot,
+            trace.max_page_order,
+            trace.pageblock_order,
         )
         populations.append(population)
     machine = MachineSpec(

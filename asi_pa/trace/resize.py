@@ -2,10 +2,11 @@
 
 - Chunks of 2^max_page_order frames that were holes vanish, the others close up; so every free block,
   allocation and pageblock keeps its alignment.
-- Smaller than recorded: a seeded choice of whole chunks stays, so the population shrinks in proportion.  What
-  the trace frees is always kept: such an allocation from a chunk that went takes the place (and the fate) of
-  another of the same order and kind that stayed, where there are too few of those, of free frames, and at
-  last of frames whose owner the trace never frees.
+- Smaller than recorded: whole chunks stay, chosen by seed so that sizes are nested and balanced in free
+  memory (`balanced`); the population shrinks in proportion.  What the trace frees is always kept: such an
+  allocation from a chunk that went takes the place (and the fate) of another of the same order and kind that
+  stayed, where there are too few of those, of free frames, and at last of frames whose owner the trace never
+  frees.
   Watermarks and per-CPU limits are those that a kernel computes for the new size.
 - Larger than recorded: the rest is free.  Holes within a chunk become free memory unless the size is the
   recorded one.
@@ -14,7 +15,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,9 +39,41 @@ from asi_pa.trace.initial import (
     zone_spec,
 )
 
-__all__ = ["modelled_population"]
+__all__ = ["Base", "balanced", "modelled_population"]
 
 _U8 = npt.NDArray[np.uint8]
+_GOLDEN = (5**0.5 - 1) / 2
+
+
+@dataclass(frozen=True)
+class Base:
+    """What start states of every size are cut out of: the recorded zone's frames and what they hold."""
+
+    found: list[tuple[dict[str, Any], ZoneFrames]]
+    """The zone and its record; empty without snapshots."""
+    held: Held
+
+    @classmethod
+    def of(cls, trace: Trace, freed: npt.NDArray[np.void]) -> Base:
+        """``freed``: what the trace frees without having allocated it."""
+        found = snapshot_frames(trace, freed, largest=True)
+        if not found:
+            return cls([], _of_trace(trace, freed[:0]))
+        return cls(found, held_allocations(found[0][1], freed, trace.max_page_order, trace.pageblock_order))
+
+
+def balanced(free: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[np.intp]:
+    """An order of chunks of which every beginning has about the same share of free memory.
+
+    ``free`` is each chunk's free share.  The chunks by free share, equal ones drawn, are dealt out by the
+    golden section from a drawn start: the first n are spread evenly over all shares, whatever n is.  So start
+    states of one seed are nested in size, and those of all seeds begin with about the same free memory;
+    chunks drawn anew for every size made it jump by half (docs/method.md).
+    """
+    drawn = rng.permutation(len(free))
+    rank = np.empty(len(free))
+    rank[drawn[np.argsort(free[drawn], kind="stable")]] = np.arange(len(free))
+    return np.argsort((rank * _GOLDEN + rng.random()) % 1.0, kind="stable")
 
 
 def modelled_population(
@@ -52,6 +85,7 @@ def modelled_population(
     pages: int | None,
     peak: int,
     seed: int,
+    base: Base | None = None,
 ) -> tuple[MachineSpec, tuple[Population, ...], int, dict[str, Any]]:
     """One zone of ``pages`` frames (None: as many as the recorded zone Normal managed).
 
@@ -59,7 +93,8 @@ def modelled_population(
     the trace needs.  Returns as `recorded_population`.  Raises ValueError if what the trace frees does not
     fit.
     """
-    found = snapshot_frames(trace, freed, largest=True)
+    base = base or Base.of(trace, freed)
+    found = base.found
     rng = np.random.default_rng(seed)
     orders: dict[str, Any] = {
         "pageblock_order": trace.pageblock_order,
@@ -71,7 +106,7 @@ def modelled_population(
         record, frames = found[0]
         notes |= frames.notes
         pages = pages or frames.managed
-        held, displaced, state, block_mt, chunks = _choose(trace, frames, freed, pages, rng)
+        held, displaced, state, block_mt, chunks = _choose(trace, frames, freed, pages, base.held, rng)
         notes["chunks"], notes["chunks_recorded"] = chunks
         start = frames.start_pfn // chunk * chunk
         zone = ZoneSpec(start_pfn=start, spanned=len(state), holes=runs(state == FRAME_HOLE, start))
@@ -93,7 +128,9 @@ def modelled_population(
     zone = machine.zones[0]
     held, placed = _place(held, displaced, state, block_mt, zone.start_pfn, trace, rng)
     free = state == FRAME_FREE
-    population, next_slot = finish(held, free, zone, block_mt, words, next_slot, trace.max_page_order)
+    population, next_slot = finish(
+        held, free, zone, block_mt, words, next_slot, trace.max_page_order, trace.pageblock_order
+    )
     notes |= placed | {
         "modelled_pages": pages,
         "modelled_free_pages": population.free_pages,
@@ -114,11 +151,17 @@ def _of_trace(trace: Trace, freed: npt.NDArray[np.void]) -> Held:
         freed["order"].copy(),
         share[freed["order"]],
         freed["slot"].astype(np.int64),
+        np.zeros(len(freed), bool),
     )
 
 
 def _choose(
-    trace: Trace, frames: ZoneFrames, freed: npt.NDArray[np.void], pages: int, rng: np.random.Generator
+    trace: Trace,
+    frames: ZoneFrames,
+    freed: npt.NDArray[np.void],
+    pages: int,
+    held: Held,
+    rng: np.random.Generator,
 ) -> tuple[Held, Held, _U8, _U8, tuple[int, int]]:
     """Chunks of the recorded zone for a zone of ``pages`` frames, and what they hold.
 
@@ -141,7 +184,8 @@ def _choose(
     if pages >= frames.managed:
         chosen = available
     else:
-        chosen = np.sort(rng.choice(available, wanted, replace=False))
+        free = (state[available] == FRAME_FREE).mean(axis=1)
+        chosen = np.sort(available[balanced(free, rng)[:wanted]])
     new_state = np.zeros((max(wanted, len(chosen)), chunk), np.uint8)
     new_state[: len(chosen)] = state[chosen]
     new_mt = np.ones((len(new_state), blocks), np.uint8)
@@ -150,7 +194,6 @@ def _choose(
     place = np.full(total, -1, np.int64)
     place[chosen] = np.arange(len(chosen))
 
-    held = held_allocations(frames, freed, trace.max_page_order, trace.pageblock_order)
     elsewhere = freed[
         (freed["pfn"] < frames.start_pfn) | (freed["pfn"] >= frames.start_pfn + len(frames.state))
     ]
@@ -250,7 +293,7 @@ def _spots(
     if not len(ends) or ends[-1] < count:
         lacking = count - (int(ends[-1]) if len(ends) else 0)
         raise ValueError(
-            f"trace {trace.name}: {len(state) * 4 >> 10} MiB are too little for what it frees "
+            f"{trace.label}: {len(state) * 4 >> 10} MiB are too little for what it frees "
             f"({lacking} of order {order})"
         )
     last = int(np.searchsorted(ends, count)) + 1

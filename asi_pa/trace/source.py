@@ -134,7 +134,8 @@ class Source:
     def close(self) -> None:
         """The temporary copy goes; what is mapped of it stays."""
         if self._copy is not None:
-            self._copy.close()
+            with contextlib.suppress(OSError):  # what could not be written was said
+                self._copy.close()
 
     @property
     def stream(self) -> IO[bytes]:
@@ -146,9 +147,17 @@ class Source:
         if self._plain is not None:
             return self._plain
         copy = self._copy = tempfile.TemporaryFile()  # noqa: SIM115
-        while piece := self._pushback.read(_PIECE):
-            copy.write(piece)
-        copy.flush()
+        try:
+            while piece := self._pushback.read(_PIECE):
+                copy.write(piece)
+            copy.flush()
+        except OSError as error:
+            if error.errno is None:
+                raise
+            place = tempfile.gettempdir()
+            raise ValueError(
+                f"{self.name}: temporary copy in {place}: {error.strerror} (TMPDIR names another place)"
+            ) from None
         copy.seek(0)
         return copy
 
@@ -209,8 +218,9 @@ def _foreign(start: bytes) -> str | None:
 
 
 def _binary(start: bytes) -> bool:
-    """No line of text has these bytes."""
-    return any(byte < 9 or 13 < byte < 27 for byte in start[:256])
+    """Zeros, or more control characters than a command's name could bring into a text."""
+    head = start[:256]
+    return b"\0" in head or 10 * sum(byte < 9 or 13 < byte < 32 for byte in head) > len(head)
 
 
 def _zstd() -> tuple[Callable[[IO[bytes]], IO[bytes]] | None, tuple[type[Exception], ...]]:

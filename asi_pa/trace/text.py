@@ -14,12 +14,14 @@ import contextlib
 import os
 import re
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from asi_pa.errors import printable
 from asi_pa.trace.format import EVENT_COLUMNS, EXT, Trace
 from asi_pa.trace.gfp_names import TRACE_GFP_NAMES, asked_type, trace_gfp
 from asi_pa.trace.scanner import ASKS_GFP, OTHER, REASONS, Reader
@@ -42,6 +44,7 @@ class _Spool:
     """Event columns on disk while their number is unknown."""
 
     def __init__(self, directory: str | None) -> None:
+        self.directory = directory
         self.files: dict[str, IO[bytes]] = {
             name: tempfile.TemporaryFile(dir=directory)  # noqa: SIM115
             for name in EVENT_COLUMNS
@@ -54,21 +57,36 @@ class _Spool:
         if not count:
             return
         self.cpus = max(self.cpus, int(columns["cpu"].max()) + 1)
-        for name, file in self.files.items():
-            file.write(columns[name].data.cast("B"))
+        with self._naming():
+            for name, file in self.files.items():
+                file.write(columns[name].data.cast("B"))
         self.rows += count
 
     def columns(self) -> dict[str, npt.NDArray[Any]]:
         """The columns, mapped: they outlive the files' names and the spool."""
         mapped = {}
+        with self._naming():
+            for file in self.files.values():
+                file.flush()
         for name, file in self.files.items():
-            file.flush()
             mapped[name] = np.asarray(np.memmap(file, EVENT_COLUMNS[name], "r", shape=(self.rows,)))
         return mapped
 
     def close(self) -> None:
         for file in self.files.values():
-            file.close()
+            with contextlib.suppress(OSError):  # what could not be written was said
+                file.close()
+
+    @contextlib.contextmanager
+    def _naming(self) -> Iterator[None]:
+        """A full disk is said to be that of the temporary files."""
+        try:
+            yield
+        except OSError as error:
+            place = self.directory or tempfile.gettempdir()
+            raise ValueError(
+                f"temporary files in {place}: {error.strerror} (TMPDIR names another place)"
+            ) from None
 
 
 def read_text(
@@ -115,7 +133,7 @@ def read_stream(
         columns, ext, steps = reading.in_order()
         reader, notes = reading.reader, reading.notes
         provenance: dict[str, Any] = {
-            "source": Path(name).name,
+            "source": printable(Path(name).name),
             "format": "text",
             "lines": reader.line,
             "other_events": notes.other_events,
@@ -129,7 +147,7 @@ def read_stream(
         if reader.untyped:
             provenance["mobility_grouping"] = "off"
         return Trace(
-            name=Path(name).name.split(".")[0] or name,
+            name=printable(Path(name).name.split(".")[0] or name),
             **columns,
             gfps=tuple(reading.masks) or (0,),
             comms=tuple(text for text, _ in reader.comms()),

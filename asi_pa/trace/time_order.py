@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from asi_pa.limits import claim
 from asi_pa.trace.format import EVENT_COLUMNS, EXT, Trace
 
 __all__ = ["Columns", "are_pieces", "in_order", "joined", "merged"]
 
 #: Arrays by the names of `EVENT_COLUMNS`.
 Columns = dict[str, Any]
+#: Bytes an event that sorting takes at most: indices, keys, and both copies of the columns.
+_SORTING = 80
 
 
 def in_order(
@@ -34,6 +37,7 @@ def in_order(
     """
     times = columns["time_ns"].astype(np.int64)
     count = len(times)
+    claim(f"{where}: time runs backwards; putting {count} events in order", _SORTING * count)
     if reversed_text:
         order = np.arange(count - 1, -1, -1)
     else:
@@ -113,9 +117,7 @@ def merged(traces: Sequence[Trace]) -> Trace:
     """
     for trace in traces:
         if "began_ns" not in trace.provenance:
-            raise ValueError(
-                f"trace {trace.name}: only texts can be put together, they say when each event was"
-            )
+            raise ValueError(f"{trace.label}: only texts can be put together, they say when each event was")
     gfps = list(dict.fromkeys(mask for trace in traces for mask in trace.gfps))
     comms = list(dict.fromkeys(comm for trace in traces for comm in trace.comms))
     if max(len(gfps), len(comms)) > 0x10000:
@@ -155,6 +157,7 @@ def merged(traces: Sequence[Trace]) -> Trace:
     return replace(
         traces[0],
         name="+".join(trace.name for trace in traces),
+        path="+".join(trace.path for trace in traces),
         **columns,
         gfps=tuple(gfps),
         comms=tuple(comms),

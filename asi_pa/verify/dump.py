@@ -120,10 +120,21 @@ class ZoneState:
     blocks: Words
     cpus: list[CpuState]
     mapped: Words | None
+    """By pageblock: is it present in the tree that the design protects?  None for designs that map by
+    page.
+    """
+    pool_marks: Words | None
+    """By pageblock: is it marked as the pool's?  None for designs without a pool."""
+    pool: list[Words]
+    """By order: the pool's frames, head to tail; empty for designs without one."""
+    queue: Words
+    """(n, 2): frames and orders that wait in the free queue, head to tail."""
+    odd_runs: Words
+    """(n, 2): runs (first frame, pages) whose mapping is unlike all others', in designs that map by page."""
     compaction: dict[str, int] = field(default_factory=dict)
-    """By the names of ``COMPACTION``."""
+    """By the names of ``COMPACTION``, in runs of compaction."""
     skip: Words | None = None
-    """A skip bit per pageblock."""
+    """A skip bit per pageblock, in runs of compaction."""
 
 
 #: (what, index or indexes, first word, one past the last word)
@@ -142,11 +153,11 @@ def _sections(words: list[int], shape: DumpShape) -> Iterator[Section]:
             raise ValueError(f"has {words[at]} {what}, not {value}")
         return at + 1
 
-    def counted(what: str, index: tuple[int, ...]) -> Iterator[Section]:
+    def counted(what: str, index: tuple[int, ...] = (), width: int = 1) -> Iterator[Section]:
         nonlocal at
         if at >= total:
             raise ValueError(f"is cut short before the length of {what} {index}")
-        n = words[at]
+        n = words[at] * width
         if n < 0 or at + 1 + n > total:
             raise ValueError(f"says {n} entries of {what} {index}, there are {total - at - 1} words left")
         yield f"length of {what}", index, at, at + 1
@@ -180,7 +191,7 @@ def _sections(words: list[int], shape: DumpShape) -> Iterator[Section]:
         at = fixed("pcp lists", len(shape.pcp_orders))
         for k in range(len(shape.pcp_orders)):
             yield from counted("pcp list", (cpu, k))
-    if shape.design.protects:
+    if shape.design.protects and not shape.design.wrapper:
         at = fixed("mapped flags", shape.blocks)
         yield run("mapped flags", (), shape.blocks)
     if shape.compaction:
@@ -188,6 +199,16 @@ def _sections(words: list[int], shape: DumpShape) -> Iterator[Section]:
         yield run("compaction", (), len(COMPACTION))
         at = fixed("skip bits", shape.blocks)
         yield run("skip bits", (), shape.blocks)
+    if shape.design.wrapper == "pool":
+        at = fixed("pool marks", shape.blocks)
+        yield run("pool marks", (), shape.blocks)
+        at = fixed("pool lists", shape.max_page_order + 1)
+        for order in range(shape.max_page_order + 1):
+            yield from counted("pool list", (order,))
+    if shape.design.wrapper == "queue":
+        yield from counted("queue", width=2)
+    if shape.design.wrapper:
+        yield from counted("odd runs", width=2)
     if at != total:
         raise ValueError(f"goes on for {total - at} words after its end")
 
@@ -202,13 +223,13 @@ def take_apart(words: Words, shape: DumpShape) -> ZoneState:
     counters: dict[str, int] = {}
     lists: list[list[Words]] = []
     blocks = words[:0]
-    mapped: Words | None = None
-    skip: Words | None = None
     compaction: dict[str, int] = {}
     diffs: list[tuple[int, int]] = []
     fields: list[dict[str, int]] = []
     pcp_lists: list[list[Words]] = []
     nr_free: list[int] = []
+    pool: list[Words] = []
+    at_end: dict[str, Words] = {}
     for what, _, start, stop in _sections(plain, shape):
         if what == "free list":
             lists[-1].append(words[start:stop])
@@ -227,14 +248,27 @@ def take_apart(words: Words, shape: DumpShape) -> ZoneState:
         elif what == "pcp fields":
             fields.append(dict(zip(PCP_FIELDS, plain[start:stop], strict=True)))
             pcp_lists.append([])
-        elif what == "mapped flags":
-            mapped = words[start:stop]
+        elif what == "pool list":
+            pool.append(words[start:stop])
         elif what == "compaction":
             compaction = dict(zip(COMPACTION, plain[start:stop], strict=True))
-        elif what == "skip bits":
-            skip = words[start:stop]
+        elif not what.startswith("length"):
+            at_end[what] = words[start:stop]
     cpus = [CpuState(*parts) for parts in zip(diffs, fields, pcp_lists, strict=True)]
-    return ZoneState(counters, nr_free, lists, blocks, cpus, mapped, compaction, skip)
+    pairs = [at_end.get(what, words[:0]).reshape(-1, 2) for what in ("queue", "odd runs")]
+    return ZoneState(
+        counters,
+        nr_free,
+        lists,
+        blocks,
+        cpus,
+        at_end.get("mapped flags"),
+        at_end.get("pool marks"),
+        pool,
+        *pairs,
+        compaction,
+        at_end.get("skip bits"),
+    )
 
 
 def check_state(state: ZoneState, shape: DumpShape) -> None:
@@ -250,26 +284,35 @@ def check_state(state: ZoneState, shape: DumpShape) -> None:
             raise ValueError(f"says nr_free {total} at order {order}, its lists hold {listed}")
     if state.blocks.min() < 0 or state.blocks.max() >= types:
         raise ValueError(f"has a pageblock whose type is not one of the {types}")
-    if state.mapped is not None and (state.mapped.min() < 0 or state.mapped.max() > 1):
-        raise ValueError("has a mapped flag that is neither 0 nor 1")
-    if state.skip is not None and (state.skip.min() < 0 or state.skip.max() > 1):
-        raise ValueError("has a skip bit that is neither 0 nor 1")
+    for name, flags in (
+        ("mapped flag", state.mapped),
+        ("pool mark", state.pool_marks),
+        ("skip bit", state.skip),
+    ):
+        if flags is not None and (flags.min() < 0 or flags.max() > 1):
+            raise ValueError(f"has a {name} that is neither 0 nor 1")
     for name, value in state.compaction.items():
         if not -1 <= value <= (shape.spanned if name.endswith(("pfn", "sync")) else 64):
             raise ValueError(f"has {name} {value}")
-    _check_frames(state.lists, state.cpus, shape)
+    _check_frames(state, shape)
+    _check_runs(state.odd_runs, shape)
     _check_counts(state, shape)
 
 
-def _check_frames(lists: list[list[Words]], cpus: list[CpuState], shape: DumpShape) -> None:
+def _check_frames(state: ZoneState, shape: DumpShape) -> None:
     """Every block on a list lies in the zone, is aligned, and lies on no other list."""
-    parts = [(order, frames) for order, row in enumerate(lists) for frames in row if len(frames)]
+    parts = [(order, frames) for order, row in enumerate(state.lists) for frames in row if len(frames)]
     parts += [
         (order, frames)
-        for cpu in cpus
+        for cpu in state.cpus
         for order, frames in zip(shape.pcp_orders, cpu.lists, strict=True)
         if len(frames)
     ]
+    parts += [(order, frames) for order, frames in enumerate(state.pool) if len(frames)]
+    wrong_order = (state.queue[:, 1] < 0) | (state.queue[:, 1] > shape.max_page_order)
+    if wrong_order.any():
+        raise ValueError(f"has order {state.queue[wrong_order][0, 1]} in its queue")
+    parts += [(order, state.queue[i : i + 1, 0]) for i, order in enumerate(state.queue[:, 1].tolist())]
     if not parts:
         return
     frame = np.concatenate([frames for _, frames in parts]).astype(np.int64)
@@ -285,6 +328,14 @@ def _check_frames(lists: list[list[Words]], cpus: list[CpuState], shape: DumpSha
     twice = frame[:-1] + size[:-1] > frame[1:]
     if twice.any():
         raise ValueError(f"lists frame {frame[1:][twice][0]} twice")
+
+
+def _check_runs(runs: Words, shape: DumpShape) -> None:
+    """Runs of pages ascend inside the zone and do not touch."""
+    start, pages = runs[:, 0].astype(np.int64), runs[:, 1]
+    end = start + pages
+    if ((pages < 1) | (start < 0) | (end > shape.spanned)).any() or (start[1:] <= end[:-1]).any():
+        raise ValueError(f"has runs of pages that are not ascending runs in a zone of {shape.spanned} frames")
 
 
 def _check_counts(state: ZoneState, shape: DumpShape) -> None:
@@ -360,17 +411,21 @@ def word_name(words: Words, index: int, shape: DumpShape) -> str:
             return f"nr_free of order {where[0]}"
         if what == "pageblocks":
             return f"type of pageblock {index - start}"
-        if what == "mapped flags":
-            return f"mapped flag of pageblock {index - start}"
+        if what in ("mapped flags", "pool marks", "skip bits"):
+            return f"{what[:-1]} of pageblock {index - start}"
         if what == "compaction":
             return COMPACTION[index - start]
-        if what == "skip bits":
-            return f"skip bit of pageblock {index - start}"
         if what == "differences":
             return f"CPU {where[0]}, {COUNTERS[11 + index - start]}"
         if what == "pcp fields":
             return f"CPU {where[0]}, pcp {PCP_FIELDS[index - start]}"
-        if what.endswith("pcp list"):
+        if what.endswith(("queue", "odd runs")):
+            name = {"queue": "the free queue", "odd runs": "runs of pages mapped unlike others"}[
+                what.removeprefix("length of ")
+            ]
+        elif what.endswith("pool list"):
+            name = f"pool list of order {where[0]}"
+        elif what.endswith("pcp list"):
             name = f"CPU {where[0]}, pcp list of {pcp_list_name(shape, where[1])}"
         else:
             name = f"free list of order {where[0]}, {shape.design.freetypes[where[1]].name}"

@@ -73,6 +73,13 @@ class Place:
                 for i, frame in enumerate(frames.tolist()):
                     where = f"on CPU {cpu}'s pcp list of {pcp_list_name(shape, k)}, {i + 1} of {len(frames)}"
                     self.blocks.append((frame, 1 << shape.pcp_orders[k], where))
+        for order, frames in enumerate(state.pool):
+            for i, frame in enumerate(frames.tolist()):
+                where = f"in the pool, order {order}, {i + 1} of {len(frames)} from its head"
+                self.blocks.append((frame, 1 << order, where))
+        for i, (frame, order) in enumerate(state.queue.tolist()):
+            where = f"in the free queue, order {order}, {i + 1} of {len(state.queue)} from its head"
+            self.blocks.append((frame, 1 << order, where))
         self.blocks += _live(recorded, replayed, shape)
         self.blocks.sort()
         self._starts = np.array([frame for frame, _, _ in self.blocks], np.int64)
@@ -99,18 +106,11 @@ class Place:
         block = self.shape.block_of(frame)
         size = 1 << self.shape.pageblock_order
         first = ((self.shape.start_pfn + frame) & ~(size - 1)) - self.shape.start_pfn
-        pages = {"free": 0, "pcp": 0, "allocated": 0}
+        pages = {"free": 0, "pcp": 0, "pool": 0, "queued": 0, "allocated": 0}
         for start, n, where in self.blocks:
             overlap = min(start + n, first + size) - max(start, first)
             if overlap > 0:
-                kind = (
-                    "free"
-                    if where.startswith("free")
-                    else "pcp"
-                    if where.startswith("on CPU")
-                    else "allocated"
-                )
-                pages[kind] += overlap
+                pages[_kind(where)] += overlap
         holds = ", ".join(f"{n} {kind}" for kind, n in pages.items() if n)
         name = self.shape.design.freetypes[int(self.state.blocks[block])].name
         mapped = ""
@@ -134,6 +134,12 @@ class Place:
             frame = min(frame, buddy)
             order += 1
         return lines
+
+
+def _kind(where: str) -> str:
+    """What a frame is, by the beginning of its description."""
+    beginnings = {"free": "free", "on CPU": "pcp", "in the pool": "pool", "in the free queue": "queued"}
+    return next((kind for words, kind in beginnings.items() if where.startswith(words)), "allocated")
 
 
 def _live(recorded: Recorded, replayed: Replayed, shape: DumpShape) -> list[tuple[int, int, str]]:
@@ -362,7 +368,8 @@ def _rows(recorded: Recorded, replayed: Replayed, n: int) -> list[str]:
     )
     columns = [0, 1, 2, 3] if not recorded.bypassed else [0, 3]
     columns += [c for c in range(4, differ.shape[1]) if differ[:, c].any()]
-    table = [["", *(ROW_NAMES[c] for c in columns), "operation"]]
+    names = (*ROW_NAMES, *recorded.watched)
+    table = [["", *(names[c] for c in columns), "operation"]]
     for i, row in enumerate(range(start, stop)):
         cells = [f"{theirs[i, c]} / {ours[i, c]} !" if differ[i, c] else f"{theirs[i, c]}" for c in columns]
         table.append([f"{'>' if row == n else ' '} {row}", *cells, _in_words(recorded, row)])

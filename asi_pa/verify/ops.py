@@ -22,6 +22,7 @@ SECOND_ZONE = 0x40000000
 
 ALLOC, FREE, DUMP, DRAIN, ISOLATE, UNISOLATE, CONTIG, UNRESERVE, TICK, TAKE = 1, 2, 5, 6, 7, 8, 9, 11, 15, 16
 COMPACT_NODE, COMPACT, DIRECT_COMPACT, RESET_SKIP, KCOMPACTD = 20, 21, 22, 23, 24
+WORKER, SHRINK = 17, 18
 OP_NAMES = {
     ALLOC: "alloc",
     FREE: "free",
@@ -38,6 +39,8 @@ OP_NAMES = {
     DIRECT_COMPACT: "direct compaction",
     RESET_SKIP: "reset_isolation_suitable",
     KCOMPACTD: "kcompactd_do_work",
+    WORKER: "queue worker",
+    SHRINK: "pool shrinker",
 }
 #: Only in recorded runs of compaction.
 COMPACTION_OPS = (COMPACT_NODE, COMPACT, DIRECT_COMPACT, RESET_SKIP, KCOMPACTD)
@@ -134,6 +137,9 @@ def check_ops(
     plain = [i for i, freetype in enumerate(design.freetypes) if freetype.mt <= Migratetype.RECLAIMABLE]
     refuse((code == UNRESERVE) & ~np.isin(given, plain), "a reserve cannot become that type")
     refuse((code == UNRESERVE) & ~np.isin(a, (0, 1)), "forced (1) or not (0)?")
+    refuse((code == WORKER) & (design.wrapper != "queue"), "there is no free queue")
+    refuse((code == SHRINK) & (design.wrapper != "pool"), "there is no pool")
+    refuse((code == SHRINK) & (a < 0), "fewer pages than none")
 
     words, classes = np.unique(flags[is_alloc], return_inverse=True)
     requests = [

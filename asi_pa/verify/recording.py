@@ -15,30 +15,20 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa.designs import DESIGNS, Design
+from asi_pa.arrays import read_arrays
+from asi_pa.designs import Design
 from asi_pa.kernel.gfp import Migratetype
 from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
 from asi_pa.kernel.versions import Kernel, kernel_profile
-from asi_pa.verify.arrays import read_arrays
+from asi_pa.verify.designs import design_of, watched
 from asi_pa.verify.dump import PCP_FIELDS, DumpShape, ZoneState, check_state, take_apart
 from asi_pa.verify.ops import DUMP, SECOND_ZONE, check_ops, check_results
 
-__all__ = ["WATCHED", "Recorded", "read_recording"]
+__all__ = ["Recorded", "read_recording"]
 
 Ints: TypeAlias = npt.NDArray[np.int32]
 
 MAGIC = 0x504D5544
-
-WATCHED = (
-    "events logged",
-    "live sensitive pages that are mapped",
-    "live nonsensitive pages that are unmapped",
-    "mapped blocks without the nonsensitive type",
-    "blocks of that type that are unmapped",
-    "mapped blocks",
-    "wholly free pageblocks of the other kind",
-    "free pages of the other kind",
-)
 
 #: The arrays of a file: must they be there?
 _ARRAYS = {
@@ -77,6 +67,7 @@ _INTS: dict[str, tuple[int, int, int | None]] = {
     "zone2_managed": (0, SECOND_ZONE - 1, 0),
     "n_ops": (1, (1 << 31) - 1, -1),
     "zeroed_pages": (0, 1 << 40, -1),
+    "flushes": (0, 1 << 40, -1),
 }
 
 
@@ -97,7 +88,7 @@ class Recorded:
     res: Ints
     """(n, 4): result, pcp count, pcp high, NR_FREE_PAGES."""
     resx: Ints | None
-    """(n, 8), what ``WATCHED`` names; None for a design that protects nothing."""
+    """(n, 8), what ``watched`` names; None for a design that protects nothing."""
     events: Ints | None
     """(m, 5): changes of mapping and type, laid out as ``Machine.events``; in a run of compaction (m, 6), as
     ``Machine.compaction_events``."""
@@ -124,6 +115,11 @@ class Recorded:
     def compaction(self) -> bool:
         """Is it a run of compaction, with its log and its positions in the dumps?"""
         return self.shapes[0].compaction
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """The columns of ``resx``."""
+        return watched(self.design)
 
 
 def _need(condition: object, why: str) -> None:
@@ -238,13 +234,8 @@ def _check_cma(meta: dict[str, Any]) -> None:
 
 def _design(meta: dict[str, Any]) -> Design:
     """The design that the recorded kernel ran; its numbers of types must be the header's."""
-    sides = 1
-    design = DESIGNS["linux"]
-    if "RFC" in meta["kernel"]:
-        design = DESIGNS["migratetype/as-posted"]
-    elif "September" in meta["kernel"]:
-        sides = 2
-        design = DESIGNS["freetype/as-posted-flags" if meta.get("as_posted_flags") else "freetype/as-posted"]
+    design = design_of(meta)
+    sides = 2 if "September" in meta["kernel"] else 1
     _need(
         len(design.freetypes) == meta["migrate_types"] * sides,
         f"meta: {meta['migrate_types']} migratetypes, {design.title!r} has {len(design.freetypes) // sides}",
@@ -399,6 +390,10 @@ def _check_start(state: ZoneState, meta: dict[str, Any], where: str, zone: int) 
             cpu.fields["alloc_factor"] <= meta["pcp_batch_scale_max"],
             f"{where}: alloc_factor {cpu.fields['alloc_factor']} before the first operation",
         )
+    odd = len(state.queue) + len(state.odd_runs) + sum(map(len, state.pool))
+    _need(
+        not odd, f"{where}: pages in the pool or queue, or mapped unlike others, before the first operation"
+    )
     if zone == 0:
         _check_holes(state, meta)
 

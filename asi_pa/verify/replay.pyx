@@ -21,8 +21,12 @@ from asi_pa.engine.page_isolation cimport (
 )
 from asi_pa.engine.machine cimport Machine
 from asi_pa.engine.migrate cimport free_allocated, lru_add_drain
-from asi_pa.engine.page_alloc cimport decode_request, mm_alloc, mm_t, zone_of
+from asi_pa.engine.free_queue cimport queue_run
+from asi_pa.engine.page_alloc cimport decode_request, mm_t, zone_of
 from asi_pa.engine.pcp cimport pcp_decay, pcp_drain
+from asi_pa.physmap.physmap cimport physmap_present_pages
+from asi_pa.engine.pool cimport pool_pages, pool_shrink
+from asi_pa.engine.wrappers cimport WRAP_NONE, WRAP_POOL, design_alloc, design_free
 
 import numpy as np
 
@@ -46,6 +50,8 @@ cdef enum:
     OP_DIRECT_COMPACT = 22
     OP_RESET_SKIP = 23
     OP_KCOMPACTD = 24
+    OP_WORKER = 17
+    OP_SHRINK = 18
 
 
 cdef class Recording:
@@ -65,6 +71,7 @@ cdef class Recording:
     cdef int32_t[:, ::1] gotx
     cdef readonly object watched
     cdef bint watch
+    cdef int64_t managed        # pages present at first
 
     def __init__(self, Machine machine, ops, requests, bint watch):
         cdef int i
@@ -82,6 +89,11 @@ cdef class Recording:
         self.watched = np.zeros((len(ops) if watch else 0, 8), np.int32)
         self.gotx = self.watched
         self.watch = watch
+        # the worker and the shrinker run when the recording says so, reclaim never
+        machine.mm.design.queue_delay = <int64_t>1 << 62
+        machine.mm.design.shrink_batch = 0
+        if machine.mm.physmap != NULL:
+            self.managed = physmap_present_pages(machine.mm.physmap, machine.mm.design.tree)
 
     def __dealloc__(self):
         free(self.requests)
@@ -171,7 +183,7 @@ cdef class Recording:
             z.now = i
             result = 0
             if code == OP_ALLOC:
-                result = self._allocated(mm, i, mm_alloc(mm, cpu, order, &self.requests[self.ops[i, 2]]))
+                result = self._allocated(mm, i, design_alloc(mm, cpu, order, &self.requests[self.ops[i, 2]]))
             elif code == OP_FREE:
                 self._free(mm, cpu, a)
             elif code == OP_DRAIN:
@@ -195,6 +207,13 @@ cdef class Recording:
                 result = take_and_putback(z, a, b)
                 if result >= 0:
                     result -= first
+            elif code == OP_WORKER:
+                result = mm.queued_chunks
+                queue_run(mm, cpu)
+            elif code == OP_SHRINK:
+                result = pool_shrink(mm, cpu, a)
+                if result == 0:
+                    result = -1         # SHRINK_STOP
             elif code >= OP_COMPACT_NODE:
                 result = self._compact(mm, i)
             self.got[i, 0] = <int32_t>result
@@ -206,7 +225,24 @@ cdef class Recording:
                 self.gotx[i, 0] = <int32_t>z.nevents
                 self.gotx[i, 1] = <int32_t>z.stats.exposed_now
                 self.gotx[i, 2] = <int32_t>z.stats.hidden_now
-                self._watch_blocks(z, i, code == OP_ALLOC and result < 0)
+                if mm.wrapper == WRAP_NONE:
+                    self._watch_blocks(z, i, code == OP_ALLOC and result < 0)
+                else:
+                    self._watch_pages(mm, i)
+
+    cdef void _watch_pages(self, mm_t *mm, Py_ssize_t i) noexcept nogil:
+        cdef int64_t present = <int64_t>physmap_present_pages(mm.physmap, mm.design.tree)
+        if mm.wrapper == WRAP_POOL:
+            self.gotx[i, 3] = <int32_t>mm.pool_wrong
+            self.gotx[i, 4] = <int32_t>pool_pages(mm)
+            self.gotx[i, 5] = <int32_t>(self.managed - present)
+        else:
+            self.gotx[i, 3] = <int32_t>mm.queued_pages
+            self.gotx[i, 4] = <int32_t>mm.queued_chunks
+            self.gotx[i, 5] = <int32_t>present
+        self.gotx[i, 6] = <int32_t>(mm.physmap.counters.flushes_ranged + mm.physmap.counters.flushes_full
+                                    - mm.physmap.counters.flushes_split)
+        self.gotx[i, 7] = <int32_t>mm.stats.pages_zeroed
 
     cdef void _watch_blocks(self, zone_t *z, Py_ssize_t i, bint failed) noexcept nogil:
         cdef uint32_t b

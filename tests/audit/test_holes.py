@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from asi_pa.audit import audit
 from asi_pa.engine.machine import Machine
 from asi_pa.kernel.gfp import GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NAMES, MODEL_LRU, Migratetype
+from asi_pa.kernel.sizing import single_zone
 from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
 
 BASE = 4096
@@ -300,7 +300,7 @@ def test_the_flags_of_patch_16_keep_the_slow_path_above_the_low_watermark() -> N
 
 
 @pytest.mark.parametrize(
-    ("design", "exposed"), [("freetype/as-posted", 8), ("freetype/sound", 0), ("unmapped/v4", 0)]
+    ("design", "exposed"), [("freetype/as-posted", 8), ("freetype/sound", 0), ("unmapped/sound", 0)]
 )
 def test_f1_contiguous_ranges_of_september(design: str, exposed: int) -> None:
     m = Owners(design)
@@ -329,17 +329,104 @@ def test_the_queue_clears_nothing(design: str, stale: int) -> None:
     assert m.wrong() == (0, 0, stale)
 
 
-@pytest.mark.parametrize(
-    ("design", "hidden"), [("unmapped/v2", BLOCK), ("unmapped/v4", 0), ("unmapped/symmetric", 0)]
-)
-def test_v2_hands_out_contiguous_ranges_with_the_mapping_that_they_had(design: str, hidden: int) -> None:
+@pytest.mark.parametrize("design", ["unmapped/v2", "unmapped/v4", "unmapped/sound", "unmapped/symmetric"])
+def test_contiguous_ranges_over_a_free_unmapped_block(design: str) -> None:
+    """Ux-f1 and Vx-f1 in small: refused at either end and in the middle; the sound ones flip the block."""
     m = Owners(design)
     pfn = m.take(0, S)
     m.give(pfn)
-    assert m.machine.alloc_contig_range(pfn, pfn + BLOCK, gfp=N) == 0
-    m.live |= dict.fromkeys(range(pfn, pfn + BLOCK), (0, False))
-    assert m.wrong() == (0, hidden, 0)
-    result = audit(design, depth=3, seconds=60, only=("smallest",), liveness=False)
-    assert [f.mechanism for f in result.findings] == (
-        ["contiguous range handed out as it was found"] if hidden else []
-    )
+    posted = design in ("unmapped/v2", "unmapped/v4")
+    around = (pfn, pfn + 3 * BLOCK) if pfn == BASE else (pfn - BLOCK, pfn + 2 * BLOCK)
+    middle = -16 if around[0] < pfn else -22
+    assert m.machine.alloc_contig_range(pfn, pfn + BLOCK, gfp=N) == (-22 if posted else 0)
+    if not posted:
+        m.live |= dict.fromkeys(range(pfn, pfn + BLOCK), (0, False))
+        assert m.wrong() == (0, 0, 0)
+        m.machine.free_contig_range(pfn, BLOCK)
+    assert m.machine.alloc_contig_range(*around, gfp=N) == (middle if posted else 0)
+    assert m.machine.verify() is None
+
+
+def test_v4_maps_before_it_clears() -> None:
+    """Ux-z1 in small: between the map and the clear whoever reads the direct map reads former secrets."""
+    m = Owners("unmapped/v4")
+    m.take_all(0, S)
+    for pfn in list(m.live):
+        m.give(pfn)
+    seen: list[tuple[int, bool, int]] = []
+
+    def look(at: int, pfn: int, _order: int) -> None:
+        stats = m.machine.stats()
+        assert m.machine.physmap is not None
+        present = m.machine.physmap.present(pfn, tree="unrestricted")
+        seen.append((at, present, stats["stale_exposed"] - stats["pages_zeroed"]))
+
+    m.machine.at_window(look)
+    m.take(0, N)
+    m.machine.at_window(None)
+    # off its list; mapped, all of the block stale; cleared
+    assert seen == [(1, False, 0), (6, True, BLOCK), (3, True, 0)]
+    assert m.wrong() == (0, 0, BLOCK)
+
+
+def test_only_unmovable_requests_take_an_unmapped_block_back() -> None:
+    """Ux-m1: all of the zone unmapped and free; movable and reclaimable requests fail beside it."""
+    movable, reclaimable = (N | GFP_NAMES[name] for name in ("__GFP_MOVABLE", "__GFP_RECLAIMABLE"))
+    for design in ("unmapped/v2", "unmapped/v4", "unmapped/sound"):
+        m = Owners(design)
+        m.take_all(0, S)
+        for pfn in list(m.live):
+            m.give(pfn)
+        assert max(m.machine.alloc(0, gfp) for gfp in (movable, reclaimable)) == -1
+        assert m.machine.alloc(0, N) >= 0
+        assert m.machine.alloc(0, movable) >= 0, "out of the unmovable block"
+
+
+def test_v2_merges_across_mappings() -> None:
+    """Vx-a2: a mapped block freed beside a free unmapped one joins it, and goes to a protected request."""
+    m = Owners("unmapped/v2")
+    protected = m.take(ORDER, S)
+    unprotected = m.take(ORDER, N)
+    assert unprotected == protected ^ BLOCK
+    m.give(unprotected)
+    m.give(protected)
+    m.take(ORDER + 1, S)
+    assert m.wrong() == (BLOCK, 0, 0)
+    assert m.machine.verify() is None
+
+
+@pytest.mark.parametrize(
+    ("design", "wrong"),
+    [("pool/as-posted", 511), ("pool/letter", 0), ("pool/sound", 0)],
+)
+def test_what_a_refill_leaves_present(design: str, wrong: int) -> None:
+    """Px-a1: as posted only the request's pages are unmapped, its neighbours wait in the pool present."""
+    machine = Machine(single_zone("64M", pcp=False), design)
+    pages = [machine.alloc(0, S) for _ in range(512)]
+    assert machine.stats()["exposed_now"] == wrong
+    for pfn in pages:
+        machine.free(pfn, 0)
+    assert machine.stats()["exposed_now"] == 0
+    assert machine.shrink_pool(1 << 10) == 512
+    assert machine.stats()["stale_exposed"] == {"pool/as-posted": 1, "pool/letter": 512}.get(design, 0)
+    assert machine.verify() is None
+
+
+def test_the_posted_shrinker_takes_the_running_total_off() -> None:
+    """Px-e1: two orders in the pool, the second's share is counted twice against the request."""
+    freed = {}
+    for design in ("pool/as-posted", "pool/sound"):
+        machine = Machine(single_zone("64M", pcp=False), design)
+        machine.alloc(0, S)  # leaves 1, 2, 4 ... 256 pages
+        freed[design] = machine.shrink_pool(8)
+    assert freed == {"pool/as-posted": 7, "pool/sound": 15}
+
+
+def test_a_contiguous_range_that_fails_undoes_what_others_isolated() -> None:
+    """Ox-c1, Linux 7.2 and 6.12: the failing caller's cleanup covers its whole range."""
+    for design, isolated in (("linux", 0), ("migratetype/as-posted", 0), ("migratetype/sound", 1)):
+        m = Owners(design)
+        assert m.machine.isolate(BASE, BASE + BLOCK) == 0
+        assert m.machine.alloc_contig_range(BASE, BASE + 2 * BLOCK) == -16
+        types = [m.machine.design.freetypes[t].mt for t in m.machine.blocks()[0]]
+        assert types.count(Migratetype.ISOLATE) == isolated

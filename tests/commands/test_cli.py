@@ -181,13 +181,13 @@ def test_audits_of_several_designs_make_a_table(capsys, tmp_path):
     table = {row[0]: dict(zip(head, row, strict=True)) for row in rows}
     assert [row["status"] for row in table.values()] == ["0", "1", "0"]
     assert [row[""] for row in table.values()] == ["", "as posted", ""]
-    assert table["`unmapped/v2`"]["broken"] == "1"
+    assert table["`unmapped/v2`"]["broken"] == "3"
     made = json.loads(found.read_text())
     assert made["schema"] == "asi_pa.audits/1"
     states = [int(row["states"].replace(",", "")) for row in table.values()]
     assert [each["states"] for each in made["audits"]] == states
     assert {path.name for path in scripts.iterdir()} == {"pool", "unmapped-v2", "migratetype-zeroing=dirty"}
-    assert len(list((scripts / "unmapped-v2").iterdir())) == 1
+    assert len(list((scripts / "unmapped-v2").iterdir())) == 3
 
 
 def test_audit_of_all_designs(capsys):
@@ -313,27 +313,122 @@ def test_ctrl_c_ends_verify_and_its_workers_without_a_word():
     assert (command.returncode, err) == (130, b"")
 
 
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path_factory):
+    """Nothing is taken from the user's cache folder, nothing left there."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
 def test_compare(capsys, tmp_path):
     pytest.importorskip("plotly")
     html, numbers = tmp_path / "out.html", tmp_path / "out.json"
-    words = ("redis", "--memory", "tight", "--designs", "linux,migratetype", "--costs", "default")
+    words = ("redis", "--quick", "--designs", "linux,migratetype", "--costs", "default", "--samples", "20")
     status, out, err = run(capsys, "compare", *words, "--html", str(html), "--json", str(numbers))
     assert (status, err) == (0, "")
-    assert out.endswith(f"\njson: {numbers}\nhtml: {html}\n")
+    assert out.startswith("migratetype or linux?")
+    assert "one seed: no words" in out
+    assert out.endswith(f"json: {numbers}\nhtml: {html}\n")
     assert html.read_text().startswith("<!doctype html>")
     result = read_json(numbers)
-    assert result["command"][:4] == ["asi-pa", "compare", "redis", "--memory"]
-    (replayed,) = result["runs"]
-    assert [design["design"] for design in replayed["designs"]] == ["linux", "migratetype/sound"]
-    assert not any(breaches(design) for design in replayed["designs"])
+    assert result["command"][:4] == ["asi-pa", "compare", "redis", "--quick"]
+    assert [run["memory"] for run in result["runs"]] == ["ample", "short"]
+    for replayed in result["runs"]:
+        assert [design["design"] for design in replayed["designs"]] == ["linux", "migratetype/sound"]
+        assert not any(breaches(design) for design in replayed["designs"])
+    assert result["verdict"] == []
+    assert result["protagonists"] == ["migratetype/sound", "linux"]
+
+
+def test_compare_says_words_and_keeps_what_it_computed(capsys, monkeypatch):
+    words = ("compare", "fragment:128M", "--designs", "migratetype,pool", "--seeds", "3")
+    status, out, err = run(capsys, *words)
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert len(lines) <= 45
+    assert lines[0].startswith("migratetype or pool?")
+    assert any("a made-up workload" in line for line in lines[:8])
+    assert "The RFC's claims:" in out
+
+    def computed(*_, **__):
+        raise AssertionError("computed once more")
+
+    monkeypatch.setattr("asi_pa.experiment.rows.build", computed)
+    monkeypatch.setattr("asi_pa.experiment.comparison.replay", computed)
+    assert run(capsys, *words)[1] == out
+    status, mail, _ = run(capsys, *words, "--mail")
+    assert status == 0
+    assert mail.isascii()
+    assert max(map(len, mail.splitlines())) <= 72
+    quiet = run(capsys, *words, "--quiet")[1]
+    assert quiet.splitlines()[-1].startswith("The RFC's claims:")
+    full = run(capsys, *words, "--full")[1]
+    assert full.startswith(out)
+    assert "exposure" in full.lower() or "leaked" in full.lower()
+
+
+def test_compare_goes_on_where_it_was_stopped(capsys, monkeypatch):
+    from asi_pa.experiment.rows import design_row
+
+    words = ("compare", "fragment:128M", "--designs", "migratetype,pool", "--seeds", "3")
+    made: list[tuple[int, str]] = []
+
+    def stopped(starts, design, *rest, **more):
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        made.append((starts.seed, design.name))
+        return design_row(starts, design, *rest, **more)
+
+    monkeypatch.setattr("asi_pa.experiment.study.design_row", stopped)
+    assert run(capsys, *words)[0] == 130
+    assert len(made) == 3
+
+    def counted(starts, design, *rest, **more):
+        made.append((starts.seed, design.name))
+        return design_row(starts, design, *rest, **more)
+
+    monkeypatch.setattr("asi_pa.experiment.study.design_row", counted)
+    assert run(capsys, *words)[0] == 0
+    assert len(made) == len(set(made)) == 6
+
+
+def test_compare_at_sizes(capsys, tmp_path):
+    found = tmp_path / "sizes.json"
+    words = ("fragment:128M", "--memory", "120M,ample", "--designs", "migratetype,pool", "--seeds", "2")
+    status, out, _ = run(capsys, "compare", *words, "--json", str(found), "--no-cache")
+    assert status == 0
+    assert "memory 120M" in out
+    result = read_json(found)
+    assert [run["memory"] for run in result["runs"]] == ["120M", "ample"]
+    assert {row["place"] for row in result["answer"][0]["measures"]} == {"120M", "ample"}
+
+
+def test_compare_of_what_has_no_request_tests_nothing(capsys, tmp_path):
+    text = tmp_path / "only-free.txt"
+    text.write_text(
+        "".join(
+            f" cc1-77 [000] 1.{i:06}: kmem:mm_page_free: page=0x{i:x} pfn=0x{4096 + i:x} order=0\n"
+            for i in range(200)
+        )
+    )
+    found = tmp_path / "free.json"
+    status, out, _ = run(
+        capsys, "compare", str(text), "--seeds", "2", "--designs", "migratetype,pool", "--json", str(found)
+    )
+    assert status == 0
+    assert "1 untested, 2 untested, 3 untested, 4 untested" in out
+    result = read_json(found)
+    words = {row["against_other"]["word"] for trace in result["answer"] for row in trace["measures"]}
+    assert words == {"untested"}
+    assert any("it has no request" in line for line in result["caveats"])
 
 
 def test_compare_reports_a_broken_replay(capsys, monkeypatch):
-    from asi_pa.experiment import runs
+    from asi_pa.experiment.runs import replay as whole
 
-    run_design = runs.replay
-    monkeypatch.setattr(runs, "replay", lambda *a, **k: run_design(*a, **k) | {"verify": "zone 0: broken"})
-    status, _, err = run(capsys, "compare", "fresh:64M", "--memory", "ample", "--design", "linux", "--quiet")
+    broken = lambda *a, **k: whole(*a, **k) | {"verify": "zone 0: broken"}  # noqa: E731
+    monkeypatch.setattr("asi_pa.experiment.comparison.replay", broken)
+    words = ("fresh:64M", "--memory", "ample", "--design", "linux", "--quiet", "--no-cache", "--seeds", "1")
+    status, _, err = run(capsys, "compare", *words)
     assert status == 1
     assert err == "asi-pa: error: fresh, ample, linux: zone 0: broken\n"
 
@@ -351,6 +446,9 @@ def test_compare_refuses(capsys, tmp_path, monkeypatch):
     assert "',' names nothing" in refused(capsys, "compare", "redis", "--memory", ",")
     assert "';': no rule" in refused(capsys, "compare", "redis", "--classifier", ";")
     assert "costs.toml" in refused(capsys, "compare", "redis", "--costs", str(tmp_path / "costs.toml"))
+    assert "--no-relief" in refused(capsys, "compare", "redis", "--no-relief", "--reclaim", "1M")
+    assert "--quick" in refused(capsys, "compare", "redis", "--quick", "--memory", "1G")
+    assert "tight is gone" in refused(capsys, "compare", "redis", "--memory", "tight")
     monkeypatch.setattr(page, "find_spec", lambda _: None)
     assert "needs plotly" in refused(capsys, "compare", "redis", "--html", str(tmp_path / "x.html"))
     assert list(tmp_path.iterdir()) == []
@@ -361,7 +459,7 @@ def test_ctrl_c_leaves_no_file(capsys, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "replace", interrupted)
-    words = ("fresh:64M", "--memory", "ample", "--design", "linux", "--json", str(tmp_path / "out.json"))
+    words = ("fresh:64M", "--quick", "--design", "linux", "--json", str(tmp_path / "out.json"))
     assert run(capsys, "compare", *words)[0] == 130
     assert list(tmp_path.iterdir()) == []
 
@@ -436,25 +534,62 @@ def test_convert_refuses_and_leaves_nothing(capsys, tmp_path):
 
 def test_compare_relieves_a_shortage(capsys, tmp_path):
     found = tmp_path / "relief.json"
-    words = ("net", "--memory", "600M", "--designs", "linux,migratetype", "--samples", "2")
-    relief = ("--reclaim", "64M", "--compaction")
-    status, out, _ = run(capsys, "compare", *words, *relief, "--json", str(found))
-    assert status == 0
-    assert "reclaim 64.0 MiB, compaction" in out
-    made = read_json(found)
-    assert made["command"] == ["asi-pa", "compare", *words, *relief, "--json", str(found)]
-    assert made["relief"] == {"reclaim_bytes": 64 << 20, "compaction": True, "fallbacks": True}
-    status, _, _ = run(capsys, "compare", *words, "--json", str(found), "--quiet")
-    without = read_json(found)
-    assert without["relief"] == {"reclaim_bytes": 0, "compaction": False, "fallbacks": True}
-    for mine, other in zip(made["runs"][0]["designs"], without["runs"][0]["designs"], strict=True):
-        assert 0 < mine["metrics"]["pages_reclaimed"] <= 16384
-        want = (entry["metrics"]["failures_by_cause"]["watermark"] for entry in (mine, other))
-        assert next(want) < next(want)
-        assert other["metrics"]["pages_reclaimed"] == other["metrics"]["compactions"] == 0
-    assert any(d["metrics"]["compaction_pages_moved"] for d in made["runs"][0]["designs"])
+    words = ("redis", "--memory", "860M", "--designs", "linux,migratetype", "--samples", "2", "--seeds", "1")
+    for option, relief, line in (
+        ((), (None, True), "recorded file pages can be reclaimed, compaction"),
+        (("--reclaim", "64M"), (64 << 20, True), "64 MiB of page cache can be reclaimed, compaction"),
+        (("--no-relief",), (0, False), "no relief"),
+    ):
+        status, out, _ = run(capsys, "compare", *words, *option, "--json", str(found))
+        assert status == 0
+        assert line in out
+        made = read_json(found)
+        assert (made["relief"]["reclaim_bytes"], made["relief"]["compaction"]) == relief
+        reclaimed = [design["metrics"]["pages_reclaimed"] for design in made["runs"][0]["designs"]]
+        assert all(reclaimed) == (relief[0] != 0)
+        assert all(pages <= (relief[0] or 1 << 40) >> 12 for pages in reclaimed)
 
 
 @pytest.mark.parametrize("size", ["0", "much", "-1", "1K", "1000T", ""])
 def test_compare_refuses_a_supply_that_is_no_size(capsys, size):
     assert f"'{size}'" in refused(capsys, "compare", "redis", f"--reclaim={size}")
+
+
+def test_compare_shows_how_the_answer_depends_on_the_classifier(capsys):
+    words = (
+        "compare",
+        "net",
+        "--memory",
+        "600M",
+        "--designs",
+        "linux,migratetype",
+        "--quiet",
+        "--no-fallbacks",
+    )
+    status, out, _ = run(capsys, *words, "--classifiers", "rfc", "rfc,skb=sensitive")
+    assert status == 0
+    lines = [line.split() for line in out.splitlines()]
+    assert [line for line in lines if line[:2] == ["net,", "600M:"]] == [
+        ["net,", "600M:", "linux"],
+        ["net,", "600M:", "migratetype/sound"],
+    ]
+    rows = [line for line in lines if line and line[0].startswith("rfc")]
+    assert [row[0] for row in rows] == ["rfc", "rfc,skb=sensitive"] * 2
+    declined = [int(row[3].replace(",", "")) for row in rows]
+    assert declined[0] == declined[1], "plain Linux does not care"
+    assert declined[2] > 5 * declined[3], "one caller decides net"
+
+
+@pytest.mark.parametrize(
+    "more", [("--json", "x.json"), ("--costs", "default"), ("--classifier", "sensitive")]
+)
+def test_compare_by_classifier_refuses_other_forms(capsys, tmp_path, monkeypatch, more):
+    monkeypatch.chdir(tmp_path)
+    words = ("compare", "net", *more, "--classifiers", "rfc")
+    assert f"not together with {more[0]}" in refused(capsys, *words)
+
+
+def test_compare_by_classifier_names_a_bad_rule_before_any_work(capsys):
+    assert "rfc,nobody=sensitive" in refused(
+        capsys, "compare", "net", "--classifiers", "rfc", "rfc,nobody=sensitive"
+    )

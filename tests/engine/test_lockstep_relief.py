@@ -18,10 +18,10 @@ from asi_pa.engine.machine import Machine
 from asi_pa.kernel.gfp import GFP_NAMES, MODEL_PINNED, MODEL_UNSPLITTABLE
 from asi_pa.kernel.spec import MachineSpec
 from asi_pa.run.replay import Replay
-from asi_pa.trace.compiler import OP
+from asi_pa.trace.ops import OP
 from tests.engine.test_lockstep import KINDS, LRU, SENSITIVE, SMALL, VARIANTS, machine_spec, request
 from tests.twin import Machine as Twin
-from tests.twin.dump import first_difference
+from tests.twin.dump import first_difference, tail_of
 from tests.twin.relief import Replay as TwinReplay
 
 SLOTS = 16000
@@ -97,7 +97,7 @@ def walk(design: Design, seed: int) -> dict[str, int]:
             replay.run(ops[start : start + 50])
         for zone in range(len(spec.zones)):
             ours, theirs = twin.dump(zone).tolist(), compiled.dump(zone).tolist()
-            assert ours == theirs, first_difference(ours, theirs, mapped=twin.tables.tracks)
+            assert ours == theirs, first_difference(ours, theirs, tail=tail_of(design))
         assert twin.stats() == Counter(compiled.stats())
         assert [(replay.failures, replay.skipped) for replay in replays][1:] == [
             (replays[0].failures, replays[0].skipped)

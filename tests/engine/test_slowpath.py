@@ -13,7 +13,7 @@ from asi_pa.engine.machine import Machine
 from asi_pa.kernel.gfp import GFP_NAMES, parse_gfp
 from asi_pa.kernel.spec import PcpSpec
 from asi_pa.run.replay import Replay
-from asi_pa.trace.compiler import OP
+from asi_pa.trace.ops import OP
 from tests.twin.engines import small_spec
 
 KERNEL = parse_gfp("GFP_KERNEL")

@@ -117,7 +117,7 @@ def test_a_contiguous_range_gets_its_caller_s_side(make: Make) -> None:
 
 
 def test_unmapping_ahead_spares_requests_the_flush(make: Make) -> None:
-    machine = make(small_spec(pages=64), "unmapped/v4:unmap_low=8,unmap_high=16")
+    machine = make(small_spec(pages=64), "unmapped/sound:unmap_low=8,unmap_high=16")
     machine.alloc(0, N)
     assert counts(machine, "unmapped_ahead", "flush_allocs") == (2, 0)
     pfn = machine.alloc(0, S)
@@ -125,7 +125,9 @@ def test_unmapping_ahead_spares_requests_the_flush(make: Make) -> None:
     assert counts(machine, "flush_allocs", "exposures") == (0, 0)
 
 
-@pytest.mark.parametrize(("design", "cleared"), [("unmapped/v4", 4), ("unmapped/v2", 0)])
+@pytest.mark.parametrize(
+    ("design", "cleared"), [("unmapped/v4", 0), ("unmapped/v4:owner_zeroes=yes", 4), ("unmapped/v2", 0)]
+)
 def test_owners_clear_where_the_design_says_so(make: Make, design: str, cleared: int) -> None:
     machine = make(small_spec(), design)
     before = machine.stats()["pages_zeroed"]

@@ -92,7 +92,7 @@ def test_an_absent_page_is_an_oops_in_the_direct_map_and_a_cost_in_an_asi() -> N
     assert best(metric("bytes_zeroed"), [asi, oops, other]) == {"a"}
 
 
-SIDES = {"migratetype": 7, "freetype": 7, "unmapped/v4": 24, "per-page": 0, "rfcv2-queue": 0, "pool": 7}
+SIDES = {"migratetype": 7, "freetype": 7, "unmapped": 24, "per-page": 0, "rfcv2-queue": 0, "pool": 7}
 
 
 @pytest.mark.parametrize(("design", "mapped"), SIDES.items())
@@ -106,9 +106,7 @@ def test_free_pages_at_the_end_are_told_by_side(design: str, mapped: int) -> Non
     assert sides == {"mapped": mapped, "unmapped": 31 - mapped}
 
 
-@pytest.mark.parametrize(
-    "design", ["linux", "migratetype", "freetype", "per-page", "pool/unmapped", "unmapped/v4"]
-)
+@pytest.mark.parametrize("design", ["linux", "migratetype", "freetype", "per-page", "pool/sound", "unmapped"])
 def test_flushes_are_held_against_the_requests_that_can_cause_them(design: str) -> None:
     compiled = compile_trace(workload("bursts", "64M"))
     found = replay(compiled, design, samples=2)["metrics"]

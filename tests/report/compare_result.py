@@ -1,4 +1,4 @@
-"""A made-up but plausible result of the schema asi_pa.compare/1, for tests of what reads one.
+"""A made-up but plausible result of the schema asi_pa.compare/2, for tests of what reads one.
 
 The numbers come from a seed; they obey what any real result obeys (cumulative series grow, causes add
 up to failures, rates follow from their counts) and mean nothing else.
@@ -12,8 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from asi_pa.experiment.claims import evaluate_claims
-from asi_pa.experiment.metrics import FAILURE_GROUPS, METRICS, WAYS_OUT
+from asi_pa.experiment.measures import MEASURES, Measure
+from asi_pa.experiment.metrics import FAILURE_GROUPS, METRICS, WAYS_OUT, leaf_share_2m
+from asi_pa.experiment.probe import Relief
+from asi_pa.experiment.rule import judge
+from asi_pa.experiment.verdict import sentences
 
+SEEDS = 16
 BREACHES = [metric.key for metric in METRICS if metric.breach]
 
 LEGEND = [
@@ -50,7 +55,7 @@ def make_result(
     seed: int = 0,
     designs: tuple[str, ...] = tuple(KINDS),
     traces: tuple[str, ...] = ("redis", "kernelmem"),
-    memories: tuple[tuple[str, int], ...] = (("ample", 4 << 30), ("tight", 768 << 20)),
+    memories: tuple[tuple[str, int], ...] = (("ample", 4 << 30), ("short", 768 << 20)),
     columns: int = 256,
     samples: int = 200,
 ) -> dict[str, Any]:
@@ -59,18 +64,105 @@ def make_result(
     runs = [
         _run(rng, trace, name, size, designs, columns, samples) for trace in traces for name, size in memories
     ]
+    sides: list[str] = [name for name in ("migratetype/sound", "pool/nonsensitive") if name in designs]
+    sides += [name for name in designs if name not in sides and name != "linux"]
     result: dict[str, Any] = {
-        "schema": "asi_pa.compare/1",
+        "schema": "asi_pa.compare/2",
         "asi_pa": "0.1.0",
         "command": ["asi-pa", "compare", "--html", "report.html"],
         "kernel": "6.18",
         "seed": seed,
+        "seeds": SEEDS,
+        "quick": False,
         "classifier": "nonsensitive = migratetype unmovable and no __GFP_HARDWALL; all else sensitive",
+        "relief": {"reclaim_bytes": None, "compaction": True, "words": Relief().words()},
+        "reference": "linux",
+        "protagonists": [*sides, "linux"][:2],
+        "answer": [_answer(rng, trace, designs, [*sides, "linux"][:2]) for trace in traces],
         "runs": runs,
         "claims": [],
+        "caveats": ["All the evidence is made up."],
+        "stored": {
+            "yields": {name: float(rng.random()) for name in designs},
+            "holes": {name: 0 for name in designs if name != "linux"},
+            "holes_as_posted": {"migratetype/sound": 25},
+        },
+        "curves": [_curve(rng, trace, ["linux", *sides[:2]]) for trace in traces],
     }
     result["claims"] = evaluate_claims(result)
+    result["verdict"] = sentences(result)
     return result
+
+
+def _answer(
+    rng: np.random.Generator, trace: str, designs: tuple[str, ...], sides: list[str]
+) -> dict[str, Any]:
+    """An entry of ``answer``: values of a seed each, and the words that the rule has for them."""
+    rows = []
+    for place in ("ample", "short", "search"):
+        for measure in MEASURES:
+            if (measure.take is None) != (place == "search"):
+                continue
+            exact = place == "ample"
+            values: dict[str, list[Any]] = {
+                name: [_value(rng, measure, name) for _ in range(1 if exact else SEEDS)] for name in designs
+            }
+            against = {
+                name: _word(measure, values[name], values["linux"], exact)
+                for name in designs
+                if name != "linux" and "linux" in values
+            }
+            rows.append(
+                {
+                    "measure": measure.key,
+                    "label": measure.label,
+                    "place": place,
+                    "unit": measure.unit,
+                    "better": measure.better,
+                    "exact": exact,
+                    "values": values,
+                    "against_reference": against,
+                    "against_other": _word(measure, values[sides[0]], values[sides[1]], exact)
+                    if sides[1] in values
+                    else None,
+                }
+            )
+    return {
+        "trace": trace,
+        "description": "made up",
+        "requests": {"real": 250_000, "declined": 40_000, "huge": 2},
+        "real_limit": 25,
+        "floored": dict.fromkeys(designs, 0),
+        "measures": rows,
+    }
+
+
+def _value(rng: np.random.Generator, measure: Measure, design: str) -> float | int | None:
+    if measure.protection and design == "linux":
+        return None
+    if measure.unit == "share":
+        return float(rng.random())
+    return int(rng.integers(800, 900)) if measure.unit == "mib" else int(rng.integers(90))
+
+
+def _word(measure: Measure, one: list[Any], other: list[Any], exact: bool) -> dict[str, Any]:
+    word = judge(measure, one, other, exact=exact)
+    over = word.difference
+    return {
+        "word": word.word,
+        "agree": word.agree,
+        "seeds": word.seeds,
+        "difference": None if over is None else [float(over.median), float(over.least), float(over.most)],
+    }
+
+
+def _curve(rng: np.random.Generator, trace: str, designs: list[str]) -> dict[str, Any]:
+    sizes = [800, 850, 900, 1000]
+    shares = {
+        name: {key: sorted(rng.random(len(sizes)).tolist())[::-1] for key in ("real", "declined")}
+        for name in designs
+    }
+    return {"trace": trace, "mib": sizes, "seeds": 4, "shares": shares}
 
 
 def _run(
@@ -174,6 +266,9 @@ def _design(
         "replay_seconds": seconds,
         "replay_ops_per_second": operations / seconds,
     }
+    metrics["restricted_2m_share"] = leaf_share_2m(metrics)
+    metrics["tlb_flushes"] = flushes
+    metrics["failures_by_kind"] = {"sensitive": 1, "nonsensitive": 1}
     return {
         "design": name,
         "title": TITLES.get(name, name),
@@ -226,6 +321,8 @@ def _made_up(rng: np.random.Generator, kind: str) -> Any:
         return [-1000] * 9 + [int(rng.integers(400, 900)), 911]
     if kind == "counts by side":
         return {"mapped": 300, "unmapped": 4000}
+    if kind == "shares by kind":
+        return {"sensitive": 0.001, "nonsensitive": 0.002}
     if kind == "counts by group":
         return {group: int(rng.integers(90)) for group in FAILURE_GROUPS}
     if kind == "counts by way out":

@@ -14,7 +14,7 @@ from asi_pa.experiment.runs import replay
 from asi_pa.kernel.gfp import parse_gfp
 from asi_pa.run.replay import Replay
 from asi_pa.trace import compile_trace
-from asi_pa.trace.compiler import OP
+from asi_pa.trace.ops import OP
 from tests.twin.engines import small_spec
 
 KERNEL = parse_gfp("GFP_KERNEL")

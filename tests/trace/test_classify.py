@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from asi_pa.kernel.gfp import GFP_HIGHUSER, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NAMES
+from asi_pa.kernel.gfp import GFP_HIGHUSER, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NAMES, parse_gfp
 from asi_pa.trace import Classifier
 from asi_pa.trace.classify import draw
 
@@ -79,3 +79,37 @@ def test_draws_are_even_and_seeded() -> None:
     np.testing.assert_array_equal(drawn, draw(5, numbers))
     assert (drawn != draw(6, numbers)).mean() > 0.99
     assert int(drawn.max()) < 2**32
+
+
+SKB = parse_gfp("GFP_NOWAIT|__GFP_IO|__GFP_FS|__GFP_NORETRY|__GFP_COMP")
+
+
+@pytest.mark.parametrize(
+    ("text", "mask", "order", "share"),
+    [
+        ("rfc,skb=sensitive", SKB, 3, 0.0),
+        ("rfc,skb=sensitive", SKB, 2, 1.0),
+        ("rfc,skb=share=0.25,user=nonsensitive", SKB, 3, 0.25),
+        ("rfc,user=nonsensitive", parse_gfp("GFP_HIGHUSER"), 0, 1.0),
+        ("rfc,movable=nonsensitive", parse_gfp("GFP_HIGHUSER_MOVABLE"), 0, 1.0),
+        ("rfc,reclaimable=nonsensitive", parse_gfp("GFP_KERNEL|__GFP_RECLAIMABLE"), 0, 1.0),
+        ("rfc,vmalloc=sensitive", parse_gfp("GFP_KERNEL|__GFP_HIGHMEM"), 0, 0.0),
+        (
+            "comm=nobody:sensitive;rfc,pagetable=sensitive",
+            parse_gfp("GFP_KERNEL|__GFP_ZERO|__GFP_COMP"),
+            0,
+            0.0,
+        ),
+        ("rfc,pagetable=sensitive", parse_gfp("GFP_KERNEL"), 0, 1.0),
+    ],
+)
+def test_named_callers_are_set_one_by_one(text: str, mask: int, order: int, share: float) -> None:
+    assert Classifier.parse(text).nonsensitive(mask, "", order) == share
+
+
+@pytest.mark.parametrize(
+    "text", ["rfc,skb", "rfc,nobody=sensitive", "rfc,skb=rfc", "rfc,skb=maybe", "rfc,skb=share=2"]
+)
+def test_what_is_no_setting_is_named(text: str) -> None:
+    with pytest.raises(ValueError, match="classifier rule"):
+        Classifier.parse(text)

@@ -69,7 +69,7 @@ def test_repairs_are_counted() -> None:
         "failed_allocs": 1,
     }  # fmt: skip
     assert compiled.counts["free_batched_ignored"] == 1
-    assert [int(op["op"]) for op in compiled.ops] == [1, 2, 1, 2, 1, OP_SPLIT, 2, 1]
+    assert [int(op["op"]) for op in compiled.ops] == [1, 2, 1, 2, 1, OP_SPLIT, 2, 1, 1, 2]
 
 
 def test_ticks() -> None:

@@ -90,7 +90,9 @@ def test_flags_become_a_population() -> None:
     }
     movable = GFP_HIGHUSER_MOVABLE | SENSITIVE | MODEL_LRU
     assert words[START + 1024] == (0, movable)
-    assert words[START + 2048] == (0, GFP_KERNEL)
+    # the fifth pageblock is Reclaimable: its slab is of reclaimable caches, which the RFC calls sensitive
+    assert words[START + 2048] == (0, GFP_KERNEL | GFP_NAMES["__GFP_RECLAIMABLE"] | SENSITIVE)
+    assert words[START + 2048 + 512] == (0, GFP_KERNEL)
     assert words[START + 4096] == (0, GFP_KERNEL)
     assert words[START + 5 * 1024] == (9, movable)
     assert words[START + 5 * 1024 + 512] == (9, movable)

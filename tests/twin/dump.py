@@ -10,10 +10,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from asi_pa.designs import Design
+
 from .pcp import PerCpuPages
 from .zone import Zone
 
-__all__ = ["dump_zone", "first_difference", "labelled"]
+__all__ = ["dump_zone", "first_difference", "labelled", "tail_of"]
 
 _COUNTERS = (
     "NR_FREE_PAGES",
@@ -51,8 +53,20 @@ _ZONE_BELOW_HIGH = 1 << 2
 _ZONE_NORMAL = 2
 
 
-def dump_zone(zone: Zone, position: int, *, compaction: bool = False) -> npt.NDArray[np.int32]:
-    """The words for ``zone``, the ``position``-th of its machine; int32, one dimension."""
+def tail_of(design: Design) -> str:
+    """How a dump ends: "", "mapped", or by the wrapper, "pool", "queue" or "per-page"; runs of compaction end
+    with "compaction"."""
+    return (design.wrapper or "mapped") if design.protects else ""
+
+
+def dump_zone(
+    zone: Zone, position: int, odd: set[int] | None = None, *, compaction: bool = False
+) -> npt.NDArray[np.int32]:
+    """The words for ``zone``, the ``position``-th of its machine; int32, one dimension.
+
+    ``odd``: pages whose mapping is unlike all others', in designs that map by page.  ``compaction``: with
+    what compaction keeps.
+    """
     relative = -zone.spec.start_pfn
     words = [
         len(_COUNTERS),
@@ -93,6 +107,8 @@ def dump_zone(zone: Zone, position: int, *, compaction: bool = False) -> npt.NDA
     if zone.tables.tracks:
         words.append(len(zone.block_mapped))
         words.extend(zone.block_mapped)
+    if odd is not None:
+        words.extend(_page_words(zone, odd, relative))
     if compaction:
         state = zone.compact
         positions = [state.cached_free, *state.cached_migrate, state.init_migrate, state.init_free]
@@ -100,6 +116,27 @@ def dump_zone(zone: Zone, position: int, *, compaction: bool = False) -> npt.NDA
         words += [state.considered, state.shift, state.order_failed, int(state.flush)]
         words += [len(state.skip), *map(int, state.skip)]
     return np.array(words, dtype=np.int32)
+
+
+def _page_words(zone: Zone, odd: set[int], relative: int) -> Iterator[int]:
+    wrapper = zone.tables.design.wrapper
+    if wrapper == "pool":
+        yield len(zone.pool_marks)
+        yield from zone.pool_marks
+        yield len(zone.pool)
+        for blocks in zone.pool:
+            yield len(blocks)
+            yield from (pfn + relative for pfn in blocks)
+    elif wrapper == "queue":
+        yield len(zone.queue)
+        for pfn, order in reversed(zone.queue.items()):
+            yield from (pfn + relative, order)
+    pages = sorted(pfn for pfn in odd if zone.spans(pfn))
+    starts = [pfn for pfn in pages if pfn - 1 not in odd or not zone.spans(pfn - 1)]
+    ends = [pfn + 1 for pfn in pages if pfn + 1 not in odd or not zone.spans(pfn + 1)]
+    yield len(starts)
+    for start, end in zip(starts, ends, strict=True):
+        yield from (start + relative, end - start)
 
 
 def _pcp_words(pcp: PerCpuPages, relative: int) -> Iterator[int]:
@@ -113,12 +150,10 @@ def _pcp_words(pcp: PerCpuPages, relative: int) -> Iterator[int]:
         yield from (pfn + relative for pfn in pages)
 
 
-def labelled(
-    words: Sequence[int], *, mapped: bool = False, compaction: bool = False
-) -> Iterator[tuple[str, int]]:
+def labelled(words: Sequence[int], *, tail: str = "") -> Iterator[tuple[str, int]]:
     """Every word of a dump with what it says; ValueError where the dump contradicts itself.
 
-    ``mapped``: the dump ends with the pageblocks' mapped flags; ``compaction``: with what compaction keeps.
+    ``tail``: how the dump ends (``tail_of``).
     """
     source = enumerate(words)
 
@@ -136,10 +171,10 @@ def labelled(
         for name in names:
             yield name, take()
 
-    def pages(name: str) -> Iterator[tuple[str, int]]:
+    def pages(name: str, width: int = 1) -> Iterator[tuple[str, int]]:
         count = take()
         yield f"{name}: length", count
-        for index in range(count):
+        for index in range(count * width):
             yield f"{name}: entry {index}", take()
 
     def pcp(cpu: str) -> Iterator[tuple[str, int]]:
@@ -159,12 +194,22 @@ def labelled(
             yield from pages(f"free list of order {order}, type {freetype}")
     yield from pages("pageblock types")
     yield from pcp("pcp")
-    if compaction:
+    if tail == "compaction":
         yield from fixed(_COMPACTION, "words of compaction")
         yield from pages("skip bits")
         return
-    if mapped:
+    if tail == "mapped":
         yield from pages("mapped flags")
+    if tail == "pool":
+        yield from pages("pool marks")
+        yield "pool lists", take()
+        for order in range(orders):
+            yield from pages(f"pool list of order {order}")
+    if tail == "queue":
+        yield from pages("queue", 2)
+    if tail in ("pool", "queue", "per-page"):
+        yield from pages("odd runs", 2)
+    if tail:
         return
     further = next(source, None)
     if further is not None:
@@ -175,12 +220,9 @@ def labelled(
             yield from pcp(f"cpu {cpu} pcp")
 
 
-def first_difference(
-    expected: Sequence[int], got: Sequence[int], *, mapped: bool = False, compaction: bool = False
-) -> str | None:
+def first_difference(expected: Sequence[int], got: Sequence[int], *, tail: str = "") -> str | None:
     """The first word in which two dumps differ, or None."""
-    labels = labelled(expected, mapped=mapped, compaction=compaction)
-    for (what, want), have in zip(labels, got, strict=False):
+    for (what, want), have in zip(labelled(expected, tail=tail), got, strict=False):
         if want != int(have):
             return f"{what}: expected {want}, got {int(have)}"
     if len(expected) != len(got):

@@ -137,7 +137,8 @@ def _claim_whole(zone: Zone, pfn: int, order: int, current: int, freetype: int, 
     zone.set_type(pfn, current, freetype, Context.CLAIM)
     zone.stats.claims_whole += 1
     zone.stats.map_allocs += zone.tables.mapped[freetype] and not zone.tables.mapped[fallback]
-    if all(zone.type_of(block) == freetype for block in zone.blocks(pfn, current)):
+    alike = all(zone.type_of(block) == freetype for block in zone.blocks(pfn, current))
+    if alike or not tables.design.explicit_maps:
         zone.account(freetype, buddy.expand(zone, pfn, order, current, freetype))
         return pfn
     # A pageblock that was isolated while the lock was dropped stays apart.

@@ -108,6 +108,16 @@ def flip(zone: Zone, order: int, freetype: int, alloc_flags: int) -> int | None:
     for block in zone.blocks(pfn, large):
         cma = zone.migratetype(zone.base_type(block)) is Migratetype.CMA
         zone.set_type(block, 0, tables.other_side[zone.base_type(block)] if cma else freetype, ctx)
+    if tables.design.flip_splits and (
+        not tables.design.explicit_maps
+        or all(zone.type_of(block) == freetype for block in zone.blocks(pfn, large))
+    ):
+        zone.account(freetype, buddy.expand(zone, pfn, order, large, freetype))
+        return pfn
+    if tables.design.flip_splits:  # part of it was isolated meanwhile
+        for start, piece in buddy.chunks(pfn + (1 << order), pfn + (1 << large), zone.pageblock_order):
+            buddy.free_one(zone, start, piece, zone.type_of(start))
+        return pfn
     for current in range(order, large):
         tail = zone.type_of(pfn) if tables.design.explicit_maps else freetype
         buddy.free_one(zone, pfn + (1 << current), current, tail)
@@ -119,9 +129,15 @@ def _change_sides(zone: Zone, pfn: int, order: int, mapped: bool, ctx: Context) 
     blocks = 1 << (order - zone.pageblock_order)
     zone.lock_dropped(Window.TAKEN, pfn, order)
     if mapped:
-        for block in zone.blocks(pfn, order):
-            mapping.zero(zone, block, locked=False)
+        late = zone.tables.design.zeroing == "mapped"
+        if not late:
+            for block in zone.blocks(pfn, order):
+                mapping.zero(zone, block, locked=False)
         mapping.map_blocks(zone, pfn, blocks, Context.FLIP)
+        if late:  # 2026, v4: readable until it is cleared
+            zone.lock_dropped(Window.MAPPED, pfn, order)
+            for block in zone.blocks(pfn, order):
+                mapping.zero(zone, block, locked=False)
     else:
         mapping.unmap_blocks(zone, pfn, blocks, ctx)
     zone.lock_dropped(Window.FLUSHED, pfn, order)
@@ -161,7 +177,8 @@ def flip_free_blocks(zone: Zone, count: int, mapped: bool) -> int:
 def balance_ahead(zone: Zone) -> None:
     """The worker that a refill, or a request beside the per-CPU lists, woke: it may wait for flushes.
 
-    Below ``unmap_low`` free sensitive pages, free blocks are unmapped until there are ``unmap_high``.
+    Below ``unmap_low`` free sensitive pages, free blocks are unmapped until there are ``unmap_high``; whole
+    free unmapped blocks beyond ``map_back`` are mapped again.
     """
     tables = zone.tables
     zone.ahead_due = False
@@ -171,6 +188,9 @@ def balance_ahead(zone: Zone) -> None:
             flip_free_blocks(zone, -wanted, True)
     else:
         wanted = 0
+        beyond = ZoneView(zone).whole_blocks(mapped=False) - tables.design.map_back
+        if tables.design.map_back and beyond > 0:
+            flip_free_blocks(zone, beyond, True)
         unmapped = ZoneView(zone).free_pages(mapped=False)
         if unmapped < tables.design.unmap_low:
             missing = tables.design.unmap_high - unmapped

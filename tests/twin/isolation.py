@@ -10,7 +10,7 @@ from . import buddy, mapping
 from .mapping import Context
 from .page_alloc import watermark_ok
 from .request import Request
-from .tables import ALLOC_CMA, EBUSY, WMARK_MIN
+from .tables import ALLOC_CMA, EBUSY, EINVAL, WMARK_MIN
 from .zone import Allocation, Zone
 
 __all__ = [
@@ -76,18 +76,24 @@ def _move_free_pages(zone: Zone, block: int, isolated: bool) -> bool:
     return True
 
 
-def _isolate_block(zone: Zone, block: int, start: int, end: int, mode: IsolateMode) -> bool:
-    """set_migratetype_isolate (7.2): [start, end) is the range that must be movable."""
+def _isolate_block(zone: Zone, block: int, start: int, end: int, mode: IsolateMode) -> int:
+    """set_migratetype_isolate (7.2): [start, end) is the range that must be movable; 0 or -errno.
+
+    In the series of 2026 a block with the unmapped bit is refused (mm/page_isolation.c of its tree).
+    """
+    tables = zone.tables
+    if not tables.design.isolates_unmapped and not tables.mapped[zone.base_type(block)]:
+        return -EINVAL
     if zone.is_isolated(block):
-        return False
+        return -EBUSY
     if _has_unmovable_pages(zone, max(block, start), min(block + zone.pageblock_nr_pages, end), mode):
-        return False
+        return -EBUSY
     if not _move_free_pages(zone, block, isolated=True):
-        return False
+        return -EBUSY
     if not zone.kernel.isolate_is_bit:
         zone.set_base_type(block, _type_after(zone, block, mode))
     zone.nr_isolate_pageblock += 1
-    return True
+    return 0
 
 
 def _type_after(zone: Zone, block: int, mode: IsolateMode) -> int:
@@ -133,17 +139,18 @@ def _unisolate_block(zone: Zone, block: int) -> None:
 
 def _isolate_boundary(
     zone: Zone, boundary: int, mode: IsolateMode, *, before: bool, skip_isolation: bool
-) -> bool:
+) -> int:
     """Isolate the pageblock at one end of the range (isolate_single_pageblock, 7.2).
 
     Nothing in use may straddle the boundary, so the pages below it are looked at, from the start of
     the max-order aligned range on.
     """
     block = boundary - zone.pageblock_nr_pages if before else boundary
-    if not skip_isolation and not _isolate_block(zone, block, block, block + zone.pageblock_nr_pages, mode):
-        return False
-    if not zone.spans(boundary if before else boundary - 1):
-        return True
+    error = 0
+    if not skip_isolation:
+        error = _isolate_block(zone, block, block, block + zone.pageblock_nr_pages, mode)
+    if error or not zone.spans(boundary if before else boundary - 1):
+        return error
     pfn = max(block & -(1 << zone.max_page_order), zone.spec.start_pfn)
     while pfn < boundary:
         if pfn in zone.buddy:
@@ -155,24 +162,26 @@ def _isolate_boundary(
             if pfn > boundary:
                 if not skip_isolation:
                     _unisolate_block(zone, block)
-                return False
+                return -EBUSY
             continue
         pfn += 1
-    return True
+    return 0
 
 
 def start_isolate_page_range(zone: Zone, start: int, end: int, mode: IsolateMode) -> int:
-    """Isolate all pageblocks of [start, end), or none; 0 or -EBUSY (start_isolate_page_range, 7.2)."""
+    """Isolate all pageblocks of [start, end), or none; 0 or -errno (start_isolate_page_range, 7.2)."""
     size = zone.pageblock_nr_pages
     first = zone.block_start(start)
     last = zone.block_start(end - 1)
-    if not _isolate_boundary(zone, first, mode, before=False, skip_isolation=False):
-        return -EBUSY
-    if not _isolate_boundary(zone, last + size, mode, before=True, skip_isolation=first == last):
+    error = _isolate_boundary(zone, first, mode, before=False, skip_isolation=False)
+    if error:
+        return error
+    error = _isolate_boundary(zone, last + size, mode, before=True, skip_isolation=first == last)
+    if error:
         undo_isolate_page_range(zone, first, first + size)
-        return -EBUSY
+        return error
     for block in range(first + size, last, size):
-        if not _isolate_block(zone, block, start, end, mode):
+        if _isolate_block(zone, block, start, end, mode):
             undo_isolate_page_range(zone, first, block)
             undo_isolate_page_range(zone, last, last + size)
             return -EBUSY

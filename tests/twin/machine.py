@@ -246,6 +246,9 @@ class Machine:
         mode = IsolateMode.CMA_ALLOC if cma else IsolateMode.OTHER
         result = isolation.start_isolate_page_range(zone, start, end, mode)
         if result:
+            # The kernel undoes the whole range, what others had isolated there included (6.12 and 7.2).
+            if self.tables.design.undoes_others_isolation:
+                isolation.undo_isolate_page_range(zone, start, end)
             return result
         zone.lock_dropped(Window.CONTIG, start, 0)
         for cpu in range(self.spec.cpus):
@@ -371,7 +374,8 @@ class Machine:
 
     def dump(self, zone: int = 0, compaction: bool = False) -> npt.NDArray[np.int32]:
         """The recorded dump format, from the counters on."""
-        return dump_zone(self._zone(zone), zone, compaction=compaction)
+        odd = self.wrapper.odd if self.wrapper else None
+        return dump_zone(self._zone(zone), zone, odd, compaction=compaction)
 
     def verify(self) -> str | None:
         """The first broken invariant in words, or None."""

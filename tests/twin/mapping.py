@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Context",
+    "Kind",
     "Window",
     "given_back",
     "handed_out",
     "live",
+    "log",
     "map_blocks",
     "promises_kept",
     "retyped",
@@ -29,7 +31,7 @@ __all__ = [
 
 
 class Context(IntEnum):
-    """Why a pageblock's type or mapping changes; 0 to 8 as recorded runs number it."""
+    """Why a pageblock's type or mapping changes; 0 to 8 and 10 to 13 as recorded runs number it."""
 
     OTHER = 0
     CLAIM = 1
@@ -41,7 +43,11 @@ class Context(IntEnum):
     ISOLATE_FREE = 7
     FLIP = 8
     CONTIG = 9
-    HOTPLUG = 11
+    REFILL = 10
+    SHRINK = 11
+    PAGE_MAP = 12
+    WORKER = 13
+    HOTPLUG = 16
 
 
 class Window(IntEnum):
@@ -57,15 +63,19 @@ class Window(IntEnum):
     """Page reporting holds the block."""
     CONTIG = 5
     """A contiguous range is isolated, not yet grabbed."""
+    MAPPED = 6
+    """Mapped, not yet cleared."""
 
 
-class _Kind(IntEnum):
+class Kind(IntEnum):
     """Kinds of events as recorded runs number them."""
 
     MAP = 1
     UNMAP = 2
     SILENT = 3
     RETYPE = 4
+    POOLED = 6
+    QUEUED = 7
 
 
 def live(zone: Zone, block: int) -> tuple[int, int]:
@@ -83,10 +93,11 @@ def live(zone: Zone, block: int) -> tuple[int, int]:
     return count[0], count[1]
 
 
-def _log(zone: Zone, kind: _Kind, ctx: Context, old: int, new: int, block: int, pages: int, aux: int) -> None:
+def log(zone: Zone, kind: Kind, ctx: Context, old: int, new: int, pfn: int, pages: int, aux: int) -> None:
+    """One more row of the event log."""
     if zone.events is not None:
         what = kind | ctx << 8 | old << 16 | new << 24
-        zone.events.append((zone.now, what, block - zone.spec.start_pfn, pages, aux))
+        zone.events.append((zone.now, what, pfn - zone.spec.start_pfn, pages, aux))
 
 
 def zero(zone: Zone, block: int, *, locked: bool) -> None:
@@ -117,7 +128,7 @@ def map_blocks(zone: Zone, pfn: int, blocks: int, ctx: Context) -> None:
         zone.set_mapped(block, True)
     zone.stats.stale_exposed += stale
     pages = blocks * zone.pageblock_nr_pages
-    _log(zone, _Kind.MAP, ctx, 0, 0, pfn, pages, stale | already << 16)
+    log(zone, Kind.MAP, ctx, 0, 0, pfn, pages, stale | already << 16)
 
 
 def unmap_blocks(zone: Zone, pfn: int, blocks: int, ctx: Context) -> None:
@@ -137,19 +148,23 @@ def unmap_blocks(zone: Zone, pfn: int, blocks: int, ctx: Context) -> None:
     pages = blocks * zone.pageblock_nr_pages
     # The recorder calls March's unmap "other": only the change of type after it has a number.
     recorded = Context.OTHER if ctx is Context.UNMAP else ctx
-    _log(zone, _Kind.UNMAP, recorded, 0, 0, pfn, pages, absent << 16)
+    log(zone, Kind.UNMAP, recorded, 0, 0, pfn, pages, absent << 16)
 
 
-def retyped(zone: Zone, block: int, new: int, ctx: Context) -> None:
-    """A pageblock is about to become ``new``: what that means for its mapping.
+def retyped(zone: Zone, block: int, new: int, ctx: Context) -> int:
+    """A pageblock is about to become ``new``: what that means for its mapping, and what it does become.
 
     As posted in March 2025 (patch 9) a mapped label maps, and nothing unmaps.  Sound designs map and
     unmap with every change of side, and clear before they map; a claim and a flip have done so already.
+    In v2 of 2026 a block's bit changes by flips only: what has the bit stays unmovable and unmapped.
     """
     tables = zone.tables
     old = zone.type_of(block)
-    if old == new:
-        return
+    stays = (
+        tables.design.blocks_keep_bit and ctx is not Context.FLIP and tables.mapped[new] != tables.mapped[old]
+    )
+    if old == new or (stays and tables.migratetype[new] is tables.migratetype[old]):
+        return old
     zone.stats.retypes += 1
     if tables.design.label_maps and tables.mapped[new]:
         map_blocks(zone, block, 1, ctx)
@@ -159,12 +174,12 @@ def retyped(zone: Zone, block: int, new: int, ctx: Context) -> None:
             map_blocks(zone, block, 1, ctx)
         else:
             unmap_blocks(zone, block, 1, ctx)
-    if tables.event_type[old] != tables.event_type[new]:
+    if ctx is not Context.FLIP and tables.event_type[old] != tables.event_type[new]:
         silent = zone.is_mapped(block) and not tables.mapped[new]
         sensitive, nonsensitive = live(zone, block)
-        _log(
+        log(
             zone,
-            _Kind.SILENT if silent else _Kind.RETYPE,
+            Kind.SILENT if silent else Kind.RETYPE,
             ctx,
             tables.event_type[old],
             tables.event_type[new],
@@ -172,6 +187,7 @@ def retyped(zone: Zone, block: int, new: int, ctx: Context) -> None:
             zone.pageblock_nr_pages,
             sensitive | nonsensitive << 16,
         )
+    return old if stays else new
 
 
 def _wrong_side(zone: Zone, pfn: int, order: int, sensitive: bool) -> int:

@@ -107,8 +107,11 @@ def watermark_ok(
         usable.add(Migratetype.CMA)
     if alloc_flags & (ALLOC_HIGHATOMIC | ALLOC_OOM):
         usable.add(Migratetype.HIGHATOMIC)
+    tables = zone.tables
     return any(
-        blocks and zone.migratetype(freetype) in usable
+        blocks
+        and zone.migratetype(freetype) in usable
+        and (tables.design.unmapped_counts or tables.mapped[freetype] or not tables.ordinary(freetype))
         for lists in zone.free_list[order:]
         for freetype, blocks in enumerate(lists)
     )

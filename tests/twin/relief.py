@@ -32,6 +32,7 @@ from .zone import Zone
 
 __all__ = ["Replay"]
 
+DEF_PRIORITY = 12  # include/linux/mmzone.h, 7.2
 MAX_RECLAIM_RETRIES = 16  # mm/internal.h, 7.2
 MAX_COMPACT_RETRIES = 16  # mm/page_alloc.c, 7.2
 
@@ -61,17 +62,25 @@ class Replay:
         #: The order that a slot's allocation had, whatever compaction made of it.
         self.orders: dict[int, int] = {}
         self.supply: list[tuple[int, int]] = []
+        self.pages: list[int] = []
         self.compacts = False
         self.clock = 0
         machine.relief = self.direct_relief
         self.failures = 0
         self.skipped = 0
 
-    def relieve(self, supply: Sequence[int], compacts: bool, since: Sequence[int] | None = None) -> None:
+    def relieve(
+        self,
+        supply: Sequence[int],
+        compacts: bool,
+        since: Sequence[int] | None = None,
+        pages: Sequence[int] | None = None,
+    ) -> None:
         """Requests that may block reclaim what the slots in ``supply`` hold, in that order, and compact.
 
-        ``since``: after how many operations each is there.
+        ``since``: after how many operations each is there; ``pages``: how many each has.
         """
+        self.pages = [1] * len(supply) if pages is None else list(pages)
         self.supply = list(zip(supply, [-1] * len(supply) if since is None else since, strict=True))
         self.compacts = compacts
 
@@ -179,6 +188,7 @@ class Replay:
         freed = 0
         while self.supply and freed < pages and self.supply[0][1] <= self.clock:
             slot, _ = self.supply.pop(0)
+            self.pages.pop(0)
             if slot not in self.owners.held:
                 continue
             pfn = self.owners.held[slot][0]
@@ -194,12 +204,18 @@ class Replay:
 
     def reclaimable(self) -> int:
         """What of the supply is there."""
-        return sum(since <= self.clock for _, since in self.supply)
+        return sum(
+            pages for (_, since), pages in zip(self.supply, self.pages, strict=True) if since <= self.clock
+        )
+
+    def one_pass(self) -> int:
+        """The first pass over the LRU (get_scan_count, shrink_lruvec, 7.2)."""
+        return max(SWAP_CLUSTER_MAX, self.reclaimable() >> DEF_PRIORITY)
 
     def kswapd(self, cpu: int) -> None:
         cpu = cpu if cpu < self.machine.spec.cpus else 0
         self.machine.kswapds.run(
-            lambda pages: self.reclaim(cpu, pages), lambda *work: self._kcompactd(cpu, *work)
+            lambda: self.reclaim(cpu, self.one_pass()), lambda *work: self._kcompactd(cpu, *work)
         )
 
     def _kcompactd(self, cpu: int, nid: int, order: int, highest: int) -> None:
@@ -316,7 +332,7 @@ class _SlowPath:
                 for zone in self.zones
             )
         )
-        self.progress = 1 if ready else self.replay.reclaim(self.cpu, SWAP_CLUSTER_MAX)
+        self.progress = 1 if ready else self.replay.reclaim(self.cpu, self.replay.one_pass())
         if not self.progress and self.drained:
             return None
         found = self.attempt()

@@ -9,18 +9,19 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from asi_pa.designs import as_design
 from asi_pa.kernel.gfp import GFP_NAMES, MODEL_LRU, MODEL_PINNED, MODEL_UNSPLITTABLE, Migratetype
 from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
 from asi_pa.kernel.versions import kernel_profile
 
-from .dump import first_difference, labelled
+from .dump import first_difference, labelled, tail_of
 from .machine import Machine
 from .request import decode
 
@@ -31,12 +32,18 @@ _WATCHED = (
     "events so far",
     "live sensitive pages that are mapped",
     "live nonsensitive pages that are not",
-    "mapped blocks of an unmapped type",
-    "unmapped blocks of a mapped type",
-    "mapped blocks",
-    "whole free blocks of the other side",
-    "free pages of the other side",
 )
+_WATCHED_OF = {
+    "mapped": (
+        "mapped blocks of an unmapped type",
+        "unmapped blocks of a mapped type",
+        "mapped blocks",
+        "whole free blocks of the other side",
+        "free pages of the other side",
+    ),
+    "pool": ("pool pages that are present", "pool pages", "absent pages"),
+    "queue": ("queued pages", "queued chunks", "present pages"),
+}
 _MAGIC = 0x504D5544
 #: Added to the frame numbers in results that lie in the second zone.
 SECOND_ZONE = 0x40000000
@@ -47,6 +54,17 @@ _UNRESERVE, _TICK, _TAKE = 11, 15, 16
 _NODE, _COMPACT, _DIRECT, _RESET, _KCOMPACTD = 20, 21, 22, 23, 24
 #: Words of a dump about compaction, without the skip bits.
 _COMPACTION_WORDS = 9
+_WORKER, _SHRINK = 17, 18
+#: What a recorded kernel's name says -> the design.
+_DESIGNS = {
+    "March 2025": "migratetype/as-posted",
+    "September 2025": "freetype/as-posted",
+    "unmapped v4": "unmapped/v4",
+    "unmapped v2": "unmapped/v2",
+    "as posted": "pool/as-posted",
+    "as its letter says": "pool/letter",
+    "free queue": "rfcv2-queue/as-posted",
+}
 
 
 PcpFields = tuple[int, int, int, int]
@@ -65,6 +83,8 @@ class Engine(Protocol):
     def free_contig_range(self, start: int, n: int) -> None: ...
     def unreserve_highatomic(self, mt: int, force: bool) -> int: ...
     def take_and_putback(self, freetype: int, min_order: int) -> int: ...
+    def shrink_pool(self, pages: int, cpu: int = ...) -> int: ...
+    def run_queue(self, cpu: int = ...) -> None: ...
     def dump(self, zone: int = ...) -> npt.NDArray[np.int32]: ...
     def verify(self) -> str | None: ...
     def counters(self, cpu: int = ...) -> tuple[int, int, int]: ...
@@ -119,27 +139,21 @@ class Recording:
         self.bypassed = bool(self.meta["pcp_bypassed"])
         self.kernel = str(self.meta["kernel"])
         self.design = _design(self.meta)
-        #: Length of the pcp part of a dump with one CPU, and of what follows it.
-        self.pcp_words = 1 + 8 + 1 + self.meta["nr_pcp_lists"]
-        self.after_pcp = 0
-        if self.design != "linux":
-            self.after_pcp = 1 + (-(-self.meta["spanned"] >> self.meta["pageblock_order"]))
         #: A run of compaction: its log in rows of six, its positions in the dumps.
         self.compaction = self.design == "linux" and bool(self.events) and len(self.events[0]) == 6
-        if self.compaction:
-            blocks = -(-self.meta["spanned"] >> self.meta["pageblock_order"])
-            self.after_pcp = 1 + _COMPACTION_WORDS + 1 + blocks
+        #: How dumps end.
+        self.tail = "compaction" if self.compaction else tail_of(as_design(self.design))
         self.two_zones = bool(self.meta.get("zone2_managed"))
 
     def labelled(self, dump: npt.NDArray[np.int32]) -> list[tuple[str, int]]:
         """Every word of a dump with what it says."""
-        mapped = self.design != "linux"
-        return list(labelled(dump.tolist(), mapped=mapped, compaction=self.compaction))
+        return list(labelled(dump.tolist(), tail=self.tail))
 
     def initial_compaction(self) -> tuple[list[int], list[int]]:
         """What compaction kept before the first operation: nine words, the skip bits."""
-        words = self.dumps[0][-self.after_pcp :].tolist()
-        return words[1 : 1 + _COMPACTION_WORDS], words[2 + _COMPACTION_WORDS :]
+        blocks = -(-self.meta["spanned"] >> self.meta["pageblock_order"])
+        words = self.dumps[0][-(_COMPACTION_WORDS + 1 + blocks) :].tolist()
+        return words[:_COMPACTION_WORDS], words[_COMPACTION_WORDS + 1 :]
 
     def initial(self, zone: int) -> tuple[bool, int, list[PcpFields]]:
         """What boot does not determine, for Engine.restore: it comes from the zone's first dump."""
@@ -176,11 +190,8 @@ class Recording:
 
 def _design(meta: dict[str, Any]) -> str:
     """The design that the recorded kernel ran."""
-    if "March 2025" in meta["kernel"]:
-        return "migratetype/as-posted"
-    if "September 2025" in meta["kernel"]:
-        return "freetype/as-posted-flags" if meta.get("as_posted_flags") else "freetype/as-posted"
-    return "linux"
+    named = [design for words, design in _DESIGNS.items() if words in meta["kernel"]]
+    return named[0] + "-flags" * bool(meta.get("as_posted_flags")) if named else "linux"
 
 
 def _zone_spec(
@@ -246,7 +257,9 @@ def replay(
 
     ``make(spec, design, kernel)`` builds the engine.  ``verify`` checks its invariants at each dump.
     """
-    engine = make(recording.spec(), recording.design, recording.kernel)
+    # The worker and the shrinker run when the recording says so, reclaim never.
+    design = replace(as_design(recording.design), queue_delay=1 << 40, shrink_batch=0)
+    engine = make(recording.spec(), design, recording.kernel)
     run = _Run(recording, engine)
     total = len(recording.ops) if operations is None else min(operations, len(recording.ops))
     exact_dumps = 0
@@ -339,16 +352,34 @@ class _Run:
         """Compare what a recorded design says beside: events and the eight columns."""
         wanted = self.recording.watched[row]
         seen = self.recording.watched[row - 1][0] if row else 0
-        zone, tables = twin.zones[0], twin.tables
+        zone = twin.zones[0]
         for number, event in enumerate((zone.events or [])[seen:], seen):
             if [list(event)] != self.recording.events[number : number + 1]:
                 return f"event {number}: expected {self.recording.events[number : number + 1]}, got {event}"
+        names = _WATCHED + _WATCHED_OF[self.recording.tail]
+        got = [len(zone.events or ()), twin.counts.exposed_now, twin.counts.hidden_now]
+        got += self._watch_pages(twin) if twin.wrapper else self._watch_blocks(twin, row)
+        for name, want, value in zip(names, wanted, got, strict=False):
+            if want != value:
+                return f"{name}: expected {want}, got {value}"
+        return None
+
+    @staticmethod
+    def _watch_pages(twin: Machine) -> list[int]:
+        zone, wrapper = twin.zones[0], twin.wrapper
+        assert wrapper is not None
+        if twin.tables.design.wrapper == "queue":
+            return [sum(1 << order for order in zone.queue.values()), len(zone.queue), len(wrapper.odd)]
+        pool = [(pfn, order) for order, blocks in enumerate(zone.pool) for pfn in blocks]
+        pages = sum(1 << order for _, order in pool)
+        absent = sum(wrapper.count_odd(pfn, order) for pfn, order in pool)
+        return [pages - absent, pages, len(wrapper.odd)]
+
+    def _watch_blocks(self, twin: Machine, row: int) -> list[int]:
+        zone, tables = twin.zones[0], twin.tables
         types = [zone.type_of(block) for block in zone.all_blocks()]
         pairs = list(zip(zone.block_mapped, (tables.mapped[freetype] for freetype in types), strict=True))
         got = [
-            len(zone.events or ()),
-            twin.counts.exposed_now,
-            twin.counts.hidden_now,
             pairs.count((True, False)),
             pairs.count((False, True)),
             sum(zone.block_mapped),
@@ -356,10 +387,7 @@ class _Run:
         code, _, flags = self.recording.ops[row][:3]
         if code == _ALLOC and self.recording.results[row][0] < 0:
             got += self._other_side(twin, request_word(flags, design=True))
-        for name, want, value in zip(_WATCHED, wanted, got, strict=False):
-            if want != value:
-                return f"{name}: expected {want}, got {value}"
-        return None
+        return got
 
     def _other_side(self, twin: Machine, gfp: int) -> list[int]:
         """Whole free blocks, and free pages, that a failed request could not have."""
@@ -404,6 +432,10 @@ class _Run:
             return engine.tick(cpu)
         elif code == _TAKE:
             return self.relative(engine.take_and_putback(a, b))
+        elif code == _WORKER:
+            engine.run_queue(cpu)
+        elif code == _SHRINK:
+            return engine.shrink_pool(a, cpu) or -1
         elif code != _DUMP:
             raise ValueError(f"operation {row}: unknown code {code}")
         return None
@@ -445,21 +477,24 @@ class _Run:
         else:
             self.engine.free(self.absolute(self.recording.results[source][0]), order, cpu)
 
+    def _pcp_part(self, words: npt.NDArray[np.int32]) -> slice:
+        """Where the fields of the per-CPU lists and their number are, in a dump with one CPU."""
+        labels = [label for label, _ in labelled(words.tolist(), tail=self.recording.tail)]
+        start = labels.index("pcp fields")
+        return slice(start, start + 10 + self.recording.meta["nr_pcp_lists"])
+
     def compare_dump(self, index: int) -> str | None:
         want = self.recording.dumps[index]
         second = int(want[18])
         got = self.compacts.dump(second, compaction=True) if self.compacts else self.engine.dump(second)
         if self.recording.bypassed:
             # The lists are never used: the kernel's fields are as they were at the start.
-            first = self.recording.dumps[second]
             got = got.copy()
-            end = -self.recording.after_pcp or None
-            start = -self.recording.after_pcp - self.recording.pcp_words
-            got[start:end] = first[start:end]
+            first = self.recording.dumps[second]
+            got[self._pcp_part(got)] = first[self._pcp_part(first)]
         if np.array_equal(want, got):
             return None
-        mapped, compaction = self.recording.design != "linux", self.recording.compaction
-        return first_difference(want.tolist(), got.tolist(), mapped=mapped, compaction=compaction)
+        return first_difference(want.tolist(), got.tolist(), tail=self.recording.tail)
 
 
 def main(paths: list[str]) -> int:

@@ -24,6 +24,7 @@ __all__ = [
     "ALLOC_RESERVES",
     "ALLOC_WMARK_MASK",
     "EBUSY",
+    "EINVAL",
     "PAGE_ALLOC_COSTLY_ORDER",
     "WMARK_HIGH",
     "WMARK_LOW",
@@ -54,6 +55,7 @@ ALLOC_RESERVES = ALLOC_NON_BLOCK | ALLOC_MIN_RESERVE | ALLOC_HIGHATOMIC | ALLOC_
 #: Higher orders are dear (include/linux/mmzone.h, 7.2).
 PAGE_ALLOC_COSTLY_ORDER = 3
 EBUSY = 16
+EINVAL = 22
 
 
 class Tables:
@@ -89,13 +91,12 @@ class Tables:
         self.whole_blocks_only = tuple(kind.whole_blocks_only for kind in kinds)
         #: The freetype of the other kind whose blocks a flip takes; itself where there is none.
         self.other_side = tuple(design.other_side(freetype) for freetype in everyone)
+        doubled = sum(kind.mt is Migratetype.MOVABLE for kind in kinds) > 1
         #: A freetype's number in the event log: September's recorder wrote plain migratetypes.
-        self.event_type = tuple(
-            int(kind.mt) if design.flips == "september" else freetype for freetype, kind in enumerate(kinds)
-        )
+        self.event_type = tuple(int(kind.mt) if doubled else freetype for freetype, kind in enumerate(kinds))
         #: Does the design unmap ahead of need, by its own rule or by one written in Python?
         self.asks_ahead = type(design).unmap_ahead is not Design.unmap_ahead
-        self.looks_ahead = self.asks_ahead or design.unmap_low > 0
+        self.looks_ahead = self.asks_ahead or design.unmap_low > 0 or design.map_back > 0
         self.chooses = type(design).choose_block is not Design.choose_block
 
     @property

@@ -30,7 +30,7 @@ def _free_lists(zone: Zone) -> str | None:
                     return f"{name} is on two lists"
                 listed[pfn] = order
                 for block in zone.blocks(pfn, order):
-                    if zone.type_of(block) != freetype:
+                    if not _may_be_listed(zone, zone.type_of(block), freetype):
                         return f"{name} lies in a pageblock of type {zone.tables.names[zone.type_of(block)]}"
                 buddy = pfn ^ (1 << order)
                 if order < min(zone.pageblock_order, zone.max_page_order) and zone.buddy.get(buddy) == order:
@@ -38,6 +38,17 @@ def _free_lists(zone: Zone) -> str | None:
     if listed != zone.buddy:
         return "the buddy marks and the free lists name different blocks"
     return None
+
+
+def _may_be_listed(zone: Zone, block: int, freetype: int) -> bool:
+    """May a page of a pageblock of type ``block`` be on this list?
+
+    In v2 of 2026 a block keeps a bit of its own, whatever list its pages are on.
+    """
+    tables = zone.tables
+    if block == freetype or not tables.design.blocks_keep_bit:
+        return block == freetype
+    return tables.migratetype[block] is tables.migratetype[freetype] or not tables.mapped[block]
 
 
 def _frames(zone: Zone) -> str | None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from asi_pa.kernel.gfp import Migratetype
 
 from . import buddy
+from .mapping import Context, Kind, log
 from .request import Request
 from .stats import Stats
 from .tables import Tables
@@ -43,7 +44,7 @@ class Wrapper:
             return not request.sensitive
         return request.sensitive and request.migratetype is Migratetype.UNMOVABLE
 
-    def holds_secrets(self, request: Request) -> bool:
+    def holds_secrets(self, request: Request | Allocation) -> bool:
         """Are its pages among those that the design keeps out of the tree?"""
         return self.wants_odd(request) != self.odd_present
 
@@ -59,22 +60,51 @@ class Wrapper:
         else:
             self.odd.difference_update(pages)
 
+    def change(
+        self, zone: Zone, pfn: int, order: int, odd: bool, ctx: Context, old: int = 0, new: int = 0
+    ) -> None:
+        """``set_odd``, with a row in the event log: ``old`` and ``new`` are the orders that it tells."""
+        pages = range(pfn, pfn + (1 << order))
+        present = odd == self.odd_present
+        already = sum(self.is_present(page) == present for page in pages)
+        stale = sum(zone.count_dirty(page, 1) for page in pages if present and not self.is_present(page))
+        self.stats.stale_exposed += stale * (ctx is Context.SHRINK)
+        log(zone, Kind.MAP if present else Kind.UNMAP, ctx, old, new, pfn, len(pages), stale | already << 16)
+        self.set_odd(pfn, order, odd)
+
+    def count_odd(self, pfn: int, order: int) -> int:
+        return sum(page in self.odd for page in range(pfn, pfn + (1 << order)))
+
     def clear(self, zone: Zone, pfn: int, order: int) -> None:
         self.stats.pages_zeroed += 1 << order
         zone.set_dirty(pfn, 1 << order, False)
 
     def audited(self, zone: Zone, pfn: int, order: int, request: Request) -> tuple[Zone, int]:
         """Are the pages mapped as they should be, and free of others' secrets where they can be read?"""
-        wanted = self.wants_odd(request)
-        pages = range(pfn, pfn + (1 << order))
-        wrong = sum((page in self.odd) != wanted for page in pages)
+        wrong = self.count_wrong(pfn, order, request)
         if self.holds_secrets(request):
             self.stats.exposures += wrong
+            self.stats.exposed_now += wrong
             zone.set_dirty(pfn, 1 << order, True)
         else:
             self.stats.absences += wrong
+            self.stats.hidden_now += wrong
             self.stats.stale_exposed += zone.count_dirty(pfn, 1 << order)
         return zone, pfn
+
+    def count_wrong(self, pfn: int, order: int, owner: Request | Allocation) -> int:
+        """Pages of an owner's whose mapping is not what the owner must have."""
+        odd = self.count_odd(pfn, order)
+        return (1 << order) - odd if self.wants_odd(owner) else odd
+
+    def forget(self, zone: Zone, pfn: int, order: int) -> None:
+        """The running totals of live, wrongly mapped pages forget a freed one."""
+        owner = zone.allocated[pfn]
+        wrong = self.count_wrong(pfn, order, owner)
+        if self.holds_secrets(owner):
+            self.stats.exposed_now -= wrong
+        else:
+            self.stats.hidden_now -= wrong
 
     def contiguous(self, zone: Zone, start: int, end: int, request: Request) -> None:
         """A contiguous range that was just allocated gets the mapping of its kind."""
@@ -83,6 +113,12 @@ class Wrapper:
                 if self.odd_present:
                     self.clear(zone, pfn, 0)
                 self.set_odd(pfn, 0, True)
+        wrong = sum(self.count_wrong(pfn, 0, request) for pfn in range(start, end))
+        self.stats.exposures += wrong > 0
+        if self.holds_secrets(request):
+            self.stats.exposed_now += wrong
+        else:
+            self.stats.hidden_now += wrong
         if self.holds_secrets(request):
             zone.set_dirty(start, end - start, True)
 
@@ -104,7 +140,7 @@ class PerPage(Wrapper):
         if self.wants_odd(request):
             if self.design.zeroing != "none":
                 self.clear(zone, pfn, order)
-            self.set_odd(pfn, order, True)
+            self.change(zone, pfn, order, True, Context.PAGE_MAP)
             if self.odd_present:
                 self.stats.map_allocs += 1
             else:
@@ -112,6 +148,7 @@ class PerPage(Wrapper):
         return self.audited(zone, pfn, order, request)
 
     def free(self, zone: Zone, pfn: int, order: int) -> None:
+        self.forget(zone, pfn, order)
         if self.wants_odd(zone.allocated[pfn]):
             if self.odd_present:
                 self.stats.flush_frees += 1  # the caller waits for the flush itself
@@ -147,28 +184,35 @@ class Queue(PerPage):
 
     def free(self, zone: Zone, pfn: int, order: int) -> None:
         self.now += 1
+        self.forget(zone, pfn, order)
         if not self.wants_odd(zone.allocated[pfn]):
             self.free_below(zone, pfn, order)
             return
         zone.give_back(pfn, order)
         zone.queue[pfn] = order
+        waiting = sum(len(other.queue) for other in self.zones)
+        log(zone, Kind.QUEUED, Context.OTHER, 0, 0, pfn, 1 << order, waiting)
         if self.due is None:
             self.due = self.now + self.design.queue_delay
 
     def work(self) -> None:
-        """The worker: the pages go past the per-CPU lists."""
+        """The worker: so many chunks are unmapped and flushed together; they go past the per-CPU lists."""
         self.due = None
-        for zone in self.zones:
-            while zone.queue:
-                pfn, order = zone.queue.popitem()
-                self.set_odd(pfn, order, False)
+        waiting = [(zone, *chunk) for zone in self.zones for chunk in reversed(zone.queue.items())]
+        batch = self.design.queue_batch or len(waiting) or 1
+        for start in range(0, len(waiting), batch):
+            for zone, pfn, order in waiting[start : start + batch]:
+                self.change(zone, pfn, order, False, Context.WORKER)
+            for zone, pfn, order in waiting[start : start + batch]:
+                del zone.queue[pfn]
                 buddy.free_split(zone, pfn, order)
 
 
 class Pool(Wrapper):
     """The separate pool: the odd pages have free lists of their own, refilled a pageblock at a time.
 
-    msgid 20230308094106.227365-1-rppt@kernel.org.  A page belongs to the pool when its mapping is odd.
+    msgid 20230308094106.227365-1-rppt@kernel.org.  A page belongs to the pool when its mapping is odd; as
+    posted, when its pageblock is marked.
     """
 
     def alloc(self, order: int, request: Request) -> tuple[Zone, int] | None:
@@ -187,22 +231,32 @@ class Pool(Wrapper):
         return found and self.audited(*found, order, request)
 
     def free(self, zone: Zone, pfn: int, order: int) -> None:
-        if pfn in self.odd:
-            zone.give_back(pfn, order)
-            self.add(zone, pfn, order)
-        else:
+        self.forget(zone, pfn, order)
+        owns = self._marks(zone)[self._block(zone, pfn)] if self.design.pool_by_mark else pfn in self.odd
+        if not owns:
             self.free_below(zone, pfn, order)
+            return
+        zone.give_back(pfn, order)
+        wrong = (1 << order) - self.count_odd(pfn, order)
+        if wrong:
+            log(zone, Kind.POOLED, Context.OTHER, 0, 0, pfn, 1 << order, wrong << 16)
+        self.add(zone, pfn, order)
+
+    @staticmethod
+    def _marks(zone: Zone) -> list[bool]:
+        return zone.pool_marks
+
+    @staticmethod
+    def _block(zone: Zone, pfn: int) -> int:
+        return (pfn >> zone.pageblock_order) - zone.first_block
 
     def add(self, zone: Zone, pfn: int, order: int) -> None:
-        """Buddies merge inside the pool, up to a pageblock; a larger block comes back in pieces."""
-        piece = min(order, zone.pageblock_order)
-        for start in range(pfn, pfn + (1 << order), 1 << piece):
-            at, current = start, piece
-            while current < zone.pageblock_order and at ^ (1 << current) in zone.pool[current]:
-                del zone.pool[current][at ^ (1 << current)]
-                at &= ~(1 << current)
-                current += 1
-            self.push(zone, at, current)
+        """Buddies merge inside the pool as in the allocator."""
+        while order < zone.max_page_order and pfn ^ (1 << order) in zone.pool[order]:
+            del zone.pool[order][pfn ^ (1 << order)]
+            pfn &= ~(1 << order)
+            order += 1
+        self.push(zone, pfn, order)
 
     def push(self, zone: Zone, pfn: int, order: int) -> None:
         zone.pool[order][pfn] = None
@@ -210,7 +264,7 @@ class Pool(Wrapper):
 
     def take(self, order: int, request: Request) -> tuple[Zone, int] | None:
         """The smallest order that fits, split; the pool knows no zones, every zone's share is asked."""
-        for current in range(order, self.zones[0].pageblock_order + 1):
+        for current in range(order, self.zones[0].max_page_order + 1):
             for zone in self.zones:
                 if not zone.pool[current]:
                     continue
@@ -233,7 +287,9 @@ class Pool(Wrapper):
             self.stats.pool_refills += 1
             self.stats.pool_refill_pages += 1 << current
             self.clear(zone, pfn, current)
-            self.set_odd(pfn, current, True)
+            changed = order if self.design.refill_unmaps == "request" else current
+            self.change(zone, pfn, changed, True, Context.REFILL, current, order)
+            self._marks(zone)[self._block(zone, pfn)] = True
             if self.odd_present:
                 self.stats.map_allocs += 1
             else:
@@ -244,20 +300,35 @@ class Pool(Wrapper):
         return False
 
     def shrink(self, pages: int) -> int:
-        """The shrinker, lowest order first; what held secrets is cleared before it can be read."""
-        gone = 0
-        for order in range(self.zones[0].pageblock_order + 1):
+        """The shrinker, lowest order first; as posted it takes the running total off the rest."""
+        total = 0
+        for order in range(self.zones[0].max_page_order + 1):
+            gone = 0
             for zone in self.zones:
                 while gone < pages and zone.pool[order]:
                     pfn, _ = zone.pool[order].popitem(last=False)
-                    if not self.odd_present:
-                        self.clear(zone, pfn, order)
-                    self.set_odd(pfn, order, False)
-                    zone.allocated[pfn] = Allocation(order, compound=False, lru=False, sensitive=True)
-                    self.free_below(zone, pfn, order)
+                    self._release(zone, pfn, order)
                     gone += 1 << order
-        self.stats.pool_shrinks += gone > 0
-        return gone
+            total += gone
+            spent = gone if self.design.shrink_counts else total
+            if spent >= pages:
+                break
+            pages -= spent
+        self.stats.pool_shrinks += total > 0
+        return total
+
+    def _release(self, zone: Zone, pfn: int, order: int) -> None:
+        """A chunk goes back to the tails of the buddy's lists; what held secrets is cleared if all is
+        well.
+        """
+        if self.design.pool_clears and not self.odd_present:
+            self.clear(zone, pfn, order)
+        self.change(zone, pfn, order, False, Context.SHRINK, order)
+        if order == zone.pageblock_order:
+            self._marks(zone)[self._block(zone, pfn)] = False
+        piece = min(order, zone.pageblock_order)
+        for start in range(pfn, pfn + (1 << order), 1 << piece):
+            buddy.free_one(zone, start, piece, zone.type_of(start), to_tail=True)
 
 
 def wrap(tables: Tables, stats: Stats, zones: list[Zone], below: Allocate, free: Free) -> Wrapper | None:

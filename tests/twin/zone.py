@@ -132,8 +132,9 @@ class Zone:
         self.pcp = [PerCpuPages(spec.pcp, tables) for _ in range(machine.cpus)]
         #: Did a request wake the worker that unmaps ahead of need?
         self.ahead_due = False
-        #: Design "pool": its free lists by order, head first, and the order of each block on them.
-        self.pool: list[OrderedDict[int, None]] = [OrderedDict() for _ in range(self.pageblock_order + 1)]
+        #: Design "pool": its free lists by order, head first; and by pageblock, is it marked as the pool's?
+        self.pool: list[OrderedDict[int, None]] = [OrderedDict() for _ in range(self.max_page_order + 1)]
+        self.pool_marks = [False] * len(self.block_type)
         #: Design "queue": pfn -> order of the freed pages that wait for the worker, who starts at the end.
         self.queue: dict[int, int] = {}
         #: The event log, in the recorded rows' shape, and the number of the operation under way.
@@ -205,9 +206,8 @@ class Zone:
     def set_type(self, pfn: int, order: int, freetype: int, ctx: Context) -> None:
         """change_pageblock_range: every pageblock of the block gets the type, and ISOLATE stays on it."""
         for start in self.blocks(pfn, order):
-            if self.tables.tracks:
-                mapping.retyped(self, start, freetype, ctx)
-            self.set_base_type(start, freetype)
+            new = mapping.retyped(self, start, freetype, ctx) if self.tables.tracks else freetype
+            self.set_base_type(start, new)
 
     def all_blocks(self) -> Iterator[int]:
         """First pfns of all pageblocks."""
@@ -284,10 +284,11 @@ class Zone:
         """__del_page_from_free_list: without counting.
 
         Linked lists need not know which list a block is on, and where September's flip put a CMA
-        block's tail on another type's list (Sx-g2) the caller is wrong about it.
+        block's tail on another type's list (Sx-g2), or where a block keeps a bit of its own (v2 of 2026),
+        the caller is wrong about it.
         """
         listed = self.free_list[order][freetype]
-        if pfn not in listed and self.tables.design.flip_cma:
+        if pfn not in listed and (self.tables.design.flip_cma or self.tables.design.blocks_keep_bit):
             listed = next(blocks for blocks in self.free_list[order] if pfn in blocks)
         del listed[pfn]
         del self.buddy[pfn]
@@ -323,8 +324,7 @@ class Zone:
     def is_set_aside(self, pfn: int) -> bool:
         """Is the page in a design's pool or queue?"""
         return any(
-            self.queue.get(pfn & -(1 << order), -1) >= order
-            or (order <= self.pageblock_order and pfn & -(1 << order) in self.pool[order])
+            self.queue.get(pfn & -(1 << order), -1) >= order or pfn & -(1 << order) in self.pool[order]
             for order in range(self.max_page_order + 1)
         )
 

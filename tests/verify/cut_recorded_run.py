@@ -2,8 +2,8 @@
 
 A cut run is a recorded run in its own right: the first N operations with their answers, events and dumps.
 Nothing in it is changed but the header's ``n_ops``; ``cut_of`` says how many operations the run had, and
-``zeroed_pages``, which counts over the whole run, is left out.  Arrays are stored column by column, which
-packs better.
+``zeroed_pages`` and ``flushes``, which count over the whole run, are left out.  Arrays are stored column by
+column, which packs better.
 
     python tests/verify/cut_recorded_run.py linux-7.2/D5-1.npz D5-1.npz 8000     one run
     python tests/verify/cut_recorded_run.py --subset ../shared/oracle            those of subset.txt
@@ -41,6 +41,7 @@ def cut(source: Path, target: Path, operations: int) -> None:
     if n < whole:
         meta |= {"n_ops": n, "cut_of": whole}
         meta.pop("zeroed_pages", None)
+        meta.pop("flushes", None)
     kept = {
         "meta": np.array(json.dumps(meta)),
         "ops": arrays["ops"][:n],

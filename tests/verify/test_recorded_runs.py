@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asi_pa.arrays import read_arrays
 from asi_pa.verify import verify_file
-from asi_pa.verify.arrays import read_arrays
 from asi_pa.verify.recording import read_recording
 from tests.verify.cut_recorded_run import DATA, write
 

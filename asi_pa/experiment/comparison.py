@@ -1,0 +1,243 @@
+"""The whole comparison as one result: plain data of schema ``asi_pa.compare/2`` (docs/use/json-schema.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from asi_pa import __version__
+from asi_pa.designs import DESIGNS, PROPOSAL, REFERENCE, Design, as_design
+from asi_pa.experiment.answer import answer
+from asi_pa.experiment.cache import Cache, design_words, key_of, package_hash
+from asi_pa.experiment.caveats import caveats
+from asi_pa.experiment.claims import evaluate_claims
+from asi_pa.experiment.probe import Relief
+from asi_pa.experiment.rows import short_pages
+from asi_pa.experiment.runs import DEFAULT_DESIGNS, SAMPLES, replay
+from asi_pa.experiment.study import Found, Plan, Study, Subject, at_size, processors, sizes_of
+from asi_pa.experiment.verdict import sentences
+from asi_pa.kernel.sizing import parse_size
+from asi_pa.kernel.versions import kernel_profile
+from asi_pa.trace import Trace, load_trace
+
+__all__ = ["SCHEMA", "SEEDS", "compare", "protagonists"]
+
+SCHEMA = "asi_pa.compare/2"
+#: Seeds of a comparison; with fewer the rule has less to go by.
+SEEDS = 16
+
+Progress = Callable[[str, int, int], None]
+Run = dict[str, Any]
+
+
+def protagonists(designs: Sequence[Design] | None) -> tuple[str, str]:
+    """The two designs whose question is answered: the proposal and the pool, or the first two of a choice.
+
+    One design stands against linux.
+    """
+    if designs is None:
+        return DESIGNS[PROPOSAL.family].name, DESIGNS[PROPOSAL.separate_pool].name
+    names = [design.name for design in designs]
+    others = [name for name in names if name != REFERENCE]
+    if len(others) < 2:
+        return (others[0] if others else REFERENCE, REFERENCE)
+    return others[0], others[1]
+
+
+def compare(
+    traces: Iterable[str | Trace],
+    designs: Sequence[str | Design] | None = None,
+    *,
+    memory: Sequence[str | int] = (),
+    classifier: str = "rfc",
+    seed: int = 0,
+    seeds: int = SEEDS,
+    quick: bool = False,
+    kernel: str | None = None,
+    samples: int = SAMPLES,
+    reclaim: str | int | None = None,
+    compaction: bool = True,
+    fallbacks: bool = True,
+    command: Sequence[str] = (),
+    progress: Progress | None = None,
+    cache: Cache | None = None,
+    threads: int = 0,
+) -> dict[str, Any]:
+    """Traces through designs, compared by the method of docs/method.md.
+
+    Parameters
+    ----------
+    traces : names of bundled traces, files, or Trace objects
+    designs : design names or Design objects; None: the usual ones, with migratetype against the pool;
+        the reference, linux, is always among them
+    memory : sizes to replay instead of a search, such as ``"2G"`` or bytes; ``"ample"``: as recorded
+    classifier : rules for sensitivity (docs/use/traces.md)
+    seed, seeds : the first seed, and how many; they draw which part of the machine a smaller one keeps, and
+        what is reclaimed first
+    quick : one seed, two sizes, no words
+    kernel : profile; None takes the trace's own
+    samples : points of the time series of the replays that ``runs`` shows; with 2 the curves of requests
+        that fail over memory are left out, too
+    reclaim, compaction : what relieves a shortage: bytes of page cache (None: the file pages that the
+        recorded machine had; 0: none), and whether requests that may block compact
+    fallbacks : as in ``replay``
+    progress : called with (what, steps done, of)
+    cache : where what was computed is kept; None: nowhere
+    threads : 0: as many as there are processors
+
+    Returns the result.  Raises ValueError for what cannot be.
+    """
+    chosen = None if designs is None else [as_design(d) for d in designs]
+    if chosen == []:
+        raise ValueError("no designs to compare")
+    if not 1 <= seeds <= 1024:
+        raise ValueError(f"{seeds} seeds: give 1 to 1024")
+    if kernel is not None:
+        kernel_profile(kernel)
+    for size in memory:
+        if size != "ample":
+            parse_size(size)
+    sides = protagonists(chosen)
+    every = [as_design(d) for d in DEFAULT_DESIGNS] if chosen is None else chosen
+    every = [as_design(REFERENCE), *(d for d in every if d.name != REFERENCE)]
+    plan = Plan(
+        designs=tuple(every),
+        protagonists=sides,
+        seeds=tuple(range(seed, seed + (1 if quick else seeds))),
+        relief=Relief(parse_size(reclaim) if isinstance(reclaim, str) else reclaim, compaction, fallbacks),
+        classifier=classifier,
+        kernel=kernel,
+        memory=tuple(memory),
+        quick=quick,
+        threads=threads,
+    )
+    loaded = [item if isinstance(item, Trace) else load_trace(item) for item in traces]
+    if not loaded:
+        raise ValueError("no traces to compare on")
+    return _compared(plan, loaded, samples, command, progress, cache or Cache())
+
+
+def _compared(
+    plan: Plan,
+    traces: Sequence[Trace],
+    samples: int,
+    command: Sequence[str],
+    progress: Progress | None,
+    cache: Cache,
+) -> dict[str, Any]:
+    subjects = [Subject.of(trace, plan.classifier, plan.seeds[0]) for trace in traces]
+    study = Study(plan, subjects, cache, progress)
+    found = study.run()
+    runs = _runs(plan, subjects, found, samples, cache, progress)
+    result: dict[str, Any] = {
+        "schema": SCHEMA,
+        "asi_pa": __version__,
+        "command": list(command),
+        "kernel": ", ".join(sorted({plan.kernel or subject.kernel for subject in subjects})),
+        "seed": plan.seeds[0],
+        "seeds": len(plan.seeds),
+        "quick": plan.quick,
+        "classifier": subjects[0].starts.classifier.describe(),
+        "relief": {
+            "reclaim_bytes": plan.relief.reclaim,
+            "compaction": plan.relief.compaction,
+            "fallbacks": plan.relief.fallbacks,
+            "words": plan.relief.words(),
+        },
+        "reference": REFERENCE,
+        "protagonists": list(plan.protagonists),
+        "answer": [answer(plan, s, f) for s, f in zip(subjects, found, strict=True)],
+        "runs": runs,
+        "claims": [],
+    }
+    if samples > 2 and not plan.memory:
+        needed = [of.rows[0][REFERENCE]["price"] if of.rows else None for of in found]
+        result["curves"] = [study.curve(s, n) for s, n in zip(subjects, needed, strict=True) if n]
+    result["claims"] = evaluate_claims(result)
+    result["verdict"] = sentences(result)
+    result["caveats"] = caveats(subjects, result)
+    return result
+
+
+def _runs(
+    plan: Plan,
+    subjects: Sequence[Subject],
+    found: Sequence[Found],
+    samples: int,
+    cache: Cache,
+    progress: Progress | None,
+) -> list[Run]:
+    """A replay of every design in full, with the first seed, at each of the sizes that are compared."""
+    places = []
+    for subject, of in zip(subjects, found, strict=True):
+        if plan.memory:
+            names = [str(size) for size in plan.memory]
+            places += [(subject, n, p) for n, p in zip(names, sizes_of(plan), strict=True)]
+            continue
+        if not of.rows:
+            places.append((subject, "ample", 0))
+            continue
+        needed = of.rows[0][REFERENCE]["price"]
+        pages = subject.most if needed is None else min(short_pages(needed), subject.most)
+        places += [(subject, "ample", 0), (subject, "short", pages)]
+    total = len(places) * len(plan.designs)
+    done = [0]
+
+    def tell() -> None:
+        done[0] += 1
+        if progress is not None:
+            progress("replays in full", done[0], total)
+
+    with ThreadPoolExecutor(plan.threads or processors()) as pool:
+        made = [
+            pool.submit(_run, plan, subject, name, pages, samples, cache, tell)
+            for subject, name, pages in places
+        ]
+        try:
+            return [future.result() for future in made]
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _run(
+    plan: Plan, subject: Subject, name: str, pages: int, samples: int, cache: Cache, tell: Callable[[], None]
+) -> Run:
+    relief, seed = plan.relief, plan.seeds[0]
+    key = key_of(
+        "run", package_hash(), subject.hash, plan.classifier, plan.kernel, seed, pages, samples,
+        relief.options(), [design_words(design) for design in plan.designs],
+    )  # fmt: skip
+    kept: Run | None = cache.get(key)
+    if kept is not None:
+        return kept | {"memory": name}
+    compiled = at_size(subject, pages, seed)
+    entries = []
+    for design in plan.designs:
+        entries.append(
+            replay(
+                compiled, design, kernel=plan.kernel, samples=samples, seed=seed,
+                **relief.options(),
+            )
+        )  # fmt: skip
+        tell()
+    population = {entry["design"]: entry.pop("population") for entry in entries}
+    made = {
+        "trace": compiled.name,
+        "memory": name,
+        "memory_bytes": compiled.memory_bytes,
+        "description": str(compiled.source.get("description", "")),
+        "operations": len(compiled.ops),
+        "repairs": compiled.repairs,
+        "population": {
+            "pages free": sum(p.free_pages for p in compiled.population),
+            "pages held": sum(p.held_pages for p in compiled.population),
+            "mixed blocks": population[plan.designs[0].name]["mixed_blocks"],
+            **{f"displaced, {k}": p["displaced"] for k, p in population.items() if p["displaced"]},
+            **{f"lost, {k}": p["lost"] for k, p in population.items() if p["lost"]},
+        },
+        "designs": entries,
+    }
+    cache.put(key, made)
+    return made

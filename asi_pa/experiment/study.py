@@ -1,0 +1,325 @@
+"""The comparison itself: every trace and seed through every design, on all processors, kept as it comes.
+
+One *task* is a trace and a seed: linux is searched first, the other designs beside it on the same start
+states.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from asi_pa.designs import REFERENCE, Design
+from asi_pa.experiment.cache import Cache, design_words, key_of, package_hash, trace_hash
+from asi_pa.experiment.probe import Relief
+from asi_pa.experiment.rows import MIB, Row, SeedStarts, design_row, linux_row, measured_at, short_pages
+from asi_pa.experiment.search import on_lattice
+from asi_pa.kernel.sizing import parse_size
+from asi_pa.trace import Classifier, CompiledTrace, Starts, Trace, tight_memory
+
+__all__ = ["Found", "Plan", "Study", "Subject", "at_size", "processors", "sizes_of"]
+
+#: Sizes of the curves of failing requests, as multiples of what the reference needs; and their seeds.
+CURVE = (0.9, 0.94, 0.97, 1.0, 1.03, 1.06, 1.12, 1.2, 1.35, 1.6)
+CURVE_SEEDS = 4
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is to be compared, and how."""
+
+    designs: tuple[Design, ...]
+    """With the reference among them, first."""
+    protagonists: tuple[str, str]
+    seeds: tuple[int, ...]
+    relief: Relief
+    classifier: str = "rfc"
+    kernel: str | None = None
+    memory: tuple[str | int, ...] = ()
+    """Sizes to replay instead of a search."""
+    quick: bool = False
+    threads: int = 0
+    """0: as many as there are processors."""
+
+
+@dataclass
+class Subject:
+    """A trace, compiled once."""
+
+    trace: Trace
+    starts: Starts
+    hash: str
+    most: int
+    """Pages of the recorded zone, the largest size of a search; 0: no smaller machine can be made of it."""
+    guess: int
+    """Where the search for linux begins."""
+    whole: CompiledTrace
+    """On the recorded zone: its requests are the same on every size."""
+
+    @property
+    def kernel(self) -> str:
+        """The profile that fits the recorded kernel."""
+        return self.whole.kernel
+
+    @classmethod
+    def of(cls, trace: Trace, classifier: str, seed: int) -> Subject:
+        """Raises ValueError for a trace that cannot be compiled."""
+        starts = Starts(trace, Classifier.parse(classifier, seed))
+        try:
+            whole = starts.at(None, seed)
+        except ValueError:
+            # what it frees has no place in one zone: only the recorded machine is left
+            return cls(trace, starts, trace_hash(trace), 0, 0, starts.recorded())
+        pages = whole.population[0].free_pages + whole.population[0].held_pages
+        return cls(trace, starts, trace_hash(trace), pages, tight_memory(whole) // 4096, whole)
+
+
+def processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Task:
+    """One trace and seed."""
+
+    def __init__(self, plan: Plan, subject: Subject, seed: int, cache: Cache, stopped: threading.Event):
+        self.plan, self.subject, self.seed, self.cache, self.stopped = plan, subject, seed, cache, stopped
+        self._starts: SeedStarts | None = None
+
+    def _kept(self, design: Design, what: Any, make: Callable[[SeedStarts], Row]) -> Row:
+        """The row from the cache, or made and kept there."""
+        plan, relief = self.plan, self.plan.relief
+        key = key_of(
+            "row", package_hash(), self.subject.hash, plan.classifier, plan.kernel, self.seed,
+            relief.options(), design_words(design), what,
+        )  # fmt: skip
+        found: Row | None = self.cache.get(key)
+        if found is None:
+            if self.stopped.is_set():
+                raise KeyboardInterrupt
+            if self._starts is None:
+                self._starts = SeedStarts(
+                    self.subject.starts, self.subject.whole, self.seed, self.subject.most
+                )
+            found = make(self._starts)
+            self.cache.put(key, found)
+        return found
+
+    def linux(self, guess: int) -> Row:
+        """The reference's row."""
+        design, plan, stop = self.plan.designs[0], self.plan, self.stopped.is_set
+        return self._kept(
+            design,
+            ["search", guess],
+            lambda starts: linux_row(starts, design, plan.kernel, plan.relief, guess, stop),
+        )
+
+    def run(self, guess: int, tell: Callable[[str], None]) -> dict[str, Row]:
+        """A row for each design; ``tell`` is called with the name of each that is done."""
+        plan, stop = self.plan, self.stopped.is_set
+        linux = self.linux(guess)
+        rows = {plan.designs[0].name: linux}
+        tell(plan.designs[0].name)
+        for design in plan.designs[1:]:
+            if plan.quick:
+                what, make = ["short", linux["price"]], self._short(design, linux)
+            else:
+                what = ["search", linux["price"], design.name in plan.protagonists]
+                make = self._search(design, linux, stop)
+            rows[design.name] = self._kept(design, what, make)
+            tell(design.name)
+        return rows
+
+    def _search(self, design: Design, linux: Row, stop: Callable[[], bool]) -> Callable[[SeedStarts], Row]:
+        plan = self.plan
+        roomy = design.name in plan.protagonists  # what takes longest, and the others' lines have no room for
+        return lambda starts: design_row(starts, design, plan.kernel, plan.relief, linux, stop, roomy=roomy)
+
+    def _short(self, design: Design, linux: Row) -> Callable[[SeedStarts], Row]:
+        plan = self.plan
+
+        def make(starts: SeedStarts) -> Row:
+            pages = starts.most if linux["price"] is None else min(short_pages(linux["price"]), starts.most)
+            compiled = starts.at(pages)
+            short = compiled and measured_at(compiled, design, plan.kernel, plan.relief, self.seed)
+            return {"price": None, "roomy": None, "floored": False, "short": short}
+
+        return make
+
+    def at_sizes(
+        self, sizes: Sequence[int], tell: Callable[[str], None], designs: Sequence[Design] = ()
+    ) -> dict[str, Row]:
+        """Rows of measures at given sizes (pages; 0: the recorded machine), by design (none named: all)."""
+        plan, rows = self.plan, {}
+        for design in designs or plan.designs:
+            made: Row = {}
+            for pages in sizes:
+                made[str(pages)] = self._kept(design, ["at", pages], self._at(design, pages))
+            rows[design.name] = made
+            tell(design.name)
+        return rows
+
+    def _at(self, design: Design, pages: int) -> Callable[[SeedStarts], Row]:
+        plan = self.plan
+
+        def make(_: SeedStarts) -> Row:
+            compiled = at_size(self.subject, pages, self.seed)
+            return measured_at(compiled, design, plan.kernel, plan.relief, self.seed)
+
+        return make
+
+
+def at_size(subject: Subject, pages: int, seed: int) -> CompiledTrace:
+    """The start state of a size; 0: the recorded machine, with its zones where they are known."""
+    if pages:
+        return subject.starts.at(pages, seed)
+    trace = subject.trace
+    if not subject.most:
+        return subject.whole
+    known = bool(trace.snapshots.get("zones_start")) and "start" in trace.kpageflags
+    return subject.starts.recorded() if known else subject.starts.at(None, seed)
+
+
+@dataclass
+class Found:
+    """What a study found of one trace."""
+
+    rows: list[dict[str, Row]]
+    """By seed, then by design: searches and measures where memory is short.  Empty with sizes given."""
+    ample: list[dict[str, Row]]
+    """By seed, then by design: measures on the recorded machine; one where no seed matters."""
+    sizes: list[dict[str, Row]]
+    """By seed, by design, by size in pages, where sizes were given."""
+
+
+class Study:
+    """Runs a plan on subjects; ``results`` is complete when ``run`` returns."""
+
+    def __init__(self, plan: Plan, subjects: Sequence[Subject], cache: Cache, progress: Progress | None):
+        self.plan, self.subjects, self.cache = plan, subjects, cache
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._done = 0
+        per = len(plan.designs) * (len(plan.seeds) + (2 if not plan.memory else 0))
+        self._total = per * len(subjects)
+
+    def _tell(self, what: str) -> None:
+        with self._lock:
+            self._done += 1
+            if self._progress is not None:
+                self._progress(what, min(self._done, self._total), self._total)
+
+    def run(self) -> list[Found]:
+        """Everything, in the order of the subjects.  Interrupted, it ends soon, and what was done is kept."""
+        with ThreadPoolExecutor(self.plan.threads or processors()) as pool:
+            try:
+                return self._run(pool)
+            except BaseException:
+                self._stopped.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+    def curve(self, subject: Subject, needed: float) -> dict[str, Any]:
+        """Shares of failing requests over memory, of the reference and the two: medians of some seeds.
+
+        ``needed`` is what the reference needs, MiB.  Sizes on which the start state does not fit are left
+        out.
+        """
+        plan = self.plan
+        chosen = [d for d in plan.designs if d.name in (REFERENCE, *plan.protagonists)]
+        wanted = sorted({min(on_lattice(needed * MIB * step), subject.most) for step in CURVE})
+        seeds = plan.seeds[:CURVE_SEEDS]
+        fits = {s: [p for p in wanted if fits_in(subject, p, s)] for s in seeds}
+        sizes = [p for p in wanted if all(p in each for each in fits.values())]
+        with ThreadPoolExecutor(plan.threads or processors()) as pool:
+            futures = [
+                pool.submit(self._task(subject, seed).at_sizes, sizes, lambda _: None, chosen)
+                for seed in seeds
+            ]
+            try:
+                rows = [future.result() for future in futures]
+            except BaseException:
+                self._stopped.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+        return {
+            "trace": subject.trace.name,
+            "mib": [pages // MIB for pages in sizes],
+            "seeds": len(seeds),
+            "shares": {
+                design.name: {
+                    key: [_middle([row[design.name][str(p)][key] for row in rows]) for p in sizes]
+                    for key in ("real", "declined")
+                }
+                for design in chosen
+            },
+        }
+
+    def _task(self, subject: Subject, seed: int) -> _Task:
+        return _Task(self.plan, subject, seed, self.cache, self._stopped)
+
+    def _run(self, pool: ThreadPoolExecutor) -> list[Found]:
+        plan = self.plan
+        named = [(s, lambda what, s=s: self._tell(f"{s.trace.name}, {what}")) for s in self.subjects]
+        if plan.memory:
+            waiting = [
+                [pool.submit(self._task(s, seed).at_sizes, sizes_of(plan), tell) for seed in plan.seeds]
+                for s, tell in named
+            ]
+            return [Found([], [], [future.result() for future in futures]) for futures in waiting]
+        base = plan.seeds[0]
+        first = [pool.submit(self._task(s, base).linux, s.guess) if s.most else None for s, _ in named]
+        ample = [
+            [pool.submit(self._task(s, seed).at_sizes, (0,), tell) for seed in (base, base + 1)]
+            for s, tell in named
+        ]
+        waiting = []
+        for (s, tell), linux in zip(named, first, strict=True):
+            if linux is None:
+                waiting.append([])
+                continue
+            needed = linux.result()["price"]
+            guess = s.guess if needed is None else round(needed * MIB)
+            guesses = [s.guess, *[guess] * (len(plan.seeds) - 1)]
+            waiting.append(
+                [
+                    pool.submit(self._task(s, seed).run, at, tell)
+                    for seed, at in zip(plan.seeds, guesses, strict=True)
+                ]
+            )
+        found = []
+        for (s, tell), futures, pair in zip(named, waiting, ample, strict=True):
+            rows = [future.result() for future in futures]
+            spare = [{name: row["0"] for name, row in f.result().items()} for f in pair]
+            if spare[0] == spare[1]:
+                spare = spare[:1]
+            else:
+                more = [pool.submit(self._task(s, seed).at_sizes, (0,), tell) for seed in plan.seeds]
+                spare = [{name: row["0"] for name, row in f.result().items()} for f in more]
+            found.append(Found(rows, spare, []))
+        return found
+
+
+def fits_in(subject: Subject, pages: int, seed: int) -> bool:
+    """Whether the start state has a place for all that the trace frees."""
+    try:
+        return not subject.starts.at(pages, seed).initial.get("evicted")
+    except ValueError:
+        return False
+
+
+def _middle(values: Sequence[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return median(there) if there else None
+
+
+def sizes_of(plan: Plan) -> list[int]:
+    """The plan's sizes in pages; "ample" is 0."""
+    return [0 if size == "ample" else parse_size(size) // 4096 for size in plan.memory]

@@ -1,0 +1,181 @@
+"""Two or three sentences that say what the words of the rule say, and no more.
+
+One is about the price in memory, one about requests that are declined, one about the recorded machine, where
+no seed matters.  A word that is undecided is listed with its range and never argued with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from asi_pa.designs import DESIGNS
+
+__all__ = ["entry", "sentences", "short_name"]
+
+Result = Mapping[str, Any]
+Row = Mapping[str, Any]
+
+
+def short_name(name: str) -> str:
+    """``migratetype`` for ``migratetype/sound``: the family alone where that names the design, too."""
+    return next((short for short, design in DESIGNS.items() if design.name == name != short), name)
+
+
+def entry(trace: Mapping[str, Any], measure: str, place: str) -> Row | None:
+    """The row of a trace's answer, None if it is not there."""
+    for row in trace["measures"]:
+        if row["measure"] == measure and row["place"] == place:
+            found: Row = row
+            return found
+    return None
+
+
+def sentences(result: Result) -> list[str]:
+    """The verdict; empty where there are no words (one seed, or sizes given without a search)."""
+    if result["quick"]:
+        return []
+    found = [_price(result), _declined(result), _exact(result)]
+    return [text for text in found if text]
+
+
+def _join(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _sides(result: Result) -> list[str]:
+    return [name for name in result["protagonists"] if name != result["reference"]]
+
+
+# ---------------------------------------------------------------- memory
+
+
+def _price(result: Result) -> str:
+    parts = []
+    for name in _sides(result):
+        said: dict[str, list[str]] = {}
+        for trace in result["answer"]:
+            row = entry(trace, "price", "search")
+            word = row and row["against_reference"].get(name)
+            if row is None or not word or word["word"] == "untested":
+                said.setdefault("untested", []).append(trace["trace"])
+                continue
+            where = trace["trace"]
+            if word["word"] not in ("equal", "untested"):
+                where += f" {_percent_range(row, name, result['reference'])}"
+            said.setdefault(word["word"], []).append(where)
+        if set(said) != {"untested"}:
+            parts.append(f"{short_name(name)} {_memory_words(said)}")
+    return f"For requests that must succeed {'; '.join(parts)}." if parts else ""
+
+
+_MEMORY = {
+    "equal": "needs as much memory as linux on {} (within 2 %)",
+    "better": "less than linux on {}",
+    "worse": "more than linux on {}",
+    "undecided": "undecided on {}",
+    "untested": "untested on {}",
+}
+
+
+def _memory_words(said: Mapping[str, Sequence[str]]) -> str:
+    parts = [_MEMORY[word].format(_join(said[word])) for word in _MEMORY if word in said]
+    if not parts[0].startswith("needs"):
+        parts[0] = "is " + parts[0] if parts[0].startswith("un") else "needs " + parts[0]
+    return ", ".join(parts)
+
+
+def _percent_range(row: Row, name: str, reference: str) -> str:
+    """``+1.4 % [0..+3.5]``: the price over the reference, seed by seed."""
+    shares = [
+        100 * (mine / theirs - 1)
+        for mine, theirs in zip(row["values"][name], row["values"][reference], strict=True)
+        if mine is not None and theirs
+    ]
+    return f"{median(shares):+.1f} % [{min(shares):+.1f}..{max(shares):+.1f}]"
+
+
+# ---------------------------------------------------------------- declined
+
+
+def _declined(result: Result) -> str:
+    parts = []
+    for trace in result["answer"]:
+        row = entry(trace, "declined", "short")
+        if row is None:
+            continue
+        words = {name: row["against_reference"].get(name, {}) for name in _sides(result)}
+        bad = [name for name, word in words.items() if word.get("word") == "worse"]
+        open_ = [name for name, word in words.items() if word.get("word") == "undecided"]
+        fine = [name for name, word in words.items() if word.get("word") in ("equal", "better")]
+        for name in bad:
+            agree = f"{words[name]['agree']} of {words[name]['seeds']} seeds"
+            rest = ""
+            if fine:
+                top = max(v for other in (*fine, result["reference"]) for v in row["values"][other])
+                none = "none" if top == 0 else f"at most {_share(top)}"
+                rest = f", {_join([short_name(n) for n in (*fine, result['reference'])])} {none}"
+            parts.append(
+                f"{short_name(name)} declines {_share_range(row['values'][name])} of {trace['trace']}'s "
+                f"requests that have another way{rest} ({agree})"
+            )
+        for name in open_:
+            parts.append(
+                f"{short_name(name)} is undecided on {trace['trace']} "
+                f"({_share_range(row['values'][name])} declined)"
+            )
+    return f"With memory short {'; '.join(parts)}." if parts else ""
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.{0 if value >= 0.1 or value == 0 else 1 if value >= 0.001 else 2}f} %"
+
+
+def _share_range(values: Sequence[float]) -> str:
+    low, high = _share(min(values)), _share(max(values))
+    middle = _share(median(values))
+    return middle if low == high else f"{middle} [{low[:-2]}..{high[:-2]}]"
+
+
+# ---------------------------------------------------------------- memory to spare
+
+
+def _exact(result: Result) -> str:
+    """What differs between the two where no seed matters."""
+    one, other = result["protagonists"]
+    wins: dict[str, list[str]] = {one: [], other: []}
+    for measure, text in _WINS.items():
+        rows = [row for trace in result["answer"] if (row := entry(trace, measure, "ample")) is not None]
+        words = [row["against_other"]["word"] for row in rows if row["exact"] and row["against_other"]]
+        words = [word for word in words if word != "untested"]
+        for name, word, opposite in ((one, "better", "worse"), (other, "worse", "better")):
+            if word in words and opposite not in words and "undecided" not in words:
+                wins[name].append(text.format(_values(rows, name), _values(rows, _other(result, name))))
+    parts = [f"{short_name(name)} {_join(texts)}" for name, texts in wins.items() if texts]
+    return f"With memory to spare, exactly: {'; '.join(parts)}." if parts else ""
+
+
+_WINS = {
+    "leaves": "keeps more of the restricted map in 2M leaves ({} against {})",
+    "flushes": "flushes less ({} against {})",
+    "mixed": "mixes fewer pageblocks ({} against {})",
+    "declined": "declines fewer requests ({} against {})",
+}
+
+
+def _other(result: Result, name: str) -> str:
+    one, other = result["protagonists"]
+    return str(other if name == one else one)
+
+
+def _values(rows: Sequence[Row], name: str) -> str:
+    """A design's values on the traces, those that are the same once."""
+    return "/".join(dict.fromkeys(_texts(rows, name)))
+
+
+def _texts(rows: Sequence[Row], name: str) -> Iterator[str]:
+    for row in rows:
+        value = row["values"][name][0]
+        if value is not None:
+            yield _share(value) if row["unit"] == "share" else f"{value:,}"

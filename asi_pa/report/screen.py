@@ -1,0 +1,282 @@
+"""The answer on one screen: question, measures that decide, verdict, everybody else, how it was counted.
+
+At most 45 lines of 78 columns; ``mail`` is 72 columns of plain ASCII, ready to paste.
+"""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from asi_pa.experiment.verdict import entry, short_name
+from asi_pa.report.cells import better_text, number, price_shares, value_text
+from asi_pa.report.evidence import count
+from asi_pa.report.terminal import wants_colour
+
+__all__ = ["LINES", "MAIL", "WIDTH", "render_mail", "render_screen"]
+
+WIDTH, MAIL, LINES = 78, 72, 45
+_LEAST = 60
+#: The rows: (place, measures), in order, and what is above them.
+PLACES = {
+    "ample": ("memory to spare (the recorded machine)", ("leaves", "tables", "mixed", "flushes")),
+    "short": ("memory short (1.05 times what linux needs)", ("flushes", "declined")),
+    "search": ("the smallest memory, beyond linux's", ("price", "roomy")),
+}
+_BOLD, _DIM = "1", "2"
+
+Result = Mapping[str, Any]
+
+
+def render_screen(
+    result: Result, width: int | None = None, *, quiet: bool = False, colour: bool | None = None
+) -> str:
+    """The screen as text of at most ``width`` columns (None: the terminal's, at most 78).
+
+    ``quiet``: verdict and claims alone.  ``colour`` None: where the output is a terminal.
+    """
+    if width is None:
+        width = shutil.get_terminal_size((WIDTH, 24)).columns
+    paint = wants_colour() if colour is None else colour
+    return _Screen(result, min(max(width, _LEAST), WIDTH), paint).text(quiet)
+
+
+def render_mail(result: Result) -> str:
+    """The same for a mail: 72 columns, plain ASCII."""
+    text = _Screen(result, MAIL, False).text(False)
+    return text.encode("ascii", "replace").decode()
+
+
+class _Screen:
+    def __init__(self, result: Result, width: int, colour: bool) -> None:
+        self.result, self.width, self.colour = result, width, colour
+        self.sides: list[str] = result["protagonists"]
+        self.better = 17
+        self.value = 19 if width >= WIDTH else 17 if width >= MAIL else 13
+        self.label = width - 2 * self.value - self.better - 2
+
+    def text(self, quiet: bool) -> str:
+        if quiet:
+            return "\n".join([*self._verdict(), self._claims()]) + "\n"
+        lines = [*self._head().splitlines(), *self._table().splitlines(), "", *self._verdict()]
+        end = [self._claims(), *self._how()]
+        others = self._others()
+        room = LINES - len(lines) - len(end)
+        if len(others) > room:
+            left = len(others) - max(room - 1, 0)
+            others = [*others[: max(room - 1, 0)], f"and {left} more designs: --full"]
+        return "\n".join([*lines, *others, *end]) + "\n"
+
+    def _paint(self, text: str, code: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self.colour and text else text
+
+    def _wrap(self, text: str, indent: str = "") -> str:
+        return textwrap.fill(text, self.width, subsequent_indent=indent, break_on_hyphens=False)
+
+    def _short(self, text: str) -> str:
+        """One line of it."""
+        return textwrap.shorten(text, self.width, placeholder=" ...")
+
+    # ------------------------------------------------------------ above
+
+    def _head(self) -> str:
+        result = self.result
+        names = [short_name(name) for name in self.sides]
+        traces = ", ".join(trace["trace"] for trace in result["answer"])
+        seeds = (
+            "one seed: no words"
+            if result["quick"]
+            else f"{result['seeds']} seeds: median [least..most], better in so many"
+        )
+        return "\n".join(
+            [
+                self._paint(self._wrap(f"{names[0]} or {names[1]}?  asi-pa compare: {traces}"), _BOLD),
+                self._wrap(f"Linux {result['kernel']} rules; {result['relief']['words']}"),
+                self._short(f"{seeds}; from seed {result['seed']}; {result['asi_pa']}"),
+                *(self._short(f"! {line}") for line in result["caveats"][:3]),
+            ]
+        )
+
+    # ------------------------------------------------------------ the table
+
+    def _line(self, label: str, one: str, other: str, better: str) -> str:
+        room = self.label + self.value - len(one)
+        label = label if len(label) < room else label[: room - 2] + "."
+        cells = f"{label:<{room}}{one}{other:>{self.value}}"
+        return f"{cells}  {better[: self.better]}"[: self.width].rstrip()
+
+    def _table(self) -> str:
+        one, other = (short_name(name) for name in self.sides)
+        better = "" if self.result["quick"] else "better"
+        lines = [self._paint(self._line("", one[: self.value - 1], other[: self.value - 1], better), _BOLD)]
+        for place, title, measures in self._places():
+            rows = [row for measure in measures for row in self._rows(place, measure)]
+            if rows:
+                lines += [self._paint(title, _DIM), *rows]
+        return "\n".join(lines + list(self._stored()))
+
+    def _places(self) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+        there = dict.fromkeys(row["place"] for t in self.result["answer"] for row in t["measures"])
+        for place in there:
+            if place in PLACES and len(there) <= len(PLACES):
+                yield place, *PLACES[place]
+            else:
+                yield place, f"memory {place}", ("leaves", "mixed", "flushes", "declined")
+
+    def _rows(self, place: str, measure: str) -> Iterator[str]:
+        """A line a trace; traces with the same cells share one, and more than two are put together."""
+        reference = self.result["reference"]
+        found = []
+        for trace in self.result["answer"]:
+            row = entry(trace, measure, place)
+            if row is not None:
+                one, other = (value_text(row, side, reference) for side in self.sides)
+                cells = (one, other, better_text(row, self.sides))
+                if measure != "roomy" or set(cells[:2]) != {"-"}:
+                    found.append((trace["trace"], row, cells))
+        if not found or (measure == "roomy" and self._as_price(found)):
+            return
+        if len(found) > 2:
+            yield self._together([row for _, row, _ in found])
+            return
+        label = f"  {found[0][1]['label']}"
+        names = ", ".join(name for name, _, _ in found)
+        every = [cells for _, _, cells in found]
+        if len(set(every)) == 1:
+            yield self._line(label, *every[0])
+        elif len({c[2] for c in every}) == 1 and not any("[" in text for c in every for text in c[:2]):
+            one, other = (", ".join(c[i] for c in every) for i in (0, 1))
+            yield self._line(f"{label}: {names}", one, other, every[0][2])
+        else:
+            for name, _, each in found:
+                yield self._line(f"{label}: {name}", *each)
+
+    def _as_price(self, found: Sequence[tuple[str, Mapping[str, Any], Any]]) -> bool:
+        """Whether what declines little needs no more memory than what must succeed: no line of its own."""
+        for name, row, _ in found:
+            trace = next(t for t in self.result["answer"] if t["trace"] == name)
+            price = entry(trace, "price", "search")
+            if price is None or any(row["values"][s] != price["values"][s] for s in self.sides):
+                return False
+        return True
+
+    def _together(self, rows: Sequence[Mapping[str, Any]]) -> str:
+        """One line for many traces: the range of the medians, and who is better on how many."""
+        cells = []
+        for side in self.sides:
+            values = [v for row in rows if (v := _middle(row, side, self.result["reference"])) is not None]
+            unit = "percent" if rows[0]["unit"] == "mib" else rows[0]["unit"]
+            low, high = (number(f(values), unit) if values else "-" for f in (min, max))
+            cells.append(low if low == high else f"{low}..{high}")
+        words = [better_text(row, self.sides).split(" ")[0] for row in rows]
+        wins = ", ".join(f"{w} {words.count(w)}" for w in dict.fromkeys(words) if w)
+        return self._line(
+            f"  {rows[0]['label']}, {len(rows)} traces", cells[0], cells[1], wins[: self.better]
+        )
+
+    def _stored(self) -> Iterator[str]:
+        stored = self.result.get("stored")
+        if not stored:
+            return
+        shares = [stored["yields"].get(side) for side in self.sides]
+        if any(share is not None for share in shares):
+            texts = ["-" if share is None else f"{100 * share:.0f} %" for share in shares]
+            better = _better_share(shares, self.sides)
+            yield self._line("yield of a fragmented machine", texts[0], texts[1], better)
+        texts = [_holes(stored, side) for side in self.sides]
+        if any(text != "-" for text in texts):
+            yield self._line("holes found: as posted, made sound", texts[0], texts[1], "")
+
+    # ------------------------------------------------------------ below
+
+    def _verdict(self) -> list[str]:
+        return [line for text in self.result["verdict"] for line in self._wrap(text).splitlines()]
+
+    def _others(self) -> list[str]:
+        names = [
+            design["design"]
+            for design in self.result["runs"][0]["designs"]
+            if design["design"] not in (*self.sides, self.result["reference"])
+        ]
+        if not names or self.result["answer"][0]["measures"][0]["place"] not in PLACES:
+            return []
+        heads = ("2M map", "flushes", "declined", "memory", "yield", "holes")
+        each = max(8, (self.width - max(17, *map(len, map(short_name, names)))) // len(heads))
+        stub = self.width - each * len(heads)
+        title = f"{'worst trace'[: stub - 1]:<{stub}}" + "".join(f"{h:>{each}}" for h in heads)
+        lines = [self._paint(title, _BOLD)]
+        for name in names:
+            text = "".join(f"{cell:>{each}}" for cell in self._other(name))
+            lines.append(f"{short_name(name)[: stub - 1]:<{stub}}{text}")
+        return lines
+
+    def _other(self, name: str) -> list[str]:
+        """Worst medians over the traces: where memory is short, and of the search."""
+        stored = self.result.get("stored") or {"yields": {}, "holes": {}}
+        cells = []
+        for measure, place in (
+            ("leaves", "short"),
+            ("flushes", "short"),
+            ("declined", "short"),
+            ("price", "search"),
+        ):
+            rows = [row for trace in self.result["answer"] if (row := entry(trace, measure, place))]
+            values = [v for row in rows if (v := _middle(row, name, self.result["reference"])) is not None]
+            if not values:
+                cells.append("-")
+                continue
+            worst = min(values) if rows[0]["better"] == "high" else max(values)
+            unit = "percent" if rows[0]["unit"] == "mib" else rows[0]["unit"]
+            cells.append(number(worst, unit) + (" %" if unit in ("percent", "share") else ""))
+        share, found = stored["yields"].get(name), stored["holes"].get(name)
+        cells.append("-" if share is None else f"{100 * share:.0f} %")
+        cells.append("-" if found is None else str(found))
+        return cells
+
+    def _claims(self) -> str:
+        parts = []
+        for claim in self.result["claims"]:
+            for_, against = count(claim, True), count(claim, False)
+            tail = f" ({for_}:{against})" if claim["verdict"] == "mixed" else ""
+            parts.append(f"{claim['claim']} {claim['verdict']}{tail}")
+        return self._short(f"The RFC's claims: {', '.join(parts)}.")
+
+    def _how(self) -> list[str]:
+        rule = self.result["classifier"].split(" (")[0]
+        near = self.result.get("nearness") or [
+            "Rules are exact (asi-pa verify); how near a whole run is to a kernel: not measured."
+        ]
+        lines = [
+            "Counts of a model, not measured time; real and declined are never added up.",
+            *near[:2],
+            f"Who is sensitive is declared (classifier {rule}): --classifier asks with others.",
+            "more: --full every table   --html FILE pictures   docs/use/method.md how",
+        ]
+        return [self._short(line) for line in lines]
+
+
+def _middle(row: Mapping[str, Any], design: str, reference: str) -> float | None:
+    if design not in row["values"]:
+        return None
+    if row["unit"] == "mib":
+        shares = price_shares(row, design, reference)
+        return median(shares) if shares and len(shares) == len(row["values"][design]) else None
+    values = [v for v in row["values"][design] if v is not None]
+    return median(values) if values else None
+
+
+def _better_share(shares: Sequence[float | None], sides: Sequence[str]) -> str:
+    one, other = shares
+    if one is None or other is None:
+        return ""
+    return "equal" if abs(one - other) <= 0.02 else short_name(sides[one < other])
+
+
+def _holes(stored: Mapping[str, Any], side: str) -> str:
+    posted, sound = stored["holes_as_posted"].get(side), stored["holes"].get(side)
+    if posted is None and sound is None:
+        return "-"
+    return ", ".join("-" if found is None else str(found) for found in (posted, sound))
