@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from asi_pa.audit.recorded import recorded_run
 from asi_pa.audit.scopes import Scope, scaled, scopes
 from asi_pa.audit.script import script
 from asi_pa.audit.search import Search
@@ -101,6 +102,11 @@ class Finding:
     """It breaks no promise of protection."""
     result: AuditResult = field(repr=False)
 
+    @property
+    def recorded(self) -> str:
+        """A recorded kernel run that shows the same (``asi-pa verify``); empty where there is none."""
+        return recorded_run(self.result.design.name, self.invariant, self.mechanism)
+
     def script(self) -> str:
         """A Python script that runs the sequence and exits with 1 when the invariant breaks."""
         return script(self)
@@ -109,6 +115,8 @@ class Finding:
         """The finding as lines for a terminal."""
         cpus = self.scope.machine.cpus
         how = "" if self.minimal else ", from a random walk"
+        if self.recorded:
+            how += f"; recorded: {self.recorded}"
         lines = [
             f"{self.words}",
             f"  by: {self.mechanism}  ({_count(self.operations)}, {self.scope.name}{how})",
@@ -127,6 +135,7 @@ class Finding:
             "pfn": self.pfn,
             "scope": self.scope.name,
             "minimal": self.minimal,
+            "recorded": self.recorded,
             "script": self.script(),
         }
 

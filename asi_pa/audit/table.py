@@ -8,7 +8,19 @@ from asi_pa.audit.run import AuditResult
 
 __all__ = ["audit_table"]
 
-_HEAD = ("design", "", "broken", "poor", "depth", "closed", "states", "operations", "seconds", "status")
+_HEAD = (
+    "design",
+    "",
+    "broken",
+    "poor",
+    "recorded",
+    "depth",
+    "closed",
+    "states",
+    "operations",
+    "seconds",
+    "status",
+)
 
 
 def _row(result: AuditResult) -> tuple[str, ...]:
@@ -18,6 +30,7 @@ def _row(result: AuditResult) -> tuple[str, ...]:
         "as posted" if result.design.as_posted else "",
         str(len(result.findings)),
         str(len(result.liveness)),
+        str(sum(bool(finding.recorded) for finding in result.findings + result.liveness)),
         str(result.depth),
         f"{closed} of {len(result.searched)}",
         f"{result.states:,}",
@@ -30,8 +43,9 @@ def _row(result: AuditResult) -> tuple[str, ...]:
 def audit_table(results: Sequence[AuditResult]) -> str:
     """A line for each audit, as Markdown: what it found, how far it looked, its exit status.
 
-    Broken: promises, by mechanism; poor: liveness; depth: every sequence of that many operations was tried
-    in every machine; closed: machines of which every reachable state was met.
+    Broken: promises, by mechanism; poor: liveness; recorded: how many of both a recorded kernel run shows;
+    depth: every sequence of that many operations was tried in every machine; closed: machines of which every
+    reachable state was met.
     """
     rows = [_HEAD, *map(_row, results)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -189,14 +190,21 @@ def _runs(
         if progress is not None:
             progress("replays in full", done[0], total)
 
+    def tell_or_stop() -> None:
+        if stopped.is_set():
+            raise KeyboardInterrupt
+        tell()
+
+    stopped = threading.Event()
     with ThreadPoolExecutor(plan.threads or processors()) as pool:
         made = [
-            pool.submit(_run, plan, subject, name, pages, samples, cache, tell)
+            pool.submit(_run, plan, subject, name, pages, samples, cache, tell_or_stop)
             for subject, name, pages in places
         ]
         try:
             return [future.result() for future in made]
         except BaseException:
+            stopped.set()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
 

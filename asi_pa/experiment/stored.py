@@ -6,6 +6,8 @@ counterexample, so that a change of the engine or of a design shows.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -18,13 +20,13 @@ from asi_pa.designs import DESIGNS, Design
 from asi_pa.experiment.starvation import starvation
 from asi_pa.files import write_atomic
 
-__all__ = ["FILE", "fresh", "holes", "load", "make", "posted", "stored", "yields"]
+__all__ = ["FILE", "fresh", "holes", "load", "make", "posted", "shows", "stored", "yields"]
 
 FILE = "stored.json"
 #: Of processor time, for each design's audit.
 SECONDS = 30.0
 
-Holes = list[dict[str, str]]
+Holes = list[dict[str, Any]]
 
 
 def load() -> dict[str, Any]:
@@ -46,11 +48,23 @@ def yields(designs: Sequence[str | Design]) -> dict[str, dict[str, int]]:
 
 
 def holes(design: str | Design, seconds: float = SECONDS) -> Holes:
-    """Broken promises by invariant and mechanism, each with a script that shows it."""
-    found = audit(design, seconds=seconds, liveness=False)
+    """Broken promises by invariant and mechanism, each with its script and whether that, alone, shows it."""
+    found = audit(design, seconds=seconds, liveness=False).findings
+    scripts = [finding.script() for finding in found]
     return [
-        {"invariant": f.invariant, "mechanism": f.mechanism, "script": f.script()} for f in found.findings
+        {"invariant": f.invariant, "mechanism": f.mechanism, "script": script, "shows": shows(script)}
+        for f, script in zip(found, scripts, strict=True)
     ]
+
+
+def shows(script: str) -> bool:
+    """Whether a counterexample, run alone, ends in saying that the promise is broken."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            exec(compile(script, "counterexample", "exec"), {"__name__": "__main__"})
+    except SystemExit as ended:
+        return ended.code == 1
+    return False
 
 
 def stored(designs: Sequence[str], kept: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import median
 from typing import Any
 
@@ -61,6 +62,13 @@ class Subject:
     """Where the search for linux begins."""
     whole: CompiledTrace
     """On the recorded zone: its requests are the same on every size."""
+
+    @cached_property
+    def ample(self) -> CompiledTrace:
+        """The recorded machine, with its zones where they are known; no seed has a part in it."""
+        trace = self.trace
+        known = bool(trace.snapshots.get("zones_start")) and "start" in trace.kpageflags
+        return self.starts.recorded() if known and self.most else self.whole
 
     @property
     def kernel(self) -> str:
@@ -153,37 +161,61 @@ class _Task:
         return make
 
     def at_sizes(
-        self, sizes: Sequence[int], tell: Callable[[str], None], designs: Sequence[Design] = ()
+        self,
+        sizes: Sequence[int],
+        tell: Callable[[str], None],
+        designs: Sequence[Design] = (),
+        *,
+        fitting: bool = False,
     ) -> dict[str, Row]:
-        """Rows of measures at given sizes (pages; 0: the recorded machine), by design (none named: all)."""
-        plan, rows = self.plan, {}
-        for design in designs or plan.designs:
-            made: Row = {}
-            for pages in sizes:
-                made[str(pages)] = self._kept(design, ["at", pages], self._at(design, pages))
-            rows[design.name] = made
-            tell(design.name)
+        """Rows of measures at given sizes (pages; 0: the recorded machine), by design (none named: all).
+
+        ``fitting``: a size that what the trace frees does not fit has an empty row; it is ValueError else.
+        """
+        chosen = designs or self.plan.designs
+        rows: dict[str, Row] = {design.name: {} for design in chosen}
+        for pages in sizes:
+            state = _Lazy(self.subject, pages, self.seed, fitting)
+            for design in chosen:
+                make = self._measuring(design, state)
+                rows[design.name][str(pages)] = self._kept(design, ["at", pages, fitting], make)
+                if pages == sizes[-1]:
+                    tell(design.name)
         return rows
 
-    def _at(self, design: Design, pages: int) -> Callable[[SeedStarts], Row]:
-        plan = self.plan
-
+    def _measuring(self, design: Design, state: _Lazy) -> Callable[[SeedStarts], Row]:
         def make(_: SeedStarts) -> Row:
-            compiled = at_size(self.subject, pages, self.seed)
-            return measured_at(compiled, design, plan.kernel, plan.relief, self.seed)
+            compiled = state.compiled
+            if compiled is None:
+                return {}
+            return measured_at(compiled, design, self.plan.kernel, self.plan.relief, self.seed)
 
         return make
+
+
+class _Lazy:
+    """A start state that is made when the first design asks for it, once."""
+
+    def __init__(self, subject: Subject, pages: int, seed: int, fitting: bool) -> None:
+        self._subject, self._pages, self._seed, self._fitting = subject, pages, seed, fitting
+
+    @cached_property
+    def compiled(self) -> CompiledTrace | None:
+        """None where it does not fit, and that is allowed."""
+        try:
+            made = at_size(self._subject, self._pages, self._seed)
+        except ValueError:
+            if self._fitting:
+                return None
+            raise
+        return None if self._fitting and made.initial.get("evicted") else made
 
 
 def at_size(subject: Subject, pages: int, seed: int) -> CompiledTrace:
     """The start state of a size; 0: the recorded machine, with its zones where they are known."""
     if pages:
         return subject.starts.at(pages, seed)
-    trace = subject.trace
-    if not subject.most:
-        return subject.whole
-    known = bool(trace.snapshots.get("zones_start")) and "start" in trace.kpageflags
-    return subject.starts.recorded() if known else subject.starts.at(None, seed)
+    return subject.ample
 
 
 @dataclass
@@ -236,11 +268,9 @@ class Study:
         chosen = [d for d in plan.designs if d.name in (REFERENCE, *plan.protagonists)]
         wanted = sorted({min(on_lattice(needed * MIB * step), subject.most) for step in CURVE})
         seeds = plan.seeds[:CURVE_SEEDS]
-        fits = {s: [p for p in wanted if fits_in(subject, p, s)] for s in seeds}
-        sizes = [p for p in wanted if all(p in each for each in fits.values())]
         with ThreadPoolExecutor(plan.threads or processors()) as pool:
             futures = [
-                pool.submit(self._task(subject, seed).at_sizes, sizes, lambda _: None, chosen)
+                pool.submit(self._task(subject, seed).at_sizes, wanted, lambda _: None, chosen, fitting=True)
                 for seed in seeds
             ]
             try:
@@ -249,6 +279,7 @@ class Study:
                 self._stopped.set()
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
+        sizes = [p for p in wanted if all(row[REFERENCE][str(p)] for row in rows)]
         return {
             "trace": subject.trace.name,
             "mib": [pages // MIB for pages in sizes],
@@ -305,14 +336,6 @@ class Study:
                 spare = [{name: row["0"] for name, row in f.result().items()} for f in more]
             found.append(Found(rows, spare, []))
         return found
-
-
-def fits_in(subject: Subject, pages: int, seed: int) -> bool:
-    """Whether the start state has a place for all that the trace frees."""
-    try:
-        return not subject.starts.at(pages, seed).initial.get("evicted")
-    except ValueError:
-        return False
 
 
 def _middle(values: Sequence[float | None]) -> float | None:

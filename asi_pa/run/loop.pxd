@@ -33,7 +33,7 @@ cdef struct run_t:
     uint8_t way[MAX_CLASSES][MAX_ORDERS]        # WAYS: way out, twice, and 1 if huge
     uint8_t way_of_fallback[MAX_CLASSES]
     uint64_t failed_by_way[WAYS]
-    int64_t replayed_by_class[MAX_CLASSES]      # requests that the trace has not, less those that it has too many
+    int64_t replayed_by_class[MAX_CLASSES]      # requests that the trace lacks, less those it has too many
     uint64_t fallbacks_replayed     # tries
     uint64_t fallbacks_failed       # of these, those in which a page was not to be had
     uint64_t fallback_pages         # requests

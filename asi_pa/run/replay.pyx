@@ -59,7 +59,7 @@ cdef class Replay:
     machine : Machine
     classes : uint32 request words, indexed by an operation's ``cls``
     nslots : number of slots
-    fallbacks : where a try of a known caller fails, the single pages follow that it would ask for instead, and
+    fallbacks : where a try of a known caller fails, the single pages follow that it would ask for, and
         go when it is freed (``asi_pa.run.fallback``)
     """
 
@@ -101,7 +101,7 @@ cdef class Replay:
         free(self.by_node)
 
     def _decode(self, words, bint fallbacks):
-        """What each class means: to the allocator, and to its caller when it fails (asi_pa.kernel.callers)."""
+        """What each class means to the allocator, and to its caller when it fails (kernel/callers.py)."""
         cdef int i, order
         instead = list(words)
         for i, word in enumerate(words):
@@ -475,7 +475,7 @@ cdef class Replay:
         return np.array([self.r.replayed_by_class[i] for i in range(MAX_CLASSES)], np.int64)
 
     def fallbacks(self):
-        """Tries that failed and were followed by pages; in how many of them a page failed; requests for pages."""
+        """Tries that failed and were followed by pages; in how many a page failed; requests for pages."""
         return self.r.fallbacks_replayed, self.r.fallbacks_failed, self.r.fallback_pages
 
     def free_pages(self):

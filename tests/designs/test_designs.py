@@ -544,6 +544,7 @@ def test_bare_names_mean_sound_variants() -> None:
         "migratetype": "migratetype/sound",
         "freetype": "freetype/sound",
         "unmapped": "unmapped/sound",
+        "ours": "ours/two-way",
         "pool": "pool/nonsensitive",
     }
 
@@ -905,7 +906,7 @@ def test_the_first_step_of_the_walk_through(newcomer: Path) -> None:
         "+freetypes[Movable]: mt MOVABLE; sensitive yes; mapped no; "
         "fallbacks Reclaimable; whole_blocks_only no",
     ]
-    bare = {"reclaim": 0, "compaction": False, "samples": 2, "seeds": 1}
+    bare: dict[str, Any] = {"reclaim": 0, "compaction": False, "samples": 2, "seeds": 1}
     (run,) = compare(["redis"], ["migratetype", "mine.py:MINE"], memory=("900M",), **bare)["runs"]
     theirs, ours = (entry["metrics"] for entry in run["designs"][1:])
     less, more = (m["failures_by_group"]["real"] for m in (ours, theirs))
