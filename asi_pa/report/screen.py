@@ -253,6 +253,7 @@ class _Screen:
         lines = [
             "Counts of a model, not measured time; real and declined are never added up.",
             *near[:2],
+            *near[2:][-1:],
             f"Who is sensitive is declared (classifier {rule}): --classifier asks with others.",
             "more: --full every table   --html FILE pictures   docs/use/method.md how",
         ]
