@@ -132,6 +132,7 @@ def _compared(
     study = Study(plan, subjects, cache, progress)
     found = study.run()
     runs = _runs(plan, subjects, found, samples, cache, progress)
+    near = [_nearness(subject, cache) for subject in subjects]
     result: dict[str, Any] = {
         "schema": SCHEMA,
         "asi_pa": __version__,
@@ -149,31 +150,34 @@ def _compared(
         },
         "reference": REFERENCE,
         "protagonists": list(plan.protagonists),
-        "answer": [answer(plan, s, f) for s, f in zip(subjects, found, strict=True)],
+        "answer": [
+            answer(plan, s, f, mixed_error=known["mixed"])
+            for s, f, known in zip(subjects, found, near, strict=True)
+        ],
         "runs": runs,
         "claims": [],
     }
     if samples > 2 and not plan.memory:
         needed = [of.rows[0][REFERENCE]["price"] if of.rows else None for of in found]
         result["curves"] = [study.curve(s, n) for s, n in zip(subjects, needed, strict=True) if n]
-    result["nearness"] = _nearness(subjects, cache)
+    result["nearness"] = [*(known["words"] for known in near), OTHERS]
     result["claims"] = evaluate_claims(result)
     result["verdict"] = sentences(result)
     result["caveats"] = caveats(subjects, result)
     return result
 
 
-def _nearness(subjects: Sequence[Subject], cache: Cache) -> list[str]:
-    """A line a trace on how near the linux model was measured to be to its machine, and what nobody knows."""
-    lines = []
-    for subject in subjects:
-        key = key_of("nearness", package_hash(), subject.hash)
-        found = cache.get(key)
-        if found is None:
-            found = brief(errors(subject.trace))
-            cache.put(key, found)
-        lines.append(f"{subject.trace.name}: {found}")
-    return [*lines, OTHERS]
+def _nearness(subject: Subject, cache: Cache) -> dict[str, Any]:
+    """How near the linux model was measured to be to a trace's machine: in words, and in mixed blocks."""
+    key = key_of("nearness", package_hash(), subject.hash)
+    found: dict[str, Any] | None = cache.get(key)
+    if found is None:
+        measured = errors(subject.trace)
+        sound = measured is not None and measured.consistent
+        mixed = measured.mixed_blocks if measured is not None and sound else 0
+        found = {"words": f"{subject.trace.name}: {brief(measured)}", "mixed": mixed}
+        cache.put(key, found)
+    return found
 
 
 def _runs(
