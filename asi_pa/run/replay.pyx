@@ -18,34 +18,40 @@ from asi_pa._core cimport (
     HOLE,
     INFO_MT,
     KIND_MASK,
+    MAX_ZONE_INDEX,
     MAX_ORDERS,
     MIGRATE_RECLAIMABLE,
     NIL,
     ORDER_MASK,
     TAIL,
     WMARK_HIGH,
-    account_freepages,
     big_alloc,
     block_of,
     blocks_on,
+    fallback_t,
     first_of,
     free_one,
-    list_add_tail,
     request_t,
     set_plenty,
     zone_t,
     zone_watermark_ok,
 )
+from asi_pa.engine.fill cimport copy_zone, fill_free, fill_pcp
 from asi_pa.engine.mapping cimport blocks_map, blocks_unmap
 from asi_pa.engine.machine cimport NOT_MADE, Machine
+from asi_pa.engine.compaction cimport alloc_pages_direct_compact, compact_node, kcompactd_do_work
+from asi_pa.engine.migrate cimport lru_add_drain
 from asi_pa.engine.odd_pages cimport is_odd, odd_present, set_pages
-from asi_pa.engine.page_alloc cimport decode_request, decode_request_on, mm_t, set_dirty
+from asi_pa.engine.page_alloc cimport decode_request, decode_request_on, mm_t, set_dirty, zone_of
 from asi_pa.physmap.physmap cimport CAUSE_POPULATE, RESTRICTED, physmap_reset_counters
 from asi_pa.engine.pool cimport pool_pages
 from asi_pa.engine.vmscan cimport direct_relief, reclaim
 from asi_pa.run.loop cimport MAX_CLASSES, WAYS, run_ops, run_t
 from asi_pa.trace.ops cimport OP_ALLOC, op_t
 from asi_pa.engine.wrappers cimport WRAP_NONE, WRAP_POOL
+
+cdef enum:
+    MOST_FALLBACKS = 4096       # of one operation
 
 
 cdef class Replay:
@@ -66,7 +72,10 @@ cdef class Replay:
     cdef request_t *by_node
     cdef int nclasses
     cdef public object displaced
+    cdef public list extfrags
     cdef object supply
+    cdef object since
+    cdef object pages
 
     def __cinit__(self):
         self.machine = NOT_MADE
@@ -82,6 +91,8 @@ cdef class Replay:
         machine.mm.relief = direct_relief
         self.nclasses = len(classes)
         self._decode([int(word) for word in classes], fallbacks)
+        self.r.replays_tries = fallbacks
+        memset(self.r.tried, 0xFF, sizeof(self.r.tried))
         self.r.nslots = nslots
         self.r.slots = <uint32_t *>big_alloc((nslots + 1) * sizeof(uint32_t))
         self.r.in_pages = <uint8_t *>calloc((nslots >> 3) + 1, 1)
@@ -89,6 +100,7 @@ cdef class Replay:
             raise MemoryError(f"no memory for {nslots} slots")
         memset(self.r.slots, 0xFF, (nslots + 1) * sizeof(uint32_t))
         self.displaced = []
+        self.extfrags = []
 
     def __dealloc__(self):
         free(self.r.slots)
@@ -198,12 +210,86 @@ cdef class Replay:
             start = at
         return -1
 
-    def relieve(self, supply, bint compacts=True):
+    def run_and_see(self, ops, Py_ssize_t start=0, end=None):
+        """``run``, and the pfn that each ALLOC of the range got: int64[allocations], -1 where it failed.
+
+        Fallbacks to other types are appended to ``extfrags`` as (operation, order, fallback order, freetype,
+        fallback freetype).
+        """
+        cdef const op_t[::1] view = np.ascontiguousarray(ops, OP).view(OP)
+        cdef Py_ssize_t stop = len(ops) if end is None else min(end, len(ops)), i, n = 0, bad = -1
+        cdef fallback_t log[MOST_FALLBACKS]
+        cdef zone_t *z
+        cdef int k
+        cdef size_t seen
+        got = np.empty(max(stop - start, 0), np.int64)
+        cdef int64_t[::1] pfns = got
+        for k in range(self.r.mm.nzones):
+            z = self.r.mm.zones[k]
+            z.fallbacks = log
+            z.fallbacks_room = MOST_FALLBACKS
+            z.nfallbacks = 0
+        for i in range(start, stop):
+            if self.by_node == NULL:
+                bad = run_ops(&self.r, &view[0], i, i + 1)
+            else:
+                bad = self._run_by_node(&view[0], i, i + 1)
+            if bad >= 0:
+                break
+            if view[i].op == OP_ALLOC:
+                pfns[n] = -1 if self.r.slots[view[i].slot] == NIL else self.r.slots[view[i].slot]
+                n += 1
+                for k in range(self.r.mm.nzones):
+                    z = self.r.mm.zones[k]
+                    if z.nfallbacks:
+                        for seen in range(z.nfallbacks):
+                            self.extfrags.append((i, log[seen].order, log[seen].fallback_order,
+                                                  log[seen].ft, log[seen].fallback_ft))
+                        z.nfallbacks = 0
+        for k in range(self.r.mm.nzones):
+            self.r.mm.zones[k].fallbacks = NULL
+        if bad >= 0:
+            self.run(ops, bad, bad + 1)     # which names it
+        self.machine.raise_hook_error()
+        return got[:n]
+
+    def take_over(self, Machine other not None, slots):
+        """Starts from another machine's state, of the same shape and design.
+
+        slots : uint32[nslots] pfn of the allocation in each slot, 2^32 - 1 for none
+            An allocation that is free on the other machine, or on a list there, is left out.
+        """
+        cdef const uint32_t[::1] pfns = np.ascontiguousarray(slots, np.uint32)
+        cdef int k
+        cdef uint64_t i
+        cdef zone_t *z
+        cdef uint8_t kind
+        if <uint64_t>pfns.shape[0] != self.r.nslots or other.mm.nzones != self.r.mm.nzones:
+            raise ValueError(f"{len(slots)} slots and {other.mm.nzones} zones for a replay with "
+                             f"{self.r.nslots} and {self.r.mm.nzones}")
+        for k in range(other.mm.nzones):
+            copy_zone(self.r.mm.zones[k], other.mm.zones[k])
+        for i in range(self.r.nslots):
+            self.r.slots[i] = NIL
+            if pfns[i] == NIL:
+                continue
+            z = zone_of(self.r.mm, pfns[i])
+            if z == NULL:
+                continue
+            kind = z.state[pfns[i] - <uint32_t>z.base_pfn] & KIND_MASK
+            if kind == ALLOC:
+                self.r.slots[i] = pfns[i]
+                z.links[pfns[i] - <uint32_t>z.base_pfn].prev = <uint32_t>i
+        self._reset()
+
+    def relieve(self, supply, bint compacts=True, since=None, pages=None):
         """Lets kswapd and requests that may block reclaim, and these compact, too (``asi_pa.engine.vmscan``).
 
         To be called before anything runs: an allocation that compaction moves must have a slot to tell.
 
         supply : uint32 slots whose allocations reclaim may free (page cache), in that order
+        since : uint64, after how many operations each of them is there, ascending; None: all from the start
+        pages : how many each of them has; None: one
         """
         cdef mm_t *mm = &self.machine.mm
         if self.r.done:
@@ -211,12 +297,59 @@ cdef class Replay:
         self.supply = np.ascontiguousarray(supply, np.uint32)
         if len(self.supply) and self.supply.max() >= self.r.nslots:
             raise ValueError(f"slot {self.supply.max()} of the supply is not below {self.r.nslots}")
+        self.since = np.ascontiguousarray(() if since is None else since, np.uint64)
+        late = self.since.view(np.int64)
+        if since is not None and (len(late) != len(self.supply) or (np.diff(late) < 0).any()):
+            raise ValueError("since: a number for each slot of the supply, ascending")
+        self.pages = np.zeros(0 if pages is None else len(self.supply) + 1, np.uint64)
+        if pages is not None:
+            if len(pages) != len(self.supply):
+                raise ValueError("pages: a number for each slot of the supply")
+            self.pages[1:] = np.cumsum(pages)
+        cdef const uint64_t[::1] totals = self.pages
+        mm.supply_pages = <uint64_t *>&totals[0] if len(self.pages) else NULL
         cdef const uint32_t[::1] view = self.supply
+        cdef const uint64_t[::1] times = self.since
+        mm.supply_since = <uint64_t *>&times[0] if len(self.since) else NULL
         mm.slots = self.r.slots
         mm.supply = <uint32_t *>&view[0] if len(self.supply) else NULL
         mm.supply_n = len(self.supply)
         mm.supply_at = 0
         mm.compacts = compacts
+
+    def compact_node(self, int nid=0, bint proactive=False):
+        """compact_node(): what /proc/sys/vm/compact_memory does, or kcompactd of itself (proactive)."""
+        compact_node(&self.machine.mm, 0, nid, proactive)
+        lru_add_drain(&self.machine.mm)
+
+    def kcompactd(self, int order, int nid=0):
+        """kcompactd_do_work(): woken for a block of this order."""
+        self.machine._check_order(order)
+        kcompactd_do_work(&self.machine.mm, 0, nid, order, MAX_ZONE_INDEX - 1)
+        lru_add_drain(&self.machine.mm)
+
+    def direct_compact(self, int order, int cls, uint32_t slot, int priority):
+        """__alloc_pages_direct_compact() of one request: (compact_result, pfn or -1); it fills the slot.
+
+        priority: 0 full, 1 light, 2 async.  ``relieve`` must have been called.
+        """
+        cdef int status
+        cdef int64_t pfn
+        cdef const request_t *rq
+        cdef zone_t *z
+        self.machine._check_order(order)
+        if not 0 <= cls < self.nclasses or slot >= self.r.nslots or not 0 <= priority <= 2:
+            raise ValueError(f"class {cls}, slot {slot}, priority {priority}: one of them is out of range")
+        if self.machine.mm.slots == NULL:
+            raise ValueError("direct_compact before relieve: nobody could be told where pages went")
+        rq = &self.r.requests[cls]
+        pfn = alloc_pages_direct_compact(&self.machine.mm, 0, order, rq, rq.slow_flags, priority, &status)
+        lru_add_drain(&self.machine.mm)
+        if pfn >= 0:
+            z = zone_of(&self.machine.mm, pfn)
+            z.links[pfn - <int64_t>z.base_pfn].prev = slot
+            self.r.slots[slot] = <uint32_t>pfn
+        return status, pfn
 
     # ------------------------------------------------------------ the initial state
 
@@ -288,7 +421,8 @@ cdef class Replay:
                         z.dirty[frame >> 3] &= <uint8_t>~(1 << (frame & 7))
         for i in range(free_pfn.shape[0]):
             frame = <uint32_t>(free_pfn[i] - base)
-            self._add_free(z, frame, free_order[i])
+            fill_free(z, frame, free_order[i])
+        self._fill_pcp(z, population)
         for i in range(held.shape[0]):
             frame = <uint32_t>(held[i] - base)
             order = held_order[i]
@@ -334,6 +468,24 @@ cdef class Replay:
         return {"blocks": z.nblocks - z.first_block, "mapped_blocks": mapped, "mixed_blocks": mixed,
                 "displaced": left}
 
+    cdef int _fill_pcp(self, zone_t *z, object population) except -1:
+        # Pages on per-CPU lists; free in the buddy where the machine's design keeps no such list.
+        cdef const uint32_t[::1] pfn = np.ascontiguousarray(population.pcp_pfn, np.uint32)
+        cdef const uint8_t[::1] orders = np.ascontiguousarray(population.pcp_order, np.uint8)
+        cdef const uint8_t[::1] mt = np.ascontiguousarray(population.pcp_mt, np.uint8)
+        cdef const uint8_t[::1] cpu = np.ascontiguousarray(population.pcp_cpu, np.uint8)
+        cdef Py_ssize_t i
+        cdef uint32_t frame
+        self._check(z, pfn, orders, "page on a per-CPU list")
+        for i in range(pfn.shape[0]):
+            if mt[i] > MIGRATE_RECLAIMABLE:
+                raise ValueError(f"type {mt[i]} of a per-CPU list is not one of 0, 1, 2")
+            frame = <uint32_t>(pfn[i] - z.base_pfn)
+            if not fill_pcp(z, cpu[i], frame, orders[i], mt[i]):
+                memset(&z.state[frame], TAIL, 1u << orders[i])
+                free_one(z, frame, orders[i], z.pbtype[block_of(z, frame)], True)
+        return 0
+
     def place_displaced(self):
         """Allocates what ``populate`` left out; the number of allocations that found no place."""
         lost = 0
@@ -370,7 +522,7 @@ cdef class Replay:
         memset(self.r.failed_by_class, 0, sizeof(self.r.failed_by_class))
         memset(self.r.failed_by_way, 0, sizeof(self.r.failed_by_way))
         memset(self.r.replayed_by_class, 0, sizeof(self.r.replayed_by_class))
-        self.r.fallbacks_replayed = self.r.fallbacks_failed = self.r.fallback_pages = 0
+        self.r.fallbacks_replayed = self.r.fallbacks_failed = self.r.fallback_pages = self.r.dropped = 0
         self.r.allocations = self.r.failures = self.r.skipped = self.r.done = self.r.clock = 0
         if self.machine.mm.physmap != NULL:
             physmap_reset_counters(self.machine.mm.physmap)
@@ -384,23 +536,6 @@ cdef class Replay:
             if orders[i] > z.max_order or pfns[i] < first or pfns[i] + (<uint64_t>1 << orders[i]) > end:
                 raise ValueError(f"{what} at pfn {pfns[i]}, order {orders[i]}, does not fit the zone")
         return 0
-
-    cdef void _add_free(self, zone_t *z, uint32_t frame, int order) noexcept:
-        cdef uint32_t end = frame + (1u << order), at
-        cdef int ft = z.pbtype[block_of(z, frame)]
-        cdef bint split = False
-        memset(&z.state[frame], TAIL, 1u << order)
-        at = frame
-        while at < end:
-            split = split or z.pbtype[block_of(z, at)] != ft
-            at += z.pageblock_pages
-        if split:
-            order = z.pageblock_order
-        while frame < end:
-            ft = z.pbtype[block_of(z, frame)]
-            account_freepages(z, ft, <int64_t>1 << order)
-            list_add_tail(z, frame, order, ft)
-            frame += 1u << order
 
     # ------------------------------------------------------------ observing
 
@@ -423,6 +558,16 @@ cdef class Replay:
     def fallbacks(self):
         """Tries that failed and were followed by pages; in how many a page failed; requests for pages."""
         return self.r.fallbacks_replayed, self.r.fallbacks_failed, self.r.fallback_pages
+
+    @property
+    def dropped(self):
+        """Recorded requests for pages that were not made, because the try before them succeeded here."""
+        return self.r.dropped
+
+    @property
+    def replays_tries(self):
+        """Are tries that failed where they were recorded made (OP_TRY)?"""
+        return bool(self.r.replays_tries)
 
     def free_pages(self):
         """Free pages by freetype, all zones, int64[nft]; the pool's as one more entry."""
