@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from asi_pa.kernel.sizing import parse_size, single_zone
     from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
     from asi_pa.kernel.versions import KERNELS, Kernel
-    from asi_pa.trace import bundled_traces, compile_trace, load_trace
+    from asi_pa.run.start import compile_trace
+    from asi_pa.run.validate import validate
+    from asi_pa.trace import bundled_traces, load_trace
 
 #: public name -> the module that has it
 _HOME = {
@@ -39,13 +41,14 @@ _HOME = {
     "ZoneSpec": "kernel.spec",
     "bundled_traces": "trace",
     "compare": "experiment",
-    "compile_trace": "trace",
+    "compile_trace": "run.start",
     "describe_gfp": "kernel.gfp",
     "load_trace": "trace",
     "parse_gfp": "kernel.gfp",
     "parse_size": "kernel.sizing",
     "replay": "allocator",
     "single_zone": "kernel.sizing",
+    "validate": "run.validate",
 }
 
 __all__ = [
@@ -74,6 +77,7 @@ __all__ = [
     "parse_size",
     "replay",
     "single_zone",
+    "validate",
 ]
 
 

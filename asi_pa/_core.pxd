@@ -280,6 +280,8 @@ cdef bint zone_watermark_ok(zone_t *z, int order, int64_t mark, int zone_idx,
 cdef bint watermark_ok_with(zone_t *z, int order, int64_t mark, int zone_idx, uint32_t flags,
                             int64_t nr_free) noexcept nogil
 
+cdef int find_suitable_fallback(zone_t *z, int order, int ft) noexcept nogil
+cdef uint32_t fallback_orders(const zone_t *z, int ft) noexcept nogil
 cdef bint block_in_zone(zone_t *z, uint32_t block) noexcept nogil
 cdef int64_t plenty_of(const zone_t *z) noexcept nogil
 cdef bint detours_of(const zone_t *z) noexcept nogil

@@ -220,7 +220,7 @@ cdef int find_suitable_fallback(zone_t *z, int order, int ft) noexcept nogil:
     return -1
 
 
-cdef inline uint32_t fallback_orders(const zone_t *z, int ft) noexcept nogil:
+cdef uint32_t fallback_orders(const zone_t *z, int ft) noexcept nogil:
     # Bit per order: some fallback type has a free block of it.  A request that will fail asks many times.
     cdef design_t *d = z.design
     cdef uint32_t orders = 0
@@ -248,12 +248,22 @@ cdef bint boost_watermark(zone_t *z) noexcept nogil:
     return True
 
 
-cdef void count_extfrag(zone_t *z, int fallback_order) noexcept nogil:
+cdef void count_extfrag(zone_t *z, uint32_t frame, int order, int ft, int cur, int other) noexcept nogil:
+    # trace_mm_page_alloc_extfrag()
+    cdef fallback_t *entry
     z.stats.extfrag_events += 1
-    if fallback_order < z.pageblock_order:
+    if cur < z.pageblock_order:
         z.stats.extfrag_fragmenting += 1
-    if fallback_order <= 3:
+    if cur <= 3:
         z.stats.extfrag_severe += 1
+    if z.fallbacks != NULL and z.nfallbacks < z.fallbacks_room:
+        entry = &z.fallbacks[z.nfallbacks]
+        entry.frame = frame
+        entry.order = <uint8_t>order
+        entry.fallback_order = <uint8_t>cur
+        entry.ft = <uint8_t>ft
+        entry.fallback_ft = <uint8_t>other
+        z.nfallbacks += 1
 
 
 cdef void map_claimed(zone_t *z, uint32_t frame, int order) noexcept nogil:
@@ -358,7 +368,7 @@ cdef uint32_t rmqueue_claim(zone_t *z, int order, int ft, uint32_t flags) noexce
         other = find_suitable_fallback(z, cur, ft)
         frame = claim_block(z, first_of(z, cur, other), cur, order, ft, other, flags)
         if frame != NIL:
-            count_extfrag(z, cur)
+            count_extfrag(z, frame, order, ft, cur, other)
             return frame
         orders &= ~(1u << cur)
     return NIL
@@ -377,7 +387,7 @@ cdef uint32_t rmqueue_steal(zone_t *z, int order, int ft) noexcept nogil:
     expand(z, frame, order, cur, other)
     account_freepages(z, other, -(<int64_t>1 << order))
     z.stats.steals += 1
-    count_extfrag(z, cur)
+    count_extfrag(z, frame, order, ft, cur, other)
     return frame
 
 

@@ -117,7 +117,8 @@ cdef class Allocator(BulkCalls):
         size than the recorded machine's (docs/use/traces.md).  recorded: with all its zones, not one.
         """
         from asi_pa.experiment import build
-        from asi_pa.trace import CompiledTrace, compile_trace
+        from asi_pa.run.start import compile_trace
+        from asi_pa.trace import CompiledTrace
         compiled = trace if isinstance(trace, CompiledTrace) else compile_trace(
             trace, classifier, memory=memory, recorded=recorded, seed=seed)
         machine, run, _ = build(compiled, as_design(design), kernel)

@@ -20,7 +20,8 @@ from asi_pa.allocator.statistics import Statistics
 from asi_pa.designs import Design
 from asi_pa.experiment import SAMPLES, compare
 from asi_pa.experiment import replay as replay_compiled
-from asi_pa.trace import CompiledTrace, Trace, compile_trace
+from asi_pa.run.start import compile_trace
+from asi_pa.trace import CompiledTrace, Trace
 
 __all__ = [
     "Allocator",

@@ -15,6 +15,7 @@ from asi_pa.commands.options import Verbs
 from asi_pa.commands.pressure import add_pressure
 from asi_pa.commands.record import add_record
 from asi_pa.commands.starvation import add_starvation
+from asi_pa.commands.validate import add_validate
 from asi_pa.commands.verify import add_verify
 
 __all__ = ["VERBS"]
@@ -27,6 +28,7 @@ VERBS: tuple[Callable[[Verbs[Any]], None], ...] = (
     add_pressure,
     add_field,
     add_verify,
+    add_validate,
     add_info,
     add_convert,
     add_record,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from asi_pa.commands.options import Verbs, add_max_memory, add_verb, trace_output
+from asi_pa.commands.options import Verbs, add_anonymise, add_max_memory, add_verb, trace_output
 from asi_pa.errors import GOOD
 
 __all__ = ["add_convert"]
@@ -41,13 +41,17 @@ Examples:
     parser.add_argument("output", metavar="OUTPUT", type=trace_output, help="the trace file to write")
     add_max_memory(parser)
     parser.add_argument("--pack", action="store_true", help="compress: far smaller, opens more slowly")
+    add_anonymise(parser)
 
 
 def _convert(args: argparse.Namespace) -> int:
     from asi_pa.trace import load_trace, merged, write_trace
+    from asi_pa.trace.anonymous import anonymised
 
     traces = [load_trace(path) for path in args.inputs]
     trace = traces[0] if len(traces) == 1 else merged(traces)
+    if args.anonymise:
+        trace = anonymised(trace)
     size = write_trace(trace, args.output, pack=args.pack)
     print(f"{args.output}: {len(trace)} events, {size} bytes")
     return GOOD

@@ -55,6 +55,9 @@ cdef int check_spec(object spec) except -1:
             raise ValueError(f"zone {zone.name} at pfn {zone.start_pfn} is outside physical memory")
         if not 0 <= zone.nid < MAX_NODES:
             raise ValueError(f"node {zone.nid} is not in 0..{MAX_NODES - 1}")
+        if zone.pcp_cpus and (zone.pcp is None or len(zone.pcp_cpus) != spec.cpus):
+            raise ValueError(f"zone {zone.name}: pcp_cpus has {len(zone.pcp_cpus)} entries for {spec.cpus} "
+                             "CPUs, and needs pcp beside it")
         for name, start, end in taken:
             if zone.start_pfn < end and start < zone.end_pfn:
                 raise ValueError(f"zones {name} and {zone.name} overlap")
@@ -195,7 +198,7 @@ cdef int build_zone(Zone zone, mm_t *mm, object spec, object machine, int boot, 
             raise MemoryError("no memory for the zone's map of sensitive data")
     memset(z.pbtype, boot, z.nblocks)
     memset(z.pbbase, boot, z.nblocks)
-    build_pcps(z, spec.pcp, machine.cpus)
+    build_pcps(z, spec.pcp_cpus or (() if spec.pcp is None else (spec.pcp,) * machine.cpus))
     mark_holes(z, spec)
     set_plenty(z)
     if release:
@@ -205,22 +208,22 @@ cdef int build_zone(Zone zone, mm_t *mm, object spec, object machine, int boot, 
     return 0
 
 
-cdef int build_pcps(zone_t *z, object pcps, int cpus) except -1:
-    """Per-CPU lists by a PcpSpec; None: there are none, the buddy serves all."""
+cdef int build_pcps(zone_t *z, tuple pcps) except -1:
+    """Per-CPU lists by a PcpSpec each; empty: there are none, the buddy serves all."""
     cdef pcp_t *pcp
     cdef int i, k
-    if pcps is None:
+    if not pcps:
         return 0
-    z.pcps = <pcp_t *>calloc(cpus, sizeof(pcp_t))
+    z.pcps = <pcp_t *>calloc(len(pcps), sizeof(pcp_t))
     if z.pcps == NULL:
         raise MemoryError("no memory for per-CPU lists")
-    for i in range(cpus):
+    for i, limits in enumerate(pcps):
         pcp = &z.pcps[i]
-        pcp.batch = pcps.batch
-        pcp.high_min = pcps.high_min
-        pcp.high_max = pcps.high_max
-        pcp.high = pcps.high_min if pcps.high is None else pcps.high
-        pcp.free_high_batch = bool(pcps.free_high_batch)
+        pcp.batch = limits.batch
+        pcp.high_min = limits.high_min
+        pcp.high_max = limits.high_max
+        pcp.high = limits.high_min if limits.high is None else limits.high
+        pcp.free_high_batch = bool(limits.free_high_batch)
         pcp_set_quiet(z, pcp)
         for k in range(MAX_PCP_LISTS):
             pcp.lists[k].head = NIL

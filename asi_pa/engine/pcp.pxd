@@ -70,6 +70,17 @@ cdef inline uint32_t pcp_pop_tail(zone_t *z, pcplist_t *fl) noexcept nogil:
     return frame
 
 
+cdef inline void pcp_unlink(zone_t *z, pcplist_t *fl, uint32_t frame) noexcept nogil:
+    # Any page of the list.
+    if frame == fl.head:
+        fl.head = z.links[frame].next
+    elif frame == fl.tail:
+        pcp_pop_tail(z, fl)
+    else:
+        z.links[z.links[frame].prev].next = z.links[frame].next
+        z.links[z.links[frame].next].prev = z.links[frame].prev
+
+
 cdef inline uint32_t pcp_take(zone_t *z, pcp_t *pcp, pcplist_t *fl, int64_t pages) noexcept nogil:
     # __rmqueue_pcplist() of a list that is not empty
     pcp.free_count >>= 1
@@ -97,6 +108,9 @@ cdef uint32_t rmqueue_pcplist(zone_t *z, int cpu, int order, const request_t *rq
                               uint32_t flags) noexcept nogil
 cdef void pcp_refill(zone_t *z, pcp_t *pcp, int order, int ft, int index,
                      uint32_t flags) noexcept nogil
+cdef int64_t nr_pcp_alloc(zone_t *z, pcp_t *pcp, int order) noexcept nogil
+cdef int64_t pcp_excess(zone_t *z, pcp_t *pcp, int order) noexcept nogil
+cdef bint pcp_lower_high(zone_t *z, pcp_t *pcp) noexcept nogil
 cdef void pcp_freed(zone_t *z, pcp_t *pcp, int order, int index) noexcept nogil
 cdef void free_pcppages_bulk(zone_t *z, pcp_t *pcp, int64_t count, int index) noexcept nogil
 cdef void pcp_drain(zone_t *z, pcp_t *pcp) noexcept nogil

@@ -75,6 +75,7 @@ cdef void pcp_refill(zone_t *z, pcp_t *pcp, int order, int ft, int index,
             break
         pcp_append(z, fl, frame, order)
         pcp.count += <int64_t>1 << order
+        z.stats.pcp_refilled += 1
         n -= 1
     if z.design.looks_ahead:
         z.ahead_due = 1
@@ -111,6 +112,7 @@ cdef void free_pcppages_bulk(zone_t *z, pcp_t *pcp, int64_t count, int index) no
         while count > 0 and pcp.lists[index].head != NIL:
             frame = pcp_pop_tail(z, &pcp.lists[index])
             z.state[frame] = TAIL
+            z.stats.pcp_drained += 1
             count -= <int64_t>1 << order
             pcp.count -= <int64_t>1 << order
             free_one(z, frame, order, z.pbtype[block_of(z, frame)], False)
@@ -137,10 +139,10 @@ cdef int64_t nr_pcp_high(zone_t *z, pcp_t *pcp, bint free_high) noexcept nogil:
     return high
 
 
-cdef void pcp_freed(zone_t *z, pcp_t *pcp, int order, int index) noexcept nogil:
+cdef int64_t pcp_excess(zone_t *z, pcp_t *pcp, int order) noexcept nogil:
+    # free_frozen_page_commit() after the push: tunes `high` and says how many pages to give back.
     cdef bint free_high = False
-    z.diff = &z.diffs[pcp - z.pcps]
-    cdef int64_t batch = pcp.batch, high, to_free, chunk
+    cdef int64_t batch = pcp.batch, high, to_free
     if order != 0 and order <= PCP_MAX_LOW_ORDER:
         free_high = (pcp.free_count >= pcp.free_high_least and 0 < pcp.freed_order <= PCP_MAX_LOW_ORDER
                      and (not pcp.free_high_batch or pcp.count >= batch))
@@ -150,19 +152,24 @@ cdef void pcp_freed(zone_t *z, pcp_t *pcp, int order, int index) noexcept nogil:
     high = nr_pcp_high(z, pcp, free_high)
     pcp_set_quiet(z, pcp)
     if pcp.count < high:
-        return
+        return 0
     # nr_pcp_free()
     if free_high:
         to_free = batch << z.pcp_batch_scale_max
-        if to_free > pcp.count:
-            to_free = pcp.count
-    elif high < batch:
-        to_free = 1
-    else:
-        to_free = clamp(pcp.free_count, batch, high - batch)
+        return to_free if to_free < pcp.count else pcp.count
+    if high < batch:
+        return 1
+    return clamp(pcp.free_count, batch, high - batch)
+
+
+cdef void pcp_freed(zone_t *z, pcp_t *pcp, int order, int index) noexcept nogil:
+    cdef int64_t to_free = pcp_excess(z, pcp, order), chunk
+    z.diff = &z.diffs[pcp - z.pcps]
+    if to_free == 0:
+        return
     if z.kernel.pcp_bulk_in_batches:
         while to_free > 0 and pcp.count > 0:
-            chunk = batch if to_free > batch else to_free
+            chunk = pcp.batch if to_free > pcp.batch else to_free
             free_pcppages_bulk(z, pcp, chunk, index)
             to_free -= chunk
     else:
@@ -179,22 +186,25 @@ cdef void pcp_drain(zone_t *z, pcp_t *pcp) noexcept nogil:
         free_pcppages_bulk(z, pcp, n if n < pcp.count else pcp.count, 0)
 
 
+cdef bint pcp_lower_high(zone_t *z, pcp_t *pcp) noexcept nogil:
+    # decay_pcp_high(): the part that moves `high`
+    cdef int64_t high = pcp.high, n
+    if high <= pcp.high_min:
+        return False
+    n = pcp.count - (pcp.batch << z.pcp_batch_scale_max)
+    if n < high - (high >> 3):
+        n = high - (high >> 3)
+    if n < pcp.high_min:
+        n = pcp.high_min
+    pcp.high = n
+    pcp_set_quiet(z, pcp)
+    return n > pcp.high_min
+
+
 cdef bint pcp_decay(zone_t *z, pcp_t *pcp) noexcept nogil:
     # decay_pcp_high(), from the vmstat worker about once a second
-    cdef int64_t high = pcp.high, n
-    cdef bint todo = False
-    if high > pcp.high_min:
-        n = pcp.count - (pcp.batch << z.pcp_batch_scale_max)
-        if n < high - (high >> 3):
-            n = high - (high >> 3)
-        if n < pcp.high_min:
-            n = pcp.high_min
-        pcp.high = n
-        pcp_set_quiet(z, pcp)
-        high = n
-        if high > pcp.high_min:
-            todo = True
-    n = pcp.count - high
+    cdef bint todo = pcp_lower_high(z, pcp)
+    cdef int64_t n = pcp.count - pcp.high
     while n > 0:
         todo = True
         free_pcppages_bulk(z, pcp, n if n < pcp.batch else pcp.batch, 0)

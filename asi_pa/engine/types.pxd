@@ -290,6 +290,14 @@ cdef struct event_t:
     uint32_t nr
     uint32_t aux
 
+cdef struct fallback_t:
+    # a page taken from another type's list (mm_page_alloc_extfrag)
+    uint32_t frame
+    uint8_t order
+    uint8_t fallback_order
+    uint8_t ft
+    uint8_t fallback_ft
+
 cdef struct stats_t:
     # counted on slow paths only
     uint64_t flips_s2n
@@ -339,6 +347,8 @@ cdef struct stats_t:
     uint64_t compact_deferred       # zones that a direct compaction was turned away from
     uint64_t pcp_refills
     uint64_t pcp_bulk_frees
+    uint64_t pcp_refilled           # blocks
+    uint64_t pcp_drained
     uint64_t pcp_missed_nonsensitive     # of an order the pcp lists serve, served by the buddy all the same
     uint64_t pcp_missed_sensitive
     uint64_t reserves
@@ -418,6 +428,10 @@ cdef struct zone_t:
     event_t *events
     size_t nevents
     size_t events_room
+    # log of fallbacks; off when NULL, full at its room
+    fallback_t *fallbacks
+    size_t nfallbacks
+    size_t fallbacks_room
     uint64_t now
 
 

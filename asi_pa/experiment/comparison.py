@@ -20,6 +20,7 @@ from asi_pa.experiment.study import Found, Plan, Study, Subject, at_size, proces
 from asi_pa.experiment.verdict import sentences
 from asi_pa.kernel.sizing import parse_size
 from asi_pa.kernel.versions import kernel_profile
+from asi_pa.run.statement import OTHERS, brief, errors
 from asi_pa.trace import Trace, load_trace
 
 __all__ = ["SCHEMA", "SEEDS", "compare", "protagonists"]
@@ -155,10 +156,24 @@ def _compared(
     if samples > 2 and not plan.memory:
         needed = [of.rows[0][REFERENCE]["price"] if of.rows else None for of in found]
         result["curves"] = [study.curve(s, n) for s, n in zip(subjects, needed, strict=True) if n]
+    result["nearness"] = _nearness(subjects, cache)
     result["claims"] = evaluate_claims(result)
     result["verdict"] = sentences(result)
     result["caveats"] = caveats(subjects, result)
     return result
+
+
+def _nearness(subjects: Sequence[Subject], cache: Cache) -> list[str]:
+    """A line a trace on how near the linux model was measured to be to its machine, and what nobody knows."""
+    lines = []
+    for subject in subjects:
+        key = key_of("nearness", package_hash(), subject.hash)
+        found = cache.get(key)
+        if found is None:
+            found = brief(errors(subject.trace))
+            cache.put(key, found)
+        lines.append(f"{subject.trace.name}: {found}")
+    return [*lines, OTHERS]
 
 
 def _runs(

@@ -21,6 +21,7 @@ from asi_pa.experiment.probe import Relief
 from asi_pa.experiment.rows import MIB, Row, SeedStarts, design_row, linux_row, measured_at, short_pages
 from asi_pa.experiment.search import on_lattice
 from asi_pa.kernel.sizing import parse_size
+from asi_pa.run.settle import settled
 from asi_pa.trace import Classifier, CompiledTrace, Starts, Trace, tight_memory
 
 __all__ = ["Found", "Plan", "Study", "Subject", "at_size", "processors", "sizes_of"]
@@ -78,7 +79,7 @@ class Subject:
     @classmethod
     def of(cls, trace: Trace, classifier: str, seed: int) -> Subject:
         """Raises ValueError for a trace that cannot be compiled."""
-        starts = Starts(trace, Classifier.parse(classifier, seed))
+        starts = Starts(trace, Classifier.parse(classifier, seed), settle=settled)
         try:
             whole = starts.at(None, seed)
         except ValueError:

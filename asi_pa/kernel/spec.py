@@ -46,6 +46,8 @@ class ZoneSpec:
     """Indexed by the request's highest zone index."""
     pcp: PcpSpec | None = None
     """None: every request bypasses the per-CPU lists."""
+    pcp_cpus: tuple[PcpSpec, ...] = ()
+    """Each CPU's own limits, as many as the machine has CPUs; empty: ``pcp`` for all."""
     stat_threshold: int = 0
     """vmstat: a counter's per-CPU difference is folded when it leaves [-t, t]."""
     cma: tuple[tuple[int, int], ...] = ()

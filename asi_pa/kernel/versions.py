@@ -101,7 +101,9 @@ KERNELS: dict[str, Kernel] = {
         collapse_rox=True,
         zone_batchsize_shift=12,
     ),
-    # Only the changes dated 6.16 and 6.17 are in; the undated ones are taken as in 6.12.
+    # Only the changes dated 6.16 and 6.17 are in; the undated ones are taken as in 6.12.  free_high with
+    # high_min / 2 and bulk free in one call have evidence: with 6.12's free_high recorded machines of 6.18
+    # are predicted several times worse (docs/use/validation.md).
     "6.18": Kernel(
         version="6.18",
         evidence="inferred",

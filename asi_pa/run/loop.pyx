@@ -11,7 +11,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from asi_pa._core cimport NIL, likely, prefetchw, zone_t
-from asi_pa.run.fallback cimport failed, free_in_pages, is_in_pages, split_in_pages
+from asi_pa.run.fallback cimport answered, failed, free_in_pages, is_in_pages, split_in_pages
 from asi_pa.run.hits cimport (
     BUDDY_ALLOC,
     NO_HIT,
@@ -30,7 +30,7 @@ from asi_pa.engine.migrate cimport free_allocated, split_allocated
 from asi_pa.engine.page_alloc cimport mm_t, zone_of
 from asi_pa.engine.pcp cimport refresh_cpu_vm_stats
 from asi_pa.engine.wrappers cimport design_alloc, run_ahead
-from asi_pa.trace.ops cimport OP_ALLOC, OP_FREE, OP_SPLIT, OP_TICK
+from asi_pa.trace.ops cimport OP_ALLOC, OP_FREE, OP_INSTEAD, OP_SPLIT, OP_TICK, OP_TRY
 
 cdef extern from *:
     """
@@ -209,9 +209,12 @@ cdef bint step(run_t *run, const op_t *op) noexcept nogil:
         return False
     if op.op == OP_ALLOC:
         allocate(run, op)
+    elif op.op == OP_TRY or op.op == OP_INSTEAD:
+        if not answered(run, op):
+            allocate(run, op)
     elif op.op == OP_TICK:
         mm.clock = clock_at(run, op)
-        refresh_vm_stats(mm)
+        refresh_vm_stats(mm, op.cpu)
         kswapd(mm, cpu_of(mm, op))
     elif op.op == OP_FREE or op.op == OP_SPLIT:
         held = run.slots[op.slot]
@@ -256,9 +259,10 @@ cdef void own(mm_t *mm, uint32_t pfn, uint32_t slot) noexcept nogil:
     z.links[pfn - <uint32_t>z.base_pfn].prev = slot
 
 
-cdef void refresh_vm_stats(mm_t *mm) noexcept nogil:
-    # vmstat's workers, on every CPU
+cdef void refresh_vm_stats(mm_t *mm, int one) noexcept nogil:
+    # vmstat's worker of one CPU, or of every CPU where there is none of the number
     cdef int i, cpu
     for i in range(mm.nzones):
         for cpu in range(mm.ncpus):
-            refresh_cpu_vm_stats(mm.zones[i], cpu)
+            if cpu == one or one >= mm.ncpus:
+                refresh_cpu_vm_stats(mm.zones[i], cpu)

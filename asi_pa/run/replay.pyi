@@ -17,11 +17,18 @@ class Replay:
     allocations: int
     failures: int
     skipped: int
+    dropped: int
+    replays_tries: bool
     displaced: list[npt.NDArray[np.void]]
+    extfrags: list[tuple[int, int, int, int, int]]
     def __init__(
         self, machine: Machine, classes: npt.NDArray[np.uint32], nslots: int, fallbacks: bool = True
     ) -> None: ...
     def run(self, ops: npt.NDArray[np.void], start: int = 0, end: int | None = None) -> None: ...
+    def run_and_see(
+        self, ops: npt.NDArray[np.void], start: int = 0, end: int | None = None
+    ) -> npt.NDArray[np.int64]: ...
+    def take_over(self, other: Machine, slots: npt.NDArray[np.uint32]) -> None: ...
     def relieve(
         self,
         supply: npt.NDArray[np.uint32],

@@ -25,18 +25,18 @@ from asi_pa._core cimport (
     ORDER_MASK,
     TAIL,
     WMARK_HIGH,
-    account_freepages,
     big_alloc,
     block_of,
     blocks_on,
+    fallback_t,
     first_of,
     free_one,
-    list_add_tail,
     request_t,
     set_plenty,
     zone_t,
     zone_watermark_ok,
 )
+from asi_pa.engine.fill cimport copy_zone, fill_free, fill_pcp
 from asi_pa.engine.mapping cimport blocks_map, blocks_unmap
 from asi_pa.engine.machine cimport NOT_MADE, Machine
 from asi_pa.engine.compaction cimport alloc_pages_direct_compact, compact_node, kcompactd_do_work
@@ -49,6 +49,9 @@ from asi_pa.engine.vmscan cimport direct_relief, reclaim
 from asi_pa.run.loop cimport MAX_CLASSES, WAYS, run_ops, run_t
 from asi_pa.trace.ops cimport OP_ALLOC, op_t
 from asi_pa.engine.wrappers cimport WRAP_NONE, WRAP_POOL
+
+cdef enum:
+    MOST_FALLBACKS = 4096       # of one operation
 
 
 cdef class Replay:
@@ -69,6 +72,7 @@ cdef class Replay:
     cdef request_t *by_node
     cdef int nclasses
     cdef public object displaced
+    cdef public list extfrags
     cdef object supply
     cdef object since
     cdef object pages
@@ -87,6 +91,8 @@ cdef class Replay:
         machine.mm.relief = direct_relief
         self.nclasses = len(classes)
         self._decode([int(word) for word in classes], fallbacks)
+        self.r.replays_tries = fallbacks
+        memset(self.r.tried, 0xFF, sizeof(self.r.tried))
         self.r.nslots = nslots
         self.r.slots = <uint32_t *>big_alloc((nslots + 1) * sizeof(uint32_t))
         self.r.in_pages = <uint8_t *>calloc((nslots >> 3) + 1, 1)
@@ -94,6 +100,7 @@ cdef class Replay:
             raise MemoryError(f"no memory for {nslots} slots")
         memset(self.r.slots, 0xFF, (nslots + 1) * sizeof(uint32_t))
         self.displaced = []
+        self.extfrags = []
 
     def __dealloc__(self):
         free(self.r.slots)
@@ -202,6 +209,78 @@ cdef class Replay:
                 return bad
             start = at
         return -1
+
+    def run_and_see(self, ops, Py_ssize_t start=0, end=None):
+        """``run``, and the pfn that each ALLOC of the range got: int64[allocations], -1 where it failed.
+
+        Fallbacks to other types are appended to ``extfrags`` as (operation, order, fallback order, freetype,
+        fallback freetype).
+        """
+        cdef const op_t[::1] view = np.ascontiguousarray(ops, OP).view(OP)
+        cdef Py_ssize_t stop = len(ops) if end is None else min(end, len(ops)), i, n = 0, bad = -1
+        cdef fallback_t log[MOST_FALLBACKS]
+        cdef zone_t *z
+        cdef int k
+        cdef size_t seen
+        got = np.empty(max(stop - start, 0), np.int64)
+        cdef int64_t[::1] pfns = got
+        for k in range(self.r.mm.nzones):
+            z = self.r.mm.zones[k]
+            z.fallbacks = log
+            z.fallbacks_room = MOST_FALLBACKS
+            z.nfallbacks = 0
+        for i in range(start, stop):
+            if self.by_node == NULL:
+                bad = run_ops(&self.r, &view[0], i, i + 1)
+            else:
+                bad = self._run_by_node(&view[0], i, i + 1)
+            if bad >= 0:
+                break
+            if view[i].op == OP_ALLOC:
+                pfns[n] = -1 if self.r.slots[view[i].slot] == NIL else self.r.slots[view[i].slot]
+                n += 1
+                for k in range(self.r.mm.nzones):
+                    z = self.r.mm.zones[k]
+                    if z.nfallbacks:
+                        for seen in range(z.nfallbacks):
+                            self.extfrags.append((i, log[seen].order, log[seen].fallback_order,
+                                                  log[seen].ft, log[seen].fallback_ft))
+                        z.nfallbacks = 0
+        for k in range(self.r.mm.nzones):
+            self.r.mm.zones[k].fallbacks = NULL
+        if bad >= 0:
+            self.run(ops, bad, bad + 1)     # which names it
+        self.machine.raise_hook_error()
+        return got[:n]
+
+    def take_over(self, Machine other not None, slots):
+        """Starts from another machine's state, of the same shape and design.
+
+        slots : uint32[nslots] pfn of the allocation in each slot, 2^32 - 1 for none
+            An allocation that is free on the other machine, or on a list there, is left out.
+        """
+        cdef const uint32_t[::1] pfns = np.ascontiguousarray(slots, np.uint32)
+        cdef int k
+        cdef uint64_t i
+        cdef zone_t *z
+        cdef uint8_t kind
+        if <uint64_t>pfns.shape[0] != self.r.nslots or other.mm.nzones != self.r.mm.nzones:
+            raise ValueError(f"{len(slots)} slots and {other.mm.nzones} zones for a replay with "
+                             f"{self.r.nslots} and {self.r.mm.nzones}")
+        for k in range(other.mm.nzones):
+            copy_zone(self.r.mm.zones[k], other.mm.zones[k])
+        for i in range(self.r.nslots):
+            self.r.slots[i] = NIL
+            if pfns[i] == NIL:
+                continue
+            z = zone_of(self.r.mm, pfns[i])
+            if z == NULL:
+                continue
+            kind = z.state[pfns[i] - <uint32_t>z.base_pfn] & KIND_MASK
+            if kind == ALLOC:
+                self.r.slots[i] = pfns[i]
+                z.links[pfns[i] - <uint32_t>z.base_pfn].prev = <uint32_t>i
+        self._reset()
 
     def relieve(self, supply, bint compacts=True, since=None, pages=None):
         """Lets kswapd and requests that may block reclaim, and these compact, too (``asi_pa.engine.vmscan``).
@@ -342,7 +421,8 @@ cdef class Replay:
                         z.dirty[frame >> 3] &= <uint8_t>~(1 << (frame & 7))
         for i in range(free_pfn.shape[0]):
             frame = <uint32_t>(free_pfn[i] - base)
-            self._add_free(z, frame, free_order[i])
+            fill_free(z, frame, free_order[i])
+        self._fill_pcp(z, population)
         for i in range(held.shape[0]):
             frame = <uint32_t>(held[i] - base)
             order = held_order[i]
@@ -388,6 +468,24 @@ cdef class Replay:
         return {"blocks": z.nblocks - z.first_block, "mapped_blocks": mapped, "mixed_blocks": mixed,
                 "displaced": left}
 
+    cdef int _fill_pcp(self, zone_t *z, object population) except -1:
+        # Pages on per-CPU lists; free in the buddy where the machine's design keeps no such list.
+        cdef const uint32_t[::1] pfn = np.ascontiguousarray(population.pcp_pfn, np.uint32)
+        cdef const uint8_t[::1] orders = np.ascontiguousarray(population.pcp_order, np.uint8)
+        cdef const uint8_t[::1] mt = np.ascontiguousarray(population.pcp_mt, np.uint8)
+        cdef const uint8_t[::1] cpu = np.ascontiguousarray(population.pcp_cpu, np.uint8)
+        cdef Py_ssize_t i
+        cdef uint32_t frame
+        self._check(z, pfn, orders, "page on a per-CPU list")
+        for i in range(pfn.shape[0]):
+            if mt[i] > MIGRATE_RECLAIMABLE:
+                raise ValueError(f"type {mt[i]} of a per-CPU list is not one of 0, 1, 2")
+            frame = <uint32_t>(pfn[i] - z.base_pfn)
+            if not fill_pcp(z, cpu[i], frame, orders[i], mt[i]):
+                memset(&z.state[frame], TAIL, 1u << orders[i])
+                free_one(z, frame, orders[i], z.pbtype[block_of(z, frame)], True)
+        return 0
+
     def place_displaced(self):
         """Allocates what ``populate`` left out; the number of allocations that found no place."""
         lost = 0
@@ -424,7 +522,7 @@ cdef class Replay:
         memset(self.r.failed_by_class, 0, sizeof(self.r.failed_by_class))
         memset(self.r.failed_by_way, 0, sizeof(self.r.failed_by_way))
         memset(self.r.replayed_by_class, 0, sizeof(self.r.replayed_by_class))
-        self.r.fallbacks_replayed = self.r.fallbacks_failed = self.r.fallback_pages = 0
+        self.r.fallbacks_replayed = self.r.fallbacks_failed = self.r.fallback_pages = self.r.dropped = 0
         self.r.allocations = self.r.failures = self.r.skipped = self.r.done = self.r.clock = 0
         if self.machine.mm.physmap != NULL:
             physmap_reset_counters(self.machine.mm.physmap)
@@ -438,23 +536,6 @@ cdef class Replay:
             if orders[i] > z.max_order or pfns[i] < first or pfns[i] + (<uint64_t>1 << orders[i]) > end:
                 raise ValueError(f"{what} at pfn {pfns[i]}, order {orders[i]}, does not fit the zone")
         return 0
-
-    cdef void _add_free(self, zone_t *z, uint32_t frame, int order) noexcept:
-        cdef uint32_t end = frame + (1u << order), at
-        cdef int ft = z.pbtype[block_of(z, frame)]
-        cdef bint split = False
-        memset(&z.state[frame], TAIL, 1u << order)
-        at = frame
-        while at < end:
-            split = split or z.pbtype[block_of(z, at)] != ft
-            at += z.pageblock_pages
-        if split:
-            order = z.pageblock_order
-        while frame < end:
-            ft = z.pbtype[block_of(z, frame)]
-            account_freepages(z, ft, <int64_t>1 << order)
-            list_add_tail(z, frame, order, ft)
-            frame += 1u << order
 
     # ------------------------------------------------------------ observing
 
@@ -477,6 +558,16 @@ cdef class Replay:
     def fallbacks(self):
         """Tries that failed and were followed by pages; in how many a page failed; requests for pages."""
         return self.r.fallbacks_replayed, self.r.fallbacks_failed, self.r.fallback_pages
+
+    @property
+    def dropped(self):
+        """Recorded requests for pages that were not made, because the try before them succeeded here."""
+        return self.r.dropped
+
+    @property
+    def replays_tries(self):
+        """Are tries that failed where they were recorded made (OP_TRY)?"""
+        return bool(self.r.replays_tries)
 
     def free_pages(self):
         """Free pages by freetype, all zones, int64[nft]; the pool's as one more entry."""

@@ -39,9 +39,10 @@ import numpy.typing as npt
 
 from asi_pa.kernel.callers import CALLERS, caller_of
 from asi_pa.kernel.gfp import GFP_NAMES, MODEL_LRU, parse_gfp
+from asi_pa.trace.format import Trace
 from asi_pa.trace.gfp_names import TRACE_GFP_NAMES
 
-__all__ = ["DEFAULT_CLASSIFIER", "Classifier", "request_words"]
+__all__ = ["DEFAULT_CLASSIFIER", "Classifier", "request_words", "translated"]
 
 DEFAULT_CLASSIFIER = "rfc"
 HARDWALL = GFP_NAMES["__GFP_HARDWALL"]
@@ -66,6 +67,21 @@ def request_words(mask: int) -> tuple[int, int]:
     if mask & MOVABLE:
         word |= MODEL_LRU
     return word | SENSITIVE, word
+
+
+def translated(trace: Trace) -> list[int]:
+    """The trace's gfp masks in the bits of `asi_pa.gfp`: kernels number their flags differently."""
+    moves = [
+        (value, GFP_NAMES[name])
+        for name, value in trace.gfp_names.items()
+        if name.startswith("__GFP_") and name in GFP_NAMES and value and not value & (value - 1)
+    ]
+    if all(theirs == ours for theirs, ours in moves):
+        return list(trace.gfps)
+    known = sum({theirs for theirs, _ in moves})
+    return [
+        sum({ours for theirs, ours in moves if mask & theirs}) if mask & known else 0 for mask in trace.gfps
+    ]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,26 @@
 Who frees whom is resolved once, here, so that a replay needs no frame numbers of the recorded machine.  The
 rules:
 
+===================== the trace                           becomes
+       counted as ==================================
+       ==========================================================  =====================
+alloc                               ALLOC into a slot
+free of what was allocated          FREE of its slot
+free of what it never mentioned     FREE of an allocation that is there at the start
+``held_at_start`` free of a part                      SPLIT into single pages, once; FREE of each page
+   ``partial_frees``, ``splits`` free of several allocations at once FREE of each
+                     ``free_of_other_order``
+alloc of frames still allocated     FREE of what is in the way first: it went unrecorded
+``alloc_of_allocated`` free of frames already free         nothing: allocation and free went by unseen
+        ``free_of_free_dropped`` alloc that failed (pfn -1)          nothing: no caller has pages from it
+                          ``failed_allocs``
+free_batched                        nothing: repeats a free
+``free_batched_ignored`` zone_locked, pcpu_drain, extfrag    nothing: the allocator's own doing
+a second of the trace's time        TICK of each CPU, where snapshots are there when its own is seen to
+                                    happen (`asi_pa.trace.ticks`), else of all at once; at most 60 for a gap
+==================================  ==========================================================
+=====================
+=======
 ================================  ===========================================  =============================
 the trace                         becomes                                      counted as
 ================================  ===========================================  =============================
@@ -16,14 +36,14 @@ free of frames already free       nothing: its allocation went by unseen       `
 alloc that failed (pfn -1)        ALLOC, and FREE of what it got here             ``failed_allocs``
 free_batched                      nothing: repeats a free                      ``free_batched_ignored``
 zone_locked, pcpu_drain, extfrag  nothing: the allocator's own doing
-a second of the trace's time      TICK (at most 60 for a gap)
+a second of the trace's time      TICK of each CPU (at most 60 for a gap)
 ================================  ===========================================  =============================
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -31,17 +51,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa.kernel.gfp import GFP_NAMES
 from asi_pa.kernel.sizing import parse_size
 from asi_pa.kernel.spec import MachineSpec
-from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier
+from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier, translated
 from asi_pa.trace.compiler import Compiler
 from asi_pa.trace.cpusets import CPUSETS_NOTE, cpusets_on, without_hardwall
 from asi_pa.trace.events import ALLOC
 from asi_pa.trace.format import Trace, profile
-from asi_pa.trace.initial import HeldClasses, Population, recorded_population
+from asi_pa.trace.initial import HeldClasses, Population, Settle, recorded_population
 from asi_pa.trace.ops import OP, Op
 from asi_pa.trace.resize import Base, modelled_population
+from asi_pa.trace.ticks import first_ticks
+from asi_pa.trace.tries import insert_tries, recorded_tries
 
 __all__ = [
     "OP",
@@ -59,7 +80,7 @@ __all__ = [
     "translated",
 ]
 
-OP_ALLOC, OP_FREE, OP_SPLIT, OP_TICK = map(int, Op)
+OP_ALLOC, OP_FREE, OP_SPLIT, OP_TICK = (int(Op[f"OP_{name}"]) for name in ("ALLOC", "FREE", "SPLIT", "TICK"))
 #: ``time_ns[k]`` is the time of operation k * STAMP_EVERY.
 STAMP_EVERY = 1024
 _CHUNK = 1 << 19
@@ -78,7 +99,7 @@ class CompiledTrace:
 
     name: str
     ops: npt.NDArray[np.void]
-    """`OP`[n]: op (`Op`), order, cls (index into ``classes``), cpu, slot."""
+    """`OP`[n]: op (`Op`), order, cls (index into ``classes``), slot, and cpu (of a tick 255: all of them)."""
     classes: npt.NDArray[np.uint32]
     """u32: request words (`asi_pa.kernel.gfp`)."""
     nslots: int
@@ -108,21 +129,6 @@ class CompiledTrace:
         return sum(zone.spanned - sum(b - a for a, b in zone.holes) for zone in self.machine.zones) * 4096
 
 
-def translated(trace: Trace) -> list[int]:
-    """The trace's gfp masks in the bits of `asi_pa.kernel.gfp`: kernels number their flags differently."""
-    moves = [
-        (value, GFP_NAMES[name])
-        for name, value in trace.gfp_names.items()
-        if name.startswith("__GFP_") and name in GFP_NAMES and value and not value & (value - 1)
-    ]
-    if all(theirs == ours for theirs, ours in moves):
-        return list(trace.gfps)
-    known = sum({theirs for theirs, _ in moves})
-    return [
-        sum({ours for theirs, ours in moves if mask & theirs}) if mask & known else 0 for mask in trace.gfps
-    ]
-
-
 def asked_for(trace: Trace) -> tuple[list[int], bool]:
     """The masks as callers asked for them, and whether cpusets had put __GFP_HARDWALL on all of them."""
     masks = translated(trace)
@@ -137,18 +143,23 @@ def operations(
     classifier: Classifier,
     *,
     chunk: int = _CHUNK,
+    cuts: Sequence[int] | None = None,
+    phases: Sequence[int] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[npt.NDArray[np.void], Compiler, npt.NDArray[np.uint32]]]:
     """Compile chunk by chunk: yields (`OP`[k], the compiler, request classes) for every ``chunk`` events.
 
-    Memory grows with the frames that the trace touches, not with its length.  Raises ValueError naming trace
-    and event for an event that cannot be.
+    ``cuts``: lengths of the chunks, in events, where they are to be of different length.  ``phases``: when
+    each CPU ticks first, ns (None: all every second).  Memory grows with the frames that the trace touches,
+    not with its length.  Raises ValueError naming trace and event for an event that cannot be.
     """
     masks, _ = asked_for(trace)
     pairs, thresholds, classes = classifier.table(masks, trace.comms or ("",), 11)
-    compiler = Compiler(pairs, thresholds, classifier.seed, trace.cpus)
-    for start in range(0, len(trace), chunk):
-        part = slice(start, start + chunk)
+    compiler = Compiler(pairs, thresholds, classifier.seed, trace.cpus, phases)
+    lengths = cuts or [min(chunk, len(trace) - start) for start in range(0, len(trace), chunk)]
+    start = 0
+    for length in lengths:
+        part = slice(start, start + length)
         try:
             ops = compiler.feed(
                 trace.time_ns[part], trace.cpu[part], trace.kind[part], trace.pfn[part], trace.order[part],
@@ -157,8 +168,9 @@ def operations(
         except ValueError as error:
             raise ValueError(f"{trace.label}: {error}") from None
         yield ops, compiler, classes
+        start += length
         if progress:
-            progress(min(start + chunk, len(trace)), len(trace))
+            progress(start, len(trace))
 
 
 def compile_trace(
@@ -168,13 +180,17 @@ def compile_trace(
     memory: str | int | None = None,
     recorded: bool = False,
     seed: int = 0,
+    evidence: int | None = None,
+    settle: Settle | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CompiledTrace:
     """Compile a trace: its operations, its machine and the initial state.
 
     The machine is one zone of ``memory`` bytes (``"768M"``; None: as much as the recorded zone Normal
     managed), or with ``recorded`` the zones of the recorded machine as they were.  ``seed`` draws what the
-    classifier leaves to chance and which part of the recorded memory a smaller zone keeps.  ``progress(done,
+    classifier leaves to chance and which part of the recorded memory a smaller zone keeps.  ``evidence``: the
+    start state is built from the first so many events only (None: all).  ``settle`` decides what in it only
+    following the trace can (`asi_pa.run.settle`; `asi_pa.compile_trace` always does).  ``progress(done,
     events)`` is called now and then. Raises ValueError for a trace that contradicts itself, an impossible
     size, and ``recorded`` together with ``memory`` or for a trace without snapshots.
     """
@@ -190,7 +206,8 @@ def compile_trace(
     pages = None if memory is None else parse_size(memory) // 4096
     if pages is not None and pages < 1 << trace.pageblock_order:
         raise ValueError(f"memory {memory!r}: less than one pageblock")
-    starts = Starts(trace, Classifier.parse(classifier, seed), progress=progress)
+    rule = Classifier.parse(classifier, seed)
+    starts = Starts(trace, rule, evidence=evidence, settle=settle, progress=progress)
     return starts.recorded() if recorded else starts.at(pages, seed)
 
 
@@ -201,32 +218,49 @@ class Starts:
     ----------
     trace : Trace
     classifier : Classifier
+    evidence : the start states are built from the first so many events only (None: all)
+    settle : decides what in them only following the trace can (`asi_pa.run.settle`)
     progress : called with (events done, of) while the trace is compiled
 
     Raises ValueError for a trace that contradicts itself.  May be used by several threads at once.
     """
 
     def __init__(
-        self, trace: Trace, classifier: Classifier, *, progress: Callable[[int, int], None] | None = None
+        self,
+        trace: Trace,
+        classifier: Classifier,
+        *,
+        evidence: int | None = None,
+        settle: Settle | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> None:
         if trace.max_page_order > 10 or trace.pageblock_order > trace.max_page_order:
             orders = f"pageblock_order {trace.pageblock_order}, max_page_order {trace.max_page_order}"
-            raise ValueError(f"trace {trace.name}: {orders}")
+            raise ValueError(f"{trace.label}: {orders}")
         self.trace, self.classifier = trace, classifier
-        parts = list(operations(trace, classifier, progress=progress))
+        self._evidence, self._settle = evidence, settle
+        phases = first_ticks(trace, evidence) if _has_snapshot(trace) else None
+        parts = list(operations(trace, classifier, phases=phases, progress=progress))
         self._compiler, self._classes = parts[-1][1:]
         self._freed = self._compiler.held_at_start()
         self._ops = np.concatenate([part[0] for part in parts])
+        self._stamps, self._nslots = self._compiler.stamps(), self._compiler.nslots
+        masks, self._cpusets = asked_for(trace)
+        tries = recorded_tries(trace, masks)
+        self._tries = len(tries)
+        if tries:
+            self._ops, came, self._nslots = insert_tries(trace, self._ops, tries, self._nslots)
+            self._stamps = self._stamps[np.minimum(came[::STAMP_EVERY] // STAMP_EVERY, len(self._stamps) - 1)]
         self._ops.flags.writeable = False
 
     @cached_property
     def _base(self) -> Base:
-        return Base.of(self.trace, self._freed)
+        return Base.of(self.trace, self._freed, self._settle)
 
     def at(self, pages: int | None = None, seed: int = 0) -> CompiledTrace:
         """One zone of so many pages (None: as many as the recorded zone Normal managed)."""
         words = HeldClasses(self.classifier, self._classes)
-        peak, slots = self._compiler.live_max, self._compiler.nslots
+        peak, slots = self._compiler.live_max, self._nslots
         made = modelled_population(
             self.trace, self._freed, words, slots, pages=pages, peak=peak, seed=seed, base=self._base
         )
@@ -235,9 +269,8 @@ class Starts:
     def recorded(self) -> CompiledTrace:
         """The recorded machine's zones as they were.  ValueError for a trace without snapshots."""
         words = HeldClasses(self.classifier, self._classes)
-        return self._compiled(
-            words, *recorded_population(self.trace, self._freed, words, self._compiler.nslots)
-        )
+        made = recorded_population(self.trace, self._freed, words, self._nslots, self._evidence, self._settle)
+        return self._compiled(words, *made)
 
     def _compiled(
         self,
@@ -253,6 +286,7 @@ class Starts:
         counts = {
             "events": len(trace),
             "operations": len(ops),
+            "recorded_tries": self._tries,
             **counters,
             "ticks": self._ticks,
             "held_at_start": len(self._freed),
@@ -265,11 +299,11 @@ class Starts:
             ops=ops,
             classes=np.array(words.words, np.uint32),
             nslots=nslots,
-            time_ns=compiler.stamps(),
+            time_ns=self._stamps,
             population=population,
             machine=machine,
             kernel=profile(trace),
-            classifier=self.classifier.describe() + (f"; {CPUSETS_NOTE}" if asked_for(trace)[1] else ""),
+            classifier=self.classifier.describe() + (f"; {CPUSETS_NOTE}" if self._cpusets else ""),
             repairs=repairs,
             counts=counts,
             initial=initial,
@@ -285,6 +319,10 @@ class Starts:
     @cached_property
     def _ticks(self) -> int:
         return int((self._ops["op"] == OP_TICK).sum())
+
+
+def _has_snapshot(trace: Trace) -> bool:
+    return "start" in trace.kpageflags and bool(trace.snapshots.get("zones_start"))
 
 
 def tight_memory(compiled: CompiledTrace, occupancy: float = 0.97) -> int:

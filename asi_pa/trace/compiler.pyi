@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any, final
 
 import numpy as np
@@ -17,6 +18,7 @@ class Compiler:
         thresholds: npt.NDArray[np.uint64],
         seed: int,
         ncpus: int,
+        phases: Sequence[int] | None = None,
     ) -> None: ...
     def feed(
         self,

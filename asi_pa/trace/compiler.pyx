@@ -30,6 +30,7 @@ cdef extern from *:
     void asi_prefetch(const void *p) noexcept nogil
 
 cdef enum:
+    ALL_CPUS = 255
     MAX_ORDER = 10
     SECTION_SHIFT = 10
     SECTION = 1 << SECTION_SHIFT
@@ -80,6 +81,7 @@ for _kind, _event in enumerate(EVENTS):
 
 cdef uint32_t NO_PFN = 0xFFFFFFFF
 cdef uint64_t TICK_NS = 1000000000
+cdef uint64_t NO_TIME = 0xFFFFFFFFFFFFFFFF
 cdef uint64_t STAMP_MASK = 1023
 
 HELD_AT_START = np.dtype([("pfn", "<u4"), ("slot", "<u4"), ("order", "u1"), ("pad", "u1", 3)])
@@ -105,7 +107,8 @@ cdef struct stack_t:
 cdef class Compiler:
     """Turns event columns into operations, chunk by chunk.
 
-    ``pairs``, ``thresholds`` come from `Classifier.table`.  State grows with the frames the trace
+    ``pairs``, ``thresholds`` come from `Classifier.table`; ``phases`` says when each CPU's vmstat worker
+    runs first, in ns (None: all of them every second from the first event on).  State grows with the frames the trace
     touches (4 bytes each) and the allocations alive at once.
     """
 
@@ -125,6 +128,7 @@ cdef class Compiler:
     cdef uint64_t counts[R_COUNT]
     cdef int64_t pages, pages_max
     cdef uint64_t now, next_tick
+    cdef uint64_t *ticks            # when each CPU's vmstat worker runs next; NULL: all of them at once
     cdef bint started
     cdef const uint8_t[:, ::1] pairs
     cdef const uint64_t[:, :, ::1] thresholds
@@ -139,7 +143,8 @@ cdef class Compiler:
         if self.directory == NULL or self.slot_info == NULL:
             raise MemoryError
 
-    def __init__(self, pairs, thresholds, seed, ncpus):
+    def __init__(self, pairs, thresholds, seed, ncpus, phases=None):
+        cdef uint32_t i
         self.pairs = np.ascontiguousarray(pairs, np.uint8)
         self.thresholds = np.ascontiguousarray(thresholds, np.uint64)
         self.ngfps = <uint32_t>self.thresholds.shape[0]
@@ -149,6 +154,14 @@ cdef class Compiler:
             raise ValueError("classifier table of the wrong shape")
         self.seed = <uint64_t>(seed & 0xFFFFFFFFFFFFFFFF)
         self.ncpus = ncpus
+        if phases is not None:
+            if len(phases) != ncpus:
+                raise ValueError(f"{len(phases)} phases of ticks for {ncpus} CPUs")
+            self.ticks = <uint64_t *>malloc(ncpus * sizeof(uint64_t))
+            if self.ticks == NULL:
+                raise MemoryError
+            for i in range(self.ncpus):
+                self.ticks[i] = phases[i]
 
     def __dealloc__(self):
         cdef uint64_t i
@@ -156,6 +169,7 @@ cdef class Compiler:
             free(self.sections[i])
         for i in range(<uint64_t>(MAX_ORDER + 1)):
             free(self.stacks[i].data)
+        free(self.ticks)
         free(self.sections)
         free(self.directory)
         free(self.slot_info)
@@ -254,12 +268,12 @@ cdef class Compiler:
             if cpu[i] >= self.ncpus:
                 return E_CPU
             # A free of order 10 may become 1024 single ones, with a split each, after some ticks.
-            code = self._reserve(2 * SECTION + TICKS_PER_GAP + 8)
+            code = self._reserve(2 * SECTION + TICKS_PER_GAP * self.ncpus + 8)
             if code != OK:
                 return code
             if not self.started:
                 self.started = True
-                self.next_tick = time_ns[i] + TICK_NS
+                self.next_tick = time_ns[i] + (TICK_NS if self.ticks == NULL else 0)
             self.now = time_ns[i]
             if self.now >= self.next_tick:
                 self._ticks()
@@ -309,11 +323,22 @@ cdef class Compiler:
         self.out_count += 1
 
     cdef void _ticks(self) noexcept nogil:
-        cdef uint64_t due = (self.now - self.next_tick) // TICK_NS + 1
+        cdef uint64_t due = (self.now - self.next_tick) // TICK_NS + 1, soonest = NO_TIME
         cdef uint64_t _i
-        self.next_tick += due * TICK_NS
-        for _i in range(min(due, <uint64_t>TICKS_PER_GAP)):
-            self._emit(OP_TICK, 0, 0, 0, 0)
+        cdef uint32_t cpu
+        if self.ticks == NULL:
+            self.next_tick += due * TICK_NS
+            for _i in range(min(due, <uint64_t>TICKS_PER_GAP)):
+                self._emit(OP_TICK, 0, 0, ALL_CPUS, 0)
+            return
+        for cpu in range(self.ncpus):
+            if self.ticks[cpu] <= self.now:
+                due = (self.now - self.ticks[cpu]) // TICK_NS + 1
+                self.ticks[cpu] += due * TICK_NS
+                for _i in range(min(due, <uint64_t>TICKS_PER_GAP)):
+                    self._emit(OP_TICK, 0, 0, <uint8_t>cpu, 0)
+            soonest = min(soonest, self.ticks[cpu])
+        self.next_tick = soonest
 
     cdef inline uint32_t *_entries(self, uint32_t pfn) noexcept nogil:
         cdef uint32_t *section = self.directory[pfn >> SECTION_SHIFT]

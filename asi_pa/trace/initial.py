@@ -9,7 +9,7 @@ Compound pages stay whole, except that what the trace frees has the order it is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from asi_pa.kernel.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NAMES, Migratetype
 from asi_pa.kernel.sizing import free_high_batch, lowmem_reserves, stat_threshold
 from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
+from asi_pa.trace.blocks import frames_of, free_blocks, list_order, runs
 from asi_pa.trace.classify import Classifier, draw, request_words
 from asi_pa.trace.events import FREE
 from asi_pa.trace.format import Trace
@@ -30,39 +31,45 @@ from asi_pa.trace.frames import (
     KPF_HEAD,
     KPF_LRU,
     KPF_TAIL,
+    NOTHING,
+    FirstEvents,
     ZoneFrames,
     first_events,
     recorded_zones,
     zone_frames,
 )
+from asi_pa.trace.pcplists import PcpPages
 
 __all__ = [
     "Held",
     "HeldClasses",
     "Population",
+    "Settle",
     "finish",
-    "frames_of",
-    "free_blocks",
     "held_allocations",
     "recorded_population",
-    "runs",
     "snapshot_frames",
     "zone_spec",
 ]
 
 _U32 = npt.NDArray[np.uint32]
 _U8 = npt.NDArray[np.uint8]
+#: (trace, zone's record, kpageflags of the start, first events, kpageflags of the end) -> the zone's frames.
+Settle = Callable[[Trace, dict[str, Any], _U8, FirstEvents, _U8 | None], ZoneFrames]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Population:
-    """One zone's initial state.  Frames are absolute; each is in one free block, one allocation or a hole."""
+    """One zone's initial state.
+
+    Frames are absolute; each is in one free block, on one per-CPU list, in one allocation or a hole.
+    """
 
     name: str
     start_pfn: int
     spanned: int
     free_pfn: _U32
-    """u32[free blocks], ascending within each order."""
+    """u32[free blocks], by order; within one in the order of the free lists, as far as the trace shows it."""
     free_order: _U8
     held_pfn: _U32
     """u32[allocations]: those that the trace frees first, then the others, ascending."""
@@ -75,10 +82,20 @@ class Population:
     held_file: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     """bool[allocations]: pages of files, which reclaim can drop (on the LRU and not anonymous)."""
     holes: tuple[tuple[int, int], ...] = ()
+    pcp_pfn: _U32 = field(default_factory=lambda: np.zeros(0, np.uint32))
+    """u32[pages on per-CPU lists]: list after list, each from its head to its tail."""
+    pcp_order: _U8 = field(default_factory=lambda: np.zeros(0, np.uint8))
+    pcp_mt: _U8 = field(default_factory=lambda: np.zeros(0, np.uint8))
+    """The list's type: 0 Unmovable, 1 Movable, 2 Reclaimable."""
+    pcp_cpu: _U8 = field(default_factory=lambda: np.zeros(0, np.uint8))
 
     @property
     def free_pages(self) -> int:
         return int((1 << self.free_order.astype(np.int64)).sum())
+
+    @property
+    def pcp_pages(self) -> int:
+        return int((1 << self.pcp_order.astype(np.int64)).sum())
 
     @property
     def held_pages(self) -> int:
@@ -152,35 +169,6 @@ class Held:
         )
 
 
-def free_blocks(free: npt.NDArray[np.bool_], start: int, max_order: int) -> tuple[_U32, _U8]:
-    """The buddy structure of a set of free frames: maximal aligned blocks, by order, then address.
-
-    ``free`` is bool by frame from ``start`` on.  Returns absolute u32 frames and u8 orders.
-    """
-    size = 1 << max_order
-    lead = start % size
-    level = np.zeros(-(-(lead + len(free)) // size) * size, bool)
-    level[lead : lead + len(free)] = free
-    pfns, orders = [], []
-    for order in range(max_order):
-        whole = level[0::2] & level[1::2]
-        left = np.flatnonzero(level & ~np.repeat(whole, 2))
-        pfns.append((left << order) + start - lead)
-        orders.append(np.full(len(left), order, np.uint8))
-        level = whole
-    left = np.flatnonzero(level)
-    pfns.append((left << max_order) + start - lead)
-    orders.append(np.full(len(left), max_order, np.uint8))
-    return np.concatenate(pfns).astype(np.uint32), np.concatenate(orders)
-
-
-def frames_of(pfn: npt.NDArray[np.int64], order: _U8) -> npt.NDArray[np.int64]:
-    """Every frame of the given blocks."""
-    size = 1 << order.astype(np.int64)
-    ends = np.cumsum(size)
-    return np.repeat(pfn - (ends - size), size) + np.arange(int(ends[-1]) if len(ends) else 0)
-
-
 def held_allocations(
     zone: ZoneFrames, freed: npt.NDArray[np.void], max_order: int, pageblock_order: int
 ) -> Held:
@@ -234,7 +222,9 @@ def _of_files(flags: _U8) -> npt.NDArray[np.bool_]:
 
 def finish(
     held: Held,
-    free: npt.NDArray[np.bool_],
+    state: _U8,
+    taken: npt.NDArray[np.uint32],
+    pcp: PcpPages,
     zone: ZoneSpec,
     block_mt: _U8,
     words: HeldClasses,
@@ -242,6 +232,7 @@ def finish(
     max_order: int,
     pageblock_order: int,
 ) -> tuple[Population, int]:
+    """A zone's population from its frames' states; ``taken`` as in `list_order`, slots from ``next_slot``."""
     rows = np.lexsort((np.where(held.slot < 0, held.pfn, held.slot), held.slot < 0))
     held = held.take(rows)
     slots = held.slot.copy()
@@ -253,13 +244,14 @@ def finish(
         raise ValueError(f"zone {zone.name}: more than 2^32 slots")
     pfn = held.pfn.astype(np.uint32)
     block = (held.pfn >> pageblock_order) - (zone.start_pfn >> pageblock_order)
-    free_pfn, free_order = free_blocks(free, zone.start_pfn, max_order)
+    free_pfn, free_order = free_blocks(state == FRAME_FREE, zone.start_pfn, max_order)
+    listed = list_order(free_pfn, free_order, taken, zone.start_pfn)
     population = Population(
         name=zone.name,
         start_pfn=zone.start_pfn,
         spanned=zone.spanned,
-        free_pfn=free_pfn,
-        free_order=free_order,
+        free_pfn=free_pfn[listed],
+        free_order=free_order[listed],
         held_pfn=pfn,
         held_order=held.order,
         held_cls=words.classify(pfn, held.order, held.movable, block_mt[block]),
@@ -267,30 +259,30 @@ def finish(
         held_file=held.file,
         block_mt=block_mt,
         holes=zone.holes,
+        pcp_pfn=pcp.pfn.astype(np.uint32),
+        pcp_order=pcp.order,
+        pcp_mt=pcp.mt,
+        pcp_cpu=pcp.cpu,
     )
     return population, next_slot
-
-
-def runs(mask: npt.NDArray[np.bool_], start: int) -> tuple[tuple[int, int], ...]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
-    return tuple((int(a) + start, int(b) + start) for a, b in zip(edges[::2], edges[1::2], strict=True))
 
 
 def zone_spec(zone: dict[str, Any], frames: ZoneFrames, cpus: int) -> ZoneSpec:
     """Watermarks and per-CPU limits as recorded; what /proc/zoneinfo does not say is derived."""
     marks = [int(zone[key]) for key in ("min", "low", "high")]
     limits = zone.get("cpus") or []
-    pcp = None
-    if limits:
-        pcp = PcpSpec(
-            batch=int(limits[0]["batch"]),
+    each = tuple(
+        PcpSpec(
+            batch=int(cpu["batch"]),
             # kernels before 6.7 have one limit
-            high_min=int(limits[0].get("high_min", limits[0]["high"])),
-            high_max=int(limits[0].get("high_max", limits[0]["high"])),
-            high=sum(int(cpu["high"]) for cpu in limits) // len(limits),
+            high_min=int(cpu.get("high_min", cpu["high"])),
+            high_max=int(cpu.get("high_max", cpu["high"])),
+            high=frames.high[number] if frames.high else int(cpu["high"]),
             # the recorded machine's caches are not known
-            free_high_batch=free_high_batch(MachineSpec.data_cache, int(limits[0]["batch"])),
+            free_high_batch=free_high_batch(MachineSpec.data_cache, int(cpu["batch"])),
         )
+        for number, cpu in enumerate(limits)
+    )
     return ZoneSpec(
         name=frames.name,
         nid=int(zone.get("nid", 0)),
@@ -301,32 +293,54 @@ def zone_spec(zone: dict[str, Any], frames: ZoneFrames, cpus: int) -> ZoneSpec:
         present=int(zone.get("present", frames.managed)),
         wmark=(marks[0], marks[1], marks[2], int(zone.get("promo", 2 * marks[2] - marks[1]))),
         lowmem_reserve=tuple(int(pages) for pages in zone.get("protection", (0, 0, 0, 0))[:4]),
-        pcp=pcp,
+        pcp=each[0] if each else None,
+        pcp_cpus=each if len(each) == cpus else (),
         stat_threshold=stat_threshold(frames.managed, cpus),
     )
 
 
 def snapshot_frames(
-    trace: Trace, freed: npt.NDArray[np.void], *, largest: bool = False
-) -> list[tuple[dict[str, Any], ZoneFrames]]:
-    """The recorded zones with their frames, highest first; empty without snapshots.
+    trace: Trace,
+    freed: npt.NDArray[np.void],
+    *,
+    largest: bool = False,
+    evidence: int | None = None,
+    settle: Settle | None = None,
+) -> tuple[list[tuple[dict[str, Any], ZoneFrames]], npt.NDArray[np.void]]:
+    """The recorded zones with their frames, highest first, and what of ``freed`` they held.
 
-    ``largest``: only Normal, or the largest zone where there is no Normal.
+    Without snapshots there are none.
+
+    A page that left the buddy or a per-CPU list before it was freed was free at the start: somebody got it
+    without an event.  Its free finds nothing to free.  ``largest``: only Normal, or the largest zone where
+    there is no Normal.  ``evidence``: only so many events are asked what was where (None: all).  ``settle``:
+    decides what only following the trace can (None: nobody does).
     """
     kpf = trace.kpf("start")
     zones = recorded_zones(trace)[::-1]
     if kpf is None or not zones:
-        return []
+        return [], freed
     if largest:
         zones = [max(zones, key=lambda zone: (zone["name"] == "Normal", zone["managed"]))]
-    first, shown = first_events(trace, len(kpf))
-    freed = freed[freed["pfn"] < len(kpf)]
-    first[frames_of(freed["pfn"].astype(np.int64), freed["order"])] = FREE
-    return [(zone, zone_frames(trace, zone, kpf, first, shown)) for zone in zones]
+    first = first_events(trace, len(kpf), evidence)
+    known = freed["pfn"] < len(kpf)
+    known[known] = np.isin(first.kind[freed["pfn"][known]], (FREE, NOTHING), invert=True)
+    freed = freed[~known]
+    inside = freed[freed["pfn"] < len(kpf)]
+    first.kind[frames_of(inside["pfn"].astype(np.int64), inside["order"])] = FREE
+    end_kpf = trace.kpf("end")
+    if settle is not None:
+        return [(zone, settle(trace, zone, kpf, first, end_kpf)) for zone in zones], freed
+    return [(zone, zone_frames(trace, zone, kpf, first, end_kpf=end_kpf)) for zone in zones], freed
 
 
 def recorded_population(
-    trace: Trace, freed: npt.NDArray[np.void], words: HeldClasses, next_slot: int
+    trace: Trace,
+    freed: npt.NDArray[np.void],
+    words: HeldClasses,
+    next_slot: int,
+    evidence: int | None = None,
+    settle: Settle | None = None,
 ) -> tuple[MachineSpec, tuple[Population, ...], int, dict[str, Any]]:
     """The recorded machine: its zones, highest first, with what each held.
 
@@ -334,7 +348,7 @@ def recorded_population(
     populations in the same order, the number of slots used, and notes.  Raises ValueError for a trace without
     snapshots and for frees outside every zone.
     """
-    found = snapshot_frames(trace, freed)
+    found, freed = snapshot_frames(trace, freed, evidence=evidence, settle=settle)
     if not found:
         raise ValueError(f"{trace.label}: no snapshot of its machine, give a memory size")
     spans = [(frames.start_pfn, frames.start_pfn + len(frames.state)) for _, frames in found]
@@ -363,15 +377,9 @@ def recorded_population(
     for spec, (_, frames) in zip(specs, found, strict=True):
         held = held_allocations(frames, freed, trace.max_page_order, trace.pageblock_order)
         population, next_slot = finish(
-            held,
-            frames.state == FRAME_FREE,
-            spec,
-            frames.block_mt,
-            words,
-            next_slot,
-            trace.max_page_order,
-            trace.pageblock_order,
-        )
+            held, frames.state, frames.taken, frames.pcp, spec, frames.block_mt, words, next_slot,
+            trace.max_page_order, trace.pageblock_order,
+        )  # fmt: skip
         populations.append(population)
     machine = MachineSpec(
         zones=tuple(specs),

@@ -23,25 +23,26 @@ import numpy.typing as npt
 
 from asi_pa.kernel.sizing import derive, single_zone
 from asi_pa.kernel.spec import MachineSpec, ZoneSpec
+from asi_pa.trace.blocks import frames_of, free_blocks, runs
 from asi_pa.trace.events import ALLOC
 from asi_pa.trace.format import Trace, profile
-from asi_pa.trace.frames import FRAME_FREE, FRAME_HELD, FRAME_HOLE, ZoneFrames
+from asi_pa.trace.frames import FRAME_FREE, FRAME_HELD, FRAME_HOLE, FRAME_PCP, NO_EVENT, ZoneFrames
 from asi_pa.trace.initial import (
     Held,
     HeldClasses,
     Population,
+    Settle,
     finish,
-    frames_of,
-    free_blocks,
     held_allocations,
-    runs,
     snapshot_frames,
     zone_spec,
 )
+from asi_pa.trace.pcplists import PcpPages
 
 __all__ = ["Base", "balanced", "modelled_population"]
 
 _U8 = npt.NDArray[np.uint8]
+_U32 = npt.NDArray[np.uint32]
 _GOLDEN = (5**0.5 - 1) / 2
 
 
@@ -52,14 +53,17 @@ class Base:
     found: list[tuple[dict[str, Any], ZoneFrames]]
     """The zone and its record; empty without snapshots."""
     held: Held
+    freed: npt.NDArray[np.void]
+    """What the trace frees without having allocated it, less what was free at the start all the same."""
 
     @classmethod
-    def of(cls, trace: Trace, freed: npt.NDArray[np.void]) -> Base:
-        """``freed``: what the trace frees without having allocated it."""
-        found = snapshot_frames(trace, freed, largest=True)
+    def of(cls, trace: Trace, freed: npt.NDArray[np.void], settle: Settle | None = None) -> Base:
+        """``freed``: what the trace frees without having allocated it; ``settle`` as of `snapshot_frames`."""
+        found, freed = snapshot_frames(trace, freed, largest=True, settle=settle)
         if not found:
-            return cls([], _of_trace(trace, freed[:0]))
-        return cls(found, held_allocations(found[0][1], freed, trace.max_page_order, trace.pageblock_order))
+            return cls([], _of_trace(trace, freed[:0]), freed)
+        held = held_allocations(found[0][1], freed, trace.max_page_order, trace.pageblock_order)
+        return cls(found, held, freed)
 
 
 def balanced(free: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[np.intp]:
@@ -86,6 +90,7 @@ def modelled_population(
     peak: int,
     seed: int,
     base: Base | None = None,
+    settle: Settle | None = None,
 ) -> tuple[MachineSpec, tuple[Population, ...], int, dict[str, Any]]:
     """One zone of ``pages`` frames (None: as many as the recorded zone Normal managed).
 
@@ -93,8 +98,8 @@ def modelled_population(
     the trace needs.  Returns as `recorded_population`.  Raises ValueError if what the trace frees does not
     fit.
     """
-    base = base or Base.of(trace, freed)
-    found = base.found
+    base = base or Base.of(trace, freed, settle)
+    found, freed = base.found, base.freed
     rng = np.random.default_rng(seed)
     orders: dict[str, Any] = {
         "pageblock_order": trace.pageblock_order,
@@ -106,14 +111,22 @@ def modelled_population(
         record, frames = found[0]
         notes |= frames.notes
         pages = pages or frames.managed
-        held, displaced, state, block_mt, chunks = _choose(trace, frames, freed, pages, base.held, rng)
+        held, displaced, state, block_mt, taken, pcp, chunks = _choose(
+            trace, frames, freed, pages, base.held, rng
+        )
         notes["chunks"], notes["chunks_recorded"] = chunks
         start = frames.start_pfn // chunk * chunk
         zone = ZoneSpec(start_pfn=start, spanned=len(state), holes=runs(state == FRAME_HOLE, start))
         machine = MachineSpec(zones=(zone,), cpus=trace.cpus, **orders)
         if pages == frames.managed:
             spec = zone_spec(record, frames, trace.cpus)
-            zone = replace(zone, wmark=spec.wmark, pcp=spec.pcp, stat_threshold=spec.stat_threshold)
+            zone = replace(
+                zone,
+                wmark=spec.wmark,
+                pcp=spec.pcp,
+                pcp_cpus=spec.pcp_cpus,
+                stat_threshold=spec.stat_threshold,
+            )
             machine = replace(machine, zones=(zone,))
         else:
             machine = derive(machine, kernel=profile(trace))
@@ -124,16 +137,19 @@ def modelled_population(
         state = np.full(pages, FRAME_FREE, np.uint8)
         displaced = _of_trace(trace, freed)
         held = displaced.take(np.zeros(0, np.intp))
+        taken, pcp = np.full(pages, NO_EVENT, np.uint32), PcpPages.none()
         block_mt = np.ones(-(-pages // (1 << trace.pageblock_order)), np.uint8)
     zone = machine.zones[0]
     held, placed = _place(held, displaced, state, block_mt, zone.start_pfn, trace, rng)
-    free = state == FRAME_FREE
+    pcp = _still_listed(pcp, state, zone.start_pfn)
     population, next_slot = finish(
-        held, free, zone, block_mt, words, next_slot, trace.max_page_order, trace.pageblock_order
-    )
+        held, state, taken, pcp, zone, block_mt, words, next_slot,
+        trace.max_page_order, trace.pageblock_order,
+    )  # fmt: skip
     notes |= placed | {
         "modelled_pages": pages,
         "modelled_free_pages": population.free_pages,
+        "modelled_pcp_pages": population.pcp_pages,
         "modelled_held_pages": population.held_pages,
     }
     return machine, (population,), next_slot, notes
@@ -162,11 +178,12 @@ def _choose(
     pages: int,
     held: Held,
     rng: np.random.Generator,
-) -> tuple[Held, Held, _U8, _U8, tuple[int, int]]:
+) -> tuple[Held, Held, _U8, _U8, _U32, PcpPages, tuple[int, int]]:
     """Chunks of the recorded zone for a zone of ``pages`` frames, and what they hold.
 
     Returns held allocations that have their place, those that lost it (only such as the trace frees), the
-    state by frame, block types, and the number of chunks taken and available.
+    state by frame, block types, when frames are taken first, the pages on per-CPU lists, and the number of
+    chunks taken and available.
     """
     chunk, blocks = 1 << trace.max_page_order, 1 << (trace.max_page_order - trace.pageblock_order)
     lead = frames.start_pfn % chunk
@@ -210,7 +227,35 @@ def _choose(
     kept = held.take(stays)
     kept.pfn = new[stays] + base
     mt = new_mt.reshape(-1)[: -(-spanned // (1 << trace.pageblock_order))]
-    return kept, displaced, flat, mt, (len(chosen), len(available))
+    old: _U32 = np.full(total * chunk, NO_EVENT, np.uint32)
+    old[lead : lead + len(frames.taken)] = frames.taken
+    taken: _U32 = np.full(len(new_state) * chunk, NO_EVENT, np.uint32)
+    taken[: len(chosen) * chunk] = old.reshape(total, chunk)[chosen].reshape(-1)
+    pcp = _listed(frames.pcp, place, base, chunk, flat)
+    return kept, displaced, flat, mt, taken[:spanned], pcp, (len(chosen), len(available))
+
+
+def _listed(pcp: PcpPages, place: npt.NDArray[np.int64], base: int, chunk: int, state: _U8) -> PcpPages:
+    """What stays of the per-CPU lists, at its new place; a page that is cut off leaves its list."""
+    at = (pcp.pfn - base) // chunk
+    new = place[at] * chunk + (pcp.pfn - base) % chunk
+    stays = (place[at] >= 0) & (new + (1 << pcp.order.astype(np.int64)) <= len(state))
+    cut = (place[at] >= 0) & ~stays & (new < len(state))
+    state[np.minimum(frames_of(new[cut], pcp.order[cut]), len(state) - 1)] = FRAME_FREE
+    return replace(pcp.take(stays), pfn=new[stays] + base)
+
+
+def _still_listed(pcp: PcpPages, state: _U8, start: int) -> PcpPages:
+    """What no displaced allocation pushed off its list; the rest of a block that was cut into is free."""
+    if not len(pcp):
+        return pcp
+    frames = frames_of(pcp.pfn - start, pcp.order)
+    ends = np.cumsum(1 << pcp.order.astype(np.int64))
+    whole = np.logical_and.reduceat(state[frames] == FRAME_PCP, np.concatenate([[0], ends[:-1]]))
+    gone = pcp.take(~whole)
+    cut = frames_of(gone.pfn - start, gone.order)
+    state[cut[state[cut] == FRAME_PCP]] = FRAME_FREE
+    return pcp.take(whole)
 
 
 def _place(
@@ -260,18 +305,23 @@ def _place(
 def _evict(held: Held, state: _U8, fixed: npt.NDArray[np.bool_], start: int, order: int, count: int) -> Held:
     """Make room for ``count`` allocations of an order, at the cost of others that the trace never frees.
 
-    Nothing happens if there is room.  Emptied are the aligned ranges with the most free frames.
+    Nothing happens if there is room.  Emptied are the aligned ranges with the most free frames; pages on
+    per-CPU lists give way as well.
     """
     size = 1 << order
     whole = len(state) // size * size
-    free = np.count_nonzero((state == FRAME_FREE)[:whole].reshape(-1, size), axis=1)
-    lacking = count - int((free == size).sum())
-    candidates = np.flatnonzero(~fixed[:whole].reshape(-1, size).any(axis=1) & (free < size))
+    room = np.count_nonzero((state == FRAME_FREE)[:whole].reshape(-1, size), axis=1)
+    lacking = count - int((room == size).sum())
+    free = room + np.count_nonzero((state == FRAME_PCP)[:whole].reshape(-1, size), axis=1)
+    free[room == size] = size + 1
+    candidates = np.flatnonzero(~fixed[:whole].reshape(-1, size).any(axis=1) & (free <= size))
     if lacking <= 0:
         return held
     chosen = candidates[np.argsort(-free[candidates], kind="stable")[:lacking]]
     cleared = np.zeros(len(state) + 1, np.int64)
-    cleared[frames_of(chosen * size, np.full(len(chosen), order, np.uint8)) + 1] = 1
+    emptied = frames_of(chosen * size, np.full(len(chosen), order, np.uint8))
+    state[emptied[state[emptied] == FRAME_PCP]] = FRAME_FREE
+    cleared[emptied + 1] = 1
     before = np.cumsum(cleared)
     low = held.pfn - start
     victim = before[low + (1 << held.order.astype(np.int64))] > before[low]

@@ -9,7 +9,7 @@ import pytest
 
 from asi_pa.kernel.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NAMES, MODEL_LRU
 from asi_pa.trace import CompiledTrace, Population, Trace, compile_trace, load_trace
-from asi_pa.trace.initial import frames_of, free_blocks
+from asi_pa.trace.blocks import frames_of, free_blocks
 from tests.trace.events import make_trace
 
 BUDDY, LRU, SLAB, HEAD, TAIL, NOPAGE = 1, 2, 8, 16, 32, 128
@@ -44,13 +44,14 @@ def made(events: list[tuple[Any, ...]], **zone: Any) -> Trace:
 
 
 def check_partition(compiled: CompiledTrace) -> None:
-    """Each frame lies in exactly one of: free block, allocation, hole; and slots are distinct."""
+    """Each frame lies in exactly one of: free block, per-CPU list, allocation, hole; slots are distinct."""
     for population, zone in zip(compiled.population, compiled.machine.zones, strict=True):
         assert (population.start_pfn, population.spanned) == (zone.start_pfn, zone.spanned)
         count = np.zeros(population.spanned, np.int64)
         for pfn, order in (
             (population.free_pfn, population.free_order),
             (population.held_pfn, population.held_order),
+            (population.pcp_pfn, population.pcp_order),
         ):
             assert (pfn % (1 << order.astype(np.uint32)) == 0).all()
             frames = frames_of(pfn.astype(np.int64), order) - zone.start_pfn
@@ -98,17 +99,20 @@ def test_flags_become_a_population() -> None:
     assert words[START + 5 * 1024 + 512] == (9, movable)
     # U: slab and unflagged; R: one slab block, as recorded; M: the rest, free blocks included.
     assert population.block_mt.tolist() == [1, 1, 1, 1, 2, 0, 1, 0, 0, 0, 1, 1, 1, 1]
-    # Two pages are said to be on per-CPU lists: the stray one in the LRU block, and one more.
-    assert compiled.initial["pcp_pages_guessed"] == 2
+    # Two pages are said to be on per-CPU lists: the stray one in the LRU block; the other is not located,
+    # as a whole pageblock without flags would be one of order 9.
+    assert compiled.initial["pcp_pages_guessed"] == 1
+    assert compiled.initial["pcp_pages_not_located"] == 1
     assert START + 3 * 1024 + 200 not in words
-    assert population.free_pages == 1024 + 411 + 1 + 1 + 1024
+    assert (population.free_pages, population.pcp_pages) == (1024 + 411 + 1024, 1)
+    assert (population.pcp_pfn.tolist(), population.pcp_mt.tolist()) == ([START + 3 * 1024 + 200], [1])
     assert compiled.machine.zones[0].wmark == (10, 20, 30, 40)
 
 
 def test_the_trace_overrules_the_snapshot() -> None:
     lru, slab, free, plain = START + 1024, START + 2048, START, START + 5000
     events = [
-        ("alloc", lru, 0),  # flagged as used, but allocated: was free
+        ("alloc", lru, 0),  # flagged as used, but allocated: was free, on a per-CPU list
         ("free", free + 4, 2),  # flagged as free, but freed: was held
         ("free", slab + 8, 3),  # an order that flags do not show
         ("alloc", plain, 0),  # unflagged, but allocated: was on a per-CPU list
@@ -127,7 +131,9 @@ def test_the_trace_overrules_the_snapshot() -> None:
     assert population.block_mt[5] == 2
     assert population.block_mt[4] == 0
     assert compiled.initial["blocks_shown_by_trace"] == 1
-    assert compiled.initial["pcp_pages_from_trace"] == 1
+    assert compiled.initial["pcp_pages_from_trace"] == 2
+    assert {lru, plain} <= set(population.pcp_pfn.tolist())
+    assert compiled.initial["pcp_pages_guessed"] == 1
 
 
 def test_recorded_machine_keeps_its_holes() -> None:
@@ -204,7 +210,9 @@ def test_bundled(name: str, most: float) -> None:
     notes = compiled.initial
     assert notes["managed"] == notes["managed_recorded"]
     recorded = notes["free_pages_recorded"] + notes["pcp_pages_recorded"]
-    assert abs(notes["free_pages"] - recorded) < 0.01 * recorded
+    located = notes["pcp_pages_from_trace"] + notes["pcp_pages_guessed"]
+    assert located + notes["pcp_pages_not_located"] == notes["pcp_pages_recorded"]
+    assert abs(notes["free_pages"] + located - recorded) < 0.01 * recorded
     blocks = sum(abs(notes["blocks"][key] - notes["blocks_recorded"][key]) for key in notes["blocks"])
     assert blocks < 0.03 * sum(notes["blocks"].values())
     assert notes["majority_right"] > 0.99 * notes["blocks_shown_by_trace"]

@@ -81,6 +81,7 @@ def alloc(zone: Zone, order: int, freetype: int, alloc_flags: int) -> int | None
                 break
             pages.append(pfn)
             pcp.count += 1 << order
+            zone.stats.pcp_refilled += 1
         zone.ahead_due = True
         if not pages:
             return None
@@ -203,6 +204,7 @@ def _bulk(zone: Zone, pcp: PerCpuPages, pages: int, index: int) -> None:
         order, _ = zone.tables.pcp_lists[index]
         while left > 0 and pcp.lists[index]:
             pfn = pcp.lists[index].pop()
+            zone.stats.pcp_drained += 1
             left -= 1 << order
             pcp.count -= 1 << order
             free_one(zone, pfn, order, zone.type_of(pfn))

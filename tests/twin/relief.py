@@ -56,7 +56,9 @@ class Replay:
         #: Slots of tries that failed: the pages asked for instead lie in them and those that follow.
         self.in_pages: set[int] = set()
         self.failed_by_way: Counter[tuple[int, bool]] = Counter()
-        self.fallbacks_replayed = self.fallbacks_failed = self.fallback_pages = 0
+        self.fallbacks_replayed = self.fallbacks_failed = self.fallback_pages = self.dropped = 0
+        #: Slot of each CPU's last try that failed where it was recorded.
+        self.tried: dict[int, int] = {}
         self.nslots = nslots
         self.owners = machine.compactor.owners
         #: The order that a slot's allocation had, whatever compaction made of it.
@@ -91,10 +93,11 @@ class Replay:
         for op, order, cls, cpu, slot in ops.tolist():
             machine = self.machine
             if op == 4:
-                self.tick()
+                self.tick(cpu if cpu < machine.spec.cpus else None)
                 self.kswapd(cpu)
-            elif op == 1:
-                self.allocate(order, cls, cpu, slot)
+            elif op in (1, 5, 6):
+                if op == 1 or not self.answered(op, cpu, slot):
+                    self.allocate(order, cls, cpu, slot, replay=op != 5)
             elif slot not in self.owners.held:
                 self.skipped += 1
             elif op == 2:
@@ -106,7 +109,19 @@ class Replay:
             if self.clock % KSWAPD_EVERY == 0 and machine.kswapds.awake:
                 self.kswapd(cpu)
 
-    def allocate(self, order: int, cls: int, cpu: int, slot: int) -> None:
+    def answered(self, op: int, cpu: int, slot: int) -> bool:
+        """Of a recorded try (5) and what was asked for instead (6): is there nothing to ask for?"""
+        if op == 5:
+            if self.fallbacks:
+                self.tried[cpu] = slot
+            return not self.fallbacks
+        if self.tried.get(cpu) not in self.owners.held:
+            return False
+        self.forget(slot)
+        self.dropped += 1
+        return True
+
+    def allocate(self, order: int, cls: int, cpu: int, slot: int, *, replay: bool = True) -> None:
         found = self.machine.request(order, self.requests[cls], cpu)
         self.forget(slot)
         if found is not None:
@@ -114,7 +129,7 @@ class Replay:
             return
         word = self.classes[cls]
         self.count_failure(word, order)
-        page = fallback_of(word, order) if self.fallbacks else None
+        page = fallback_of(word, order) if self.fallbacks and replay else None
         if page is not None and slot + (1 << order) <= self.nslots:
             self.fall_back(slot, 1 << order, page, cpu)
 
@@ -175,11 +190,13 @@ class Replay:
         for k, pfn in enumerate(pfns):
             self.place(slot + k, pfn, 0)
 
-    def tick(self) -> None:
-        """vmstat's workers (refresh_cpu_vm_stats): differences are folded, lists decay, on every CPU."""
+    def tick(self, one: int | None) -> None:
+        """vmstat's worker of one CPU, of every CPU for None (refresh_cpu_vm_stats): differences are folded,
+        lists decay."""
         for number in range(len(self.machine.zones)):
             for cpu in range(self.machine.spec.cpus):
-                self.machine.refresh_vm_stats(cpu, number)
+                if one in (None, cpu):
+                    self.machine.refresh_vm_stats(cpu, number)
 
     # Reclaim
 

@@ -1,0 +1,1 @@
+"""Free pages of an initial state, for other compiled modules only."""
