@@ -93,7 +93,8 @@ def brief(found: Errors | None) -> str:
         return "the recording contradicts its own end, so nothing is known"
     unchanged = "" if found.baseline is None else f" (no change {found.baseline:.2g} %)"
     model, recorded = found.fallbacks
-    return f"linux alone ends {found.end_distance:.2g} % off the machine{unchanged}, {model}/{recorded} fallbacks"
+    end = f"linux alone ends {found.end_distance:.2g} % off the machine{unchanged}"
+    return f"{end}, {model}/{recorded} fallbacks"
 
 
 def errors(trace: Trace | str | os.PathLike[str]) -> Errors | None:
