@@ -11,7 +11,7 @@ HTML ?= compare.html
 BENCH_JSON ?= .benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help docs stored compare test pytest lint lint-style lint-cython lint-types lint-stubs format sdist bench bench-compare build mutants scale clean
+.PHONY: help docs stored compare test pytest lint lint-style lint-cython lint-types lint-stubs format sdist bench bench-compare build mutants fuzz sanitize soak scale clean
 
 help:
 	@echo "make compare        what each design does with the bundled kernel traces: a table and $(HTML)"
@@ -22,6 +22,8 @@ help:
 	@echo "make bench          benchmarks, saved as JSON"
 	@echo "make bench-compare  the last two saved benchmark runs side by side"
 	@echo "make mutants        break the rules one by one; the tests must notice each"
+	@echo "make fuzz           damaged inputs for every reader; make sanitize: under ASan and UBSan"
+	@echo "make soak           very long runs, against the twin and in bounded memory"
 	@echo "make scale          1 GiB to 4 TiB, and a very long operation stream"
 	@echo "make clean          remove what was built, .venv too"
 
@@ -109,6 +111,20 @@ bench-compare: $(VENV)/.test-ready
 
 mutants: build $(VENV)/.test-ready
 	$(PY) tests/mutants.py
+	$(PY) tests/outside.py
+
+# FUZZ is how many damaged inputs each reader gets; SANITIZE=--all builds every module, not only the readers.
+fuzz: build $(VENV)/.test-ready
+	$(PY) -m tests.fuzz $(or $(FUZZ),2000)
+
+sanitize: build $(VENV)/.test-ready
+	$(PY) tests/sanitize.py $(SANITIZE) $(or $(FUZZ),300)
+
+# Goes on where it was interrupted.
+soak: build $(VENV)/.test-ready
+	$(PY) -m tests.soak twin 1e7
+	$(PY) -m tests.soak machine 1e6
+	$(PY) -m tests.soak stream 1e9
 
 scale: build $(VENV)/.test-ready
 	$(PY) -m benchmarks.scale

@@ -8,6 +8,10 @@ ASI_PA_ONLY=a,b    build only these modules, named as engine/pcp; "none" builds 
 """
 
 import os
+import shlex
+import shutil
+import sys
+import sysconfig
 from pathlib import Path
 
 import numpy
@@ -80,11 +84,26 @@ def translated(modules: list[Extension], apart: str | None = APART) -> list[Exte
     )
 
 
+def need_compiler() -> None:
+    """Ends with what to install where there is no C compiler, or nothing to compile against."""
+    words = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "gcc")
+    if shutil.which(words[0]) is None:
+        sys.exit(
+            f"asi_pa is compiled when it is installed, and the C compiler {words[0]!r} is not here: "
+            "apt install gcc, dnf install gcc, or name another with CC=..."
+        )
+    headers = Path(sysconfig.get_path("include"))
+    if not (headers / "Python.h").exists():
+        sys.exit(f"no Python.h in {headers}: apt install python3-dev, dnf install python3-devel")
+
+
 class BuildExt(build_ext):
     """Cython first, in parallel; only when extensions are really built, so that an sdist needs none of it."""
 
     def run(self) -> None:
         """Translate, then compile; everything, where what is in place is of the other kind."""
+        if self.extensions:
+            need_compiler()
         kind = "debug" if DEBUG else "plain"
         placed = STAMP.read_text() if STAMP.exists() else "plain"
         if self.inplace and placed != kind:

@@ -34,3 +34,25 @@ def test_a_debug_build_checks_bounds(tmp_path, debug, checked):
 def test_no_source_overrides_the_build():
     for source in (ROOT / "asi_pa").rglob("*.p[yx][xd]"):
         assert "# cython:" not in source.read_text(), source
+
+
+def test_without_a_compiler_it_says_what_to_install(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "setup.py",
+            "--quiet",
+            "build_ext",
+            "--build-lib",
+            str(tmp_path),
+            "--build-temp",
+            str(tmp_path),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "CC": "no-such-compiler -O2", "ASI_PA_ONLY": "trace/scanner"},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "the C compiler 'no-such-compiler' is not here: apt install gcc" in done.stderr

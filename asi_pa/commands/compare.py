@@ -14,6 +14,7 @@ from asi_pa.commands.options import (
     add_max_memory,
     add_verb,
     count,
+    joined_pieces,
     listed,
     output,
     whole,
@@ -153,7 +154,7 @@ def _compare(args: argparse.Namespace) -> int:
     try:
         with Progress(args.quiet) as progress:
             result = compare(
-                args.traces or list(bundled_traces()),
+                joined_pieces(args.traces) or list(bundled_traces()),
                 args.designs,
                 classifier=args.classifier,
                 seeds=args.seeds,

@@ -21,6 +21,7 @@ __all__ = [
     "add_max_memory",
     "add_verb",
     "count",
+    "joined_pieces",
     "listed",
     "output",
     "trace_output",
@@ -115,6 +116,20 @@ def _size(text: str) -> int:
         return parse_size(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def joined_pieces(paths: list[str]) -> list[str]:
+    """Texts that are pieces of one recording as one word (``a.txt+b.txt``); all else as it was given."""
+    if len(paths) < 2 or not all(os.path.isfile(path) for path in paths):
+        return paths
+    for path in paths:
+        with open(path, "rb") as file:
+            if file.read(7) in (b"asi_pa\x01", b"PK\x03\x04\x14\0\0"):
+                return paths
+    from asi_pa.trace import load_trace
+    from asi_pa.trace.time_order import are_pieces
+
+    return ["+".join(paths)] if are_pieces([load_trace(path) for path in paths]) else paths
 
 
 def listed(text: str) -> list[str]:

@@ -41,10 +41,10 @@ def _of_recording(subject: Subject) -> Iterator[str]:
     trace = subject.trace
     if _synthetic(subject):
         yield f"{trace.name}: a made-up workload; nothing of it was recorded."
-    if not subject.whole.initial.get("snapshot"):
+    if "start" not in trace.kpageflags or not trace.snapshots.get("zones_start"):
         yield f"{trace.name}: no snapshot of the machine; what was held at the start is not known."
         yield f"{trace.name}: its memory is guessed, {subject.most >> 8:,} MiB."
-    if not subject.most:
+    elif not subject.most:
         yield f"{trace.name}: only the recorded machine: what it frees has no place in a smaller one."
     if trace.lost:
         yield f"{trace.name}: {trace.lost:,} events were lost in recording."

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from asi_pa.kernel import indexes
 from asi_pa.kernel.callers import GROUPS, WayOut, group_of
 from asi_pa.kernel.gfp import GFP_NAMES
-from asi_pa.trace.compile import OP_ALLOC
+from asi_pa.trace.ops import Op
 
 if TYPE_CHECKING:
     from asi_pa.engine.machine import Machine
@@ -49,12 +49,13 @@ class Measured:
     @cached_property
     def requests(self) -> npt.NDArray[np.bool_]:
         """Which operations are requests."""
-        return np.asarray(self.compiled.ops["op"] == OP_ALLOC)
+        made = [Op.OP_ALLOC, Op.OP_INSTEAD] + [Op.OP_TRY] * self.run.replays_tries
+        return np.isin(self.compiled.ops["op"], made)
 
     @cached_property
     def allocations(self) -> int:
         """Requests, those that failed and those that callers made instead of a try included."""
-        return int(self.requests.sum()) + self.fallbacks[2]
+        return int(self.requests.sum()) + self.extra
 
     @property
     def served(self) -> int:
@@ -76,6 +77,11 @@ class Measured:
         """Tries whose caller's fallback was replayed, in how many a page failed, requests for such pages."""
         return self.run.fallbacks()
 
+    @property
+    def extra(self) -> int:
+        """Requests for pages that the trace has not, less those that were not made."""
+        return self.fallbacks[2] - self.run.dropped
+
     @cached_property
     def replayed_by_class(self) -> npt.NDArray[np.int64]:
         """Requests that callers made instead of a try, by the try's class."""
@@ -88,7 +94,7 @@ class Measured:
         found = dict.fromkeys(GROUPS, 0)
         for kind, count in zip(kinds.tolist(), counts.tolist(), strict=True):
             found[group_of(int(self.compiled.classes[kind >> 4]), kind & 15)] += count
-        found["real"] += self.fallbacks[2]
+        found["real"] += self.extra
         return found
 
     def failures_by_group(self) -> dict[str, int]:
@@ -124,7 +130,7 @@ class Measured:
     def requests_by_order(self) -> list[int]:
         """Requests by order, 0 to MAX_PAGE_ORDER."""
         orders: list[int] = np.bincount(self.compiled.ops["order"][self.requests], minlength=11).tolist()
-        orders[0] += self.fallbacks[2]
+        orders[0] += self.extra
         return orders
 
     def by_kind(self, by_class: npt.NDArray[np.int64]) -> dict[str, int]:

@@ -76,7 +76,7 @@ MEASURES: tuple[Measure, ...] = (
         lambda m: m["table_pages_allocated"], protection=True,
     ),
     Measure(
-        "mixed", "mixed pageblocks at end", "blocks", "low", 0.1, 4,
+        "mixed", "mixed pageblocks", "blocks", "low", 0.1, 4,
         "Pageblocks with an allocated page of another type than theirs, at the end.",
         lambda m: m["mixed_blocks"],
     ),

@@ -457,6 +457,19 @@ METRICS: tuple[Metric, ...] = (
         optional=True,
     ),
     Metric(
+        "fallbacks_dropped",
+        "count",
+        "count",
+        "failures",
+        "recorded fallbacks dropped",
+        "",
+        "Recorded requests for single pages that were not made, because the try that failed where it was "
+        "recorded succeeded here.",
+        measure=lambda m: m.run.dropped,
+        screen=False,
+        optional=True,
+    ),
+    Metric(
         "failures_by_cause",
         "counts by cause",
         "count",

@@ -31,11 +31,13 @@ def price_shares(row: Row, design: str, reference: str) -> list[float]:
 
 def spread_text(values: Sequence[float], unit: str) -> str:
     """``33 [24..53] %``; one number where there is no spread."""
-    if unit == "share" and 0 < max(values) < 0.001:
-        return "< 0.1 %"
+    if unit == "share" and 0 < max(values) < 0.01:
+        return "< 1 %"
     sign = " %" if unit in ("share", "percent") else ""
     middle, low, high = (number(v, unit) for v in (median(values), min(values), max(values)))
-    return f"{middle}{sign}" if low == high else f"{middle} [{low}..{high}]{sign}"
+    if low == high:
+        return f"{middle}{sign}"
+    return f"{middle} [{low.lstrip('+')}..{high.lstrip('+')}]{sign}"
 
 
 def value_text(row: Row, design: str, reference: str) -> str:

@@ -35,7 +35,7 @@ NAME = "html"
 HELP = "write a page with pictures there"
 
 #: Cells of pageblock maps that a page may hold, so that it stays below 2.5 MB.
-BLOCK_CELLS = 1_000_000
+BLOCK_CELLS = 600_000
 
 PICTURES = {
     "blockmap": (

@@ -103,9 +103,10 @@ class _Screen:
     # ------------------------------------------------------------ the table
 
     def _line(self, label: str, one: str, other: str, better: str) -> str:
-        room = self.label + self.value - len(one)
-        label = label if len(label) < room else label[: room - 2] + "."
-        cells = f"{label:<{room}}{one}{other:>{self.value}}"
+        right = f" {other:>{self.value - 1}}"
+        room = max(self.label + 2 * self.value - len(right) - len(one), 1)
+        label = label if len(label) < room else label[: max(room - 2, 0)] + "."
+        cells = f"{label:<{room}}{one}{right}"
         return f"{cells}  {better[: self.better]}"[: self.width].rstrip()
 
     def _table(self) -> str:
@@ -204,7 +205,7 @@ class _Screen:
         if not names or self.result["answer"][0]["measures"][0]["place"] not in PLACES:
             return []
         heads = ("2M map", "flushes", "declined", "memory", "yield", "holes")
-        each = max(8, (self.width - max(17, *map(len, map(short_name, names)))) // len(heads))
+        each = max(8, (self.width - max(17, *(len(short_name(name)) + 1 for name in names))) // len(heads))
         stub = self.width - each * len(heads)
         title = f"{'worst trace'[: stub - 1]:<{stub}}" + "".join(f"{h:>{each}}" for h in heads)
         lines = [self._paint(title, _BOLD)]

@@ -11,6 +11,25 @@ from asi_pa._core cimport NIL, request_t, zone_t
 from asi_pa.engine.page_alloc cimport count_failure, mm_t, zone_of
 from asi_pa.engine.wrappers cimport design_alloc, design_free
 from asi_pa.run.loop cimport own
+from asi_pa.trace.ops cimport OP_TRY
+
+
+cdef bint answered(run_t *run, const op_t *op) noexcept nogil:
+    # Of a recorded try and what was asked for instead: is there nothing to ask for?
+    cdef uint32_t tried
+    if op.op == OP_TRY:
+        if not run.replays_tries:
+            return True
+        run.tried[op.cpu] = op.slot
+        return False
+    tried = run.tried[op.cpu]
+    if not run.replays_tries or tried >= run.nslots or run.slots[tried] == NIL:
+        return False
+    # the try that failed there succeeded here
+    run.slots[op.slot] = NIL
+    run.dropped += 1
+    run.replayed_by_class[op.cls] -= 1
+    return True
 
 
 cdef void failed(run_t *run, const op_t *op) noexcept nogil:
@@ -20,6 +39,8 @@ cdef void failed(run_t *run, const op_t *op) noexcept nogil:
     run.failed_by_class[op.cls] += 1
     run.failed_by_way[run.way[op.cls][op.order]] += 1
     count_failure(run.mm, op.cpu, op.order, &run.requests[op.cls])
+    if op.op == OP_TRY:
+        return          # what the caller asked for instead is in the trace
     if run.falls_back[op.cls] >> op.order & 1 and op.slot + (<uint32_t>1 << op.order) <= run.nslots:
         fall_back(run, op)
 

@@ -1,7 +1,7 @@
 # What runs the operations of a trace.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from asi_pa._core cimport MAX_ORDERS, request_t
+from asi_pa._core cimport MAX_CPUS, MAX_ORDERS, request_t
 from asi_pa.run.hits cimport kind_t
 from asi_pa.engine.page_alloc cimport mm_t
 from asi_pa.trace.ops cimport op_t
@@ -18,6 +18,7 @@ cdef struct run_t:
     uint32_t *slots         # slot -> pfn
     uint64_t nslots
     uint64_t done           # operations of the last call
+    const op_t *stretch         # where the operations under way began
     uint64_t clock          # operations of all calls
     bint waits              # kswapd was awake when the stretch under way began
     bint woke               # an operation of the stretch woke it
@@ -36,6 +37,9 @@ cdef struct run_t:
     uint64_t fallbacks_replayed     # tries
     uint64_t fallbacks_failed       # of these, those in which a page was not to be had
     uint64_t fallback_pages         # requests
+    bint replays_tries          # OP_TRY is one
+    uint32_t tried[MAX_CPUS]    # slot of the CPU's last OP_TRY
+    uint64_t dropped            # OP_INSTEAD that were not asked for
     uint8_t *in_pages       # bit per slot: a try failed, and the slots from this one on hold its pages
     kind_t kinds[KINDS]     # by hash of the key
 

@@ -62,6 +62,7 @@ from asi_pa.trace.initial import HeldClasses, Population, Settle, recorded_popul
 from asi_pa.trace.ops import OP, Op
 from asi_pa.trace.resize import Base, modelled_population
 from asi_pa.trace.ticks import first_ticks
+from asi_pa.trace.tries import insert_tries, recorded_tries
 
 __all__ = [
     "OP",
@@ -79,7 +80,7 @@ __all__ = [
     "translated",
 ]
 
-OP_ALLOC, OP_FREE, OP_SPLIT, OP_TICK = map(int, Op)
+OP_ALLOC, OP_FREE, OP_SPLIT, OP_TICK = (int(Op[f"OP_{name}"]) for name in ("ALLOC", "FREE", "SPLIT", "TICK"))
 #: ``time_ns[k]`` is the time of operation k * STAMP_EVERY.
 STAMP_EVERY = 1024
 _CHUNK = 1 << 19
@@ -205,9 +206,8 @@ def compile_trace(
     pages = None if memory is None else parse_size(memory) // 4096
     if pages is not None and pages < 1 << trace.pageblock_order:
         raise ValueError(f"memory {memory!r}: less than one pageblock")
-    starts = Starts(
-        trace, Classifier.parse(classifier, seed), evidence=evidence, settle=settle, progress=progress
-    )
+    rule = Classifier.parse(classifier, seed)
+    starts = Starts(trace, rule, evidence=evidence, settle=settle, progress=progress)
     return starts.recorded() if recorded else starts.at(pages, seed)
 
 
@@ -218,7 +218,8 @@ class Starts:
     ----------
     trace : Trace
     classifier : Classifier
-    evidence, settle : as `compile_trace`
+    evidence : the start states are built from the first so many events only (None: all)
+    settle : decides what in them only following the trace can (`asi_pa.run.settle`)
     progress : called with (events done, of) while the trace is compiled
 
     Raises ValueError for a trace that contradicts itself.  May be used by several threads at once.
@@ -235,7 +236,7 @@ class Starts:
     ) -> None:
         if trace.max_page_order > 10 or trace.pageblock_order > trace.max_page_order:
             orders = f"pageblock_order {trace.pageblock_order}, max_page_order {trace.max_page_order}"
-            raise ValueError(f"trace {trace.name}: {orders}")
+            raise ValueError(f"{trace.label}: {orders}")
         self.trace, self.classifier = trace, classifier
         self._evidence, self._settle = evidence, settle
         phases = first_ticks(trace, evidence) if _has_snapshot(trace) else None
@@ -243,6 +244,13 @@ class Starts:
         self._compiler, self._classes = parts[-1][1:]
         self._freed = self._compiler.held_at_start()
         self._ops = np.concatenate([part[0] for part in parts])
+        self._stamps, self._nslots = self._compiler.stamps(), self._compiler.nslots
+        masks, self._cpusets = asked_for(trace)
+        tries = recorded_tries(trace, masks)
+        self._tries = len(tries)
+        if tries:
+            self._ops, came, self._nslots = insert_tries(trace, self._ops, tries, self._nslots)
+            self._stamps = self._stamps[np.minimum(came[::STAMP_EVERY] // STAMP_EVERY, len(self._stamps) - 1)]
         self._ops.flags.writeable = False
 
     @cached_property
@@ -252,7 +260,7 @@ class Starts:
     def at(self, pages: int | None = None, seed: int = 0) -> CompiledTrace:
         """One zone of so many pages (None: as many as the recorded zone Normal managed)."""
         words = HeldClasses(self.classifier, self._classes)
-        peak, slots = self._compiler.live_max, self._compiler.nslots
+        peak, slots = self._compiler.live_max, self._nslots
         made = modelled_population(
             self.trace, self._freed, words, slots, pages=pages, peak=peak, seed=seed, base=self._base
         )
@@ -261,12 +269,8 @@ class Starts:
     def recorded(self) -> CompiledTrace:
         """The recorded machine's zones as they were.  ValueError for a trace without snapshots."""
         words = HeldClasses(self.classifier, self._classes)
-        return self._compiled(
-            words,
-            *recorded_population(
-                self.trace, self._freed, words, self._compiler.nslots, self._evidence, self._settle
-            ),
-        )
+        made = recorded_population(self.trace, self._freed, words, self._nslots, self._evidence, self._settle)
+        return self._compiled(words, *made)
 
     def _compiled(
         self,
@@ -282,6 +286,7 @@ class Starts:
         counts = {
             "events": len(trace),
             "operations": len(ops),
+            "recorded_tries": self._tries,
             **counters,
             "ticks": self._ticks,
             "held_at_start": len(self._freed),
@@ -294,11 +299,11 @@ class Starts:
             ops=ops,
             classes=np.array(words.words, np.uint32),
             nslots=nslots,
-            time_ns=compiler.stamps(),
+            time_ns=self._stamps,
             population=population,
             machine=machine,
             kernel=profile(trace),
-            classifier=self.classifier.describe() + (f"; {CPUSETS_NOTE}" if asked_for(trace)[1] else ""),
+            classifier=self.classifier.describe() + (f"; {CPUSETS_NOTE}" if self._cpusets else ""),
             repairs=repairs,
             counts=counts,
             initial=initial,

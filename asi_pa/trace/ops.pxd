@@ -6,6 +6,8 @@ cpdef enum Op:
     OP_FREE = 2             # of the slot's
     OP_SPLIT = 3            # of the slot's allocation into 2^order of order 0, in the slots from its own on
     OP_TICK = 4             # a second has passed (per-CPU lists decay)
+    OP_TRY = 5              # an OP_ALLOC that failed where it was recorded
+    OP_INSTEAD = 6          # an OP_ALLOC that was made because this CPU's last OP_TRY had failed
 
 cdef packed struct op_t:
     uint8_t op

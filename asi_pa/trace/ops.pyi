@@ -11,5 +11,7 @@ class Op(IntEnum):
     OP_FREE = 2
     OP_SPLIT = 3
     OP_TICK = 4
+    OP_TRY = 5
+    OP_INSTEAD = 6
 
 OP: np.dtype[np.void]

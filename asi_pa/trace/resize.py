@@ -54,11 +54,11 @@ class Base:
     """The zone and its record; empty without snapshots."""
     held: Held
     freed: npt.NDArray[np.void]
-    """What the trace frees of it."""
+    """What the trace frees without having allocated it, less what was free at the start all the same."""
 
     @classmethod
     def of(cls, trace: Trace, freed: npt.NDArray[np.void], settle: Settle | None = None) -> Base:
-        """``freed``: what the trace frees without having allocated it; ``settle`` as in `snapshot_frames`."""
+        """``freed``: what the trace frees without having allocated it; ``settle`` as of `snapshot_frames`."""
         found, freed = snapshot_frames(trace, freed, largest=True, settle=settle)
         if not found:
             return cls([], _of_trace(trace, freed[:0]), freed)

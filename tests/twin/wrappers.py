@@ -114,10 +114,11 @@ class Wrapper:
                     self.clear(zone, pfn, 0)
                 self.set_odd(pfn, 0, True)
         wrong = sum(self.count_wrong(pfn, 0, request) for pfn in range(start, end))
-        self.stats.exposures += wrong > 0
         if self.holds_secrets(request):
+            self.stats.exposures += wrong
             self.stats.exposed_now += wrong
         else:
+            self.stats.absences += wrong
             self.stats.hidden_now += wrong
         if self.holds_secrets(request):
             zone.set_dirty(start, end - start, True)

@@ -1,0 +1,250 @@
+"""Fuzzing of whatever reads a file: damaged copies of real inputs, found and made small by hypothesis.
+
+    python tests/fuzz.py [EXAMPLES]     so many for each reader (2000); `make fuzz`, and `make sanitize` under
+    ASan and UBSan
+
+A reader may refuse an input with a ValueError (one line, no traceback); anything else, a crash above all, is
+a fault. Seeds are the inputs of tests/data: texts of the field, recorded runs, trace files, and two small
+files made here.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from asi_pa.kernel import procfs
+from asi_pa.limits import memory_limit
+from asi_pa.trace import Trace, compile_trace, load_input, read_npz, workload, write_trace
+from asi_pa.trace.gfp_names import trace_gfp
+from asi_pa.trace.info import describe, describe_text
+from asi_pa.verify.recording import read_recording
+
+DATA = Path(__file__).resolve().parent / "data"
+#: What an input may claim while it is fuzzed.
+MOST = 1 << 26
+TOKENS = (
+    b"mm_page_alloc:",
+    b"mm_page_free:",
+    b"kmem:",
+    b" pfn=",
+    b"page=(nil)",
+    b" order=",
+    b"migratetype=",
+    b"gfp_flags=",
+    b"[000]",
+    b" 1.5: ",
+    b"=> ",
+    b"\t0 ",
+    b"[LOST EVENTS]",
+    b"CPU:1 [LOST 3 EVENTS]",
+    b"0x",
+    b"-1",
+    b"\n",
+    b"\r\n",
+    b"\0",
+    b"\xff",
+    b"> ",
+    b"12:",
+    b"99999999999999999999",
+    b"|",
+    b"#",
+    b"null",
+    b"[",
+    b"]",
+    b"{",
+    b"}",
+    b'"',
+    b"1e999",
+    b"NaN",
+    b"\xef\xbb\xbf",
+    b"\xff\xfe",
+    b"\x1f\x8b",
+    b"PK\x03\x04",
+    b"asi_pa\x01\n",
+    b"true",
+    b"\\ud800",
+    b"Node 0, zone",
+)
+
+#: One change: where (a share of the file), what kind, a number, some bytes.
+Edit = tuple[float, int, int, bytes]
+EDITS = st.lists(
+    st.tuples(
+        st.floats(0, 1, exclude_max=True),
+        st.integers(0, 7),
+        st.integers(0, 255),
+        st.one_of(st.sampled_from(TOKENS), st.binary(max_size=9)),
+    ),
+    max_size=6,
+)
+
+
+def edited(data: bytes, edits: list[Edit]) -> bytes:
+    """A copy with bytes flipped, numbers, tokens and pieces put in, ranges cut out or repeated, the end
+    lost."""
+    for share, kind, number, some in edits:
+        at = int(share * len(data))
+        if kind == 0 and data:
+            data = data[:at] + bytes([data[at] ^ (1 << number % 8)]) + data[at + 1 :]
+        elif kind == 1:
+            data = data[:at] + some + data[at:]
+        elif kind == 2:
+            data = data[:at] + some + data[at + len(some) :]
+        elif kind == 3:
+            data = data[:at] + data[at + number :]
+        elif kind == 4:
+            data = data[:at] + data[at : at + number] * 3 + data[at + number :]
+        elif kind == 5:
+            data = data[:at]
+        elif kind == 6:
+            data = (
+                data[:at] + struct.pack("<Q", ((1 << number % 64) - number % 3) % (1 << 64)) + data[at + 8 :]
+            )
+        else:
+            lines = data.split(b"\n")
+            lines.insert(at % (len(lines) + 1), lines[number % len(lines)])
+            data = b"\n".join(lines)
+    return data
+
+
+def _files(*patterns: str) -> list[bytes]:
+    found = sorted(path for pattern in patterns for path in DATA.glob(pattern) if path.is_file())
+    return [path.read_bytes() for path in found if path.stat().st_size < 1 << 17]
+
+
+def _small() -> Trace:
+    whole = workload("forks", "32M", 1)
+    return whole.with_events(np.arange(len(whole)) < 60)
+
+
+@cache
+def texts() -> list[bytes]:
+    return _files("field/*/*.txt", "faults/*/*.txt")
+
+
+@cache
+def traces() -> list[bytes]:
+    made = []
+    with tempfile.TemporaryDirectory() as name:
+        for pack in (False, True):
+            write_trace(_small(), Path(name) / "t.trace", pack=pack)
+            made.append((Path(name) / "t.trace").read_bytes())
+    return made + _files("faults/*/*.trace")
+
+
+@cache
+def arrays() -> list[bytes]:
+    trace = _small()
+    out = io.BytesIO()
+    meta = {
+        "kernel": "Linux 6.18",
+        "cpus": 4,
+        "kinds": ["alloc", "free"],
+        "migratetypes": ["U"],
+        "comms": ["a"],
+        "gfp_names": [["GFP_KERNEL", 3264]],
+    }
+    columns = {
+        "cpu": trace.cpu,
+        "kind": trace.kind,
+        "pfn": trace.pfn,
+        "order": trace.order,
+        "migratetype": trace.migratetype,
+        "gfp": np.full(len(trace), 3264, "u4"),
+        "ts_delta_ns": np.ones(len(trace), "u4"),
+        "comm": np.zeros(len(trace), "u1"),
+    }
+    with zipfile.ZipFile(out, "w") as archive:  # stored: an edit reaches the header, not only the packing
+        for name, array in {**columns, "meta": np.array(json.dumps(meta))}.items():
+            piece = io.BytesIO()
+            np.save(piece, array)
+            archive.writestr(f"{name}.npy", piece.getvalue())
+    return [out.getvalue()]
+
+
+@cache
+def runs() -> list[bytes]:
+    return _files("oracle/*/D3*-1.npz", "faults/*/*.npz")[:6]
+
+
+def _input(data: bytes, read: Callable[[str], object]) -> None:
+    with tempfile.NamedTemporaryFile(prefix="fuzz-") as file, memory_limit(MOST):
+        file.write(data)
+        file.flush()
+        try:
+            read(file.name)
+        except (ValueError, MemoryError):
+            return
+
+
+def _whole(path: str) -> None:
+    made = load_input(path)
+    if isinstance(made, dict):
+        return
+    describe_text(describe(made))
+    compile_trace(made, memory="64M")
+
+
+def _texts(data: bytes) -> None:
+    text = data.decode("utf-8", "replace")
+    for read in (procfs.parse_buddyinfo, procfs.parse_pagetypeinfo, procfs.parse_zoneinfo, trace_gfp):
+        try:
+            read(text)
+        except ValueError:
+            continue
+
+
+#: name -> seeds, what is done with a damaged one
+READERS: dict[str, tuple[Callable[[], list[bytes]], Callable[[bytes], None]]] = {
+    "text": (texts, lambda data: _input(data, _whole)),
+    "trace": (traces, lambda data: _input(data, _whole)),
+    "npz": (arrays, lambda data: _input(data, lambda path: describe(read_npz(path)))),
+    "recording": (runs, lambda data: _input(data, read_recording)),
+    "proc": (texts, _texts),
+}
+
+
+def fuzz(name: str, examples: int, *, derandomize: bool = False) -> int:
+    """Tries so many damaged inputs on a reader; how many were tried.  Raises what the reader should not
+    have."""
+    seeds, attempt = READERS[name]
+    tried = 0
+
+    @settings(
+        max_examples=examples,
+        derandomize=derandomize,
+        database=None,
+        deadline=None,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.sampled_from(range(len(seeds()))), EDITS)
+    def one(which: int, edits: list[Edit]) -> None:
+        nonlocal tried
+        tried += 1
+        attempt(edited(seeds()[which], edits))
+
+    one()
+    return tried
+
+
+def main() -> None:
+    examples = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
+    for name in READERS:
+        print(f"{name}: {fuzz(name, examples)} damaged inputs, {len(READERS[name][0]())} seeds", flush=True)
+
+
+if __name__ == "__main__":
+    main()
