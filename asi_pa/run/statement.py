@@ -12,7 +12,7 @@ from typing import Any
 from asi_pa.run.validate import consistent, validate
 from asi_pa.trace import Trace, load_trace
 
-__all__ = ["OTHERS", "Errors", "brief", "errors", "errors_of", "statement", "statement_of"]
+__all__ = ["OTHERS", "Errors", "brief", "errors", "errors_of", "measured_floors", "statement", "statement_of"]
 
 #: By content of the trace: its name, length, and the sums of two columns.
 _KNOWN: dict[tuple[Any, ...], Errors | None] = {}
@@ -83,6 +83,11 @@ def statement_of(found: Errors | None) -> str:
         f"wrong order{unchanged}{fallbacks}; nothing recorded says how well the other designs are predicted, "
         "and for price, declined requests and flushes nothing is known."
     )
+
+
+def measured_floors(found: Errors | None) -> dict[str, float]:
+    """By the key of a comparison's measure, the error measured in it; empty where nothing is known."""
+    return {"mixed": float(found.mixed_blocks)} if found is not None and found.consistent else {}
 
 
 def brief(found: Errors | None) -> str:
