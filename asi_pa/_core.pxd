@@ -216,13 +216,15 @@ cdef inline void free_one(zone_t *z, uint32_t frame, int order, int ft, bint to_
     # __free_one_page(): merge upwards, then insert at head, or at tail when a further merge is likely.
     cdef uint32_t bit = 1u << order, list
     account_freepages(z, ft, bit)
-    while order < z.pageblock_order and z.state[frame ^ bit] == <uint8_t>(FREE | order):
+    while order < z.merge_order and z.state[frame ^ bit] == <uint8_t>(FREE | order):
         list_del(z, frame ^ bit, order, ft)
         frame &= ~bit
         order += 1
         bit <<= 1
-    if not likely(order < z.pageblock_order, 1):
+    if not likely(order < z.merge_order, 1):
         frame = merge_blocks(z, frame, &order, ft)
+        if frame == NIL:
+            return      # captured
         bit = 1u << order
     if not to_tail and order < z.max_order - 1:
         # buddy_merge_likely(): the buddy of the parent is free at its order.
@@ -275,6 +277,8 @@ cdef inline bint zone_watermark_fast(zone_t *z, int order, int64_t mark, int zon
 
 cdef bint zone_watermark_ok(zone_t *z, int order, int64_t mark, int zone_idx,
                             uint32_t flags) noexcept nogil
+cdef bint watermark_ok_with(zone_t *z, int order, int64_t mark, int zone_idx, uint32_t flags,
+                            int64_t nr_free) noexcept nogil
 
 cdef int find_suitable_fallback(zone_t *z, int order, int ft) noexcept nogil
 cdef uint32_t fallback_orders(const zone_t *z, int ft) noexcept nogil

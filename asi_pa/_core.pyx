@@ -76,11 +76,17 @@ cdef void set_plenty(zone_t *z) noexcept nogil:
 
 cdef bint zone_watermark_ok(zone_t *z, int order, int64_t mark, int zone_idx,
                             uint32_t flags) noexcept nogil:
+    # zone_watermark_ok()
+    return watermark_ok_with(z, order, mark, zone_idx, flags, z.nr_free if z.nr_free > 0 else 0)
+
+
+cdef bint watermark_ok_with(zone_t *z, int order, int64_t mark, int zone_idx, uint32_t flags,
+                            int64_t nr_free) noexcept nogil:
     # __zone_watermark_ok(): pages left above the mark, and a block of the order in reach.
     cdef design_t *d = z.design
-    cdef int64_t nr_free = (z.nr_free if z.nr_free > 0 else 0) - zone_unusable_free(z, order, flags)
     cdef int64_t least = mark
     cdef int ft, mt
+    nr_free -= zone_unusable_free(z, order, flags)
     if flags & (ALLOC_NON_BLOCK | ALLOC_MIN_RESERVE | ALLOC_HIGHATOMIC | ALLOC_OOM):
         if flags & ALLOC_MIN_RESERVE:
             least -= least // 2
@@ -155,11 +161,31 @@ cdef uint32_t move_freepages(zone_t *z, uint32_t block, int old_ft, int new_ft) 
     return moved
 
 
+cdef bint compaction_capture(zone_t *z, uint32_t frame, int order, int ft) noexcept nogil:
+    # compaction_capture(): the block that a run waits for, before it merges further or reaches a list.
+    cdef capture_t *capture = z.capture
+    cdef design_t *d = z.design
+    if capture.frame != NIL or order != capture.order:
+        return False
+    if d.mt[ft] == MIGRATE_CMA or d.mt[ft] == MIGRATE_ISOLATE or d.mapped[ft] != d.mapped[capture.ft]:
+        return False
+    if (order < z.pageblock_order and d.mt[ft] == MIGRATE_MOVABLE
+            and d.mt[capture.ft] != MIGRATE_MOVABLE):
+        return False        # it would mix types
+    capture.frame = frame
+    z.state[frame] = <uint8_t>(TAKEN | order)
+    account_freepages(z, ft, -(<int64_t>1 << order))
+    return True
+
+
 cdef uint32_t merge_blocks(zone_t *z, uint32_t frame, int *order, int ft) noexcept nogil:
-    # __free_one_page() from pageblock_order on, where buddies may be of unlike types.
+    # __free_one_page() from pageblock_order on, where buddies may be of unlike types, and from the order on
+    # that is to be captured.  NIL: captured.
     cdef uint32_t buddy, b
     cdef int buddy_ft
     while order[0] < z.max_order:
+        if z.capture != NULL and compaction_capture(z, frame, order[0], ft):
+            return NIL
         buddy = frame ^ 1u << order[0]
         if z.state[buddy] != <uint8_t>(FREE | order[0]):
             break
@@ -411,6 +437,7 @@ cdef int zone_init(zone_t *z, uint64_t start_pfn, uint64_t end_pfn, int pagebloc
     z.nframes = <uint32_t>(end_pfn - z.base_pfn)
     padded = (end_pfn - z.base_pfn + unit - 1) & ~(unit - 1)
     z.pageblock_order = pageblock_order
+    z.merge_order = pageblock_order
     z.max_order = max_order
     z.pageblock_pages = 1u << pageblock_order
     z.first_block = block_of(z, z.first)
@@ -423,14 +450,18 @@ cdef int zone_init(zone_t *z, uint64_t start_pfn, uint64_t end_pfn, int pagebloc
     z.pbtype = <uint8_t *>calloc(padded >> pageblock_order, 1)
     z.pbbase = <uint8_t *>calloc(padded >> pageblock_order, 1)
     z.pbmapped = <uint8_t *>calloc(padded >> pageblock_order, 1)
+    z.compact.skip = <uint8_t *>calloc(padded >> pageblock_order, 1)
     z.pbpool = <uint8_t *>calloc(padded >> pageblock_order, 1)
     z.diffs = <vmdiff_t *>calloc(ncpus, sizeof(vmdiff_t))
-    if not (z.links and z.state and z.pbtype and z.pbbase and z.pbmapped and z.pbpool and z.diffs):
+    if not (z.compact.skip and z.links and z.state and z.pbtype and z.pbbase and z.pbmapped and z.pbpool
+            and z.diffs):
         zone_destroy(z)
         raise MemoryError(f"a zone of {end_pfn - start_pfn} frames needs {9 * padded} bytes")
     z.arrays_bytes = padded * 9 + 4 * (padded >> pageblock_order)
     z.diff = z.diffs
     z.queue = NIL
+    z.compact.cached_migrate[0] = z.compact.cached_migrate[1] = z.compact.cached_free = -1
+    z.compact.init_migrate = z.compact.init_free = -1
     memset(z.state, HOLE, z.first)
     memset(z.state + z.first, TAIL, z.nframes - z.first)
     memset(z.state + z.nframes, HOLE, padded - z.nframes)
@@ -447,6 +478,7 @@ cdef void zone_destroy(zone_t *z) noexcept nogil:
     free(z.pbtype)
     free(z.pbbase)
     free(z.pbmapped)
+    free(z.compact.skip)
     free(z.pbpool)
     free(z.dirty)
     free(z.listed)

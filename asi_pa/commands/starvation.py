@@ -29,17 +29,36 @@ Examples:
   asi-pa starvation
   asi-pa starvation --memory 4G --designs linux,migratetype,unmapped
   asi-pa starvation --unmovable --seed 7
+  asi-pa starvation --curves --designs migratetype,unmapped    pinned pages, free memory: when does it starve?
+  asi-pa starvation --modes                                     the ways to compact, on 7.2 and 6.12
 """,
     )
     add_designs_options(parser)
     parser.add_argument("--memory", metavar="SIZE", default="1G", help="of the machine, 32M to 64G (1G)")
     parser.add_argument("--unmovable", action="store_true", help="chunks that compaction cannot move")
+    parser.add_argument("--kernel", metavar="VERSION", help="the rules (the newest)")
+    parser.add_argument(
+        "--curves", action="store_true", help="over the share of pinned chunks and of free memory"
+    )
+    parser.add_argument(
+        "--modes", action="store_true", help="plain Linux: async, light, full, kcompactd, proactive"
+    )
     parser.add_argument("--seed", metavar="N", type=whole, default=0, help="of the workload (0)")
 
 
 def _starvation(args: argparse.Namespace) -> int:
-    from asi_pa.experiment.starvation import ALL_DESIGNS, starvation, starvation_text
+    from asi_pa.experiment import starvation as scenario
 
-    rows = starvation(args.designs or ALL_DESIGNS, args.memory, unmovable=args.unmovable, seed=args.seed)
-    sys.stdout.write(starvation_text(rows))
+    designs = args.designs or scenario.ALL_DESIGNS
+    if args.modes:
+        kernels = (args.kernel,) if args.kernel else ("7.2", "6.12")
+        sys.stdout.write(scenario.modes_text(scenario.modes(args.memory, kernels=kernels, seed=args.seed)))
+    elif args.curves:
+        points = scenario.curves(designs, args.memory, seed=args.seed, kernel=args.kernel)
+        sys.stdout.write(scenario.curves_text(points))
+    else:
+        rows = scenario.starvation(
+            designs, args.memory, unmovable=args.unmovable, seed=args.seed, kernel=args.kernel
+        )
+        sys.stdout.write(scenario.starvation_text(rows))
     return GOOD

@@ -60,6 +60,7 @@ FREETYPE_SOUND = replace(
     putback_by_block=True,
     mirror=True,
     contig_flips=True,
+    compaction_same_side=True,
 )
 
 #: In the order of ``asi-pa designs``.

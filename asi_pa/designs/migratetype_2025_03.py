@@ -87,6 +87,7 @@ MIGRATETYPE_SOUND = replace(
     mirror=True,
     zeroing="flip",
     contig_flips=True,
+    compaction_same_side=True,
 )
 
 MIGRATETYPE_EAGER = replace(

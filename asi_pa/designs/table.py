@@ -134,6 +134,8 @@ class Design:
     compaction: str = "order"
     """What direct compaction is asked for: "order" (the request's), "unmapped" (a pageblock for unmapped
     requests), "both" (a pageblock for every request that could flip)."""
+    compaction_same_side: bool = False
+    """Compaction moves pages within one side of the mapping only; no posting says so."""
     khugepaged_mended: bool = False
     """khugepaged asks for as many free pageblocks as on plain Linux, whatever pcp types the design adds."""
     wrapper: str = ""

@@ -81,6 +81,7 @@ UNMAPPED_SOUND = replace(
     explicit_maps=True,
     isolates_unmapped=True,
     contig_flips=True,
+    compaction_same_side=True,
     undoes_others_isolation=False,
     putback_by_block=True,
     zeroing="flip",

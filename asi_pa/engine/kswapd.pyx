@@ -10,8 +10,11 @@ lets it run every ``KSWAPD_EVERY`` operations and at every tick.  Not modelled: 
 from libc.stdint cimport int64_t
 
 from asi_pa._core cimport WMARK_HIGH, set_plenty, zone_watermark_ok
+from asi_pa.engine.compaction cimport kcompactd_do_work
+from asi_pa.engine.compaction_gates cimport reset_isolation_suitable
+from asi_pa.engine.migrate cimport lru_add_drain
 from asi_pa.engine.page_alloc cimport MAX_NODES, MAX_ZONES
-from asi_pa.engine.vmscan cimport SWAP_CLUSTER_MAX, reclaim
+from asi_pa.engine.vmscan cimport one_pass, reclaim
 
 
 cdef bint pgdat_balanced(const mm_t *mm, int nid, int order, int highest) noexcept nogil:
@@ -36,9 +39,15 @@ cdef bint pgdat_watermark_boosted(const mm_t *mm, int nid, int highest) noexcept
     return False
 
 
-cdef void wakeup_kcompactd(mm_t *mm, int order) noexcept nogil:
-    # Counted only.
-    mm.stats.kcompactd_wakeups += order > 0
+cdef void wakeup_kcompactd(mm_t *mm, int nid, int order, int highest) noexcept nogil:
+    # It runs when kswapd next does, or sleeps.
+    if order == 0:
+        return
+    mm.stats.kcompactd_wakeups += 1
+    if mm.kcompactd_order[nid] < order:
+        mm.kcompactd_order[nid] = order
+    if mm.kcompactd_highest[nid] < highest:
+        mm.kcompactd_highest[nid] = highest
 
 
 cdef void wakeup_kswapd(mm_t *mm, const zone_t *z, bint block, int order, int highest) noexcept nogil:
@@ -54,7 +63,7 @@ cdef void wakeup_kswapd(mm_t *mm, const zone_t *z, bint block, int order, int hi
     if pgdat_balanced(mm, z.nid, order, highest) and not pgdat_watermark_boosted(mm, z.nid, highest):
         # there is memory enough, in too small pieces: who may not compact leaves it to kcompactd
         if not block:
-            wakeup_kcompactd(mm, order)
+            wakeup_kcompactd(mm, z.nid, order, highest)
         return
     mm.kswapd_woken |= bit
     mm.stats.kswapd_wakeups += 1
@@ -90,7 +99,7 @@ cdef void balance_pgdat(mm_t *mm, int cpu, int nid, int order, int highest) noex
             boost = 0           # more than a boost is wanted
         elif boost <= 0:
             break
-        got = reclaim(mm, cpu, SWAP_CLUSTER_MAX)
+        got = reclaim(mm, cpu, one_pass(mm))
         if not got:
             break
         boost -= got
@@ -103,11 +112,30 @@ cdef void balance_pgdat(mm_t *mm, int cpu, int nid, int order, int highest) noex
             z.boost -= boosts[i] if boosts[i] < z.boost else z.boost
             set_plenty(z)
     if boosted:
-        wakeup_kcompactd(mm, mm.zones[0].pageblock_order)
+        wakeup_kcompactd(mm, nid, mm.zones[0].pageblock_order, highest)
+
+
+cdef void kswapd_try_to_sleep(mm_t *mm, int nid, int order, int highest) noexcept nogil:
+    # What is balanced is compacted from now on, for the order that it was woken for.
+    cdef int i
+    if not pgdat_balanced(mm, nid, order, highest):
+        return
+    for i in range(mm.nzones):
+        if mm.zones[i].nid == nid:
+            reset_isolation_suitable(mm.zones[i])
+    wakeup_kcompactd(mm, nid, order, highest)
+
+
+cdef void kcompactd(mm_t *mm, int cpu, int nid) noexcept nogil:
+    cdef int order = mm.kcompactd_order[nid], highest = mm.kcompactd_highest[nid]
+    mm.kcompactd_order[nid] = mm.kcompactd_highest[nid] = 0
+    if order and mm.compacts:
+        kcompactd_do_work(mm, cpu, nid, order, highest)
+        lru_add_drain(mm)
 
 
 cdef void kswapd(mm_t *mm, int cpu) noexcept nogil:
-    # Every node's that was woken; then it sleeps.
+    # Every node's that was woken; then it sleeps.  kcompactd follows.
     cdef int nid, order, highest
     for nid in range(MAX_NODES):
         if mm.kswapd_woken >> nid & 1:
@@ -116,3 +144,5 @@ cdef void kswapd(mm_t *mm, int cpu) noexcept nogil:
             mm.kswapd_order[nid] = mm.kswapd_highest[nid] = 0
             mm.kswapd_woken &= ~(1u << nid)
             balance_pgdat(mm, cpu, nid, order, highest)
+            kswapd_try_to_sleep(mm, nid, order, highest)
+        kcompactd(mm, cpu, nid)

@@ -2,13 +2,14 @@
 
 from dataclasses import asdict
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport malloc
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
 import numpy as np
 
 from asi_pa.engine.boot cimport build_zone, check_spec, design_numbers, number_of
+from asi_pa.engine.compaction cimport watch_log
 from asi_pa._core cimport (
     ALLOC,
     HOLE,
@@ -17,6 +18,7 @@ from asi_pa._core cimport (
     POOL_LIST,
     Zone,
     blocks_on,
+    compact_state_t,
     design_t,
     event_t,
     first_of,
@@ -40,7 +42,14 @@ from asi_pa.engine.page_isolation cimport (
 )
 from asi_pa.engine.kswapd cimport kswapd
 from asi_pa.engine.odd_pages cimport odd_present
-from asi_pa.engine.page_alloc cimport count_failure, decode_request, decode_request_on, mm_t, zone_of
+from asi_pa.engine.page_alloc cimport (
+    compact_log_t,
+    count_failure,
+    decode_request,
+    decode_request_on,
+    mm_t,
+    zone_of,
+)
 from asi_pa.engine.pcp cimport pcp_decay, pcp_drain, pcp_flags, pcp_set_flags, refresh_cpu_vm_stats
 from asi_pa.physmap.physmap cimport Physmap, physmap_present
 from asi_pa.engine.pool cimport pool_shrink
@@ -139,6 +148,14 @@ cdef class Machine:
         if self.design.protects:
             self._attach_physmap()
         self._attach_hooks()
+
+    def __dealloc__(self):
+        free(self.mm.pieces.frame)
+        free(self.mm.compact_room)
+        if self.mm.compact_log != NULL:
+            free(self.mm.compact_log.rows)
+            free(self.mm.compact_log.seen)
+            free(self.mm.compact_log)
 
     def _build_zonelists(self):
         """build_zonelists(): each node's populated zones, its own first, then other nodes' by distance."""
@@ -436,6 +453,46 @@ cdef class Machine:
             view[i, 4] = z.events[i].aux
         return out.view(np.int32)
 
+    def log_compaction(self):
+        """Starts the log of what compaction does that ``compaction_events`` shows."""
+        if self.mm.compact_log == NULL:
+            self.mm.compact_log = <compact_log_t *>calloc(1, sizeof(compact_log_t))
+            if self.mm.compact_log == NULL:
+                raise MemoryError("no memory for the log of compaction")
+
+    def compaction_events(self):
+        """int32 (n, 6): operation, kind and four columns, as recorded runs have them (docs/model.md)."""
+        cdef compact_log_t *log = self.mm.compact_log
+        if log == NULL or log.n == 0:
+            return np.zeros((0, 6), np.int32)
+        if log.lost:
+            raise MemoryError("the log of compaction did not fit into memory")
+        return np.asarray(<int32_t[:log.n, :6]>log.rows).copy()
+
+    def watch_compaction(self, size_t row):
+        """Keeps the run's state as it is before it writes this row of the log, for ``compaction_seen``."""
+        self.log_compaction()
+        watch_log(self.mm.compact_log, row)
+
+    def compaction_seen(self):
+        """What ``watch_compaction`` found, None if the log did not come so far.
+
+        A dict: migrate, free (the scanners' frames), fast_search_fail, search_order, wanted, held_pages,
+        finish_pageblock; isolated: frames, first to migrate first; held: (order, frame) of the free scanner's
+        blocks, as their lists have them.
+        """
+        cdef compact_log_t *log = self.mm.compact_log
+        if log == NULL or log.nseen == 0:
+            return None
+        words = np.asarray(<int32_t[:log.nseen]>log.seen).tolist()
+        n = words[7]
+        names = ("migrate", "free", "fast_search_fail", "search_order", "wanted", "held_pages",
+                 "finish_pageblock")
+        seen = dict(zip(names, words[:7], strict=True))
+        seen["isolated"] = words[8:8 + n]
+        seen["held"] = list(zip(words[8 + n::2], words[9 + n::2], strict=True))
+        return seen
+
     def verify(self):
         """Walks everything; None, or the first broken invariant in words."""
         cdef uint64_t where = 0
@@ -449,12 +506,15 @@ cdef class Machine:
 
     # ------------------------------------------------------------ state
 
-    def dump(self, int zone=0):
-        """The zone's state as recorded runs dump it: int32 words, from the counters on"""
-        parts = [np.asarray(part, np.int64) for part in self._dump_parts(zone)]
+    def dump(self, int zone=0, bint compaction=False):
+        """The zone's state as recorded runs dump it: int32 words from the counters on (see docs/model.md).
+
+        compaction : with what compaction keeps between runs
+        """
+        parts = [np.asarray(part, np.int64) for part in self._dump_parts(zone, compaction)]
         return np.concatenate(parts).astype(np.int32)
 
-    def _dump_parts(self, int zone):
+    def _dump_parts(self, int zone, bint compaction):
         cdef zone_t *z = self._zone(zone)
         cdef design_t *d = &self.mm.design
         cdef int order, ft, cpu
@@ -478,6 +538,8 @@ cdef class Machine:
             if cpu:
                 yield [z.diffs[cpu].free, z.diffs[cpu].cma]
             yield from self._dump_pcp(zone, cpu, shift)
+        if compaction:
+            yield from self._dump_compaction(zone)
         if d.tracks:
             yield [z.nblocks - z.first_block]
             yield np.asarray(<uint8_t[:z.nblocks]>z.pbmapped)[z.first_block:].astype(np.int32)
@@ -536,6 +598,15 @@ cdef class Machine:
             yield [len(frames)]
             yield np.array(frames, np.int64) + shift
 
+    def _dump_compaction(self, int zone):
+        cdef zone_t *z = self._zone(zone)
+        cdef compact_state_t *c = &z.compact
+        positions = [c.cached_free, c.cached_migrate[0], c.cached_migrate[1], c.init_migrate, c.init_free]
+        yield [9, *(max(-1, position - z.first) for position in positions), c.considered, c.defer_shift,
+               c.order_failed, int(c.blockskip_flush)]
+        yield [z.nblocks - z.first_block]
+        yield np.asarray(<uint8_t[:z.nblocks]>c.skip)[z.first_block:].astype(np.int32)
+
     def restore(self, int zone, bint below_high, int64_t boost, pcp_fields=()):
         """Sets what a recorded run had before its first operation and boot does not determine.
 
@@ -552,6 +623,20 @@ cdef class Machine:
                 z.pcps[<int>cpu].alloc_factor = alloc_factor
                 z.pcps[<int>cpu].free_count = free_count
                 pcp_set_quiet(z, &z.pcps[<int>cpu])
+
+    def restore_compaction(self, int zone, words, skip):
+        """Sets what compaction keeps between runs: the nine words of a dump, and the skip bits."""
+        cdef zone_t *z = self._zone(zone)
+        cdef compact_state_t *c = &z.compact
+        cdef const uint8_t[::1] bits = np.ascontiguousarray(skip, np.uint8)
+        cdef uint32_t i
+        if bits.shape[0] != z.nblocks - z.first_block:
+            raise ValueError(f"{bits.shape[0]} skip bits for {z.nblocks - z.first_block} pageblocks")
+        positions = [-1 if word < 0 else word + z.first for word in words[:5]]
+        c.cached_free, c.cached_migrate[0], c.cached_migrate[1], c.init_migrate, c.init_free = positions
+        c.considered, c.defer_shift, c.order_failed, c.blockskip_flush = words[5:]
+        for i in range(bits.shape[0]):
+            c.skip[z.first_block + i] = bits[i] != 0
 
     def _list(self, int zone, int order, int ft):
         """Frames of one free list, head to tail, relative to the zone's base; int64 array."""

@@ -1,10 +1,11 @@
 # The machine: zones, CPUs, and the path of a request through them.
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from asi_pa._core cimport (
     ALLOC,
     INFO_SENSITIVE,
     MAX_CPUS,
+    MAX_ORDERS,
     NIL,
     TAIL,
     ZERO_ALLOC,
@@ -23,6 +24,31 @@ from asi_pa.physmap.physmap cimport physmap_t, physmap_unflushed
 cdef enum:
     MAX_ZONES = 16
     MAX_NODES = 8
+    LRU_BATCH = 31              # PAGEVEC_SIZE
+
+cdef enum:                  # include/linux/gfp_types.h, 7.2
+    GFP_IO = 0x40
+    GFP_FS = 0x80
+
+cdef struct pieces_t:
+    # Where the pages of split folios are, a power of two at a time (migrate.pyx).
+    uint32_t *frame
+    uint32_t used
+    uint32_t room
+    uint32_t vacant[MAX_ORDERS]     # of an order: 1 + the first that is free again; 0: none
+
+cdef struct compact_log_t:
+    # what compaction did, as recordings log it: rows of six
+    int32_t *rows
+    size_t n
+    size_t room
+    bint lost               # no memory: the log has holes
+    # the state of a run when it comes to a row (``asi-pa verify --explain``)
+    size_t watch            # the row
+    void *control           # the run under way
+    void (*at_watch)(compact_log_t *log) noexcept nogil     # NULL: nobody looks
+    int32_t *seen
+    size_t nseen
 
 cdef struct mm_t:
     int nzones
@@ -47,10 +73,20 @@ cdef struct mm_t:
     uint32_t kswapd_woken       # bit per node
     int kswapd_order[MAX_NODES]
     int kswapd_highest[MAX_NODES]
+    int kcompactd_order[MAX_NODES]      # 0: nobody woke it
+    int kcompactd_highest[MAX_NODES]
     uint32_t *slots             # slot -> pfn of the replay; NULL: nobody is told where a page went
+    pieces_t pieces
+    uint64_t lru_add[LRU_BATCH]     # folios on their way to the LRU, which nobody can isolate meanwhile
+    uint32_t lru_add_n
+    uint32_t *compact_room
+    compact_log_t *compact_log  # NULL: not kept
     uint32_t *supply            # slots that reclaim may free, in order
     uint64_t supply_n
     uint64_t supply_at
+    uint64_t *supply_since      # after how many operations each is there, ascending; NULL: from the beginning
+    uint64_t *supply_pages      # running totals of their pages, from 0 on; NULL: a page each
+    uint64_t clock              # operations done
     int wrapper                 # WRAP_* of engine/wrappers.pxd
     uint64_t now                # operations of a wrapper
     uint64_t queue_due          # when its worker runs; 0: nothing waits

@@ -24,7 +24,9 @@ from asi_pa._core cimport (
     FLIPS_SEPTEMBER,
     INFO_COMP,
     INFO_LRU,
+    INFO_PINNED,
     INFO_SENSITIVE,
+    INFO_UNSPLITTABLE,
     MAX_ORDERS,
     MIGRATE_CMA,
     MIGRATE_HIGHATOMIC,
@@ -64,6 +66,8 @@ cdef enum:                  # include/linux/gfp_types.h, 7.2; __GFP_SENSITIVE an
     GFP_COMP = 0x40000
     GFP_NOMEMALLOC = 0x80000
     GFP_THISNODE = 0x200000
+    GFP_MODEL_UNSPLITTABLE = 0x10000000
+    GFP_MODEL_PINNED = 0x20000000
     GFP_MODEL_LRU = 0x40000000
     GFP_SENSITIVE = 0x80000000
 
@@ -117,6 +121,10 @@ cdef void decode_request_on(mm_t *mm, int node, uint32_t gfp, request_t *rq) noe
         rq.info |= INFO_SENSITIVE
     if gfp & GFP_MODEL_LRU:
         rq.info |= INFO_LRU
+        if gfp & GFP_MODEL_PINNED:
+            rq.info |= INFO_PINNED
+        if gfp & GFP_MODEL_UNSPLITTABLE:
+            rq.info |= INFO_UNSPLITTABLE
     if gfp & (GFP_COMP | GFP_MODEL_LRU):
         rq.info |= INFO_COMP
     if rq.kswapd:

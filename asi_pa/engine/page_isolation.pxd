@@ -15,4 +15,5 @@ cdef int start_isolate_page_range(zone_t *z, uint32_t start, uint32_t end, int m
 cdef void undo_isolate_page_range(zone_t *z, uint32_t start, uint32_t end) noexcept nogil
 cdef int alloc_contig_range(zone_t *z, uint32_t start, uint32_t end, int mode, uint32_t info) noexcept nogil
 cdef void free_contig_range(zone_t *z, int cpu, uint32_t frame, uint32_t n) noexcept nogil
+cdef bint isolate_free_page(zone_t *z, uint32_t frame, int order) noexcept nogil
 cdef int64_t take_and_putback(zone_t *z, int ft, int least_order) noexcept nogil

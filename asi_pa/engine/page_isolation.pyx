@@ -358,26 +358,19 @@ cdef void free_contig_range(zone_t *z, int cpu, uint32_t frame, uint32_t n) noex
         frame += 1u << order
 
 
-cdef int64_t take_and_putback(zone_t *z, int ft, int least_order) noexcept nogil:
-    # page_reporting: __isolate_free_page() and __putback_isolated_page() of a list's first block.
-    cdef int order, mt
-    cdef uint32_t frame = NIL, b, block
-    for order in range(least_order, z.max_order + 1):
-        if blocks_on(z, order, ft):
-            frame = first_of(z, order, ft)
-            break
-    else:
-        return -1
-    block = block_of(z, frame)
-    mt = z.design.mt[z.pbtype[block]]
-    if mt != MIGRATE_ISOLATE:
+cdef bint isolate_free_page(zone_t *z, uint32_t frame, int order) noexcept nogil:
+    # __isolate_free_page(): a free block off its list, unless that leaves less than the MIN mark; blocks of
+    # at least half a pageblock make their pageblocks MOVABLE.
+    cdef uint32_t b
+    cdef int ft = z.pbtype[block_of(z, frame)]
+    if z.design.mt[ft] != MIGRATE_ISOLATE:
         if not zone_watermark_ok(z, 0, z.wmark[WMARK_MIN] + (<int64_t>1 << order), 0, ALLOC_CMA):
-            return -1
+            return False
     list_del(z, frame, order, ft)
     account_freepages(z, ft, -(<int64_t>1 << order))
     z.state[frame] = <uint8_t>(TAKEN | order)
     if order >= z.pageblock_order - 1:
-        for b in range(block, block_of(z, frame + (1u << order) - 1) + 1):
+        for b in range(block_of(z, frame), block_of(z, frame + (1u << order) - 1) + 1):
             ft = z.pbtype[b]
             if z.design.mt[ft] <= MIGRATE_RECLAIMABLE and block_in_zone(z, b):
                 if z.design.explicit_maps:
@@ -386,6 +379,22 @@ cdef int64_t take_and_putback(zone_t *z, int ft, int least_order) noexcept nogil
                     ft = z.design.start[MIGRATE_MOVABLE][z.design.sensitive[ft]]
                 move_freepages(z, b, z.pbtype[b], ft)
                 set_block_type(z, b, ft, CTX_ISOLATE_FREE)
+    return True
+
+
+cdef int64_t take_and_putback(zone_t *z, int ft, int least_order) noexcept nogil:
+    # page_reporting: __isolate_free_page() and __putback_isolated_page() of a list's first block.
+    cdef int order
+    cdef uint32_t frame = NIL, b, block
+    for order in range(least_order, z.max_order + 1):
+        if blocks_on(z, order, ft):
+            frame = first_of(z, order, ft)
+            break
+    else:
+        return -1
+    block = block_of(z, frame)
+    if not isolate_free_page(z, frame, order):
+        return -1
     if z.window != NULL:
         z.window(z, WINDOW_REPORTED, frame, order)
     z.state[frame] = TAIL

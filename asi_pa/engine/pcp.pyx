@@ -207,9 +207,6 @@ cdef bint pcp_decay(zone_t *z, pcp_t *pcp) noexcept nogil:
     cdef int64_t n = pcp.count - pcp.high
     while n > 0:
         todo = True
-        if not z.kernel.pcp_bulk_in_batches:
-            free_pcppages_bulk(z, pcp, n, 0)
-            break
         free_pcppages_bulk(z, pcp, n if n < pcp.batch else pcp.batch, 0)
         n -= pcp.batch
     return todo

@@ -91,6 +91,27 @@ cdef enum:                  # request info of an allocation, kept in links[head]
     INFO_SENSITIVE = 0x04
     INFO_LRU = 0x08
     INFO_COMP = 0x10
+    INFO_PINNED = 0x20      # somebody else holds a reference: it cannot move (yet)
+    INFO_UNSPLITTABLE = 0x80    # a folio whose mapping has a least order; 0x40 is the auditor's
+    INFO_SPLIT = 8          # from this bit on: what became of a folio that migration split (migrate.pyx)
+
+cdef struct capture_t:
+    # struct capture_control (mm/internal.h): who compacts takes what it waits for out of a merge
+    int order
+    int ft                  # of the request
+    uint32_t frame          # NIL: nothing yet
+
+cdef struct compact_state_t:
+    # What compaction keeps of a zone between runs (struct zone, include/linux/mmzone.h).  Frames; -1: not set
+    int64_t cached_migrate[2]   # compact_cached_migrate_pfn: where async and sync runs go on
+    int64_t cached_free
+    int64_t init_migrate
+    int64_t init_free
+    uint32_t considered
+    int defer_shift
+    int order_failed
+    bint blockskip_flush
+    uint8_t *skip           # PB_compact_skip, a byte per pageblock
 
 cdef struct link_t:
     uint32_t next
@@ -145,6 +166,7 @@ cdef struct design_t:
     int flip_before_steal
     int contig_flips
     int tree                            # of the physmap: RESTRICTED or UNRESTRICTED
+    int compaction_same_side            # pages move within one side of the mapping
     int compaction                      # Compaction below
     int pool_by_mark            # a freed page goes to the pool by its pageblock's mark, not by its mapping
     int refill_unmaps           # Refill below
@@ -217,6 +239,12 @@ cdef struct kernel_t:
     int slowpath_always_retries
     int isolate_is_bit
     int defrag_mode_retry
+    int compact_gap_is_capped
+    int compact_block_takes_movable
+    int compact_async_gate_without_cma
+    int compact_deferred_fails
+    int compact_cma_needs_flag
+    int split_ascending
 
 cdef struct pcplist_t:
     uint32_t head
@@ -312,6 +340,11 @@ cdef struct stats_t:
     uint64_t compactions            # runs
     uint64_t compact_success
     uint64_t compact_moved          # pages
+    uint64_t compact_migrate_scanned    # frames looked at by the migration scanner
+    uint64_t compact_free_scanned       # by the free scanner
+    uint64_t compact_stall          # direct compactions that were neither skipped nor deferred
+    uint64_t compact_stall_success  # of these, with a page
+    uint64_t compact_deferred       # zones that a direct compaction was turned away from
     uint64_t pcp_refills
     uint64_t pcp_bulk_frees
     uint64_t pcp_refilled           # blocks
@@ -330,6 +363,7 @@ cdef struct zone_t:
     uint32_t nblocks
     uint32_t first_block
     int pageblock_order
+    int merge_order             # frees below it merge without looking at types, or for who wants to capture
     int max_order
     uint32_t pageblock_pages
     int zone_idx
@@ -375,10 +409,6 @@ cdef struct zone_t:
     uint32_t nonempty[MAX_LISTS]    # bit per order
     uint32_t queue                  # design "rfcv2-queue" only: the first page that waits
     int ahead_due               # balance_ahead() is to run when no request is under way
-    # compaction_deferred() of mm/compaction.c
-    uint32_t compact_considered
-    int compact_defer_shift
-    int compact_order_failed
     # what an operation changes ends here (the auditor's images)
     # shared by the machine's zones
     kernel_t *kernel
@@ -391,6 +421,9 @@ cdef struct zone_t:
     void (*ahead)(zone_t *z) noexcept nogil
     int64_t (*choose)(zone_t *z, int order, int ft) noexcept nogil
     void *hooks
+    # compaction
+    compact_state_t compact
+    capture_t *capture          # of the run that is under way, NULL: none
     # event log (recorded runs, audits); off when events is NULL
     event_t *events
     size_t nevents

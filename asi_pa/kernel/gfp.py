@@ -1,7 +1,7 @@
 """The vocabulary: GFP flags, migratetypes, and what a request word means to the allocator.
 
 A *request word* is a 32-bit gfp mask as a kernel prints it (the numbers are those of 6.18 and 7.2,
-include/linux/gfp_types.h) plus two bits of ours that no kernel uses: ``__GFP_SENSITIVE``, which the
+include/linux/gfp_types.h) plus bits of ours that no kernel uses: ``__GFP_SENSITIVE``, which the
 RFC of March 2025 proposes (msgid 20250313-asi-page-alloc-v1-0-04972e046cea@google.com, patch 6), and
 ``MODEL_LRU``, which says that the pages count as movable (PG_lru) while they are allocated.
 """
@@ -24,6 +24,8 @@ __all__ = [
     "GFP_TRANSHUGE_LIGHT",
     "GFP_USER",
     "MODEL_LRU",
+    "MODEL_PINNED",
+    "MODEL_UNSPLITTABLE",
     "Migratetype",
     "describe_gfp",
     "gfp_migratetype",
@@ -55,6 +57,10 @@ __GFP_THISNODE = 0x200000
 __GFP_ACCOUNT = 0x400000
 __GFP_ZEROTAGS = 0x800000
 __GFP_NO_OBJ_EXT = 0x1000000
+#: Ours: beside MODEL_LRU, a folio that migration cannot split (its mapping has a least order).
+MODEL_UNSPLITTABLE = 0x10000000
+#: Ours: beside MODEL_LRU, somebody else holds a reference, so that migration fails with -EAGAIN.
+MODEL_PINNED = 0x20000000
 #: Ours: the pages are on the LRU while allocated, so claims and compaction count them as movable.
 MODEL_LRU = 0x40000000
 #: The RFC's flag; the posting leaves its number to the tree it applies to, this one is ours.
@@ -112,6 +118,8 @@ GFP_NAMES: dict[str, int] = {
     "__GFP_ACCOUNT": __GFP_ACCOUNT,
     "__GFP_ZEROTAGS": __GFP_ZEROTAGS,
     "__GFP_NO_OBJ_EXT": __GFP_NO_OBJ_EXT,
+    "MODEL_UNSPLITTABLE": MODEL_UNSPLITTABLE,
+    "MODEL_PINNED": MODEL_PINNED,
     "MODEL_LRU": MODEL_LRU,
     "__GFP_SENSITIVE": __GFP_SENSITIVE,
 }

@@ -35,6 +35,18 @@ class Kernel:
     """MIGRATE_ISOLATE is a bit beside the block's type; otherwise it replaces the type."""
     defrag_mode_retry: bool
     """vm.defrag_mode: a request that may not reclaim gets one more attempt without NOFRAGMENT."""
+    compact_gap_is_capped: bool
+    """Compaction wants a cluster (32 pages) free beyond the mark, not twice the order's pages."""
+    compact_block_takes_movable: bool
+    """Async direct compaction for a whole pageblock empties MOVABLE blocks, whatever the type asked for."""
+    compact_async_gate_without_cma: bool
+    """Async compaction above order 3 for who may not use CMA wants its room outside CMA."""
+    compact_deferred_fails: bool
+    """A direct compaction that was deferred makes no attempt to allocate."""
+    compact_cma_needs_flag: bool
+    """Direct compaction for who may not use CMA leaves CMA blocks alone."""
+    split_ascending: bool
+    """A split folio's pages migrate first tail first, not last tail first; the head page is always last."""
     collapse_rox: bool
     """set_memory_rox() makes large leaves of the direct map again (CPA_COLLAPSE)."""
     zone_batchsize_shift: int
@@ -54,6 +66,16 @@ SOURCES: dict[str, str] = {
     ),
     "isolate_is_bit": "mm/page_isolation.c, include/linux/pageblock-flags.h; since 6.17; recorded",
     "defrag_mode_retry": "mm/page_alloc.c __alloc_pages_slowpath; 7.2 recorded (D3d)",
+    "compact_gap_is_capped": "include/linux/compaction.h compact_gap; between 6.12 and 7.2; recorded",
+    "compact_block_takes_movable": (
+        "mm/compaction.c suitable_migration_source, fast_find_migrateblock; between 6.12 and 7.2; recorded"
+    ),
+    "compact_async_gate_without_cma": (
+        "mm/compaction.c compaction_suit_allocation_order; between 6.12 and 7.2; recorded"
+    ),
+    "compact_deferred_fails": "mm/page_alloc.c __alloc_pages_direct_compact; between 6.12 and 7.2; recorded",
+    "compact_cma_needs_flag": "mm/compaction.c suitable_migration_source; from the two sources",
+    "split_ascending": "mm/huge_memory.c __folio_split; between 6.12 and 7.2; recorded",
     "collapse_rox": "arch/x86/mm/pat/set_memory.c set_memory_rox; since 6.15; from the two sources",
     "zone_batchsize_shift": "mm/page_alloc.c zone_batchsize; from the two sources",
 }
@@ -70,6 +92,12 @@ KERNELS: dict[str, Kernel] = {
         slowpath_always_retries=False,
         isolate_is_bit=True,
         defrag_mode_retry=True,
+        compact_gap_is_capped=True,
+        compact_block_takes_movable=True,
+        compact_async_gate_without_cma=True,
+        compact_deferred_fails=True,
+        compact_cma_needs_flag=True,
+        split_ascending=True,
         collapse_rox=True,
         zone_batchsize_shift=12,
     ),
@@ -87,6 +115,12 @@ KERNELS: dict[str, Kernel] = {
         slowpath_always_retries=True,
         isolate_is_bit=True,
         defrag_mode_retry=False,
+        compact_gap_is_capped=False,
+        compact_block_takes_movable=False,
+        compact_async_gate_without_cma=False,
+        compact_deferred_fails=False,
+        compact_cma_needs_flag=False,
+        split_ascending=False,
         collapse_rox=True,
         zone_batchsize_shift=10,
     ),
@@ -101,6 +135,12 @@ KERNELS: dict[str, Kernel] = {
         slowpath_always_retries=True,
         isolate_is_bit=False,
         defrag_mode_retry=False,
+        compact_gap_is_capped=False,
+        compact_block_takes_movable=False,
+        compact_async_gate_without_cma=False,
+        compact_deferred_fails=False,
+        compact_cma_needs_flag=False,
+        split_ascending=False,
         collapse_rox=False,
         zone_batchsize_shift=10,
     ),

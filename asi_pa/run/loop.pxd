@@ -18,6 +18,7 @@ cdef struct run_t:
     uint32_t *slots         # slot -> pfn
     uint64_t nslots
     uint64_t done           # operations of the last call
+    const op_t *stretch         # where the operations under way began
     uint64_t clock          # operations of all calls
     bint waits              # kswapd was awake when the stretch under way began
     bint woke               # an operation of the stretch woke it

@@ -7,10 +7,10 @@ kswapd runs between operations, after every 100th (``kswapd.pyx``), where it was
 wakes it ends a stretch, and the next one ends where it is kswapd's turn.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from asi_pa._core cimport ALLOC, INFO_COMP, NIL, likely, prefetchw, zone_t
+from asi_pa._core cimport NIL, likely, prefetchw, zone_t
 from asi_pa.run.fallback cimport answered, failed, free_in_pages, is_in_pages, split_in_pages
 from asi_pa.run.hits cimport (
     BUDDY_ALLOC,
@@ -26,9 +26,10 @@ from asi_pa.run.hits cimport (
     pcp_free_hit,
 )
 from asi_pa.engine.kswapd cimport KSWAPD_EVERY, kswapd
-from asi_pa.engine.page_alloc cimport zone_of
+from asi_pa.engine.migrate cimport free_allocated, split_allocated
+from asi_pa.engine.page_alloc cimport mm_t, zone_of
 from asi_pa.engine.pcp cimport refresh_cpu_vm_stats
-from asi_pa.engine.wrappers cimport design_alloc, design_free, run_ahead
+from asi_pa.engine.wrappers cimport design_alloc, run_ahead
 from asi_pa.trace.ops cimport OP_ALLOC, OP_FREE, OP_INSTEAD, OP_SPLIT, OP_TICK, OP_TRY
 
 cdef extern from *:
@@ -70,12 +71,15 @@ cdef Py_ssize_t run_ops(run_t *run, const op_t *ops, Py_ssize_t i, Py_ssize_t en
         first = stop = i
         while stop < upto and stop < i + SLOTS_AHEAD and ops[stop].slot < run.nslots:
             stop += 1
+        run.stretch = &ops[i]
+        mm.clock = run.clock
         if i < stop:
             good = run_stretch(run, ops, &i, stop, upto)
         else:
             good = ops[i].op == OP_TICK and step(run, &ops[i])      # no slot: only a tick needs none
             i += good
         run.clock += i - first
+        mm.clock = run.clock
         if mm.kswapd_woken and i > first and run.clock % KSWAPD_EVERY == 0:
             kswapd(mm, cpu_of(mm, &ops[i - 1]))
     run.done = i
@@ -182,7 +186,9 @@ cdef const kind_t *learn(run_t *run, const op_t *op) noexcept nogil:
 
 cdef void allocate(run_t *run, const op_t *op) noexcept nogil:
     cdef mm_t *mm = run.mm
-    cdef int64_t pfn = design_alloc(mm, op.cpu, op.order, &run.requests[op.cls])
+    cdef int64_t pfn
+    mm.clock = clock_at(run, op)
+    pfn = design_alloc(mm, op.cpu, op.order, &run.requests[op.cls])
     run.allocations += 1
     run.woke = mm.kswapd_woken and not run.waits
     if pfn < 0:
@@ -207,6 +213,7 @@ cdef bint step(run_t *run, const op_t *op) noexcept nogil:
         if not answered(run, op):
             allocate(run, op)
     elif op.op == OP_TICK:
+        mm.clock = clock_at(run, op)
         refresh_vm_stats(mm, op.cpu)
         kswapd(mm, cpu_of(mm, op))
     elif op.op == OP_FREE or op.op == OP_SPLIT:
@@ -221,13 +228,14 @@ cdef bint step(run_t *run, const op_t *op) noexcept nogil:
                     free_in_pages(run, op)
                 else:
                     split_in_pages(run, op)
-            elif z.state[frame] != <uint8_t>(ALLOC | op.order):
-                return False
             elif op.op == OP_SPLIT:
-                return split(run, z, op)
+                return op.slot + (1u << op.order) <= run.nslots and split_allocated(
+                    run.slots, mm, z, frame, op.order, op.slot)
             else:
                 run.slots[op.slot] = NIL
-                design_free(mm, z, op.cpu, frame, op.order)
+                if not free_allocated(mm, z, op.cpu, frame, op.order):
+                    run.slots[op.slot] = held
+                    return False
     else:
         return False
     if mm.design.looks_ahead:
@@ -235,18 +243,9 @@ cdef bint step(run_t *run, const op_t *op) noexcept nogil:
     return True
 
 
-cdef bint split(run_t *run, zone_t *z, const op_t *op) noexcept nogil:
-    # split_page(): one allocation becomes 2^order of order 0; False where slots for them are missing
-    cdef uint32_t held = run.slots[op.slot], n = 1u << op.order, k
-    cdef uint32_t frame = held - <uint32_t>z.base_pfn
-    if op.slot + n > run.nslots:
-        return False
-    for k in range(n):
-        z.state[frame + k] = ALLOC
-        z.links[frame + k].next = z.links[frame].next & ~<uint32_t>INFO_COMP
-        z.links[frame + k].prev = op.slot + k
-        run.slots[op.slot + k] = held + k
-    return True
+cdef inline uint64_t clock_at(const run_t *run, const op_t *op) noexcept nogil:
+    # operations done before this one: what reclaim may know of
+    return run.clock + <uint64_t>(op - run.stretch)
 
 
 cdef inline int cpu_of(const mm_t *mm, const op_t *op) noexcept nogil:

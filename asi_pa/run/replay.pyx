@@ -18,6 +18,7 @@ from asi_pa._core cimport (
     HOLE,
     INFO_MT,
     KIND_MASK,
+    MAX_ZONE_INDEX,
     MAX_ORDERS,
     MIGRATE_RECLAIMABLE,
     NIL,
@@ -38,6 +39,8 @@ from asi_pa._core cimport (
 from asi_pa.engine.fill cimport copy_zone, fill_free, fill_pcp
 from asi_pa.engine.mapping cimport blocks_map, blocks_unmap
 from asi_pa.engine.machine cimport NOT_MADE, Machine
+from asi_pa.engine.compaction cimport alloc_pages_direct_compact, compact_node, kcompactd_do_work
+from asi_pa.engine.migrate cimport lru_add_drain
 from asi_pa.engine.odd_pages cimport is_odd, odd_present, set_pages
 from asi_pa.engine.page_alloc cimport decode_request, decode_request_on, mm_t, set_dirty, zone_of
 from asi_pa.physmap.physmap cimport CAUSE_POPULATE, RESTRICTED, physmap_reset_counters
@@ -71,6 +74,8 @@ cdef class Replay:
     cdef public object displaced
     cdef public list extfrags
     cdef object supply
+    cdef object since
+    cdef object pages
 
     def __cinit__(self):
         self.machine = NOT_MADE
@@ -277,12 +282,14 @@ cdef class Replay:
                 z.links[pfns[i] - <uint32_t>z.base_pfn].prev = <uint32_t>i
         self._reset()
 
-    def relieve(self, supply, bint compacts=True):
+    def relieve(self, supply, bint compacts=True, since=None, pages=None):
         """Lets kswapd and requests that may block reclaim, and these compact, too (``asi_pa.engine.vmscan``).
 
         To be called before anything runs: an allocation that compaction moves must have a slot to tell.
 
         supply : uint32 slots whose allocations reclaim may free (page cache), in that order
+        since : uint64, after how many operations each of them is there, ascending; None: all from the start
+        pages : how many each of them has; None: one
         """
         cdef mm_t *mm = &self.machine.mm
         if self.r.done:
@@ -290,12 +297,59 @@ cdef class Replay:
         self.supply = np.ascontiguousarray(supply, np.uint32)
         if len(self.supply) and self.supply.max() >= self.r.nslots:
             raise ValueError(f"slot {self.supply.max()} of the supply is not below {self.r.nslots}")
+        self.since = np.ascontiguousarray(() if since is None else since, np.uint64)
+        late = self.since.view(np.int64)
+        if since is not None and (len(late) != len(self.supply) or (np.diff(late) < 0).any()):
+            raise ValueError("since: a number for each slot of the supply, ascending")
+        self.pages = np.zeros(0 if pages is None else len(self.supply) + 1, np.uint64)
+        if pages is not None:
+            if len(pages) != len(self.supply):
+                raise ValueError("pages: a number for each slot of the supply")
+            self.pages[1:] = np.cumsum(pages)
+        cdef const uint64_t[::1] totals = self.pages
+        mm.supply_pages = <uint64_t *>&totals[0] if len(self.pages) else NULL
         cdef const uint32_t[::1] view = self.supply
+        cdef const uint64_t[::1] times = self.since
+        mm.supply_since = <uint64_t *>&times[0] if len(self.since) else NULL
         mm.slots = self.r.slots
         mm.supply = <uint32_t *>&view[0] if len(self.supply) else NULL
         mm.supply_n = len(self.supply)
         mm.supply_at = 0
         mm.compacts = compacts
+
+    def compact_node(self, int nid=0, bint proactive=False):
+        """compact_node(): what /proc/sys/vm/compact_memory does, or kcompactd of itself (proactive)."""
+        compact_node(&self.machine.mm, 0, nid, proactive)
+        lru_add_drain(&self.machine.mm)
+
+    def kcompactd(self, int order, int nid=0):
+        """kcompactd_do_work(): woken for a block of this order."""
+        self.machine._check_order(order)
+        kcompactd_do_work(&self.machine.mm, 0, nid, order, MAX_ZONE_INDEX - 1)
+        lru_add_drain(&self.machine.mm)
+
+    def direct_compact(self, int order, int cls, uint32_t slot, int priority):
+        """__alloc_pages_direct_compact() of one request: (compact_result, pfn or -1); it fills the slot.
+
+        priority: 0 full, 1 light, 2 async.  ``relieve`` must have been called.
+        """
+        cdef int status
+        cdef int64_t pfn
+        cdef const request_t *rq
+        cdef zone_t *z
+        self.machine._check_order(order)
+        if not 0 <= cls < self.nclasses or slot >= self.r.nslots or not 0 <= priority <= 2:
+            raise ValueError(f"class {cls}, slot {slot}, priority {priority}: one of them is out of range")
+        if self.machine.mm.slots == NULL:
+            raise ValueError("direct_compact before relieve: nobody could be told where pages went")
+        rq = &self.r.requests[cls]
+        pfn = alloc_pages_direct_compact(&self.machine.mm, 0, order, rq, rq.slow_flags, priority, &status)
+        lru_add_drain(&self.machine.mm)
+        if pfn >= 0:
+            z = zone_of(&self.machine.mm, pfn)
+            z.links[pfn - <int64_t>z.base_pfn].prev = slot
+            self.r.slots[slot] = <uint32_t>pfn
+        return status, pfn
 
     # ------------------------------------------------------------ the initial state
 

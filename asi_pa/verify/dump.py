@@ -18,10 +18,12 @@ from asi_pa.kernel.gfp import Migratetype
 
 __all__ = [
     "BELOW_HIGH",
+    "COMPACTION",
     "COUNTERS",
     "PCP_FIELDS",
     "CpuState",
     "DumpShape",
+    "Words",
     "ZoneState",
     "check_state",
     "pcp_field_words",
@@ -53,6 +55,18 @@ COUNTERS = (
     "second zone",
 )
 PCP_FIELDS = ("count", "high", "high_min", "high_max", "batch", "flags", "alloc_factor", "free_count")
+#: What compaction keeps between runs (struct zone); frames relative to the zone, -1 below it or not set.
+COMPACTION = (
+    "compact_cached_free_pfn",
+    "compact_cached_migrate_pfn, async",
+    "compact_cached_migrate_pfn, sync",
+    "compact_init_migrate_pfn",
+    "compact_init_free_pfn",
+    "compact_considered",
+    "compact_defer_shift",
+    "compact_order_failed",
+    "compact_blockskip_flush",
+)
 #: ZONE_BELOW_HIGH, the only zone flag that the allocator's fast paths look at.
 BELOW_HIGH = 4
 
@@ -67,6 +81,8 @@ class DumpShape:
     max_page_order: int
     cpus: int
     design: Design
+    compaction: bool = False
+    """Do they have what compaction keeps between runs, and the skip bits?"""
     pcp_orders: tuple[int, ...] = field(init=False)
     """The order of the blocks on each pcp list."""
 
@@ -115,6 +131,10 @@ class ZoneState:
     """(n, 2): frames and orders that wait in the free queue, head to tail."""
     odd_runs: Words
     """(n, 2): runs (first frame, pages) whose mapping is unlike all others', in designs that map by page."""
+    compaction: dict[str, int] = field(default_factory=dict)
+    """By the names of ``COMPACTION``, in runs of compaction."""
+    skip: Words | None = None
+    """A skip bit per pageblock, in runs of compaction."""
 
 
 #: (what, index or indexes, first word, one past the last word)
@@ -174,6 +194,11 @@ def _sections(words: list[int], shape: DumpShape) -> Iterator[Section]:
     if shape.design.protects and not shape.design.wrapper:
         at = fixed("mapped flags", shape.blocks)
         yield run("mapped flags", (), shape.blocks)
+    if shape.compaction:
+        at = fixed("words of compaction", len(COMPACTION))
+        yield run("compaction", (), len(COMPACTION))
+        at = fixed("skip bits", shape.blocks)
+        yield run("skip bits", (), shape.blocks)
     if shape.design.wrapper == "pool":
         at = fixed("pool marks", shape.blocks)
         yield run("pool marks", (), shape.blocks)
@@ -198,6 +223,7 @@ def take_apart(words: Words, shape: DumpShape) -> ZoneState:
     counters: dict[str, int] = {}
     lists: list[list[Words]] = []
     blocks = words[:0]
+    compaction: dict[str, int] = {}
     diffs: list[tuple[int, int]] = []
     fields: list[dict[str, int]] = []
     pcp_lists: list[list[Words]] = []
@@ -224,10 +250,12 @@ def take_apart(words: Words, shape: DumpShape) -> ZoneState:
             pcp_lists.append([])
         elif what == "pool list":
             pool.append(words[start:stop])
+        elif what == "compaction":
+            compaction = dict(zip(COMPACTION, plain[start:stop], strict=True))
         elif not what.startswith("length"):
             at_end[what] = words[start:stop]
     cpus = [CpuState(*parts) for parts in zip(diffs, fields, pcp_lists, strict=True)]
-    pairs = [at_end.get(what, words[:0]).reshape(-1, 2) for what in ("queue", "odd runs")]
+    queue, odd_runs = (at_end.get(what, words[:0]).reshape(-1, 2) for what in ("queue", "odd runs"))
     return ZoneState(
         counters,
         nr_free,
@@ -237,7 +265,10 @@ def take_apart(words: Words, shape: DumpShape) -> ZoneState:
         at_end.get("mapped flags"),
         at_end.get("pool marks"),
         pool,
-        *pairs,
+        queue,
+        odd_runs,
+        compaction,
+        at_end.get("skip bits"),
     )
 
 
@@ -254,9 +285,16 @@ def check_state(state: ZoneState, shape: DumpShape) -> None:
             raise ValueError(f"says nr_free {total} at order {order}, its lists hold {listed}")
     if state.blocks.min() < 0 or state.blocks.max() >= types:
         raise ValueError(f"has a pageblock whose type is not one of the {types}")
-    for name, flags in (("mapped flag", state.mapped), ("pool mark", state.pool_marks)):
+    for name, flags in (
+        ("mapped flag", state.mapped),
+        ("pool mark", state.pool_marks),
+        ("skip bit", state.skip),
+    ):
         if flags is not None and (flags.min() < 0 or flags.max() > 1):
             raise ValueError(f"has a {name} that is neither 0 nor 1")
+    for name, value in state.compaction.items():
+        if not -1 <= value <= (shape.spanned if name.endswith(("pfn", "sync")) else 64):
+            raise ValueError(f"has {name} {value}")
     _check_frames(state, shape)
     _check_runs(state.odd_runs, shape)
     _check_counts(state, shape)
@@ -374,8 +412,10 @@ def word_name(words: Words, index: int, shape: DumpShape) -> str:
             return f"nr_free of order {where[0]}"
         if what == "pageblocks":
             return f"type of pageblock {index - start}"
-        if what in ("mapped flags", "pool marks"):
+        if what in ("mapped flags", "pool marks", "skip bits"):
             return f"{what[:-1]} of pageblock {index - start}"
+        if what == "compaction":
+            return COMPACTION[index - start]
         if what == "differences":
             return f"CPU {where[0]}, {COUNTERS[11 + index - start]}"
         if what == "pcp fields":

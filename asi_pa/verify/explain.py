@@ -14,13 +14,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from asi_pa.kernel.gfp import MODEL_LRU, describe_gfp
-from asi_pa.verify.dump import BELOW_HIGH, DumpShape, ZoneState, pcp_list_name, take_apart
+from asi_pa.verify.dump import BELOW_HIGH, DumpShape, Words, ZoneState, pcp_list_name, take_apart
 from asi_pa.verify.ops import (
     ALLOC,
+    COMPACT,
+    COMPACT_NODE,
     CONTIG,
+    DIRECT_COMPACT,
     FREE,
     ISOLATE,
+    KCOMPACTD,
     OP_NAMES,
+    PRIORITIES,
     SECOND_ZONE,
     TAKE,
     UNISOLATE,
@@ -31,6 +36,8 @@ from asi_pa.verify.verdict import ROW_NAMES, Replayed, differing_rows, dump_diff
 
 __all__ = ["explain"]
 
+#: Rows of compaction's log shown before and after the first that differs.
+EVENTS = 8
 #: Rows shown before and after the operation.
 AROUND = 3
 
@@ -137,12 +144,18 @@ def _kind(where: str) -> str:
 
 def _live(recorded: Recorded, replayed: Replayed, shape: DumpShape) -> list[tuple[int, int, str]]:
     """What the model has allocated at this point of the replay."""
+    if recorded.compaction:
+        return [
+            (frame, 1 << order, f"allocated with order {order}" + _by(recorded, row, order))
+            for frame, order, row in replayed.replay.live().tolist()
+        ]
     done = replayed.done
     ops, answers = recorded.ops[:done], replayed.replay.answers[:done, 0]
     second = shape is not recorded.shapes[0]
     freed = set(ops[ops[:, 0] == FREE, 3].tolist())
     live = []
-    for row in np.flatnonzero((ops[:, 0] == ALLOC) & (answers >= 0)).tolist():
+    gave = (ops[:, 0] == ALLOC) | (ops[:, 0] == DIRECT_COMPACT)
+    for row in np.flatnonzero(gave & (answers >= 0)).tolist():
         frame = int(answers[row])
         if row not in freed and (frame >= SECOND_ZONE) == second:
             words = f"allocated with order {ops[row, 1]} by operation {row}"
@@ -153,6 +166,13 @@ def _live(recorded: Recorded, replayed: Replayed, shape: DumpShape) -> list[tupl
                 a, b = ops[row, 3:5].tolist()
                 live.append((a, b - a, f"allocated by alloc_contig_range in operation {row}"))
     return live
+
+
+def _by(recorded: Recorded, row: int, order: int) -> str:
+    if row < 0:
+        return ", a page of a folio that was split"
+    split = f", order {recorded.ops[row, 1]} then, split since" if recorded.ops[row, 1] != order else ""
+    return f" by operation {row}{split}"
 
 
 def explain(path: str | os.PathLike[str], n: int) -> str:
@@ -178,11 +198,11 @@ def explain(path: str | os.PathLike[str], n: int) -> str:
     if recorded.dump_at[earlier] < n:
         moments.append(Moment(f"ours before {n}", before.state))
     stats = replayed.machine.stats()
-    events = len(replayed.machine.events())
+    events = len(replayed.events())
     replayed.run(n + 1)
     after = Place(take_apart(replayed.dump(zone), shape), shape, recorded, replayed)
     done = {k: value - stats[k] for k, value in replayed.machine.stats().items() if value != stats[k]}
-    new_events = replayed.machine.events()[events:]
+    new_events = replayed.events()[events:]
     if later is None or recorded.dump_at[later] > n + 1:
         moments.append(Moment(f"ours after {n}", after.state))
     if later is not None:
@@ -195,7 +215,9 @@ def explain(path: str | os.PathLike[str], n: int) -> str:
     lines += ["", f"operation {n} of {len(recorded.ops)}: {_in_words(recorded, n)}"]
     lines += [*_first_difference(recorded, replayed), *notes, "", *_rows(recorded, replayed, n), ""]
     lines += ["What the model did: " + (", ".join(f"{k} {v:+d}" for k, v in done.items()) or "nothing rare")]
-    if recorded.events is not None:
+    if recorded.compaction:
+        lines += _run(recorded, n, new_events, events)
+    elif recorded.events is not None:
         lines += [
             f"  expected event: {event_in_words(e)}" for e in recorded.events[recorded.events[:, 0] == n]
         ]
@@ -203,7 +225,66 @@ def explain(path: str | os.PathLike[str], n: int) -> str:
     lines += _frames(recorded, replayed, n, before, after)
     lines += ["", *_counters(moments), "", *_free_lists(moments, shape), "", *_pageblocks(moments, shape)]
     lines += ["", *_pcp(moments, shape)]
+    if recorded.compaction:
+        lines += ["", *_compaction_state(moments)]
     return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _run(recorded: Recorded, n: int, ours: Words, before: int) -> list[str]:
+    """Compaction's log of the operation: around the first row that differs, with what the run held there."""
+    assert recorded.events is not None
+    theirs = recorded.events[recorded.events[:, 0] == n]
+    both = min(len(theirs), len(ours))
+    unlike = np.flatnonzero((theirs[:both] != ours[:both]).any(axis=1))
+    at = int(unlike[0]) if len(unlike) else both
+    if at == len(theirs) == len(ours):
+        shown = [*theirs[:EVENTS], *theirs[max(EVENTS, at - EVENTS) :]]
+        lines = [f"  compaction's log, {at} rows, exact:"] if at else []
+        lines += [f"    {event_in_words(e)}" for e in shown[:EVENTS]]
+        if at > 2 * EVENTS:
+            lines.append(f"    ({at - 2 * EVENTS} more)")
+        return lines + [f"    {event_in_words(e)}" for e in shown[EVENTS:]]
+    lines = [f"  compaction's log differs at row {at} of the operation's {len(theirs)} (ours: {len(ours)}):"]
+    lines += [f"    as expected:    {event_in_words(e)}" for e in theirs[max(0, at - EVENTS) : at]]
+    lines += [f"    expected event: {event_in_words(e)}" for e in theirs[at : at + EVENTS]]
+    lines += [f"    our event:      {event_in_words(e)}" for e in ours[at : at + EVENTS]]
+    again = Replayed(recorded)
+    again.machine.watch_compaction(before + at)
+    again.run(n + 1)
+    seen = again.machine.compaction_seen()
+    if seen is None:
+        return lines
+    held = [f"{frame} (order {order})" for order, frame in seen["held"]]
+    return [
+        *lines,
+        f"    before that row: migration scanner at {seen['migrate']}, free scanner at {seen['free']}, "
+        f"fast_search_fail {seen['fast_search_fail']}, search_order {seen['search_order']}"
+        + (", finishing the pageblock" if seen["finish_pageblock"] else ""),
+        f"    isolated, to move in this order: {_some(list(map(str, seen['isolated'])))}",
+        f"    held as targets, {seen['held_pages']} pages of {seen['wanted']} wanted: {_some(held)}",
+    ]
+
+
+def _some(words: list[str]) -> str:
+    return " ".join(words[:16]) + (f" .. ({len(words)})" if len(words) > 16 else "") if words else "nothing"
+
+
+def _compaction_state(moments: Sequence[Moment]) -> list[str]:
+    """What compaction keeps between runs, and which skip bits differ between a dump and ours beside it."""
+    states = [moment.state for moment in moments]
+    table = [_heading(moments, "Compaction")]
+    for name in states[0].compaction:
+        table.append(_compared(moments, name, [str(state.compaction[name]) for state in states]))
+    bits = [state.skip for state in states if state.skip is not None]
+    table.append(_compared(moments, "skip bits set", [str(int(skip.sum())) for skip in bits]))
+    lines = _columns(table)
+    for i, moment in enumerate(moments):
+        if moment.unlike_next:
+            unlike = np.flatnonzero(bits[i] != bits[i + 1]).tolist()
+            lines += [
+                f"  {moment.title}: skip bits differ in pageblocks {_some(list(map(str, unlike)))}"
+            ] * bool(unlike)
+    return lines
 
 
 def _at_dump(recorded: Recorded, replayed: Replayed, k: int) -> tuple[list[Moment], list[str]]:
@@ -259,6 +340,12 @@ def _in_words(recorded: Recorded, row: int) -> str:
         words += f" [{a}, {b})" + (" for CMA" if code == CONTIG and order else "")
     elif code == UNRESERVE:
         words += f" to {recorded.design.freetypes[given].name}" + (", forced" if a else "")
+    elif code in (COMPACT, DIRECT_COMPACT):
+        words += f" {_request(recorded, row)}, priority {PRIORITIES[a]}"
+    elif code == COMPACT_NODE:
+        words += ", proactive" if a else ""
+    elif code == KCOMPACTD:
+        words += f" for order {order}"
     elif code == TAKE:
         words += f" of {recorded.design.freetypes[a].name}, order >= {b}"
     return words + (f", CPU {cpu}" if recorded.machine.cpus > 1 else "")
@@ -297,7 +384,7 @@ def _frames(recorded: Recorded, replayed: Replayed, n: int, before: Place, after
     if of_range:
         first, last = int(recorded.ops[row, 3]), int(recorded.ops[row, 4]) - 1
         interesting = {"first frame of the range": first, "last frame of the range": last}
-    elif int(recorded.ops[row, 0]) in (ALLOC, TAKE):
+    elif int(recorded.ops[row, 0]) in (ALLOC, TAKE, DIRECT_COMPACT):
         expected, got = int(recorded.res[row, 0]), int(replayed.replay.answers[row, 0])
         interesting = {"expected frame": expected}
         if got != expected:

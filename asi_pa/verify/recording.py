@@ -44,7 +44,7 @@ _ARRAYS = {
 
 #: Every number in ``meta`` that is read: the smallest and the largest value, None where it must be there.
 _INTS: dict[str, tuple[int, int, int | None]] = {
-    "zone_start_pfn": (0, 1 << 40, None),
+    "zone_start_pfn": (0, 3 << 30, None),
     "spanned": (1, SECOND_ZONE - 1, None),
     "managed": (1, SECOND_ZONE - 1, None),
     "pageblock_order": (1, 15, None),
@@ -62,7 +62,7 @@ _INTS: dict[str, tuple[int, int, int | None]] = {
     "mt_isolate": (0, 15, -1),
     "cma_start": (0, SECOND_ZONE - 1, 0),
     "cma_pages": (0, SECOND_ZONE - 1, 0),
-    "zone2_start_pfn": (0, 1 << 40, 0),
+    "zone2_start_pfn": (0, 3 << 30, 0),
     "zone2_spanned": (0, SECOND_ZONE - 1, 0),
     "zone2_managed": (0, SECOND_ZONE - 1, 0),
     "n_ops": (1, (1 << 31) - 1, -1),
@@ -90,7 +90,8 @@ class Recorded:
     resx: Ints | None
     """(n, 8), what ``watched`` names; None for a design that protects nothing."""
     events: Ints | None
-    """(m, 5): changes of mapping and type, laid out as ``Machine.events``."""
+    """(m, 5): changes of mapping and type, laid out as ``Machine.events``; in a run of compaction (m, 6), as
+    ``Machine.compaction_events``."""
     dump_at: Ints
     """(k,): how many operations were done before each dump, ascending."""
     dumps: list[Ints]
@@ -109,6 +110,11 @@ class Recorded:
     def bypassed(self) -> bool:
         """Were the pcp lists out of the way for the whole run?"""
         return bool(self.meta["pcp_bypassed"])
+
+    @property
+    def compaction(self) -> bool:
+        """Is it a run of compaction, with its log and its positions in the dumps?"""
+        return self.shapes[0].compaction
 
     @property
     def watched(self) -> tuple[str, ...]:
@@ -136,10 +142,11 @@ def read_recording(path: str | os.PathLike[str]) -> Recorded:
         _need(array.dtype == np.int32, f"array {name!r} is {array.dtype}, not int32")
     design = _design(meta)
     kernel = kernel_profile(meta["kernel"])
+    compaction = _tells_of_compaction(arrays, design)
     n = _check_tables(arrays, meta, design)
-    ops, requests = check_ops(arrays["ops"], meta, design)
+    ops, requests = check_ops(arrays["ops"], meta, design, compaction=compaction)
     check_results(ops, arrays["res"], meta)
-    shapes = _shapes(meta, design)
+    shapes = _shapes(meta, design, compaction=compaction)
     dumps, second, start = _check_dumps(arrays, meta, shapes, n)
     dumped = np.flatnonzero(ops[:, 0] == DUMP)
     missing = dumped[~np.isin(dumped, arrays["dump_at"])]
@@ -250,9 +257,14 @@ def _design(meta: dict[str, Any]) -> Design:
 # ---------------------------------------------------------------- tables
 
 
+def _tells_of_compaction(arrays: dict[str, npt.NDArray[Any]], design: Design) -> bool:
+    """Plain kernels' runs have events only where they tell of compaction: rows of six."""
+    return not design.protects and arrays.get("events", np.zeros(0)).shape[1:] == (6,)
+
+
 def _check_tables(arrays: dict[str, npt.NDArray[Any]], meta: dict[str, Any], design: Design) -> int:
     """Shapes and lengths of the tables; how many operations there are."""
-    for key, columns in (("ops", (5, 6)), ("res", (4,)), ("resx", (8,)), ("events", (5,))):
+    for key, columns in (("ops", (5, 6)), ("res", (4,)), ("resx", (8,)), ("events", (5, 6))):
         if key in arrays:
             shape = arrays[key].shape
             _need(len(shape) == 2 and shape[1] in columns, f"array {key!r} has shape {shape}")
@@ -262,13 +274,17 @@ def _check_tables(arrays: dict[str, npt.NDArray[Any]], meta: dict[str, Any], des
     _need(n > 0, "no operations")
     _need(meta["n_ops"] in (-1, n), f"meta says {meta['n_ops']} operations, there are {n}")
     _need(len(arrays["res"]) == n, f"{n} operations, but {len(arrays['res'])} results")
-    if not design.protects:
+    if not design.protects and not _tells_of_compaction(arrays, design):
         _need("resx" not in arrays and "events" not in arrays, f"{design.title!r} has no events")
         return n
-    _need("resx" in arrays and "events" in arrays, f"a run of {design.title!r} without resx and events")
-    resx, events = arrays["resx"], arrays["events"]
-    _need(len(resx) == n, f"{n} operations, but {len(resx)} rows of resx")
-    _need(resx[-1, 0] == len(events), f"resx counts {resx[-1, 0]} events, there are {len(events)}")
+    _need("events" in arrays, f"a run of {design.title!r} without resx and events")
+    events = arrays["events"]
+    if design.protects:
+        _need("resx" in arrays, f"a run of {design.title!r} without resx and events")
+        _need(len(arrays["resx"]) == n, f"{n} operations, but {len(arrays['resx'])} rows of resx")
+        counted = arrays["resx"][-1, 0]
+        _need(counted == len(events), f"resx counts {counted} events, there are {len(events)}")
+        _need(events.shape[1] == 5, f"array 'events' has shape {events.shape}")
     rows = events[:, 0]
     _need(
         not len(rows) or (rows.min() >= 0 and rows.max() < n and (np.diff(rows) >= 0).all()),
@@ -280,7 +296,7 @@ def _check_tables(arrays: dict[str, npt.NDArray[Any]], meta: dict[str, Any], des
 # ---------------------------------------------------------------- dumps
 
 
-def _shapes(meta: dict[str, Any], design: Design) -> tuple[DumpShape, ...]:
+def _shapes(meta: dict[str, Any], design: Design, *, compaction: bool) -> tuple[DumpShape, ...]:
     zones = [(meta["zone_start_pfn"], meta["spanned"])]
     if meta["zone2_spanned"]:
         zones.append((meta["zone2_start_pfn"], meta["zone2_spanned"]))
@@ -292,6 +308,7 @@ def _shapes(meta: dict[str, Any], design: Design) -> tuple[DumpShape, ...]:
             max_page_order=meta["max_page_order"],
             cpus=meta["nr_cpus"],
             design=design,
+            compaction=compaction,
         )
         for start, spanned in zones
     )

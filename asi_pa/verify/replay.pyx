@@ -2,7 +2,15 @@
 
 from libc.stdlib cimport free, malloc
 
-from asi_pa._core cimport MIGRATE_ISOLATE, blocks_on, zone_t
+from asi_pa.engine.compact_control cimport LOG_DIRECT, compact_log
+from asi_pa.engine.compaction_gates cimport reset_isolation_suitable
+from asi_pa.engine.compaction cimport (
+    alloc_pages_direct_compact,
+    compact_node,
+    kcompactd_do_work,
+    try_to_compact_pages,
+)
+from asi_pa._core cimport ALLOC, KIND_MASK, MIGRATE_ISOLATE, NIL, ORDER_MASK, blocks_on, zone_t
 from asi_pa.engine.highatomic cimport unreserve_highatomic
 from asi_pa.engine.page_isolation cimport (
     alloc_contig_range,
@@ -12,6 +20,7 @@ from asi_pa.engine.page_isolation cimport (
     undo_isolate_page_range,
 )
 from asi_pa.engine.machine cimport Machine
+from asi_pa.engine.migrate cimport free_allocated, lru_add_drain
 from asi_pa.engine.free_queue cimport queue_run
 from asi_pa.engine.page_alloc cimport decode_request, mm_t, zone_of
 from asi_pa.engine.pcp cimport pcp_decay, pcp_drain
@@ -36,6 +45,11 @@ cdef enum:
     OP_UNRESERVE = 11
     OP_TICK = 15
     OP_TAKE = 16
+    OP_COMPACT_NODE = 20
+    OP_COMPACT = 21
+    OP_DIRECT_COMPACT = 22
+    OP_RESET_SKIP = 23
+    OP_KCOMPACTD = 24
     OP_WORKER = 17
     OP_SHRINK = 18
 
@@ -51,7 +65,7 @@ cdef class Recording:
     cdef Machine machine
     cdef const int32_t[:, ::1] ops
     cdef request_t *requests
-    cdef int64_t[::1] pfn_of_row
+    cdef uint32_t[::1] pfn_of_row       # the slots that compaction tells where a page went
     cdef readonly object answers
     cdef int32_t[:, ::1] got
     cdef int32_t[:, ::1] gotx
@@ -68,7 +82,8 @@ cdef class Recording:
             raise MemoryError("no memory for requests")
         for i in range(len(requests)):
             decode_request(&machine.mm, requests[i], &self.requests[i])
-        self.pfn_of_row = np.full(max(1, len(ops)), -1, np.int64)
+        self.pfn_of_row = np.full(max(1, len(ops)), 0xFFFFFFFF, np.uint32)
+        machine.mm.slots = &self.pfn_of_row[0]
         self.answers = np.zeros((len(ops), 4), np.int32)
         self.got = self.answers
         self.watched = np.zeros((len(ops) if watch else 0, 8), np.int32)
@@ -90,13 +105,72 @@ cdef class Recording:
         with nogil:
             self._run(start, end)
 
+    def live(self):
+        """int32 (n, 3) of what the first zone has allocated: frame, order, the operation that asked; -1 where
+        that is unknown (what a folio that was split left)."""
+        cdef zone_t *z = self.machine.mm.zones[0]
+        cdef uint32_t frame, owner
+        rows = []
+        for frame in range(z.first, z.nframes):
+            if z.state[frame] & KIND_MASK == ALLOC:
+                owner = z.links[frame].prev
+                rows.append((frame - z.first, z.state[frame] & ORDER_MASK,
+                             owner if owner < self.ops.shape[0] else -1))
+        return np.array(rows, np.int32).reshape(-1, 3)
+
+    cdef int64_t _allocated(self, mm_t *mm, Py_ssize_t row, int64_t pfn) noexcept nogil:
+        # What an operation got: its slot, and the frame as recordings have it
+        cdef zone_t *z
+        cdef int64_t frame
+        if pfn < 0:
+            return -1
+        z = zone_of(mm, pfn)
+        self.pfn_of_row[row] = <uint32_t>pfn
+        z.links[pfn - <int64_t>z.base_pfn].prev = <uint32_t>row
+        frame = pfn - <int64_t>(z.base_pfn + z.first)
+        return frame if z == mm.zones[0] else frame + 0x40000000
+
+    cdef void _free(self, mm_t *mm, int cpu, Py_ssize_t row) noexcept nogil:
+        cdef uint32_t pfn = self.pfn_of_row[row]
+        cdef zone_t *z
+        if pfn == NIL:
+            return
+        self.pfn_of_row[row] = NIL
+        z = zone_of(mm, pfn)
+        if self.ops[row, 0] == OP_CONTIG:
+            free_contig_range(z, cpu, <uint32_t>(pfn - z.base_pfn), self.ops[row, 4] - self.ops[row, 3])
+        else:
+            free_allocated(mm, z, cpu, <uint32_t>(pfn - z.base_pfn), self.ops[row, 1])
+
+    cdef int64_t _compact(self, mm_t *mm, Py_ssize_t row) noexcept nogil:
+        # The operations of compaction; the recorder drains the batch on its way to the LRU after each.
+        cdef zone_t *z = mm.zones[0]
+        cdef int code = self.ops[row, 0], order = self.ops[row, 1], a = self.ops[row, 3]
+        cdef int cpu = self.ops[row, 5]
+        cdef const request_t *rq = &self.requests[self.ops[row, 2]]
+        cdef int64_t result = 0
+        cdef int status
+        if code == OP_COMPACT_NODE:
+            compact_node(mm, cpu, z.nid, a)
+        elif code == OP_COMPACT:
+            result = try_to_compact_pages(mm, cpu, order, rq, rq.slow_flags, a, order, NULL, NULL)
+        elif code == OP_DIRECT_COMPACT:
+            result = alloc_pages_direct_compact(mm, cpu, order, rq, rq.slow_flags, a, &status)
+            result = self._allocated(mm, row, result)
+            compact_log(mm, LOG_DIRECT, status, result, 0, 0)
+        elif code == OP_RESET_SKIP:
+            reset_isolation_suitable(z)
+        elif code == OP_KCOMPACTD:
+            kcompactd_do_work(mm, cpu, z.nid, order, z.zone_idx)
+        lru_add_drain(mm)
+        return result
+
     cdef void _run(self, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
         cdef mm_t *mm = &self.machine.mm
         cdef zone_t *z = mm.zones[0]
-        cdef zone_t *other
         cdef Py_ssize_t i
         cdef int code, order, cpu
-        cdef int64_t result, start_pfn = <int64_t>(z.base_pfn + z.first), pfn
+        cdef int64_t result, start_pfn = <int64_t>(z.base_pfn + z.first)
         cdef uint32_t first = z.first
         cdef int32_t a, b
         for i in range(start, end):
@@ -109,24 +183,9 @@ cdef class Recording:
             z.now = i
             result = 0
             if code == OP_ALLOC:
-                pfn = design_alloc(mm, cpu, order, &self.requests[self.ops[i, 2]])
-                self.pfn_of_row[i] = pfn
-                result = -1
-                if pfn >= 0:
-                    other = zone_of(mm, pfn)
-                    result = pfn - <int64_t>(other.base_pfn + other.first)
-                    if other != z:
-                        result += 0x40000000
+                result = self._allocated(mm, i, design_alloc(mm, cpu, order, &self.requests[self.ops[i, 2]]))
             elif code == OP_FREE:
-                pfn = self.pfn_of_row[a]
-                self.pfn_of_row[a] = -1
-                if pfn >= 0:
-                    other = zone_of(mm, pfn)
-                    if self.ops[a, 0] == OP_CONTIG:
-                        free_contig_range(other, cpu, <uint32_t>(pfn - other.base_pfn),
-                                          self.ops[a, 4] - self.ops[a, 3])
-                    else:
-                        design_free(mm, other, cpu, <uint32_t>(pfn - other.base_pfn), self.ops[a, 1])
+                self._free(mm, cpu, a)
             elif code == OP_DRAIN:
                 if z.pcps != NULL:
                     pcp_drain(z, &z.pcps[cpu])
@@ -138,7 +197,8 @@ cdef class Recording:
                 undo_isolate_page_range(z, first + a, first + b)
             elif code == OP_CONTIG:
                 result = alloc_contig_range(z, first + a, first + b, 1 if order else 2, 0)
-                self.pfn_of_row[i] = start_pfn + a if result == 0 else -1
+                if result == 0:
+                    self.pfn_of_row[i] = <uint32_t>(start_pfn + a)
             elif code == OP_UNRESERVE:
                 result = unreserve_highatomic(z, self.ops[i, 2], a)
             elif code == OP_TICK:
@@ -154,6 +214,8 @@ cdef class Recording:
                 result = pool_shrink(mm, cpu, a)
                 if result == 0:
                     result = -1         # SHRINK_STOP
+            elif code >= OP_COMPACT_NODE:
+                result = self._compact(mm, i)
             self.got[i, 0] = <int32_t>result
             if z.pcps != NULL:
                 self.got[i, 1] = <int32_t>z.pcps[cpu].count

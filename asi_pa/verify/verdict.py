@@ -17,7 +17,9 @@ import numpy.typing as npt
 from asi_pa.verify.dump import BELOW_HIGH, pcp_field_words, word_name
 from asi_pa.verify.ops import (
     ALLOC,
+    COMPACT,
     CONTIG,
+    DIRECT_COMPACT,
     ISOLATE,
     OP_NAMES,
     SHRINK,
@@ -47,7 +49,7 @@ __all__ = [
 Words = npt.NDArray[np.int32]
 
 #: Operations whose result means something; that of the others is to be ignored.
-RESULT_OF = (ALLOC, ISOLATE, CONTIG, UNRESERVE, TICK, TAKE, WORKER, SHRINK)
+RESULT_OF = (ALLOC, ISOLATE, CONTIG, UNRESERVE, TICK, TAKE, WORKER, SHRINK, COMPACT, DIRECT_COMPACT)
 #: The columns of a row of ``res``; ``Recorded.watched`` names those of ``resx``, which follow.
 ROW_NAMES = ("result", "pcp count", "pcp high", "NR_FREE_PAGES")
 
@@ -116,8 +118,12 @@ class Replayed:
             ]
             below_high = bool(state.counters["zone flags"] & BELOW_HIGH)
             self.machine.restore(zone, below_high, state.counters["watermark_boost"], pcp)
+            if state.skip is not None:
+                self.machine.restore_compaction(zone, list(state.compaction.values()), state.skip)
         if recorded.resx is not None:
             self.machine.log_events()
+        if recorded.compaction:
+            self.machine.log_compaction()
         self.replay = Recording(self.machine, recorded.ops, recorded.requests, recorded.resx is not None)
         self.done = 0
 
@@ -127,6 +133,10 @@ class Replayed:
             raise ValueError(f"operation {stop} is not in {self.done}..{len(self.recorded.ops)}")
         self.replay.run(self.done, stop)
         self.done = stop
+
+    def events(self) -> Words:
+        """The log so far, laid out as the recording's ``events``."""
+        return self.machine.compaction_events() if self.recorded.compaction else self.machine.events()
 
     @property
     def flushes(self) -> int:
@@ -138,7 +148,7 @@ class Replayed:
 
     def dump(self, zone: int) -> Words:
         """The zone's state now, as the words of a dump."""
-        words: Words = self.machine.dump(zone)
+        words: Words = self.machine.dump(zone, compaction=self.recorded.compaction)
         if self.recorded.bypassed:
             # The lists were held locked for the whole run: the model has none, and the kernel's fields stayed
             # as they were (read_recording has checked that).
@@ -172,7 +182,7 @@ def verify_recording(recorded: Recorded) -> Verdict:
             found.append(dump_difference(recorded, k, got))
     replayed.run(len(recorded.ops))
     found += _compare_rows(recorded, replayed.replay, verdict)
-    found += _compare_events(recorded, replayed.machine, verdict)
+    found += _compare_events(recorded, replayed, verdict)
     for what, said, counted in (
         ("pages cleared", recorded.meta["zeroed_pages"], replayed.machine.stats()["pages_zeroed"]),
         ("TLB flushes", recorded.meta["flushes"], replayed.flushes),
@@ -235,7 +245,7 @@ def _compare_rows(recorded: Recorded, replay: Recording, verdict: Verdict) -> li
     row = int(wrong[0])
     column = int(np.flatnonzero(differ[row])[0])
     code, order = int(recorded.ops[row, 0]), recorded.ops[row, 1]
-    name = OP_NAMES[code] + (f", order {order}" if code == ALLOC else "")
+    name = OP_NAMES[code] + (f", order {order}" if code in (ALLOC, COMPACT, DIRECT_COMPACT) else "")
     names = (*ROW_NAMES, *recorded.watched)
     expected, got = theirs[row, column], ours[row, column]
     return [
@@ -243,10 +253,10 @@ def _compare_rows(recorded: Recorded, replay: Recording, verdict: Verdict) -> li
     ]
 
 
-def _compare_events(recorded: Recorded, machine: Machine, verdict: Verdict) -> list[Difference]:
+def _compare_events(recorded: Recorded, replayed: Replayed, verdict: Verdict) -> list[Difference]:
     if recorded.events is None:
         return []
-    got, want = machine.events(), recorded.events
+    got, want = replayed.events(), recorded.events
     n = min(len(got), len(want))
     same = (got[:n] == want[:n]).all(axis=1)
     verdict.events, verdict.events_exact = len(want), int(same.sum())
@@ -260,6 +270,8 @@ def _compare_events(recorded: Recorded, machine: Machine, verdict: Verdict) -> l
 
 def event_in_words(event: Words) -> str:
     """One row of an event log, in words."""
+    if len(event) == 6:
+        return _compaction_in_words(*event.tolist())
     row, packed, frame, pages, aux = (int(x) & 0xFFFFFFFF for x in event)
     kind, context, old, new = (packed >> shift & 0xFF for shift in (0, 8, 16, 24))
     what = {
@@ -272,3 +284,55 @@ def event_in_words(event: Words) -> str:
     }.get(kind, f"kind {kind}")
     types = f" {old} -> {new}" if old or new or kind in (3, 4) else ""
     return f"{what}{types} of {pages} pages at {frame} by operation {row} (context {context}, aux {aux:#x})"
+
+
+#: The rows of compaction's log: what happened, and its columns.
+_COMPACTION_WORDS = {
+    1: "move {a} to {b}",
+    2: "isolate_migratepages_block {a} to {b}: {c} scanned, {d} isolated",
+    3: "isolate_freepages_block {a} to {b}: {c} scanned, {d} isolated",
+    4: "fast_isolate_freepages: from {a} on, free scanner at {b}: {c} scanned, {d} isolated",
+    5: "migrate_pages: {a} pages handed in, {b} moved",
+    6: "a run begins: migration scanner at {a}, free scanner at {b}, {mode}",
+    7: "the run ends: migration scanner at {a}, free scanner at {b}, {result}",
+    8: "in all {a} scanned for migration, {b} for free pages, fast_search_fail {c}, search_order {d}",
+    9: "finished() for order {a}: {answer}",
+    10: "compaction_suitable() for order {a}: {answer}",
+    11: "deferred for order {a}: considered {b}, defer_shift {c}, order_failed {d}",
+    12: "defer_compaction for order {a}: considered {b}, defer_shift {c}, order_failed {d}",
+    13: "compaction_defer_reset for order {a}: considered {b}, defer_shift {c}, order_failed {d}",
+    14: "direct compaction: {first}, page {b}",
+}
+#: enum compact_result (include/linux/compaction.h).
+_RESULTS = (
+    "not suitable",
+    "skipped",
+    "deferred",
+    "no suitable page",
+    "continue",
+    "complete",
+    "partially skipped",
+    "contended",
+    "success",
+)
+_MODES = ("async", "sync light", "sync")
+
+
+def _compaction_in_words(row: int, kind: int, a: int, b: int, c: int, d: int) -> str:
+    def named(names: tuple[str, ...], index: int) -> str:
+        return names[index] if 0 <= index < len(names) else str(index)
+
+    words = _COMPACTION_WORDS.get(kind, "kind {kind}: {a}, {b}, {c}, {d}").format(
+        kind=kind,
+        a=a,
+        b=b,
+        c=c,
+        d=d,
+        first=named(_RESULTS, a),
+        answer=named(_RESULTS, b),
+        result=named(_RESULTS, c),
+        mode=named(_MODES, c) + (", whole zone" if d else ""),
+    )
+    if kind == 1:
+        words += f", order {c & 255}, {named(_MODES, c >> 8)}" + (f", {d}" if d else "")
+    return f"operation {row}: {words}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from asi_pa.kernel.gfp import Migratetype
+
 from .mapping import Context
 from .zone import Zone
 
@@ -55,6 +57,8 @@ def free_one(zone: Zone, pfn: int, order: int, freetype: int, *, to_tail: bool =
     """Free one block, merging it with its buddies as far as they go (__free_one_page, 7.2)."""
     zone.account(freetype, 1 << order)
     while order < zone.max_page_order:
+        if _captured(zone, pfn, order, freetype):
+            return
         buddy = pfn ^ (1 << order)
         if zone.buddy.get(buddy) != order:
             break
@@ -70,6 +74,24 @@ def free_one(zone: Zone, pfn: int, order: int, freetype: int, *, to_tail: bool =
         pfn &= buddy
         order += 1
     zone.link(pfn, order, freetype, tail=to_tail or _merge_likely(zone, pfn, order))
+
+
+def _captured(zone: Zone, pfn: int, order: int, freetype: int) -> bool:
+    """compaction_capture (7.2): who compacts takes the block that it waits for before it merges further."""
+    capture = zone.capture
+    if capture is None or capture.pfn is not None or order != capture.order:
+        return False
+    migratetype = zone.migratetype(freetype)
+    if migratetype in (Migratetype.CMA, Migratetype.ISOLATE):
+        return False
+    if zone.tables.mapped[freetype] != zone.tables.mapped[capture.freetype]:
+        return False
+    wants_movable = zone.migratetype(capture.freetype) is Migratetype.MOVABLE
+    if order < zone.pageblock_order and migratetype is Migratetype.MOVABLE and not wants_movable:
+        return False
+    capture.pfn = pfn
+    zone.account(freetype, -(1 << order))
+    return True
 
 
 def _merge_likely(zone: Zone, pfn: int, order: int) -> bool:

@@ -38,19 +38,34 @@ _COUNTERS = (
     "second zone",
 )
 _PCP = ("count", "high", "high_min", "high_max", "batch", "flags", "alloc_factor", "free_count")
+_COMPACTION = (
+    "cached_free",
+    "cached_migrate async",
+    "cached_migrate sync",
+    "init_migrate",
+    "init_free",
+    "considered",
+    "defer_shift",
+    "order_failed",
+    "blockskip_flush",
+)
 _ZONE_BELOW_HIGH = 1 << 2
 _ZONE_NORMAL = 2
 
 
 def tail_of(design: Design) -> str:
-    """How a dump ends: "", "mapped", or by the wrapper, "pool", "queue" or "per-page"."""
+    """How a dump ends: "", "mapped", or by the wrapper, "pool", "queue" or "per-page"; runs of compaction end
+    with "compaction"."""
     return (design.wrapper or "mapped") if design.protects else ""
 
 
-def dump_zone(zone: Zone, position: int, odd: set[int] | None = None) -> npt.NDArray[np.int32]:
+def dump_zone(
+    zone: Zone, position: int, odd: set[int] | None = None, *, compaction: bool = False
+) -> npt.NDArray[np.int32]:
     """The words for ``zone``, the ``position``-th of its machine; int32, one dimension.
 
-    ``odd``: pages whose mapping is unlike all others', in designs that map by page.
+    ``odd``: pages whose mapping is unlike all others', in designs that map by page.  ``compaction``: with
+    what compaction keeps.
     """
     relative = -zone.spec.start_pfn
     words = [
@@ -94,6 +109,12 @@ def dump_zone(zone: Zone, position: int, odd: set[int] | None = None) -> npt.NDA
         words.extend(zone.block_mapped)
     if odd is not None:
         words.extend(_page_words(zone, odd, relative))
+    if compaction:
+        state = zone.compact
+        positions = [state.cached_free, *state.cached_migrate, state.init_migrate, state.init_free]
+        words += [len(_COMPACTION), *(max(-1, pfn + relative) for pfn in positions)]
+        words += [state.considered, state.shift, state.order_failed, int(state.flush)]
+        words += [len(state.skip), *map(int, state.skip)]
     return np.array(words, dtype=np.int32)
 
 
@@ -173,6 +194,10 @@ def labelled(words: Sequence[int], *, tail: str = "") -> Iterator[tuple[str, int
             yield from pages(f"free list of order {order}, type {freetype}")
     yield from pages("pageblock types")
     yield from pcp("pcp")
+    if tail == "compaction":
+        yield from fixed(_COMPACTION, "words of compaction")
+        yield from pages("skip bits")
+        return
     if tail == "mapped":
         yield from pages("mapped flags")
     if tail == "pool":

@@ -8,11 +8,18 @@ from asi_pa.kernel.gfp import Migratetype
 
 from . import buddy, mapping
 from .mapping import Context
+from .page_alloc import watermark_ok
 from .request import Request
-from .tables import EBUSY, EINVAL
+from .tables import ALLOC_CMA, EBUSY, EINVAL, WMARK_MIN
 from .zone import Allocation, Zone
 
-__all__ = ["IsolateMode", "alloc_contig_range", "start_isolate_page_range", "undo_isolate_page_range"]
+__all__ = [
+    "IsolateMode",
+    "alloc_contig_range",
+    "isolate_free_page",
+    "start_isolate_page_range",
+    "undo_isolate_page_range",
+]
 
 
 class IsolateMode(IntEnum):
@@ -185,6 +192,39 @@ def undo_isolate_page_range(zone: Zone, start: int, end: int) -> None:
     """undo_isolate_page_range (7.2)."""
     for block in range(zone.block_start(start), end, zone.pageblock_nr_pages):
         _unisolate_block(zone, block)
+
+
+# Free pages
+
+
+def isolate_free_page(zone: Zone, pfn: int, order: int) -> bool:
+    """Take a free block out, unless that leaves less than the MIN mark (__isolate_free_page, 7.2).
+
+    Pageblocks of which at least half is taken become MOVABLE.
+    """
+    freetype = zone.type_of(pfn)
+    if zone.migratetype(freetype) is not Migratetype.ISOLATE:
+        mark = zone.spec.wmark[WMARK_MIN] + (1 << order)
+        if not watermark_ok(zone, 0, mark, 0, ALLOC_CMA):
+            return False
+    zone.delete(pfn, order, freetype)
+    if order >= zone.pageblock_order - 1:
+        for block in zone.blocks(pfn, order):
+            old = zone.type_of(block)
+            if zone.tables.ordinary(old):
+                buddy.move_block(zone, block, old, _movable(zone, block), Context.ISOLATE_FREE)
+    return True
+
+
+def _movable(zone: Zone, block: int) -> int:
+    """MOVABLE of the pageblock's kind; sound designs look at its mapping, not at its label."""
+    tables = zone.tables
+    if not tables.design.explicit_maps:
+        sensitive = tables.design.freetypes[zone.type_of(block)].sensitive
+        return tables.start(Migratetype.MOVABLE, sensitive)
+    movable = tables.on_side(tables.start(Migratetype.MOVABLE, True), zone.is_mapped(block))
+    assert movable is not None
+    return movable
 
 
 # Contiguous ranges

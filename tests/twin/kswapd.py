@@ -29,6 +29,8 @@ class Kswapds:
         self.watermark_ok = watermark_ok
         self.wanted: dict[int, tuple[int, int]] = {}
         self.awake: set[int] = set()
+        #: What kcompactd of each node was woken for.
+        self.compact: dict[int, tuple[int, int]] = {}
 
     def _eligible(self, nid: int, highest: int) -> list[Zone]:
         return [zone for zone in self.zones if zone.spec.nid == nid and zone.spec.zone_idx <= highest]
@@ -52,23 +54,42 @@ class Kswapds:
         boosted = any(each.watermark_boost for each in self._eligible(nid, highest))
         if self._balanced(nid, order, highest) and not boosted:
             if not blocks:
-                self._wakeup_kcompactd(order)
+                self._wakeup_kcompactd(nid, order, highest)
             return
         self.awake.add(nid)
         self.stats.kswapd_wakeups += 1
 
-    def _wakeup_kcompactd(self, order: int) -> None:
-        """wakeup_kcompactd: counted only."""
-        self.stats.kcompactd_wakeups += order > 0
+    def _wakeup_kcompactd(self, nid: int, order: int, highest: int) -> None:
+        """wakeup_kcompactd: it runs when kswapd next does, or sleeps."""
+        if order:
+            self.stats.kcompactd_wakeups += 1
+            before = self.compact.get(nid, (0, 0))
+            self.compact[nid] = (max(order, before[0]), max(highest, before[1]))
 
-    def run(self, reclaim: Callable[[int], int]) -> None:
-        """All that are awake balance their nodes; ``reclaim(pages)`` frees some, if it can."""
-        for nid in sorted(self.awake):
-            order, highest = self.wanted.pop(nid)
-            self.awake.discard(nid)
-            self._balance(nid, order, highest, reclaim)
+    def run(self, reclaim: Callable[[], int], compact: Callable[[int, int, int], None]) -> None:
+        """All that are awake balance their nodes, then kcompactd works for those who woke it.
 
-    def _balance(self, nid: int, order: int, highest: int, reclaim: Callable[[int], int]) -> None:
+        ``reclaim()`` frees some, if it can; ``compact(nid, order, highest zone)`` is kcompactd's work.
+        """
+        for nid in sorted({zone.spec.nid for zone in self.zones}):
+            if nid in self.awake:
+                order, highest = self.wanted.pop(nid)
+                self.awake.discard(nid)
+                self._balance(nid, order, highest, reclaim)
+                self._try_to_sleep(nid, order, highest)
+            work = self.compact.pop(nid, None)
+            if work:
+                compact(nid, *work)
+
+    def _try_to_sleep(self, nid: int, order: int, highest: int) -> None:
+        """kswapd_try_to_sleep: what is balanced is compacted from now on."""
+        if self._balanced(nid, order, highest):
+            for zone in self.zones:
+                if zone.spec.nid == nid:
+                    zone.compact.reset(zone)
+            self._wakeup_kcompactd(nid, order, highest)
+
+    def _balance(self, nid: int, order: int, highest: int, reclaim: Callable[[], int]) -> None:
         """balance_pgdat: up to the high watermark, or for the boost; then the boost it found is over."""
         boosts = {id(zone): zone.watermark_boost for zone in self._eligible(nid, highest)}
         boosted = pending = sum(boosts.values())
@@ -78,7 +99,7 @@ class Kswapds:
                 pending = 0
             elif pending <= 0:
                 break
-            got = reclaim(SWAP_CLUSTER_MAX)
+            got = reclaim()
             if not got:
                 break
             pending -= got
@@ -88,4 +109,4 @@ class Kswapds:
         for zone in self._eligible(nid, highest):
             zone.watermark_boost -= min(zone.watermark_boost, boosts[id(zone)])
         if boosted:
-            self._wakeup_kcompactd(self.zones[0].pageblock_order)
+            self._wakeup_kcompactd(nid, self.zones[0].pageblock_order, highest)

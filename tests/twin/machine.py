@@ -15,20 +15,21 @@ from asi_pa.kernel.numa import cpu_nodes, fallback_order
 from asi_pa.kernel.spec import MachineSpec
 from asi_pa.kernel.versions import DEFAULT_KERNEL, Kernel, kernel_profile
 
-from . import buddy, isolation, page_alloc, pcp
+from . import buddy, isolation, mapping, page_alloc, pcp
+from .compaction import Compactor
 from .dump import dump_zone
 from .fallback import unreserve_highatomic
 from .flip import balance_ahead
 from .isolation import IsolateMode
 from .kswapd import Kswapds
-from .mapping import Context, Window
+from .mapping import Window
 from .page_alloc import Zonelist
 from .request import Request, decode
 from .stats import Stats
-from .tables import ALLOC_CMA, EBUSY, WMARK_MIN, Tables
+from .tables import EBUSY, Tables
 from .verify import verify_zone
 from .wrappers import Pool, Queue, wrap
-from .zone import Zone
+from .zone import Allocation, Zone
 
 __all__ = ["Machine", "zonelists"]
 
@@ -57,9 +58,10 @@ class Machine:
         self.nodes = cpu_nodes(spec)
         self.cpu = 0
         #: What a request that may block does when all else failed; None: it fails, too.
-        self.relief: Callable[[int, Request, Callable[[], Found], int], Found] | None = None
+        self.relief: Callable[[int, Request, Callable[[int], Found], int, int], Found] | None = None
         #: Pages that no page table has: what remove_memory() took away.
         self.absent: set[int] = set()
+        self.compactor = Compactor(self)
         self.wrapper = wrap(self.tables, self.counts, self.zones, self._alloc, self._give_back)
 
     # Requests
@@ -93,7 +95,7 @@ class Machine:
             order,
             request,
             self.spec,
-            relief and (lambda attempt: relief(order, request, attempt, cpu)),
+            relief and (lambda attempt, flags: relief(order, request, attempt, cpu, flags)),
         )
 
     def free(self, pfn: int, order: int, cpu: int = 0) -> None:
@@ -120,6 +122,84 @@ class Machine:
         zone.give_back(pfn, order)
         if not pcp.free(zone, pfn, order):
             buddy.free_split(zone, pfn, order)
+
+    # Compaction
+
+    def give_back(self, zone: Zone, pfn: int, order: int) -> None:
+        """An ordinary free, without a wrapper."""
+        self._give_back(zone, pfn, order)
+
+    def settle(self, zone: Zone, used: Allocation, target: int) -> None:
+        """Migration brought an allocation to another frame."""
+        zone.allocated[target] = used
+        if zone.tables.tracks:
+            mapping.handed_out(zone, target, used.order, used.sensitive)
+        elif used.sensitive and (self.wrapper is None or self.wrapper.odd_present):
+            zone.set_dirty(target, 1 << used.order, True)
+
+    def compact(self, order: int, gfp: int, priority: int, cpu: int = 0) -> int:
+        """try_to_compact_pages: the result."""
+        self.on_cpu(cpu)
+        request = decode(self.tables, gfp)
+        flags = page_alloc.slow_flags(self.zonelists[self.nodes[cpu]], order, request, self.spec)
+        zones = self.zonelists[self.nodes[cpu]].usable(request)
+        result, _, _ = self.compactor.try_zones(zones, order, request, flags, priority, None)
+        self.compactor.lru.drain()
+        return result
+
+    def direct_compact(
+        self, order: int, request: Request, flags: int, priority: int, attempt: Callable[[], Found]
+    ) -> tuple[int, Found]:
+        """__alloc_pages_direct_compact: (result, what it got); the batch is not drained."""
+        zones = self.zonelists[self.nodes[self.cpu]].usable(request)
+        wanted = self.compaction_order(order, request)
+        return self.compactor.direct(zones, order, wanted, request, flags, priority, attempt)
+
+    def compaction_order(self, order: int, request: Request) -> int:
+        """Which order compaction is asked for: as posted the request's, 0 meaning none (flip starvation)."""
+        tables, big = self.tables, self.spec.pageblock_order
+        how = tables.design.compaction
+        if order > big:
+            return order
+        asks = how == "both" or (how == "unmapped" and not tables.mapped[request.freetype])
+        if tables.design.flips != "none" and asks:
+            return big
+        if self.spec.defrag_mode and order and request.migratetype is not Migratetype.MOVABLE:
+            return big
+        return order
+
+    def compact_and_alloc(self, order: int, gfp: int, priority: int, cpu: int = 0) -> tuple[int, int]:
+        """(result, pfn or -1) of one direct compaction, as recorded."""
+        self.on_cpu(cpu)
+        request = decode(self.tables, gfp)
+        zonelist = self.zonelists[self.nodes[cpu]]
+        flags = page_alloc.slow_flags(zonelist, order, request, self.spec)
+        result, found = self.direct_compact(
+            order,
+            request,
+            flags,
+            priority,
+            lambda: page_alloc.get_page_from_freelist(zonelist, order, request, flags, self.spec),
+        )
+        self.compactor.lru.drain()
+        return result, found[1] if found else -1
+
+    def compact_node(self, nid: int, proactive: bool, cpu: int = 0) -> None:
+        """compact_node."""
+        self.on_cpu(cpu)
+        self.compactor.node(nid, proactive=proactive)
+        self.compactor.lru.drain()
+
+    def kcompactd(self, nid: int, order: int, highest: int, cpu: int = 0) -> None:
+        """kcompactd_do_work."""
+        self.on_cpu(cpu)
+        self.compactor.kcompactd(nid, order, highest)
+        self.compactor.lru.drain()
+
+    def reset_skip_bits(self, zone: int = 0) -> None:
+        """reset_isolation_suitable."""
+        target = self._zone(zone)
+        target.compact.reset(target)
 
     # Per-CPU lists
 
@@ -226,8 +306,7 @@ class Machine:
     def take_and_putback(self, freetype: int, min_order: int) -> int:
         """Take a free block out and put it back, as page reporting does; its pfn or -1.
 
-        __isolate_free_page and __putback_isolated_page (mm/page_alloc.c, 7.2): pageblocks of which
-        at least half is taken become MOVABLE.
+        __isolate_free_page and __putback_isolated_page (mm/page_alloc.c, 7.2).
         """
         self._check_order(min_order)
         self._check_freetype(freetype)
@@ -239,31 +318,14 @@ class Machine:
                 break
         else:
             return -1
-        if zone.migratetype(freetype) is not Migratetype.ISOLATE:
-            mark = zone.spec.wmark[WMARK_MIN] + (1 << order)
-            if not page_alloc.watermark_ok(zone, 0, mark, 0, ALLOC_CMA):
-                return -1
-        zone.delete(pfn, order, freetype)
-        if order >= zone.pageblock_order - 1:
-            for block in zone.blocks(pfn, order):
-                old = zone.type_of(block)
-                if self.tables.ordinary(old):
-                    buddy.move_block(zone, block, old, self._movable(zone, block), Context.ISOLATE_FREE)
+        if not isolation.isolate_free_page(zone, pfn, order):
+            return -1
         zone.lock_dropped(Window.REPORTED, pfn, order)
         # Sound designs put back pageblock by pageblock: another CPU may have isolated one meanwhile.
         piece = min(order, zone.pageblock_order) if self.tables.design.putback_by_block else order
         for start in range(pfn, pfn + (1 << order), 1 << piece):
             buddy.free_one(zone, start, piece, zone.type_of(start), to_tail=True)
         return pfn
-
-    def _movable(self, zone: Zone, block: int) -> int:
-        """MOVABLE of the pageblock's kind; sound designs look at its mapping, not at its label."""
-        if not self.tables.design.explicit_maps:
-            sensitive = self.tables.design.freetypes[zone.type_of(block)].sensitive
-            return self.tables.start(Migratetype.MOVABLE, sensitive)
-        movable = self.tables.on_side(self.tables.start(Migratetype.MOVABLE, True), zone.is_mapped(block))
-        assert movable is not None
-        return movable
 
     def at_window(self, callback: Callable[[int, int, int], None] | None) -> None:
         """Call back where a step drops the zone lock, as another CPU would act: callback(at, pfn, order)."""
@@ -300,9 +362,20 @@ class Machine:
             pages.alloc_factor = alloc_factor
             pages.free_count = free_count
 
-    def dump(self, zone: int = 0) -> npt.NDArray[np.int32]:
+    def restore_compaction(self, zone: int, words: Sequence[int], skip: Sequence[int]) -> None:
+        """Set what compaction keeps between runs, as a dump has it."""
+        target = self._zone(zone)
+        state, start = target.compact, target.spec.start_pfn
+        positions = [-1 if word < 0 else word + start for word in words[:5]]
+        state.cached_free, *state.cached_migrate, state.init_migrate, state.init_free = positions
+        state.considered, state.shift, state.order_failed = words[5:8]
+        state.flush = bool(words[8])
+        state.skip = [bool(bit) for bit in skip]
+
+    def dump(self, zone: int = 0, compaction: bool = False) -> npt.NDArray[np.int32]:
         """The recorded dump format, from the counters on."""
-        return dump_zone(self._zone(zone), zone, self.wrapper.odd if self.wrapper else None)
+        odd = self.wrapper.odd if self.wrapper else None
+        return dump_zone(self._zone(zone), zone, odd, compaction=compaction)
 
     def verify(self) -> str | None:
         """The first broken invariant in words, or None."""

@@ -32,7 +32,14 @@ from .tables import (
 )
 from .zone import Zone
 
-__all__ = ["Zonelist", "alloc_pages", "count_failure", "watermark_ok"]
+__all__ = [
+    "Zonelist",
+    "alloc_pages",
+    "count_failure",
+    "get_page_from_freelist",
+    "slow_flags",
+    "watermark_ok",
+]
 
 HIGH = GFP_NAMES["__GFP_HIGH"]
 MEMALLOC = GFP_NAMES["__GFP_MEMALLOC"]
@@ -76,9 +83,15 @@ def _unusable_free(zone: Zone, order: int, alloc_flags: int) -> int:
     return unusable
 
 
-def watermark_ok(zone: Zone, order: int, mark: int, highest: int, alloc_flags: int) -> bool:
-    """Enough free pages above ``mark``, and a block of the order (__zone_watermark_ok, 7.2)."""
-    free = zone.nr_free_pages.read() - _unusable_free(zone, order, alloc_flags)
+def watermark_ok(
+    zone: Zone, order: int, mark: int, highest: int, alloc_flags: int, free: int | None = None
+) -> bool:
+    """Enough free pages above ``mark``, and a block of the order (__zone_watermark_ok, 7.2).
+
+    ``free``: not NR_FREE_PAGES but these.
+    """
+    free = zone.nr_free_pages.read() if free is None else free
+    free -= _unusable_free(zone, order, alloc_flags)
     if alloc_flags & ALLOC_MIN_RESERVE:
         mark -= mark // 2
         if alloc_flags & ALLOC_NON_BLOCK:
@@ -155,7 +168,7 @@ def _take(zone: Zone, order: int, request: Request, alloc_flags: int) -> int | N
     return pfn
 
 
-def _get_page_from_freelist(
+def get_page_from_freelist(
     zonelist: Zonelist, order: int, request: Request, alloc_flags: int, spec: MachineSpec
 ) -> tuple[Zone, int] | None:
     """One walk over the zonelist, and a second without NOFRAGMENT (get_page_from_freelist, 7.2)."""
@@ -173,7 +186,7 @@ def _get_page_from_freelist(
         if pfn is not None:
             return zone, pfn
     if no_fallback:
-        return _get_page_from_freelist(zonelist, order, request, alloc_flags & ~ALLOC_NOFRAGMENT, spec)
+        return get_page_from_freelist(zonelist, order, request, alloc_flags & ~ALLOC_NOFRAGMENT, spec)
     return None
 
 
@@ -189,7 +202,7 @@ def _fast_flags(zonelist: Zonelist, request: Request, spec: MachineSpec) -> int:
     return flags
 
 
-def _slow_flags(zonelist: Zonelist, order: int, request: Request, spec: MachineSpec) -> int:
+def slow_flags(zonelist: Zonelist, order: int, request: Request, spec: MachineSpec) -> int:
     """gfp_to_alloc_flags (7.2)."""
     flags = WMARK_MIN | ALLOC_CPUSET | _common_flags(request)
     if request.gfp & HIGH:
@@ -223,17 +236,17 @@ def alloc_pages(
     order: int,
     request: Request,
     spec: MachineSpec,
-    relief: Callable[[Callable[[], tuple[Zone, int] | None]], tuple[Zone, int] | None] | None = None,
+    relief: Callable[[Callable[[int], tuple[Zone, int] | None], int], tuple[Zone, int] | None] | None = None,
 ) -> tuple[Zone, int] | None:
     """The fast path and what the slow path tries before it would reclaim (__alloc_frozen_pages, 7.2).
 
-    ``relief`` goes on from there, with another attempt as often as it likes.
+    ``relief`` goes on from there with these flags, and makes attempts as often as it likes.
     """
     first = zonelist.zones[0]
     design, kernel = first.tables.design, first.kernel
 
     def attempt(alloc_flags: int) -> tuple[Zone, int] | None:
-        return _get_page_from_freelist(zonelist, order, request, alloc_flags, spec)
+        return get_page_from_freelist(zonelist, order, request, alloc_flags, spec)
 
     found = attempt(_fast_flags(zonelist, request, spec))
     if found:
@@ -242,7 +255,7 @@ def alloc_pages(
     first.stats.slowpath += 1
     if request.kswapd:
         _wake_all_kswapds(zonelist, order, request, spec)
-    flags = _slow_flags(zonelist, order, request, spec)
+    flags = slow_flags(zonelist, order, request, spec)
     found = attempt(flags)
     if found:
         return found
@@ -256,7 +269,7 @@ def alloc_pages(
         if found:
             return found
     if request.blocks:
-        return relief(lambda: attempt(flags)) if relief else None
+        return relief(attempt, flags) if relief else None
     if kernel.defrag_mode_retry and spec.defrag_mode and flags & ALLOC_NOFRAGMENT and request.kswapd:
         return attempt(flags & ~ALLOC_NOFRAGMENT)
     return None
@@ -285,7 +298,7 @@ def count_failure(zonelist: Zonelist, order: int, request: Request, spec: Machin
     tables = zonelist.zones[0].tables
     stats = zonelist.zones[0].stats
     design = tables.design
-    flags = _slow_flags(zonelist, 0, request, spec)
+    flags = slow_flags(zonelist, 0, request, spec)
     passed = whole = False
     free = other = flippable = 0
     for zone in zonelist.usable(request):

@@ -227,9 +227,8 @@ def tick(zone: Zone) -> bool:
         pcp.high = max(pcp.count - surplus, pcp.high - (pcp.high >> 3), pcp.high_min)
         todo = pcp.high > pcp.high_min
     to_drain = pcp.count - pcp.high
-    chunk = pcp.batch if zone.kernel.pcp_bulk_in_batches else to_drain
     while to_drain > 0:
-        _bulk(zone, pcp, min(to_drain, chunk), 0)
-        to_drain -= chunk
+        _bulk(zone, pcp, min(to_drain, pcp.batch), 0)
+        to_drain -= pcp.batch
         todo = True
     return todo

@@ -14,49 +14,35 @@ from typing import Any
 from asi_pa.kernel.callers import fallback_of, is_huge, way_out
 from asi_pa.kernel.gfp import GFP_NAMES, Migratetype
 
-from . import buddy, pcp
+from . import page_alloc, pcp
+from .compaction import ASYNC, FULL, LIGHT, SKIPPED, SUCCESS, room_to_compact
 from .fallback import unreserve_highatomic
 from .kswapd import KSWAPD_EVERY, SWAP_CLUSTER_MAX
 from .machine import Machine
 from .request import Request, decode
-from .tables import PAGE_ALLOC_COSTLY_ORDER
-from .zone import Allocation, Zone
+from .tables import (
+    ALLOC_CMA,
+    ALLOC_NO_WATERMARKS,
+    ALLOC_NOFRAGMENT,
+    PAGE_ALLOC_COSTLY_ORDER,
+    WMARK_HIGH,
+    WMARK_MIN,
+)
+from .zone import Zone
 
 __all__ = ["Replay"]
 
+DEF_PRIORITY = 12  # include/linux/mmzone.h, 7.2
 MAX_RECLAIM_RETRIES = 16  # mm/internal.h, 7.2
-COMPACT_MAX_DEFER_SHIFT = 6  # mm/compaction.c, 7.2
+MAX_COMPACT_RETRIES = 16  # mm/page_alloc.c, 7.2
 
-NORETRY = GFP_NAMES["__GFP_NORETRY"]
-RETRY_MAYFAIL = GFP_NAMES["__GFP_RETRY_MAYFAIL"]
+_IO = GFP_NAMES["__GFP_IO"]
+_NOFAIL = GFP_NAMES["__GFP_NOFAIL"]
+_NORETRY = GFP_NAMES["__GFP_NORETRY"]
+_RETRY_MAYFAIL = GFP_NAMES["__GFP_RETRY_MAYFAIL"]
+_THISNODE = GFP_NAMES["__GFP_THISNODE"]
 
 Found = tuple[Zone, int] | None
-
-
-class Deferral:
-    """When compaction of a zone is tried again after failures (mm/compaction.c, 7.2)."""
-
-    def __init__(self) -> None:
-        self.considered = 0
-        self.shift = 0
-        self.order_failed = 0
-
-    def deferred(self, order: int) -> bool:
-        """compaction_deferred: 2^shift requests are turned away before the next run."""
-        if order < self.order_failed:
-            return False
-        self.considered = min(self.considered + 1, 1 << self.shift)
-        return self.considered < 1 << self.shift
-
-    def ended(self, order: int, success: bool) -> None:
-        """compaction_defer_reset, defer_compaction."""
-        self.considered = 0
-        if success:
-            self.shift = 0
-            self.order_failed = max(self.order_failed, order + 1)
-        else:
-            self.shift = min(self.shift + 1, COMPACT_MAX_DEFER_SHIFT)
-            self.order_failed = min(self.order_failed, order)
 
 
 class Replay:
@@ -74,19 +60,30 @@ class Replay:
         #: Slot of each CPU's last try that failed where it was recorded.
         self.tried: dict[int, int] = {}
         self.nslots = nslots
-        self.slots: dict[int, int] = {}
-        self.owner: dict[int, int] = {}
-        self.supply: list[int] = []
+        self.owners = machine.compactor.owners
+        #: The order that a slot's allocation had, whatever compaction made of it.
+        self.orders: dict[int, int] = {}
+        self.supply: list[tuple[int, int]] = []
+        self.pages: list[int] = []
         self.compacts = False
         self.clock = 0
         machine.relief = self.direct_relief
-        self.deferrals = {id(zone): Deferral() for zone in machine.zones}
         self.failures = 0
         self.skipped = 0
 
-    def relieve(self, supply: Sequence[int], compacts: bool) -> None:
-        """Requests that may block reclaim what the slots in ``supply`` hold, in that order, and compact."""
-        self.supply = list(supply)
+    def relieve(
+        self,
+        supply: Sequence[int],
+        compacts: bool,
+        since: Sequence[int] | None = None,
+        pages: Sequence[int] | None = None,
+    ) -> None:
+        """Requests that may block reclaim what the slots in ``supply`` hold, in that order, and compact.
+
+        ``since``: after how many operations each is there; ``pages``: how many each has.
+        """
+        self.pages = [1] * len(supply) if pages is None else list(pages)
+        self.supply = list(zip(supply, [-1] * len(supply) if since is None else since, strict=True))
         self.compacts = compacts
 
     # Operations
@@ -101,7 +98,7 @@ class Replay:
             elif op in (1, 5, 6):
                 if op == 1 or not self.answered(op, cpu, slot):
                     self.allocate(order, cls, cpu, slot, replay=op != 5)
-            elif slot not in self.slots:
+            elif slot not in self.owners.held:
                 self.skipped += 1
             elif op == 2:
                 self.free(slot, order, cpu)
@@ -109,7 +106,7 @@ class Replay:
                 self.split(slot)
             machine.look_ahead()
             self.clock += 1
-            if self.clock % KSWAPD_EVERY == 0:
+            if self.clock % KSWAPD_EVERY == 0 and machine.kswapds.awake:
                 self.kswapd(cpu)
 
     def answered(self, op: int, cpu: int, slot: int) -> bool:
@@ -118,17 +115,17 @@ class Replay:
             if self.fallbacks:
                 self.tried[cpu] = slot
             return not self.fallbacks
-        if self.tried.get(cpu) not in self.slots:
+        if self.tried.get(cpu) not in self.owners.held:
             return False
-        self.slots.pop(slot, None)
+        self.forget(slot)
         self.dropped += 1
         return True
 
     def allocate(self, order: int, cls: int, cpu: int, slot: int, *, replay: bool = True) -> None:
         found = self.machine.request(order, self.requests[cls], cpu)
-        self.slots.pop(slot, None)
+        self.forget(slot)
         if found is not None:
-            self.place(slot, found[1])
+            self.place(slot, found[1], order)
             return
         word = self.classes[cls]
         self.count_failure(word, order)
@@ -136,9 +133,14 @@ class Replay:
         if page is not None and slot + (1 << order) <= self.nslots:
             self.fall_back(slot, 1 << order, page, cpu)
 
-    def place(self, slot: int, pfn: int) -> None:
-        self.slots[slot] = pfn
-        self.owner[pfn] = slot
+    def forget(self, slot: int) -> None:
+        if slot in self.owners.held:
+            self.owners.pop(slot)
+
+    def place(self, slot: int, pfn: int, order: int) -> None:
+        self.forget(slot)
+        self.owners.put(slot, pfn)
+        self.orders[slot] = order
 
     def count_failure(self, word: int, order: int) -> None:
         self.failures += 1
@@ -155,36 +157,38 @@ class Replay:
                 self.fallbacks_failed += 1
                 self.count_failure(word, 0)
                 return
-            self.place(slot + k, found[1])
+            self.place(slot + k, found[1], 0)
             self.in_pages.add(slot)
 
     def free(self, slot: int, order: int, cpu: int) -> None:
         if slot in self.in_pages:
             self.in_pages.remove(slot)
             for k in range(1 << order):
-                if slot + k not in self.slots:
+                if slot + k not in self.owners.held:
                     return
                 self.free_one(slot + k, cpu)
         else:
             self.free_one(slot, cpu)
 
     def free_one(self, slot: int, cpu: int) -> None:
-        pfn = self.slots.pop(slot)
-        order = self.machine.zone_of(pfn).allocated[pfn].order
-        self.machine.free(pfn, order, cpu)
+        for pfn in self.owners.pop(slot):
+            self.machine.free(pfn, self.machine.zone_of(pfn).allocated[pfn].order, cpu)
 
     def split(self, slot: int) -> None:
         """split_page (mm/page_alloc.c, 7.2): one allocation becomes 2^order of order 0."""
         if slot in self.in_pages:
             self.in_pages.remove(slot)
             return
-        pfn = self.slots[slot]
-        zone = self.machine.zone_of(pfn)
-        whole = zone.allocated[pfn]
-        for k in range(1 << whole.order):
-            zone.allocated[pfn + k] = replace(whole, order=0, compound=False)
-            self.slots[slot + k] = pfn + k
-            self.owner[pfn + k] = slot + k
+        pfns = self.owners.pop(slot)
+        order = self.orders[slot]
+        if len(pfns) == 1:
+            zone = self.machine.zone_of(pfns[0])
+            whole = zone.allocated[pfns[0]]
+            pfns = list(range(pfns[0], pfns[0] + (1 << order)))
+            for pfn in pfns:
+                zone.allocated[pfn] = replace(whole, order=0, compound=False)
+        for k, pfn in enumerate(pfns):
+            self.place(slot + k, pfn, 0)
 
     def tick(self, one: int | None) -> None:
         """vmstat's worker of one CPU, of every CPU for None (refresh_cpu_vm_stats): differences are folded,
@@ -199,66 +203,47 @@ class Replay:
     def reclaim(self, cpu: int, pages: int) -> int:
         """The next allocations of the supply; the workload may have freed them itself."""
         freed = 0
-        while self.supply and freed < pages:
-            slot = self.supply.pop(0)
-            pfn = self.slots.get(slot)
-            if pfn is None:
+        while self.supply and freed < pages and self.supply[0][1] <= self.clock:
+            slot, _ = self.supply.pop(0)
+            self.pages.pop(0)
+            if slot not in self.owners.held:
                 continue
-            zone = self.machine.zone_of(pfn)
-            used = zone.allocated[pfn]
-            if not used.lru:
+            pfn = self.owners.held[slot][0]
+            if not self.machine.zone_of(pfn).allocated[pfn].lru:
                 continue
-            freed += 1 << used.order
-            del self.slots[slot]
-            zone.this_cpu = cpu
-            self.machine.release(zone, pfn, used.order)
+            freed += 1 << self.orders[slot]
+            for page in self.owners.pop(slot):
+                zone = self.machine.zone_of(page)
+                zone.this_cpu = cpu
+                self.machine.release(zone, page, zone.allocated[page].order)
         self.machine.counts.reclaimed += freed
         return freed
 
+    def reclaimable(self) -> int:
+        """What of the supply is there."""
+        return sum(
+            pages for (_, since), pages in zip(self.supply, self.pages, strict=True) if since <= self.clock
+        )
+
+    def one_pass(self) -> int:
+        """The first pass over the LRU (get_scan_count, shrink_lruvec, 7.2)."""
+        return max(SWAP_CLUSTER_MAX, self.reclaimable() >> DEF_PRIORITY)
+
     def kswapd(self, cpu: int) -> None:
         cpu = cpu if cpu < self.machine.spec.cpus else 0
-        self.machine.kswapds.run(lambda pages: self.reclaim(cpu, pages))
+        self.machine.kswapds.run(
+            lambda: self.reclaim(cpu, self.one_pass()), lambda *work: self._kcompactd(cpu, *work)
+        )
 
-    def direct_relief(self, order: int, request: Request, attempt: Callable[[], Found], cpu: int) -> Found:
-        """The rest of __alloc_pages_slowpath (7.2): compaction, reclaim, the last drops."""
-        wanted = self.compaction_order(order, request)
-        drained = False
+    def _kcompactd(self, cpu: int, nid: int, order: int, highest: int) -> None:
+        if self.compacts:
+            self.machine.kcompactd(nid, order, highest, cpu)
 
-        def again() -> Found:
-            self.machine.on_cpu(cpu)
-            return attempt()
-
-        for _ in range(MAX_RECLAIM_RETRIES):
-            progress = 0
-            if wanted > 0 and self.compacts:
-                for zone in self.machine.zones:
-                    if zone.spec.zone_idx <= request.highest:
-                        zone.this_cpu = cpu
-                        progress += self.compact_zone(zone, wanted, request.freetype, sync=request.blocks)
-                found = again()
-                if found:
-                    return found
-            reclaimed = self.reclaim(cpu, SWAP_CLUSTER_MAX)
-            progress += reclaimed
-            if reclaimed or not drained:
-                found = again()
-                if not found and not drained:
-                    drained = True
-                    self.drain(request, cpu)
-                    found = again()
-                if found:
-                    return found
-            if request.gfp & NORETRY:
-                return None
-            if order > PAGE_ALLOC_COSTLY_ORDER and not request.gfp & RETRY_MAYFAIL:
-                return None
-            if not progress:
-                break
-        while self.unreserve(request, cpu, force=True):
-            found = again()
-            if found:
-                return found
-        return None
+    def direct_relief(
+        self, order: int, request: Request, attempt: Callable[[int], Found], cpu: int, flags: int
+    ) -> Found:
+        """The rest of __alloc_pages_slowpath (7.2)."""
+        return _SlowPath(self, order, request, attempt, cpu, flags).run()
 
     def drain(self, request: Request, cpu: int) -> None:
         """Pages pinned in the reserve and on per-CPU lists (__alloc_pages_direct_reclaim, 7.2)."""
@@ -278,112 +263,143 @@ class Replay:
             if zone.spec.zone_idx <= request.highest
         )
 
-    # Compaction
 
-    def compaction_order(self, order: int, request: Request) -> int:
-        """Which order compaction is asked for: as posted the request's, 0 meaning none (flip starvation)."""
-        tables = self.machine.tables
-        big = self.machine.spec.pageblock_order
-        how = tables.design.compaction
-        if tables.design.flips == "none" or order > big or how == "order":
-            return order
-        return big if how == "both" or not tables.mapped[request.freetype] else order
+class _SlowPath:
+    """One request's rounds of reclaim and compaction."""
 
-    def finished(self, zone: Zone, order: int, freetype: int) -> bool:
-        """__compact_finished: a block of the order that the request, or a flip for it, can have."""
-        tables = zone.tables
-        return any(
-            blocks
-            and tables.ordinary(other)
-            and (
-                other == freetype
-                or order >= zone.pageblock_order
-                or tables.mapped[other] == tables.mapped[freetype]
-            )
-            for lists in zone.free_list[order:]
-            for other, blocks in enumerate(lists)
+    def __init__(
+        self,
+        replay: Replay,
+        order: int,
+        request: Request,
+        attempt: Callable[[int], Found],
+        cpu: int,
+        flags: int,
+    ) -> None:
+        self.replay = replay
+        self.machine = replay.machine
+        self.order = order
+        self.costly = order > PAGE_ALLOC_COSTLY_ORDER
+        self.request = request
+        self.try_with = attempt
+        self.cpu = cpu
+        self.flags = flags
+        self.can_compact = replay.compacts and bool(request.gfp & _IO)
+        self.zones = self.machine.zonelists[self.machine.nodes[cpu]].usable(request)
+        self.drained = False
+        self.priority = LIGHT
+        self.result = SKIPPED
+        self.retries = self.no_progress = self.progress = 0
+
+    def attempt(self) -> Found:
+        self.machine.on_cpu(self.cpu)
+        return self.try_with(self.flags)
+
+    def run(self) -> Found:
+        """__alloc_pages_slowpath from its first reclaim on."""
+        gfp = self.request.gfp
+        wanted = self.machine.compaction_order(self.order, self.request)
+        movable = self.request.migratetype is Migratetype.MOVABLE
+        compact_first = self.can_compact and (
+            wanted > PAGE_ALLOC_COSTLY_ORDER or (wanted > 0 and not movable)
         )
-
-    def compact_zone(self, zone: Zone, order: int, freetype: int, *, sync: bool) -> int:
-        """compact_zone: blocks from the zone's start on are emptied into others from its end; pages moved."""
-        deferral = self.deferrals[id(zone)]
-        if order == 0 or self.finished(zone, order, freetype) or deferral.deferred(order):
-            return 0
-        counts = self.machine.counts
-        counts.compactions += 1
-        blocks = list(zone.all_blocks())
-        source, target, moved = 0, len(blocks), 0
-        while source < target:
-            block = blocks[source]
-            if not self.suits(zone, block, sync):
-                source += 1
-                continue
-            pfn = block
-            while pfn < block + zone.pageblock_nr_pages:
-                used = zone.allocated.get(pfn)
-                if used is None or not self.may_move(used) or used.order >= order:
-                    pfn += 1 << zone.buddy.get(pfn, 0)
-                    continue
-                to, target = self.free_scanner(zone, blocks, source, target, used.order)
-                if to is None:
-                    counts.compact_moved += moved
-                    deferral.ended(order, self.finished(zone, order, freetype))
-                    return moved
-                self.move(zone, pfn, to)
-                moved += 1 << used.order
-                pfn += 1 << used.order
-            if self.finished(zone, order, freetype):
-                counts.compact_success += 1
+        self.priority = ASYNC if compact_first else LIGHT
+        while True:
+            found = self._round(reclaims=not compact_first)
+            if found:
+                return found
+            if compact_first:
+                compact_first = False
+                if gfp & _NORETRY and gfp & _THISNODE:
+                    return None
+                if not gfp & _NORETRY:
+                    self.priority = LIGHT
+            elif gfp & _NORETRY or (self.costly and not (gfp & _RETRY_MAYFAIL and self.can_compact)):
                 break
-            source += 1
-        deferral.ended(order, source < target)
-        counts.compact_moved += moved
-        return moved
+            elif not self._once_more():
+                if not (self.machine.spec.defrag_mode and self.flags & ALLOC_NOFRAGMENT):
+                    break
+                self.flags &= ~ALLOC_NOFRAGMENT
+            found = self.attempt()
+            if found:
+                return found
+        if gfp & _NOFAIL:
+            self.flags = self.flags & ALLOC_CMA | ALLOC_NO_WATERMARKS
+            return self.attempt()
+        return None
 
-    def may_move(self, used: Allocation) -> bool:
-        """On the LRU; wrappers change mappings page by page, and their odd pages stay where they are."""
-        wrapper = self.machine.wrapper
-        return used.lru and (wrapper is None or not wrapper.wants_odd(used))
+    def _round(self, *, reclaims: bool) -> Found:
+        self.progress = 0
+        found = self._reclaim() if reclaims else None
+        if found is None and self.can_compact:
+            self.machine.on_cpu(self.cpu)
+            self.result, found = self.machine.direct_compact(
+                self.order, self.request, self.flags, self.priority, self.attempt
+            )
+            self.machine.compactor.lru.drain()
+        return found
 
-    def suits(self, zone: Zone, block: int, sync: bool) -> bool:
-        """suitable_migration_source: asynchronous compaction empties movable blocks only."""
-        migratetype = zone.migratetype(zone.type_of(block))
-        return migratetype in (Migratetype.MOVABLE, Migratetype.CMA) or (
-            sync and migratetype <= Migratetype.RECLAIMABLE
+    def _reclaim(self) -> Found:
+        """__alloc_pages_direct_reclaim; a costly request leaves it to compaction where that is ready."""
+        ready = (
+            self.costly
+            and self.can_compact
+            and any(
+                room_to_compact(zone, self.order, zone.wmark(WMARK_HIGH), self.request.highest, 0)
+                for zone in self.zones
+            )
+        )
+        self.progress = 1 if ready else self.replay.reclaim(self.cpu, self.replay.one_pass())
+        if not self.progress and self.drained:
+            return None
+        found = self.attempt()
+        if not found and not self.drained:
+            self.replay.drain(self.request, self.cpu)
+            self.drained = True
+            found = self.attempt()
+        return found
+
+    def _some_zone_ok(self, order: int, more: int) -> bool:
+        return any(
+            page_alloc.watermark_ok(
+                zone,
+                order,
+                zone.wmark(WMARK_MIN),
+                self.request.highest,
+                self.flags,
+                zone.nr_free_pages.read() + more,
+            )
+            for zone in self.zones
         )
 
-    def free_scanner(
-        self, zone: Zone, blocks: list[int], source: int, target: int, order: int
-    ) -> tuple[int | None, int]:
-        """isolate_freepages: from the end downwards, movable blocks that are not wholly free, of the same
-        side of the mapping.  Returns the pfn and where to go on."""
-        at = target
-        while at > source + 1:
-            at -= 1
-            start = blocks[at]
-            freetype = zone.type_of(start)
-            if (
-                zone.migratetype(freetype) is Migratetype.MOVABLE
-                and zone.is_mapped(start) == zone.is_mapped(blocks[source])
-                and zone.buddy.get(start, 0) < zone.pageblock_order
-            ):
-                for pfn, current in buddy.free_pages_of_block(zone, start):
-                    if order <= current < zone.pageblock_order:
-                        return buddy.take(zone, pfn, order, current, freetype), at + 1
-            if order == 0:
-                target = at
-        return None, target
+    def _once_more(self) -> bool:
+        """should_reclaim_retry, should_compact_retry."""
+        self.no_progress = 0 if self.progress and not self.costly else self.no_progress + 1
+        left = self.replay.reclaimable()
+        if self.no_progress <= MAX_RECLAIM_RETRIES and left and self._some_zone_ok(self.order, left):
+            return True
+        if self.replay.unreserve(self.request, self.cpu, force=True):
+            return True
+        return self.progress > 0 and self._compact_more(left)
 
-    def move(self, zone: Zone, pfn: int, to: int) -> None:
-        """migrate_pages of one allocation: same request, same owner, another frame."""
-        used = zone.allocated.pop(pfn)
-        zone.allocated[to] = used
-        zone.set_lru(pfn, used.order, False)
-        zone.set_lru(to, used.order, used.lru)
-        wrapper = self.machine.wrapper
-        if used.sensitive and (wrapper is None or wrapper.odd_present):
-            zone.set_dirty(to, 1 << used.order, True)
-        slot = self.owner.pop(pfn)
-        self.owner[to] = slot
-        self.slots[slot] = to
-        buddy.free_split(zone, pfn, used.order)
+    def _compact_more(self, left: int) -> bool:
+        if self.order == 0:
+            return False
+        if not self.can_compact:
+            return not self.costly and self._some_zone_ok(0, 0)
+        if self.result == SKIPPED:
+            return any(
+                room_to_compact(
+                    zone, self.order, zone.wmark(WMARK_MIN), self.request.highest, left // self.order
+                )
+                for zone in self.zones
+            )
+        if self.result == SUCCESS:
+            self.retries += 1
+            if self.retries <= (MAX_COMPACT_RETRIES // 4 if self.costly else MAX_COMPACT_RETRIES):
+                return True
+        if self.priority > (LIGHT if self.costly else FULL):
+            self.priority -= 1
+            self.retries = 0
+            return True
+        return False

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asi_pa.designs import as_design
-from asi_pa.kernel.gfp import GFP_NAMES, MODEL_LRU, Migratetype
+from asi_pa.kernel.gfp import GFP_NAMES, MODEL_LRU, MODEL_PINNED, MODEL_UNSPLITTABLE, Migratetype
 from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
 from asi_pa.kernel.versions import kernel_profile
 
@@ -51,6 +51,9 @@ SECOND_ZONE = 0x40000000
 _ALLOC, _FREE, _DUMP, _DRAIN = 1, 2, 5, 6
 _ISOLATE, _UNISOLATE, _CONTIG = 7, 8, 9
 _UNRESERVE, _TICK, _TAKE = 11, 15, 16
+_NODE, _COMPACT, _DIRECT, _RESET, _KCOMPACTD = 20, 21, 22, 23, 24
+#: Words of a dump about compaction, without the skip bits.
+_COMPACTION_WORDS = 9
 _WORKER, _SHRINK = 17, 18
 #: What a recorded kernel's name says -> the design.
 _DESIGNS = {
@@ -88,10 +91,9 @@ class Engine(Protocol):
     def restore(self, zone: int, below_high: bool, boost: int, pcp_fields: Sequence[PcpFields]) -> None: ...
 
 
-def request_word(flags: int, *, design: bool) -> int:
-    """The request word (asi_pa.kernel.gfp) for an allocation's recorded flags; ``design``: not plain
-    Linux.
-    """
+def request_word(flags: int, *, design: bool, compaction: bool = False) -> int:
+    """The request word (asi_pa.kernel.gfp) for an allocation's recorded flags; ``design``: not plain Linux;
+    ``compaction``: a run of it, whose flags from 256 on are others."""
     gfp = (flags & 3) << 3  # migratetype: __GFP_MOVABLE, __GFP_RECLAIMABLE
     for bit, name in (
         (4, "__GFP_HIGH"),
@@ -103,10 +105,14 @@ def request_word(flags: int, *, design: bool) -> int:
         (256, "__GFP_SENSITIVE" if design else "__GFP_DMA32"),
         (512, "__GFP_DIRECT_RECLAIM"),
     ):
-        if flags & bit:
+        if flags & bit and not (compaction and bit == 256):
             gfp |= GFP_NAMES[name]
     if flags & 64:
         gfp |= MODEL_LRU
+    if compaction:
+        gfp |= MODEL_PINNED * bool(flags & 256) | MODEL_UNSPLITTABLE * bool(flags & 2048)
+        gfp |= GFP_NAMES["__GFP_IO"] * bool(flags & 512)
+        gfp |= GFP_NAMES["__GFP_FS"] * (flags & (512 | 1024) == 512)
     return gfp
 
 
@@ -133,13 +139,25 @@ class Recording:
         self.bypassed = bool(self.meta["pcp_bypassed"])
         self.kernel = str(self.meta["kernel"])
         self.design = _design(self.meta)
+        #: A run of compaction: its log in rows of six, its positions in the dumps.
+        self.compaction = self.design == "linux" and bool(self.events) and len(self.events[0]) == 6
         #: How dumps end.
-        self.tail = tail_of(as_design(self.design))
+        self.tail = "compaction" if self.compaction else tail_of(as_design(self.design))
         self.two_zones = bool(self.meta.get("zone2_managed"))
+
+    def labelled(self, dump: npt.NDArray[np.int32]) -> list[tuple[str, int]]:
+        """Every word of a dump with what it says."""
+        return list(labelled(dump.tolist(), tail=self.tail))
+
+    def initial_compaction(self) -> tuple[list[int], list[int]]:
+        """What compaction kept before the first operation: nine words, the skip bits."""
+        blocks = -(-self.meta["spanned"] >> self.meta["pageblock_order"])
+        words = self.dumps[0][-(_COMPACTION_WORDS + 1 + blocks) :].tolist()
+        return words[:_COMPACTION_WORDS], words[_COMPACTION_WORDS + 1 :]
 
     def initial(self, zone: int) -> tuple[bool, int, list[PcpFields]]:
         """What boot does not determine, for Engine.restore: it comes from the zone's first dump."""
-        words = dict(labelled(self.dumps[zone].tolist(), tail=self.tail))
+        words = dict(self.labelled(self.dumps[zone]))
         cpus = ["pcp", *(f"cpu {cpu} pcp" for cpu in range(1, self.meta["nr_cpus"]))]
         fields = [
             (
@@ -155,9 +173,9 @@ class Recording:
     def spec(self) -> MachineSpec:
         """The machine, from the header and the dump before the first operation."""
         meta = self.meta
-        zones = [_zone_spec(meta, self.dumps[0], self.bypassed, second=False)]
+        zones = [_zone_spec(meta, self.labelled(self.dumps[0]), self.bypassed, second=False)]
         if self.two_zones:
-            zones.append(_zone_spec(meta, self.dumps[1], self.bypassed, second=True))
+            zones.append(_zone_spec(meta, self.labelled(self.dumps[1]), self.bypassed, second=True))
         return MachineSpec(
             zones=tuple(zones),
             cpus=meta["nr_cpus"],
@@ -177,9 +195,8 @@ def _design(meta: dict[str, Any]) -> str:
 
 
 def _zone_spec(
-    meta: dict[str, Any], dump: npt.NDArray[np.int32], bypassed: bool, *, second: bool
+    meta: dict[str, Any], labels: list[tuple[str, int]], bypassed: bool, *, second: bool
 ) -> ZoneSpec:
-    labels = list(labelled(dump.tolist(), tail=tail_of(as_design(_design(meta)))))
     words = dict(labels)
     start = meta["zone2_start_pfn" if second else "zone_start_pfn"]
     spanned = meta["zone2_spanned" if second else "spanned"]
@@ -279,6 +296,12 @@ class _Run:
         self.inside = engine if isinstance(engine, Machine) and recording.watched else None
         if self.inside:
             self.inside.log_events()
+        #: The twin itself in a run of compaction, which moves what operations got.
+        self.compacts = engine if isinstance(engine, Machine) and recording.compaction else None
+        if self.compacts:
+            self.compacts.restore_compaction(0, *recording.initial_compaction())
+            self.compacts.compactor.rows = []
+        self.seen = 0
 
     def absolute(self, pfn: int) -> int:
         return pfn - SECOND_ZONE + self.start[1] if pfn >= SECOND_ZONE else pfn + self.start[0]
@@ -293,8 +316,8 @@ class _Run:
     def step(self, row: int) -> str | None:
         cpu = self.recording.ops[row][5] if len(self.recording.ops[row]) > 5 else 0
         result, *counters = self.recording.results[row]
-        if self.inside:
-            self.inside.zones[0].now = row
+        for twin in filter(None, (self.inside, self.compacts)):
+            twin.zones[0].now = row
         got = self._perform(row, cpu)
         if got is not None and got != result:
             return f"expected {result}, got {got}"
@@ -304,7 +327,20 @@ class _Run:
         for name, want, value in list(zip(names, counters, have, strict=True))[skip:]:
             if want != value:
                 return f"{name}: expected {want}, got {value}"
+        if self.compacts:
+            return self._compare_log(self.compacts, row)
         return self._watch(self.inside, row) if self.inside else None
+
+    def _compare_log(self, twin: Machine, row: int) -> str | None:
+        """Compaction's rows since the last operation."""
+        rows = twin.compactor.rows or []
+        for number, got in enumerate(rows[self.seen :], self.seen):
+            if [got] != self.recording.events[number : number + 1]:
+                return f"event {number}: expected {self.recording.events[number : number + 1]}, got {got}"
+        self.seen = len(rows)
+        if self.seen < len(self.recording.events) and self.recording.events[self.seen][0] <= row:
+            return f"event {self.seen}: expected {self.recording.events[self.seen]}, got nothing"
+        return None
 
     def compare_zeroed(self) -> str | None:
         """The pages that September's flips would have cleared, where a recording counted them."""
@@ -370,9 +406,13 @@ class _Run:
         """Do one operation; its result, or None where the recorded one says nothing."""
         engine = self.engine
         code, order, flags, a, b = self.recording.ops[row][:5]
+        gfp = request_word(
+            flags, design=self.recording.design != "linux", compaction=self.recording.compaction
+        )
+        if self.compacts and code >= _NODE:
+            return self._compact(self.compacts, row, gfp, cpu)
         if code == _ALLOC:
-            gfp = request_word(flags, design=self.recording.design != "linux")
-            return self.relative(engine.alloc(order, gfp, cpu))
+            return self._owned(row, engine.alloc(order, gfp, cpu))
         if code == _FREE:
             self._free(a, cpu)
         elif code == _DRAIN:
@@ -400,10 +440,40 @@ class _Run:
             raise ValueError(f"operation {row}: unknown code {code}")
         return None
 
+    def _owned(self, row: int, pfn: int) -> int:
+        """Who got it, where compaction may move it."""
+        if self.compacts and pfn >= 0:
+            self.compacts.compactor.owners.put(row, pfn)
+        return self.relative(pfn)
+
+    def _compact(self, twin: Machine, row: int, gfp: int, cpu: int) -> int | None:
+        """An operation of compaction."""
+        code, order, _, a, _ = self.recording.ops[row][:5]
+        nid = twin.zones[0].spec.nid
+        if code == _NODE:
+            twin.compact_node(nid, bool(a), cpu)
+        elif code == _COMPACT:
+            return twin.compact(order, gfp, a, cpu)
+        elif code == _DIRECT:
+            result, pfn = twin.compact_and_alloc(order, gfp, a, cpu)
+            pfn = self._owned(row, pfn)
+            twin.compactor.log(14, result, pfn)
+            return pfn
+        elif code == _RESET:
+            twin.reset_skip_bits()
+        elif code == _KCOMPACTD:
+            twin.kcompactd(nid, order, 2, cpu)
+        else:
+            raise ValueError(f"operation {row}: unknown code {code}")
+        return None
+
     def _free(self, source: int, cpu: int) -> None:
         code, order, _, a, b = self.recording.ops[source][:5]
         if code == _CONTIG:
             self.engine.free_contig_range(self.absolute(a), b - a)
+        elif self.compacts:
+            for pfn in self.compacts.compactor.owners.pop(source):
+                self.engine.free(pfn, self.compacts.zones[0].allocated[pfn].order, cpu)
         else:
             self.engine.free(self.absolute(self.recording.results[source][0]), order, cpu)
 
@@ -416,7 +486,7 @@ class _Run:
     def compare_dump(self, index: int) -> str | None:
         want = self.recording.dumps[index]
         second = int(want[18])
-        got = self.engine.dump(second)
+        got = self.compacts.dump(second, compaction=True) if self.compacts else self.engine.dump(second)
         if self.recording.bypassed:
             # The lists are never used: the kernel's fields are as they were at the start.
             got = got.copy()

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from asi_pa.kernel.gfp import GFP_NAMES, MODEL_LRU, Migratetype, gfp_migratetype, gfp_zone_index
+from asi_pa.kernel.gfp import (
+    GFP_NAMES,
+    MODEL_LRU,
+    MODEL_PINNED,
+    MODEL_UNSPLITTABLE,
+    Migratetype,
+    gfp_migratetype,
+    gfp_zone_index,
+)
 
 from .tables import Tables
 
@@ -32,6 +40,9 @@ class Request:
     #: Its pages are on the LRU while in use, so they count as movable.
     lru: bool
     compound: bool
+    #: Movable pages that compaction cannot move, or not split.
+    pinned: bool
+    unsplittable: bool
     #: __GFP_DIRECT_RECLAIM: may sleep, so it may flip and reclaim.
     blocks: bool
     kswapd: bool
@@ -58,6 +69,8 @@ def decode(tables: Tables, gfp: int) -> Request:
         highest=gfp_zone_index(gfp),
         lru=bool(gfp & MODEL_LRU),
         compound=bool(gfp & (_COMP | MODEL_LRU)),
+        pinned=bool(gfp & MODEL_LRU and gfp & MODEL_PINNED),
+        unsplittable=bool(gfp & MODEL_LRU and gfp & MODEL_UNSPLITTABLE),
         blocks=blocks,
         kswapd=bool(gfp & _KSWAPD_RECLAIM),
         this_node=bool(gfp & _THISNODE),

@@ -11,13 +11,14 @@ from asi_pa.kernel.spec import MachineSpec, ZoneSpec
 from asi_pa.kernel.versions import Kernel
 
 from . import mapping
+from .compact_state import CompactState
 from .mapping import Context, Window
 from .pcp import PerCpuPages
 from .request import Request
 from .stats import Stats
 from .tables import Tables
 
-__all__ = ["Allocation", "Vmstat", "Zone"]
+__all__ = ["Allocation", "Capture", "Vmstat", "Zone"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,19 @@ class Allocation:
     lru: bool
     sensitive: bool = False
     migratetype: Migratetype = Migratetype.UNMOVABLE
+    #: Somebody else holds a reference, so that it does not move.
+    pinned: bool = False
+    #: A folio whose mapping has a least order.
+    unsplittable: bool = False
+
+
+@dataclass
+class Capture:
+    """struct capture_control (mm/internal.h, 7.2): who compacts takes its block out of a merge."""
+
+    order: int
+    freetype: int
+    pfn: int | None = None
 
 
 class Vmstat:
@@ -89,6 +103,9 @@ class Zone:
         self.block_isolated = [False] * len(self.block_type)
         #: Is the pageblock present in the protected tree (Tables.tracks)?
         self.block_mapped = [tables.tracks and tables.mapped[tables.boot]] * len(self.block_type)
+        self.compact = CompactState(len(self.block_type))
+        #: Of the run of compaction that is under way, if it captures.
+        self.capture: Capture | None = None
         #: Per frame from the first pageblock on: does it hold what a sensitive owner wrote?
         self.dirty = bytearray(len(self.block_type) << self.pageblock_order)
         #: First pfn -> what is in use there.
@@ -159,6 +176,10 @@ class Zone:
     def block_start(self, pfn: int) -> int:
         return pfn & -self.pageblock_nr_pages
 
+    def block_index(self, pfn: int) -> int:
+        """Which pageblock of the zone it is in."""
+        return (pfn >> self.pageblock_order) - self.first_block
+
     def blocks(self, pfn: int, order: int) -> Iterator[int]:
         """First pfns of the pageblocks that a block of ``order`` covers (at least one)."""
         return iter(range(self.block_start(pfn), pfn + (1 << order), self.pageblock_nr_pages))
@@ -213,7 +234,13 @@ class Zone:
     def hand_out(self, pfn: int, order: int, request: Request) -> None:
         """prep_new_page: the pages are the requester's."""
         self.allocated[pfn] = Allocation(
-            order, request.compound, request.lru, request.sensitive, request.migratetype
+            order,
+            request.compound,
+            request.lru,
+            request.sensitive,
+            request.migratetype,
+            request.pinned,
+            request.unsplittable,
         )
         self.set_lru(pfn, order, request.lru)
         if self.tables.tracks:

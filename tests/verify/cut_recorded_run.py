@@ -52,6 +52,7 @@ def cut(source: Path, target: Path, operations: int) -> None:
     }
     if "resx" in arrays:
         kept["resx"] = arrays["resx"][:n]
+    if "events" in arrays:
         kept["events"] = arrays["events"][arrays["events"][:, 0] < n]
     write(target, kept)
 
