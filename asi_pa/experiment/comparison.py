@@ -92,28 +92,14 @@ def compare(
 
     Returns the result.  Raises ValueError for what cannot be.
     """
-    chosen = None if designs is None else [as_design(d) for d in designs]
-    if chosen == []:
-        raise ValueError("no designs to compare")
-    if not 1 <= seeds <= 1024:
-        raise ValueError(f"{seeds} seeds: give 1 to 1024")
-    if kernel is not None:
-        kernel_profile(kernel)
-    for size in memory:
-        if size != "ample":
-            parse_size(size)
-    sides = protagonists(chosen)
-    every = [as_design(d) for d in DEFAULT_DESIGNS] if chosen is None else chosen
-    every = [as_design(REFERENCE), *(d for d in every if d.name != REFERENCE)]
-    plan = Plan(
-        designs=tuple(every),
-        protagonists=sides,
-        seeds=tuple(range(seed, seed + (1 if quick else seeds))),
-        relief=Relief(parse_size(reclaim) if isinstance(reclaim, str) else reclaim, compaction, fallbacks),
+    plan = _plan(
+        designs,
+        memory=memory,
         classifier=classifier,
-        kernel=kernel,
-        memory=tuple(memory),
+        seeds=range(seed, seed + (1 if quick else seeds)),
         quick=quick,
+        kernel=kernel,
+        relief=Relief(parse_size(reclaim) if isinstance(reclaim, str) else reclaim, compaction, fallbacks),
         threads=threads,
     )
     items, cache = list(traces), cache or Cache()
@@ -127,6 +113,36 @@ def compare(
         if key:
             cache.put(key, found)
     return found | {"command": list(command)}
+
+
+def _plan(
+    designs: Sequence[str | Design] | None,
+    *,
+    memory: Sequence[str | int],
+    seeds: Sequence[int],
+    kernel: str | None,
+    **more: Any,
+) -> Plan:
+    """What the arguments of ``compare`` ask for.  Raises ValueError for what cannot be."""
+    chosen = None if designs is None else [as_design(d) for d in designs]
+    if chosen == []:
+        raise ValueError("no designs to compare")
+    if not 1 <= len(seeds) <= 1024:
+        raise ValueError(f"{len(seeds)} seeds: give 1 to 1024")
+    if kernel is not None:
+        kernel_profile(kernel)
+    for size in memory:
+        if size != "ample":
+            parse_size(size)
+    every = [as_design(d) for d in DEFAULT_DESIGNS] if chosen is None else chosen
+    return Plan(
+        designs=(as_design(REFERENCE), *(d for d in every if d.name != REFERENCE)),
+        protagonists=protagonists(chosen),
+        seeds=tuple(seeds),
+        kernel=kernel,
+        memory=tuple(memory),
+        **more,
+    )
 
 
 def _whole_key(plan: Plan, items: Sequence[str | Trace], samples: int) -> str | None:
