@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,21 +18,31 @@ from asi_pa.kernel.gfp import GFP_NAMES
 from asi_pa.trace import CompiledTrace
 from asi_pa.trace.compile import OP_ALLOC
 
-__all__ = ["answer"]
+__all__ = ["answer", "raised"]
 
 #: What a search finds; all else is measured where memory is to spare and where it is short.
 _SEARCHED = ("price", "roomy")
 Values = dict[str, list[Any]]
 
 
-def answer(plan: Plan, subject: Subject, found: Found) -> dict[str, Any]:
-    """An entry of ``answer`` in a result."""
+def raised(measure: Measure, errors: Mapping[str, float]) -> Measure:
+    """The measure with a floor no lower than its measured error: less no design is better by."""
+    return replace(measure, absolute=max(measure.absolute, errors.get(measure.key, 0)))
+
+
+def answer(
+    plan: Plan, subject: Subject, found: Found, errors: Mapping[str, float] | None = None
+) -> dict[str, Any]:
+    """An entry of ``answer`` in a result.
+
+    ``errors``: by a measure's key, how far the model was off the recorded machine in it.
+    """
     whole = subject.whole
     asked = requests(whole)
     nothing = _untested(whole)
     rows = []
     for place, values_of, exact in _places(plan, found):
-        for measure in MEASURES:
+        for measure in (raised(measure, errors or {}) for measure in MEASURES):
             values = values_of(measure)
             if values is not None:
                 if nothing(measure):

@@ -20,7 +20,7 @@ from asi_pa.experiment.study import Found, Plan, Study, Subject, at_size, proces
 from asi_pa.experiment.verdict import sentences
 from asi_pa.kernel.sizing import parse_size
 from asi_pa.kernel.versions import kernel_profile
-from asi_pa.run.statement import OTHERS, brief, errors
+from asi_pa.run.statement import OTHERS, brief, errors, measured_floors
 from asi_pa.trace import Trace, load_trace
 
 __all__ = ["SCHEMA", "SEEDS", "compare", "protagonists"]
@@ -132,6 +132,7 @@ def _compared(
     study = Study(plan, subjects, cache, progress)
     found = study.run()
     runs = _runs(plan, subjects, found, samples, cache, progress)
+    nearness = [_nearness(subject, cache) for subject in subjects]
     result: dict[str, Any] = {
         "schema": SCHEMA,
         "asi_pa": __version__,
@@ -149,31 +150,34 @@ def _compared(
         },
         "reference": REFERENCE,
         "protagonists": list(plan.protagonists),
-        "answer": [answer(plan, s, f) for s, f in zip(subjects, found, strict=True)],
+        "answer": [
+            answer(plan, s, f, near["floors"]) for s, f, near in zip(subjects, found, nearness, strict=True)
+        ],
         "runs": runs,
         "claims": [],
     }
     if samples > 2 and not plan.memory:
         needed = [of.rows[0][REFERENCE]["price"] if of.rows else None for of in found]
         result["curves"] = [study.curve(s, n) for s, n in zip(subjects, needed, strict=True) if n]
-    result["nearness"] = _nearness(subjects, cache)
+    result["nearness"] = [
+        *(f"{s.trace.name}: {near['line']}" for s, near in zip(subjects, nearness, strict=True)),
+        OTHERS,
+    ]
     result["claims"] = evaluate_claims(result)
     result["verdict"] = sentences(result)
     result["caveats"] = caveats(subjects, result)
     return result
 
 
-def _nearness(subjects: Sequence[Subject], cache: Cache) -> list[str]:
-    """A line a trace on how near the linux model was measured to be to its machine, and what nobody knows."""
-    lines = []
-    for subject in subjects:
-        key = key_of("nearness", package_hash(), subject.hash)
-        found = cache.get(key)
-        if found is None:
-            found = brief(errors(subject.trace))
-            cache.put(key, found)
-        lines.append(f"{subject.trace.name}: {found}")
-    return [*lines, OTHERS]
+def _nearness(subject: Subject, cache: Cache) -> dict[str, Any]:
+    """How near the linux model was measured to be to a trace's machine: a ``line``, and ``floors``."""
+    key = key_of("nearness", package_hash(), subject.hash)
+    found: dict[str, Any] | None = cache.get(key)
+    if found is None:
+        measured = errors(subject.trace)
+        found = {"line": brief(measured), "floors": measured_floors(measured)}
+        cache.put(key, found)
+    return found
 
 
 def _runs(

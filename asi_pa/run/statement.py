@@ -12,7 +12,7 @@ from typing import Any
 from asi_pa.run.validate import consistent, validate
 from asi_pa.trace import Trace, load_trace
 
-__all__ = ["OTHERS", "Errors", "brief", "errors", "errors_of", "statement", "statement_of"]
+__all__ = ["OTHERS", "Errors", "brief", "errors", "errors_of", "measured_floors", "statement", "statement_of"]
 
 #: By content of the trace: its name, length, and the sums of two columns.
 _KNOWN: dict[tuple[Any, ...], Errors | None] = {}
@@ -85,6 +85,11 @@ def statement_of(found: Errors | None) -> str:
     )
 
 
+def measured_floors(found: Errors | None) -> dict[str, float]:
+    """By the key of a comparison's measure, the error measured in it; empty where nothing is known."""
+    return {"mixed": float(found.mixed_blocks)} if found is not None and found.consistent else {}
+
+
 def brief(found: Errors | None) -> str:
     """`statement_of` in at most 70 columns, for a screen; `OTHERS` belongs after it."""
     if found is None:
@@ -93,8 +98,8 @@ def brief(found: Errors | None) -> str:
         return "the recording contradicts its own end, so nothing is known"
     unchanged = "" if found.baseline is None else f" (no change {found.baseline:.2g} %)"
     model, recorded = found.fallbacks
-    off = f"linux alone ends {found.end_distance:.2g} % off the machine{unchanged}"
-    return f"{off}, {model}/{recorded} fallbacks"
+    end = f"linux alone ends {found.end_distance:.2g} % off the machine{unchanged}"
+    return f"{end}, {model}/{recorded} fallbacks"
 
 
 def errors(trace: Trace | str | os.PathLike[str]) -> Errors | None:

@@ -108,8 +108,8 @@ cdef class Compiler:
     """Turns event columns into operations, chunk by chunk.
 
     ``pairs``, ``thresholds`` come from `Classifier.table`; ``phases`` says when each CPU's vmstat worker
-    runs first, in ns (None: all of them every second from the first event on).  State grows with the frames the trace
-    touches (4 bytes each) and the allocations alive at once.
+    runs first, in ns (None: all of them every second from the first event on).  State grows with the frames
+    the trace touches (4 bytes each) and the allocations alive at once.
     """
 
     cdef uint32_t **directory

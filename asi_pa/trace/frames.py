@@ -223,6 +223,8 @@ def zone_frames(
         untouched &= end_kpf[start:end] == 0
     unseen = pcp_unseen(trace, zone, located, untouched, block_mt, start)
     state[frames_of(unseen.pfn - start, unseen.order)] = FRAME_PCP
+    whole = unseen.take(unseen.order == trace.pageblock_order)
+    block_mt[(whole.pfn >> trace.pageblock_order) - (start >> trace.pageblock_order)] = whole.mt
     pcp = located.joined(unseen)
     populated = per_block(state != FRAME_HOLE, start, trace.pageblock_order) > 0
     counts = np.bincount(block_mt[populated], minlength=3)

@@ -219,10 +219,10 @@ def pcp_unseen(
         number = max(missing, 0) // size
         chosen, wholes = wholes[:number], wholes[number:]
         pfn = (chosen + (start >> trace.pageblock_order)) << trace.pageblock_order
-        for mt in (0, 1):
-            alike = (block_mt[chosen] == 1) == bool(mt)
-            if (cpu, trace.pageblock_order, mt) not in located.emptied:
-                found.append((pfn[alike], trace.pageblock_order, mt, cpu))
+        # What was freed whole was a huge page of a user: its block is movable.
+        movable = (cpu, trace.pageblock_order, 1) not in located.emptied
+        if movable or (cpu, trace.pageblock_order, 0) not in located.emptied:
+            found.append((pfn, trace.pageblock_order, int(movable), cpu))
     pages = [PcpPages.none()] + [
         PcpPages(
             pfn.astype(np.int64),
