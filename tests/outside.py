@@ -60,7 +60,7 @@ def prepare() -> None:
     PLACE.mkdir(parents=True, exist_ok=True)
     for name in ("asi_pa", "tests"):
         shutil.rmtree(PLACE / name, ignore_errors=True)
-        shutil.copytree(ROOT / name, PLACE / name, ignore=shutil.ignore_patterns("__pycache__", "*.html"))
+        shutil.copytree(ROOT / name, PLACE / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("setup.py", "pyproject.toml", "README.md", "Makefile"):
         shutil.copy2(ROOT / name, PLACE / name)
     for name in ("docs", "examples"):

@@ -535,3 +535,30 @@ def test_ranges_are_checked_before_sets_are_built() -> None:
 def test_read_trace_of_what_is_gone(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no-such"):
         read_trace(tmp_path / "no-such")
+
+
+def test_a_design_file_is_code_and_only_its_word_runs_it(tmp_path: Path) -> None:
+    """Files that lie about, bear the names of designs, or are named in a trace stay what they are."""
+    mark = tmp_path / "ran"
+    for name in ("linux.py", "evil.py", "redis.py"):
+        (tmp_path / name).write_text(
+            f"open({str(mark)!r}, 'w').close()\nfrom asi_pa.designs import DESIGNS\nX = DESIGNS['linux']\n"
+        )
+    path = small(tmp_path)
+    with_header(
+        path, header_of(path) | {"name": "evil.py:X", "description": "evil.py:X", "kernel": "evil.py:X"}
+    )
+    for command in (
+        ["info", path],
+        ["designs", "linux"],
+        ["designs"],
+        ["info", "redis"],
+        ["info", "evil.py:X"],
+    ):
+        asi_pa(*command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])})
+    assert not mark.exists()
+    done = asi_pa(
+        "designs", "evil.py:X", cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    )
+    assert done.returncode == 0
+    assert mark.exists()

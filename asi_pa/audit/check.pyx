@@ -332,8 +332,8 @@ cdef void check_flushes(search_t *s, const step_t *step) noexcept nogil:
                 found(s, step, BAD_LOCKED_FLUSH, BY_UNMAP | e.ctx, e.frame)
             elif waits_not and i < s.own_events and not step.inner.code and s.liveness:
                 found(s, step, POOR_FLUSH, BY_UNMAP | e.ctx, e.frame)
-        elif (e.kind == EVENT_MAP and e.ctx == CTX_FLIP and waits_not and i < s.own_events and not step.inner.code
-                and s.liveness):
+        elif (e.kind == EVENT_MAP and e.ctx == CTX_FLIP and waits_not and i < s.own_events
+                and not step.inner.code and s.liveness):
             # no flush on this way, but a pageblock is cleared outside the lock
             found(s, step, POOR_FLUSH, BY_MAP | e.ctx, e.frame)
 

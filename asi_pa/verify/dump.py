@@ -255,7 +255,7 @@ def take_apart(words: Words, shape: DumpShape) -> ZoneState:
         elif not what.startswith("length"):
             at_end[what] = words[start:stop]
     cpus = [CpuState(*parts) for parts in zip(diffs, fields, pcp_lists, strict=True)]
-    pairs = [at_end.get(what, words[:0]).reshape(-1, 2) for what in ("queue", "odd runs")]
+    queue, odd_runs = (at_end.get(what, words[:0]).reshape(-1, 2) for what in ("queue", "odd runs"))
     return ZoneState(
         counters,
         nr_free,
@@ -265,7 +265,8 @@ def take_apart(words: Words, shape: DumpShape) -> ZoneState:
         at_end.get("mapped flags"),
         at_end.get("pool marks"),
         pool,
-        *pairs,
+        queue,
+        odd_runs,
         compaction,
         at_end.get("skip bits"),
     )

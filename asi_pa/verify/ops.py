@@ -103,7 +103,8 @@ def check_ops(
         (is_alloc | (code == KCOMPACTD)) & ((order < 0) | (order > meta["max_page_order"])),
         "impossible order",
     )
-    known = 1023 if design.protects else 511 if meta["zone2_spanned"] else 255
+    without = 1023 if design.protects else 511 if meta["zone2_spanned"] else 255
+    known = np.full(n, without)
     if compaction:
         known = np.where(code == ALLOC, 2048 | 1023, 1024 | 1023)
         refuse(

@@ -277,9 +277,10 @@ def _check_tables(arrays: dict[str, npt.NDArray[Any]], meta: dict[str, Any], des
     if not design.protects and not _tells_of_compaction(arrays, design):
         _need("resx" not in arrays and "events" not in arrays, f"{design.title!r} has no events")
         return n
-    events = arrays.get("events")
+    _need("events" in arrays, f"a run of {design.title!r} without resx and events")
+    events = arrays["events"]
     if design.protects:
-        _need("resx" in arrays and events is not None, f"a run of {design.title!r} without resx and events")
+        _need("resx" in arrays, f"a run of {design.title!r} without resx and events")
         _need(len(arrays["resx"]) == n, f"{n} operations, but {len(arrays['resx'])} rows of resx")
         counted = arrays["resx"][-1, 0]
         _need(counted == len(events), f"resx counts {counted} events, there are {len(events)}")

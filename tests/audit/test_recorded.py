@@ -60,7 +60,9 @@ def test_the_runs_are_of_that_design_and_exact(design):
 )
 def test_the_kernel_handed_out_wrongly_mapped_pages(run, column, pages):
     """Column 1 of resx: live protected pages that are present; 2: live plain pages that are absent."""
-    assert read_recording(committed(run)).resx[-1, column] == pages
+    resx = read_recording(committed(run)).resx
+    assert resx is not None
+    assert resx[-1, column] == pages
 
 
 @pytest.mark.parametrize(
@@ -69,6 +71,7 @@ def test_the_kernel_handed_out_wrongly_mapped_pages(run, column, pages):
 def test_the_kernel_mapped_what_owners_left(run, stale):
     """The aux of a map event counts the stale pages that are exposed at that moment."""
     events = read_recording(committed(run)).events
+    assert events is not None
     maps = [int(aux) & 0xFFFF for _, word, _, _, aux in events.tolist() if word & 0xFF == 1]
     assert max(maps) == stale
 
@@ -79,5 +82,6 @@ def test_the_kernel_mapped_what_owners_left(run, stale):
 def test_the_kernel_failed_beside_whole_blocks_of_the_other_mapping(run, kinds):
     """By migratetype: failures with wholly free pageblocks of the other kind (column 6 of resx)."""
     recorded = read_recording(committed(run))
+    assert recorded.resx is not None
     rows = (recorded.recorded_ops[:, 0] == 1) & (recorded.res[:, 0] < 0) & (recorded.resx[:, 6] > 0)
     assert kinds <= set((recorded.recorded_ops[rows, 2] & 3).tolist())

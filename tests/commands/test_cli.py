@@ -560,7 +560,7 @@ def test_compare_shows_how_the_answer_depends_on_the_classifier(capsys):
         "compare",
         "net",
         "--memory",
-        "600M",
+        "700M",
         "--designs",
         "linux,migratetype",
         "--quiet",
@@ -569,9 +569,9 @@ def test_compare_shows_how_the_answer_depends_on_the_classifier(capsys):
     status, out, _ = run(capsys, *words, "--classifiers", "rfc", "rfc,skb=sensitive")
     assert status == 0
     lines = [line.split() for line in out.splitlines()]
-    assert [line for line in lines if line[:2] == ["net,", "600M:"]] == [
-        ["net,", "600M:", "linux"],
-        ["net,", "600M:", "migratetype/sound"],
+    assert [line for line in lines if line[:2] == ["net,", "700M:"]] == [
+        ["net,", "700M:", "linux"],
+        ["net,", "700M:", "migratetype/sound"],
     ]
     rows = [line for line in lines if line and line[0].startswith("rfc")]
     assert [row[0] for row in rows] == ["rfc", "rfc,skb=sensitive"] * 2

@@ -8,7 +8,16 @@ import pytest
 
 from asi_pa.cli import main
 from asi_pa.designs import DESIGNS
-from asi_pa.experiment.starvation import ALL_DESIGNS, Starvation, starvation, starvation_text
+from asi_pa.experiment.starvation import (
+    ALL_DESIGNS,
+    Starvation,
+    curves,
+    curves_text,
+    modes,
+    modes_text,
+    starvation,
+    starvation_text,
+)
 
 FLIPPING = [name for name in ALL_DESIGNS if DESIGNS[name].flips != "none"]
 
@@ -85,6 +94,8 @@ def test_text(movable: dict[str, Starvation]) -> None:
         "promotion",
         "pages",
         "moved",
+        "scanned",
+        "deferred",
     ]
     assert [line.split()[0] for line in lines[1:-1]] == list(ALL_DESIGNS)
     row = movable["migratetype/sound"]
@@ -93,6 +104,40 @@ def test_text(movable: dict[str, Starvation]) -> None:
         str(value >> 20) for value in (row.fresh, row.stressed, row.compacted, row.promoted)
     ]
     assert f"{row.free_blocks} of 64 pageblocks free" in lines[-1]
+
+
+def test_pins_decide_when_compaction_stops_helping() -> None:
+    points = curves(["migratetype/sound"], "64M", pinned=(0, 10, 100), freed=(75, 25))
+    assert [(p.freed, p.pinned) for p in points] == [
+        (freed, pin) for freed in (75, 25) for pin in (0, 10, 100)
+    ]
+    for few, some, all_of_them in (points[:3], points[3:]):
+        assert few.plain == some.plain == all_of_them.plain == all_of_them.promoted
+        assert few.promoted > some.promoted >= all_of_them.promoted
+        assert all_of_them.pages_moved == 0
+    assert points[0].free > points[3].free
+    lines = curves_text(points).splitlines()
+    assert len(lines) == 1 + 2 * 3
+    assert lines[0].split()[-7:] == ["0", "%", "10", "%", "100", "%", "(pinned)"]
+    with pytest.raises(ValueError, match="pinned 101: not in"):
+        curves(["linux"], "64M", pinned=(101,))
+    with pytest.raises(ValueError, match="freed 80: not in"):
+        curves(["linux"], "64M", freed=(80,))
+
+
+def test_the_ways_to_compact() -> None:
+    rows = {(row.kernel, row.mode): row for row in modes("128M")}
+    assert len(rows) == 12
+    for kernel in ("7.2", "6.12"):
+        way = {mode: row for (of, mode), row in rows.items() if of == kernel}
+        assert way["compact_memory"].blocks > 40
+        assert way["light"].blocks > 40
+        assert way["full"].free_scanned >= 0
+        assert way["proactive"].pages_moved < way["compact_memory"].pages_moved
+    # before 7.2 an asynchronous run for an unmovable request leaves MOVABLE pageblocks alone
+    assert rows["6.12", "async"].pages_moved == 0
+    assert rows["7.2", "async"].pages_moved > 0
+    assert len(modes_text(list(rows.values())).splitlines()) == 13
 
 
 def test_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:

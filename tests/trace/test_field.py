@@ -478,3 +478,43 @@ def test_cut_in_the_middle(capsys: Capture) -> None:
     message = refused(capsys, "info", case("25") / "cut.txt")
     assert "cut.txt: line 3: " in message
     assert "the recording was cut off" in message
+
+
+# ---------------------------------------------------------------- comparisons
+
+
+@pytest.mark.parametrize("name", ["only-free", "only-failed"])
+def test_no_verdict_without_evidence(capsys: Capture, name: str) -> None:
+    """Nothing was allocated: no claim was put to the test."""
+    command = ["compare", str(case("26") / f"{name}.txt"), "--memory", "256M", "--quiet", "--no-cache"]
+    assert cli.main(command) == 0
+    out = capsys.readouterr().out
+    assert "1 untested, 2 untested, 3 untested, 4 untested" in out
+    assert "holds" not in out
+
+
+def test_pieces_are_compared_as_one(tmp_path: Path) -> None:
+    about = tmp_path / "r.json"
+    pieces = [str(case("03") / f"cpu{k}.txt") for k in range(2)]
+    how = ["--memory", "64M", "--designs", "linux", "--quiet", "--no-cache", "--json", str(about)]
+    assert cli.main(["compare", *pieces, *how]) == 0
+    traces = {run["trace"] for run in json.loads(about.read_text())["runs"]}
+    assert traces == {"cpu0+cpu1"}
+
+
+def test_what_comes_through_a_pipe_is_known_by_more_than_its_first_bytes(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    """A tar's magic stands at 257, a text about memory may begin with anything."""
+    tar = gzip.decompress((case("18") / "t.tgz").read_bytes())
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    for content, says in ((tar, "tar archive"), ((case("18") / "systrace.html").read_bytes(), "HTML")):
+        writer = threading.Thread(target=fifo.write_bytes, args=(content,))
+        writer.start()
+        assert says in refused(capsys, "info", fifo)
+        writer.join()
+    writer = threading.Thread(target=fifo.write_bytes, args=((case("19") / "oom.txt").read_bytes(),))
+    writer.start()
+    assert "Mem-Info" in words(capsys, fifo)
+    writer.join()

@@ -1,0 +1,145 @@
+"""A trace of a machine under pressure, read in two ways: what the modelled reading leaves out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from asi_pa.cli import main
+from asi_pa.experiment.pressure import is_page_cache, modelled_reading, pressure_text
+from asi_pa.kernel.gfp import GFP_NAMES
+from asi_pa.trace import Trace
+from asi_pa.trace.format import FAILED_PFN, KINDS, KPF_BITS
+
+MOVABLE = GFP_NAMES["__GFP_MOVABLE"]
+READAHEAD = GFP_NAMES["__GFP_NORETRY"] | GFP_NAMES["__GFP_NOWARN"]
+CACHE, ANON, KERNEL = MOVABLE | READAHEAD, MOVABLE, 0
+COMMS = ("kswapd0", "kcompactd0", "user")
+SWAPPER, COMPACTOR, USER = range(3)
+
+
+@pytest.mark.parametrize(
+    ("gfp", "cache"),
+    [
+        (MOVABLE | READAHEAD, True),
+        (MOVABLE | GFP_NAMES["__GFP_WRITE"], True),
+        (READAHEAD, False),
+        (MOVABLE | READAHEAD | GFP_NAMES["__GFP_NOMEMALLOC"], False),
+        (MOVABLE, False),
+    ],
+)
+def test_what_counts_as_page_cache(gfp: int, cache: bool) -> None:
+    assert is_page_cache(gfp) == cache
+
+
+def trace_of(*rows: tuple[str, int, int, int, int]) -> Trace:
+    """A trace of (kind, pfn, order, index of the mask, who); frames 0 to 63 are there, 0 to 7 page cache."""
+    flags = np.full(64, 1 << KPF_BITS.index("BUDDY"), np.uint8)
+    flags[:8] = 1 << KPF_BITS.index("LRU")
+    kinds, pfns, orders, gfps, comms = zip(*rows, strict=True)
+    n = len(rows)
+    return Trace(
+        name="small",
+        time_ns=np.arange(n, dtype=np.uint64),
+        cpu=np.zeros(n, np.uint8),
+        kind=np.array([KINDS.index(kind) for kind in kinds], np.uint8),
+        pfn=np.array(pfns, np.uint32),
+        order=np.array(orders, np.uint8),
+        migratetype=np.zeros(n, np.int8),
+        gfp=np.array(gfps, np.uint16),
+        comm=np.array(comms, np.uint16),
+        gfps=(CACHE, ANON, KERNEL),
+        comms=COMMS,
+        gfp_names=dict(GFP_NAMES),
+        migratetypes=("Unmovable", "Movable", "Reclaimable"),
+        kernel="7.2",
+        cpus=1,
+        kpageflags={"start": flags},
+    )
+
+
+def rows_of(trace: Trace) -> list[tuple[str, int]]:
+    return [(KINDS[kind], pfn) for kind, pfn in zip(trace.kind.tolist(), trace.pfn.tolist(), strict=True)]
+
+
+def test_reclaimed_page_cache_is_left_out() -> None:
+    reading = modelled_reading(
+        trace_of(
+            ("alloc", 16, 0, 0, USER),
+            ("alloc", 17, 0, 1, USER),
+            ("free", 16, 0, 0, SWAPPER),
+            ("free", 17, 0, 0, USER),
+            ("free", 3, 0, 0, USER),
+        )
+    )
+    (first, at), (second, anon), (third, freed) = rows_of(reading.trace)
+    assert (first, second, third, freed) == ("alloc", "alloc", "free", anon)
+    assert at != anon
+    assert (reading.reclaimed, reading.reclaimed_by_kswapd) == (2, 1)
+    assert reading.start_order == [3]
+
+
+def test_a_moved_page_comes_back_when_its_target_is_freed() -> None:
+    reading = modelled_reading(
+        trace_of(
+            ("alloc", 16, 0, 1, USER),
+            ("free", 16, 0, 0, COMPACTOR),
+            ("alloc", 16, 0, 2, USER),
+            ("free", 40, 0, 0, USER),
+            ("free", 41, 0, 0, USER),
+            ("free", 42, 0, 0, SWAPPER),
+        )
+    )
+    (_, moved), (_, other), (kind, freed) = rows_of(reading.trace)
+    assert kind == "free"
+    assert freed == moved != other
+    assert reading.moved_by_kcompactd == reading.targets_matched == reading.targets_unmatched == 1
+    assert reading.targets == reading.reclaimed_by_kswapd == 1
+
+
+def test_a_failed_request_is_made_and_given_back() -> None:
+    reading = modelled_reading(trace_of(("alloc", FAILED_PFN, 3, 2, USER)))
+    (first, at), (second, back) = rows_of(reading.trace)
+    assert (first, second) == ("alloc", "free")
+    assert at == back
+    assert at % 8 == 0
+    assert reading.failed_requests == 1
+
+
+def test_frames_of_one_reading_are_never_shared() -> None:
+    rows = [("alloc", 16, 2, 0, USER), ("free", 16, 2, 0, SWAPPER)] * 5
+    found = [pfn for _, pfn in rows_of(modelled_reading(trace_of(*rows)).trace)]
+    assert len(set(found)) == len(found) == 5
+
+
+def test_a_trace_without_flags_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from dataclasses import replace
+
+    with pytest.raises(ValueError, match="without kpageflags"):
+        modelled_reading(replace(trace_of(("alloc", 16, 0, 0, USER)), kpageflags={}))
+    for text in ("[1]", '{"a": 1.5}', "{"):
+        (tmp_path / "vmstat.json").write_text(text)
+        assert main(["pressure", "none.trace", "--vmstat", str(tmp_path / "vmstat.json")]) == 2
+        assert "vmstat.json: not" in capsys.readouterr().err
+
+
+def test_text() -> None:
+    counts = {"requests_failed": 3, "pages_moved": 4000}
+    names = ("reclaimed", "reclaimed_by_kswapd", "moved_by_kcompactd", "targets", "targets_matched")
+    result = {
+        "trace": "t",
+        "design": "linux",
+        "kernel": "7.2",
+        "memory_bytes": 1 << 30,
+        "recorded": {"requests_failed": 2},
+        "as_recorded": counts,
+        "modelled": counts,
+        "found": dict.fromkeys([*names, "targets_unmatched"], 5),
+    }
+    lines = pressure_text(result).splitlines()
+    assert lines[0] == "t, linux, 7.2, 1024 MiB"
+    assert lines[3].split() == ["pages", "moved", "-", "4,000", "4,000"]
+    assert json.loads(json.dumps(result)) == result
