@@ -163,7 +163,7 @@ SHARED = os.environ.get("ASI_PA_SHARED")
 
 
 @pytest.mark.skipif(not SHARED, reason="ASI_PA_SHARED does not name the whole recordings")
-# redis lies between 0.28 and 0.74, and makes 3 to 8 fallbacks, as its ticks come some milliseconds sooner or later
+# redis lies between 0.28 and 0.74, and makes 3 to 8 fallbacks, as its ticks come some ms sooner or later
 # (docs/use/validation.md); the others do not hang on them.
 @pytest.mark.parametrize(
     ("name", "end", "refill", "fallbacks"),
