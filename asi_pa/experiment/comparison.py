@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from asi_pa import __version__
@@ -21,7 +23,7 @@ from asi_pa.experiment.verdict import sentences
 from asi_pa.kernel.sizing import parse_size
 from asi_pa.kernel.versions import kernel_profile
 from asi_pa.run.statement import OTHERS, brief, errors, measured_floors
-from asi_pa.trace import Trace, load_trace
+from asi_pa.trace import Trace, bundled_traces, load_trace
 
 __all__ = ["SCHEMA", "SEEDS", "compare", "protagonists"]
 
@@ -90,41 +92,78 @@ def compare(
 
     Returns the result.  Raises ValueError for what cannot be.
     """
+    plan = _plan(
+        designs,
+        memory=memory,
+        classifier=classifier,
+        seeds=range(seed, seed + (1 if quick else seeds)),
+        quick=quick,
+        kernel=kernel,
+        relief=Relief(parse_size(reclaim) if isinstance(reclaim, str) else reclaim, compaction, fallbacks),
+        threads=threads,
+    )
+    items, cache = list(traces), cache or Cache()
+    if not items:
+        raise ValueError("no traces to compare on")
+    key = _whole_key(plan, items, samples)
+    found: dict[str, Any] | None = cache.get(key) if key else None
+    if found is None:
+        loaded = [item if isinstance(item, Trace) else load_trace(item) for item in items]
+        found = _compared(plan, loaded, samples, progress, cache)
+        if key:
+            cache.put(key, found)
+    return found | {"command": list(command)}
+
+
+def _plan(
+    designs: Sequence[str | Design] | None,
+    *,
+    memory: Sequence[str | int],
+    seeds: Sequence[int],
+    kernel: str | None,
+    **more: Any,
+) -> Plan:
+    """What the arguments of ``compare`` ask for.  Raises ValueError for what cannot be."""
     chosen = None if designs is None else [as_design(d) for d in designs]
     if chosen == []:
         raise ValueError("no designs to compare")
-    if not 1 <= seeds <= 1024:
-        raise ValueError(f"{seeds} seeds: give 1 to 1024")
+    if not 1 <= len(seeds) <= 1024:
+        raise ValueError(f"{len(seeds)} seeds: give 1 to 1024")
     if kernel is not None:
         kernel_profile(kernel)
     for size in memory:
         if size != "ample":
             parse_size(size)
-    sides = protagonists(chosen)
     every = [as_design(d) for d in DEFAULT_DESIGNS] if chosen is None else chosen
-    every = [as_design(REFERENCE), *(d for d in every if d.name != REFERENCE)]
-    plan = Plan(
-        designs=tuple(every),
-        protagonists=sides,
-        seeds=tuple(range(seed, seed + (1 if quick else seeds))),
-        relief=Relief(parse_size(reclaim) if isinstance(reclaim, str) else reclaim, compaction, fallbacks),
-        classifier=classifier,
+    return Plan(
+        designs=(as_design(REFERENCE), *(d for d in every if d.name != REFERENCE)),
+        protagonists=protagonists(chosen),
+        seeds=tuple(seeds),
         kernel=kernel,
         memory=tuple(memory),
-        quick=quick,
-        threads=threads,
+        **more,
     )
-    loaded = [item if isinstance(item, Trace) else load_trace(item) for item in traces]
-    if not loaded:
-        raise ValueError("no traces to compare on")
-    return _compared(plan, loaded, samples, command, progress, cache or Cache())
+
+
+def _whole_key(plan: Plan, items: Sequence[str | Trace], samples: int) -> str | None:
+    """The key of a whole result, from the files' bytes alone; None where an input is no file."""
+    hashes = []
+    for item in items:
+        path = Path(str(item))
+        if isinstance(item, Trace) or not (path.is_file() or str(item) in bundled_traces()):
+            return None
+        path = path if path.is_file() else bundled_traces()[str(item)]
+        hashes.append([str(item), hashlib.blake2b(path.read_bytes(), digest_size=20).hexdigest()])
+    return key_of(
+        "whole", package_hash(), hashes, samples, plan.protagonists, plan.seeds, plan.relief.options(),
+        plan.classifier, plan.kernel, plan.memory, plan.quick, [design_words(d) for d in plan.designs],
+    )  # fmt: skip
 
 
 def _compared(
     plan: Plan,
     traces: Sequence[Trace],
     samples: int,
-    command: Sequence[str],
     progress: Progress | None,
     cache: Cache,
 ) -> dict[str, Any]:
@@ -136,7 +175,7 @@ def _compared(
     result: dict[str, Any] = {
         "schema": SCHEMA,
         "asi_pa": __version__,
-        "command": list(command),
+        "command": [],
         "kernel": ", ".join(sorted({plan.kernel or subject.kernel for subject in subjects})),
         "seed": plan.seeds[0],
         "seeds": len(plan.seeds),

@@ -26,7 +26,7 @@ from asi_pa.engine.page_alloc cimport decode_request, mm_t, zone_of
 from asi_pa.engine.pcp cimport pcp_decay, pcp_drain
 from asi_pa.physmap.physmap cimport physmap_present_pages
 from asi_pa.engine.pool cimport pool_pages, pool_shrink
-from asi_pa.engine.wrappers cimport WRAP_NONE, WRAP_POOL, design_alloc, design_free
+from asi_pa.engine.wrappers cimport WRAP_NONE, WRAP_POOL, design_alloc
 
 import numpy as np
 

@@ -319,7 +319,7 @@ def own_cache(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
-def test_compare(capsys, tmp_path):
+def test_compare(capsys, tmp_path, monkeypatch):
     pytest.importorskip("plotly")
     html, numbers = tmp_path / "out.html", tmp_path / "out.json"
     words = ("redis", "--quick", "--designs", "linux,migratetype", "--costs", "default", "--samples", "20")
@@ -337,6 +337,15 @@ def test_compare(capsys, tmp_path):
         assert not any(breaches(design) for design in replayed["designs"])
     assert result["verdict"] == []
     assert result["protagonists"] == ["migratetype/sound", "linux"]
+
+    def loaded(*_):
+        raise AssertionError("a trace was read once more")
+
+    monkeypatch.setattr("asi_pa.experiment.comparison.load_trace", loaded)
+    again = tmp_path / "again.json"
+    more = ("--html", str(html), "--json", str(again))
+    assert run(capsys, "compare", *words, *more)[1] == out.replace("out.json", "again.json")
+    assert read_json(again) == result | {"command": ["asi-pa", "compare", *words, *more]}
 
 
 def test_compare_says_words_and_keeps_what_it_computed(capsys, monkeypatch):

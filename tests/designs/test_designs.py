@@ -910,7 +910,7 @@ def test_the_first_step_of_the_walk_through(newcomer: Path) -> None:
     (run,) = compare(["redis"], ["migratetype", "mine.py:MINE"], memory=("900M",), **bare)["runs"]
     theirs, ours = (entry["metrics"] for entry in run["designs"][1:])
     less, more = (m["failures_by_group"]["real"] for m in (ours, theirs))
-    assert f"{less - more:,} more requests without a way out fail, {less:,} for {more:,}." in page
+    assert f"{more - less:,} fewer requests without a way out fail, {less:,} for {more:,}." in page
     assert audit("mine.py:MINE", depth=3, seconds=30, only=("smallest", "cma")).status == 0
     mine = as_design("mine.py:MINE")
     loose = tuple(replace(ft, whole_blocks_only=False) for ft in mine.freetypes)
