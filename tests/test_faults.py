@@ -563,3 +563,11 @@ def test_a_design_file_is_code_and_only_its_word_runs_it(tmp_path: Path) -> None
     )
     assert done.returncode == 0
     assert mark.exists()
+
+
+def test_one_exact_file_does_not_hide_another(capsys: Capture) -> None:
+    good = next((FAULTS.parent / "oracle").glob("linux-7.2/D3*.npz"))
+    assert cli.main(["verify", "--jobs", "1", str(good)]) == 0
+    for files in ([good, fault("bad.npz")], [fault("bad.npz"), good]):
+        assert cli.main(["verify", "--jobs", "1", *map(str, files)]) == 1
+        assert "1 of 2 files exact" in capsys.readouterr().out
