@@ -156,7 +156,7 @@ def arrays() -> list[bytes]:
         "comms": ["a"],
         "gfp_names": [["GFP_KERNEL", 3264]],
     }
-    columns = {
+    columns: dict[str, np.ndarray] = {
         "cpu": trace.cpu,
         "kind": trace.kind,
         "pfn": trace.pfn,
@@ -167,7 +167,8 @@ def arrays() -> list[bytes]:
         "comm": np.zeros(len(trace), "u1"),
     }
     with zipfile.ZipFile(out, "w") as archive:  # stored: an edit reaches the header, not only the packing
-        for name, array in {**columns, "meta": np.array(json.dumps(meta))}.items():
+        members = {**columns, "meta": np.array(json.dumps(meta))}
+        for name, array in members.items():
             piece = io.BytesIO()
             np.save(piece, array)
             archive.writestr(f"{name}.npy", piece.getvalue())

