@@ -19,6 +19,7 @@ import zipfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
@@ -156,7 +157,7 @@ def arrays() -> list[bytes]:
         "comms": ["a"],
         "gfp_names": [["GFP_KERNEL", 3264]],
     }
-    columns: dict[str, np.ndarray] = {
+    columns: dict[str, np.ndarray[Any, Any]] = {
         "cpu": trace.cpu,
         "kind": trace.kind,
         "pfn": trace.pfn,

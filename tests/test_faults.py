@@ -299,15 +299,16 @@ def test_what_is_promised_is_weighed_first(tmp_path: Path, capsys: Capture) -> N
 def test_more_than_was_promised_is_not_unpacked(tmp_path: Path, capsys: Capture) -> None:
     packed = small(tmp_path, pack=True)
     header = header_of(packed)
-    for name in ("pfn", "kpf_start"):
+    compare = ["compare", "--designs", "linux", "--memory", "ample"]
+    for name, verb in (("pfn", ["info"]), ("kpf_start", compare), ("kpf_end", ["info"])):
         (at,) = (k for k, column in enumerate(header["columns"]) if column["name"] == name)
         count = header["columns"][at]["count"]
         path = tmp_path / f"{name}.trace"
         path.write_bytes(packed.read_bytes())
         with_header(path, changed(header, f"columns.{at}.count", count - 1))
-        assert f"{name}.trace: " in refused(
-            capsys, "compare", "--designs", "linux", "--memory", "ample", path
-        )
+        message = refused(capsys, *verb, path)
+        assert f"{name}.trace: " in message
+        assert "bytes unpacked" in message
 
 
 def test_a_reversed_text_wants_memory(tmp_path: Path, capsys: Capture) -> None:
@@ -379,14 +380,14 @@ def test_outputs_never_destroy(tmp_path: Path, capsys: Capture) -> None:
         ["convert", "--pack", path, link],
         ["verify", path, "--json", path],
         ["compare", f"{path}+{path}", "--json", path],
-        ["compare", "redis", path, "--json", tmp_path / "." / path.name],
+        ["compare", "redis", path, "--json", f"{tmp_path}/./{path.name}"],
     ):
         assert "it would be written over" in refused(capsys, *command)
     design = tmp_path / "d.py"
     design.write_text("from asi_pa.designs import DESIGNS\nX = DESIGNS['linux']\n")
     assert "written over" in refused(capsys, "compare", "redis", "--design", f"{design}:X", "--json", design)
     new = tmp_path / "new"
-    assert "two results" in refused(capsys, "compare", path, "--json", new, "--html", tmp_path / "." / "new")
+    assert "two results" in refused(capsys, "compare", path, "--json", new, "--html", f"{tmp_path}/./new")
     assert "names no file" in refused(capsys, "convert", path, "-")
     assert path.read_bytes() == before
     assert not new.exists()
