@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from asi_pa.designs import COMPARED, REFERENCE
+from asi_pa.designs import REFERENCE
 from asi_pa.experiment.cache import Cache, cache_folder
 from asi_pa.experiment.comparison import compare
 from asi_pa.experiment.measures import measure_named
@@ -64,8 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     traces = args.traces or list(bundled_traces())
     cache = Cache(cache_folder())
     results = [
-        compare(traces, COMPARED, seed=1000 * k, seeds=args.seeds, samples=2, cache=cache)
-        for k in range(args.tries)
+        compare(traces, seed=1000 * k, seeds=args.seeds, samples=2, cache=cache) for k in range(args.tries)
     ]
     words = list(against_itself(results))
     false = [each for each in words if each[-1] in ("better", "worse")]
