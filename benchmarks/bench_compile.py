@@ -6,6 +6,7 @@ import pytest
 
 from asi_pa.trace import Classifier, load_trace
 from asi_pa.trace.compile import operations
+from asi_pa.trace.ticks import first_ticks
 
 from .harness import compiled_trace, measure, trace_engine
 
@@ -21,7 +22,9 @@ def test_compile(benchmark, trace, step):
             benchmark,
             f"compile, {trace}",
             lambda: loaded,
-            lambda loaded: sum(len(part[0]) for part in operations(loaded, rule)),
+            lambda loaded: sum(
+                len(part[0]) for part in operations(loaded, rule, phases=first_ticks(loaded, None))
+            ),
             len(loaded),
         )
         assert done == len(compiled.ops)
