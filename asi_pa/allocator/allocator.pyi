@@ -10,6 +10,7 @@ from asi_pa.allocator.hotplug import MemoryBlock, MemoryBlocks
 from asi_pa.allocator.statistics import Statistics
 from asi_pa.designs import Design
 from asi_pa.engine.machine import Machine
+from asi_pa.experiment.metrics import CAUSES as CAUSES
 from asi_pa.kernel.spec import MachineSpec
 from asi_pa.kernel.versions import Kernel
 from asi_pa.physmap.physmap import Physmap
