@@ -75,6 +75,16 @@ def test_nothing_is_imported_relatively():
         assert not re.search(r"^\s*from \.", path.read_text(), re.MULTILINE), path
 
 
+def test_the_zone_stands_below_types_and_mapping_alone():
+    for path in sources():
+        below, found = path.relative_to(ROOT / "asi_pa"), targets(path.read_text())
+        engine = {name.partition(".")[2] for name in found if name.startswith("engine.")}
+        if below.stem == "_core":
+            assert engine <= set(ABOVE_THE_ZONE), below
+        if below.parts[0] == "engine" and below.stem in ABOVE_THE_ZONE:
+            assert "_core" not in found, below
+
+
 @pytest.mark.parametrize(
     ("path", "line"),
     [
