@@ -146,12 +146,16 @@ def _exact(result: Result) -> str:
     one, other = result["protagonists"]
     wins: dict[str, list[str]] = {one: [], other: []}
     for measure, text in _WINS.items():
-        rows = [row for trace in result["answer"] if (row := entry(trace, measure, "ample")) is not None]
-        words = [row["against_other"]["word"] for row in rows if row["exact"] and row["against_other"]]
-        words = [word for word in words if word != "untested"]
+        rows = [(trace["trace"], entry(trace, measure, "ample")) for trace in result["answer"]]
+        told = [(trace, row) for trace, row in rows if row and row["exact"] and row["against_other"]]
+        told = [(trace, row) for trace, row in told if row["against_other"]["word"] != "untested"]
+        words = [row["against_other"]["word"] for _, row in told]
         for name, word, opposite in ((one, "better", "worse"), (other, "worse", "better")):
             if word in words and opposite not in words and "undecided" not in words:
-                wins[name].append(text.format(_values(rows, name), _values(rows, _other(result, name))))
+                won = [(trace, row) for trace, row in told if row["against_other"]["word"] == word]
+                mine, theirs = (_values([row for _, row in won], who) for who in (name, _other(result, name)))
+                on = "" if len(won) == len(told) else f" on {_join([trace for trace, _ in won])}"
+                wins[name].append(text.format(mine, theirs) + on)
     parts = [f"{short_name(name)} {_join(texts)}" for name, texts in wins.items() if texts]
     return f"With memory to spare, exactly: {'; '.join(parts)}." if parts else ""
 
