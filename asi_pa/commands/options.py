@@ -154,6 +154,21 @@ def whole(text: str) -> int:
     return int(text)
 
 
+def positive(most: float, what: str) -> Callable[[str], float]:
+    """Type of an option: a number above 0 and up to ``most``; ``what`` says it in the message."""
+
+    def parsed(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = 0.0
+        if not 0 < value <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+        return value
+
+    return parsed
+
+
 class OutputPath(str):
     """The name of a file that a verb writes."""
 

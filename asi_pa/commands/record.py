@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from asi_pa.commands.options import Verbs, add_anonymise, add_verb, trace_output
+from asi_pa.commands.options import Verbs, add_anonymise, add_verb, positive, trace_output
 from asi_pa.errors import GOOD
 
 __all__ = ["add_record"]
@@ -35,7 +35,9 @@ Examples:
     )
     parser.add_argument("output", metavar="OUTPUT", type=trace_output, help="the trace file to write")
     parser.add_argument("command", metavar="COMMAND", nargs="*", help="what to run, after --")
-    parser.add_argument("--seconds", metavar="N", type=_seconds, help="stop after so long")
+    parser.add_argument(
+        "--seconds", metavar="N", type=positive(1e6, "a number of seconds"), help="stop after so long"
+    )
     parser.add_argument("--description", metavar="TEXT", default="", help="kept with the trace")
     parser.add_argument(
         "--buffer",
@@ -84,13 +86,3 @@ def _power(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) <= 1 << 20 or int(text) & (int(text) - 1):
         raise argparse.ArgumentTypeError(f"{text!r} is not a power of two up to {1 << 20}")
     return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
-    return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from asi_pa.commands.options import TRACE_HELP, Verbs, add_verb, output, write_json
+from asi_pa.commands.options import TRACE_HELP, Verbs, add_verb, output, positive, write_json
 from asi_pa.errors import FAILED, GOOD, say_error
 from asi_pa.files import write_atomic
 from asi_pa.progress import Progress
@@ -47,7 +47,7 @@ Examples:
     parser.add_argument(
         "--evidence",
         metavar="SHARE",
-        type=_share,
+        type=positive(1, "a share of the events, above 0 and up to 1"),
         help="start state from this share of the events only, 0 to 1",
     )
     parser.add_argument(
@@ -55,16 +55,6 @@ Examples:
     )
     parser.add_argument("--json", metavar="FILE", type=output, help="write the results there too")
     parser.add_argument("--quiet", action="store_true", help="no progress")
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share of the events, above 0 and up to 1")
-    return value
 
 
 def _validate(args: argparse.Namespace) -> int:

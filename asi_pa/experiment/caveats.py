@@ -41,7 +41,7 @@ def _of_recording(subject: Subject) -> Iterator[str]:
     trace = subject.trace
     if _synthetic(subject):
         yield f"{trace.name}: a made-up workload; nothing of it was recorded."
-    if "start" not in trace.kpageflags or not trace.snapshots.get("zones_start"):
+    if not trace.has_start:
         yield f"{trace.name}: no snapshot of the machine; what was held at the start is not known."
         yield f"{trace.name}: its memory is guessed, {subject.most >> 8:,} MiB."
     elif not subject.most:

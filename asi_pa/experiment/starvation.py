@@ -43,7 +43,6 @@ __all__ = [
 #: Every built-in one, by its full name.
 ALL_DESIGNS = tuple(name for name, design in DESIGNS.items() if name == design.name)
 _STEP = 1024
-_ASKER = 1
 _SENSITIVE = np.uint32(GFP_NAMES["__GFP_SENSITIVE"])
 _MOBILITY = np.uint32(GFP_NAMES["__GFP_MOVABLE"] | GFP_NAMES["__GFP_RECLAIMABLE"])
 

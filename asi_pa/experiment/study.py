@@ -67,9 +67,7 @@ class Subject:
     @cached_property
     def ample(self) -> CompiledTrace:
         """The recorded machine, with its zones where they are known; no seed has a part in it."""
-        trace = self.trace
-        known = bool(trace.snapshots.get("zones_start")) and "start" in trace.kpageflags
-        return self.starts.recorded() if known and self.most else self.whole
+        return self.starts.recorded() if self.trace.has_start and self.most else self.whole
 
     @property
     def kernel(self) -> str:

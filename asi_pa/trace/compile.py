@@ -239,7 +239,7 @@ class Starts:
             raise ValueError(f"{trace.label}: {orders}")
         self.trace, self.classifier = trace, classifier
         self._evidence, self._settle = evidence, settle
-        phases = first_ticks(trace, evidence) if _has_snapshot(trace) else None
+        phases = first_ticks(trace, evidence) if trace.has_start else None
         parts = list(operations(trace, classifier, phases=phases, progress=progress))
         self._compiler, self._classes = parts[-1][1:]
         self._freed = self._compiler.held_at_start()
@@ -319,10 +319,6 @@ class Starts:
     @cached_property
     def _ticks(self) -> int:
         return int((self._ops["op"] == OP_TICK).sum())
-
-
-def _has_snapshot(trace: Trace) -> bool:
-    return "start" in trace.kpageflags and bool(trace.snapshots.get("zones_start"))
 
 
 def tight_memory(compiled: CompiledTrace, occupancy: float = 0.97) -> int:

@@ -138,6 +138,11 @@ class Trace:
         """What messages call it: its file, or its name where it has none."""
         return self.path or f"trace {self.name}"
 
+    @property
+    def has_start(self) -> bool:
+        """Whether the state of the machine's memory at the start was recorded: its zones, and every frame."""
+        return "start" in self.kpageflags and bool(self.snapshots.get("zones_start"))
+
     def kpf(self, which: str) -> npt.NDArray[np.uint8] | None:
         """The kpageflags snapshot ``"start"`` or ``"end"``: one byte per frame from frame 0 on, bits
         `KPF_BITS`.
