@@ -14,6 +14,8 @@ import asi_pa
 from asi_pa import cli
 
 ROOT = Path(__file__).resolve().parent.parent
+#: Folders of the project whose texts people write.
+TEXTS = ("asi_pa", "benchmarks", "contrib", "docs", "examples", "oracle", "tests")
 SOURCES = sorted((ROOT / "asi_pa").rglob("*.pyx"))
 
 
@@ -24,6 +26,14 @@ def test_every_public_name_is_there():
     assert set(asi_pa.__all__) <= set(dir(asi_pa))
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = asi_pa.no_such_name
+
+
+def test_no_text_holds_what_a_merge_left():
+    rooms = [path for path in ROOT.iterdir() if path.name in TEXTS or path.suffix == ".md"]
+    for path in (path for room in rooms for path in ([room] if room.is_file() else room.rglob("*.*"))):
+        if path.suffix in {".md", ".py", ".pyx", ".pxd", ".pyi", ".toml", ".yml"}:
+            marks = re.findall(r"^(?:<{7}|>{7}) .*$", path.read_text(), flags=re.MULTILINE)
+            assert not marks, f"{path.relative_to(ROOT)}: {marks}"
 
 
 def test_type_checkers_see_the_same_names():
