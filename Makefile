@@ -18,7 +18,7 @@ help:
 	@echo "make test           lint, type checks, build from the sdist, tests"
 	@echo "make build          compile the extensions in place"
 	@echo "make lint           ruff, cython-lint, mypy, stubtest"
-	@echo "make docs           docs/use/metrics.md and the JSON schema, from the table of metrics"
+	@echo "make docs           the pages made from tables: metrics, fields of a design, the JSON schema"
 	@echo "make bench          benchmarks, saved as JSON"
 	@echo "make bench-compare  the last two saved benchmark runs side by side"
 	@echo "make mutants        break the rules one by one; the tests must notice each"
@@ -66,7 +66,7 @@ stored: build
 	$(PY) -m asi_pa.experiment.stored
 
 docs: build
-	$(PY) -m asi_pa.report.reference docs/use
+	$(PY) -m asi_pa.report.reference docs
 
 lint: lint-style lint-cython lint-types lint-stubs
 
