@@ -362,8 +362,8 @@ class Design(Derived):
     shrink_batch: int = field(
         default=128,
         metadata=says(
-            "Pages that one call of the pool's shrinker gives back (SHRINK_BATCH of mm/shrinker.c, 7.2).",
-            least=1,
+            "Pages that one call of the pool's shrinker gives back (SHRINK_BATCH of mm/shrinker.c, "
+            "7.2); 0: reclaim does not call it.",
             read=POOL,
         ),
     )

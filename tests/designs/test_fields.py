@@ -40,7 +40,7 @@ def test_the_page_and_help_have_the_text_of_every_field() -> None:
         ("migratetype:queue_delay=9", "queue_delay 9 has no effect: it is read where `wrapper` is queue"),
         ("migratetype:unmap_high=9", "unmap_high 9 has no effect: it is read where `unmap_low`"),
         ("migratetype:unmap_low=9,unmap_high=8", "unmap_high 8 has no effect: it is below unmap_low 9"),
-        ("pool/sound:shrink_batch=0", "shrink_batch is a number from 1 to 2.62"),
+        ("rfcv2-queue/sound:queue_delay=0", "queue_delay is a number from 1 to 2.62"),
     ],
 )  # fmt: skip
 def test_a_word_is_refused_by_name(word: str, says: str) -> None:
