@@ -18,7 +18,7 @@ help:
 	@echo "make test           lint, type checks, build from the sdist, tests"
 	@echo "make build          compile the extensions in place"
 	@echo "make lint           ruff, cython-lint, mypy, stubtest"
-	@echo "make docs           docs/use/metrics.md and the JSON schema, from the table of metrics"
+	@echo "make docs           the pages made from tables: metrics, fields of a design, the JSON schema"
 	@echo "make site           the documents as pages, in build/site"
 	@echo "make bench          benchmarks, saved as JSON"
 	@echo "make bench-compare  the last two saved benchmark runs side by side"
@@ -69,7 +69,7 @@ stored: build
 	$(PY) -m asi_pa.experiment.stored
 
 docs: build
-	$(PY) -m asi_pa.report.reference docs/use
+	$(PY) -m asi_pa.report.reference docs
 
 # The documents as pages, without a network; a broken link or a page that nothing leads to fails.
 site: $(VENV)/.test-ready

@@ -10,8 +10,9 @@ from html import escape
 from importlib import import_module
 
 from asi_pa.designs import words
+from asi_pa.designs.freetypes import Freetype, PcpBank
 from asi_pa.designs.migratetype_2025_03 import PROPOSAL
-from asi_pa.designs.table import Design, Freetype, PcpBank, Proposal
+from asi_pa.designs.table import Design, Proposal
 from asi_pa.names import perhaps
 
 __all__ = [

@@ -75,6 +75,11 @@ class Starvation:
     blocks: int
 
 
+def compacts_for_both(design: Design) -> Design:
+    """The design with compaction for a whole block whoever asks, where it flips at all."""
+    return design if design.flips == "none" else replace(design, compaction="both")
+
+
 def _for(compiled: CompiledTrace, design: Design) -> CompiledTrace:
     """The workload with the scarce kind of this design: in the direct map's designs the asker wants unmapped
     memory, and what fills the machine wants none of it."""
@@ -143,7 +148,7 @@ def starve(scene: Scene) -> Starvation:
     baseline = _ask(fresh, design, asked, False, kernel)
     plain = _ask(stress, design, asked, False, kernel)
     own = _ask(stress, design, asked, True, kernel)
-    both = _ask(stress, replace(design, compaction="both"), asked, True, kernel)
+    both = _ask(stress, compacts_for_both(design), asked, True, kernel)
     return Starvation(
         design=design.name,
         fresh=baseline.obtained,
@@ -279,7 +284,7 @@ def curves(
     asked = int(np.count_nonzero((stress.ops["op"] == OP_ALLOC) & (stress.ops["order"] == 0)))
     points = []
     for design in chosen:
-        both = replace(design, compaction="both")
+        both = compacts_for_both(design)
         for of_freed in freed:
             for of_pinned in pinned:
                 if progress:
