@@ -114,8 +114,8 @@ cdef class Allocator(BulkCalls):
         """An allocator in the state in which a recorded trace begins; ``replay`` runs the trace's operations.
 
         trace: a name of ``asi_pa.bundled_traces()``, a path, a Trace or a CompiledTrace.  memory: another
-        size than the recorded machine's, "ample" or "1.05x" (``asi_pa.compile_trace``).  recorded: with all its
-        zones, not one.
+        size than the recorded machine's, "ample" or "1.05x" (``asi_pa.compile_trace``).  recorded: with all
+        its zones, not one.
         """
         from asi_pa.experiment import build
         from asi_pa.experiment.points import compile_trace
@@ -176,7 +176,8 @@ cdef class Allocator(BulkCalls):
     @cython.binding(False)
     @cython.embedsignature(False)
     def alloc_pages(self, order, gfp=GFP_KERNEL, *, cpu=0):
-        "alloc_pages($self, order, gfp=3264, *, cpu=0)\n--\n\n" """Allocates 2**order contiguous pages, naturally aligned; returns the pfn of the first.
+        """alloc_pages($self, order, gfp=3264, *, cpu=0)\n--\n\n\
+        Allocates 2**order contiguous pages, naturally aligned; returns the pfn of the first.
 
         Parameters
         ----------
@@ -210,7 +211,8 @@ cdef class Allocator(BulkCalls):
     @cython.binding(False)
     @cython.embedsignature(False)
     def free_pages(self, pfn, order=0, *, cpu=0):
-        "free_pages($self, pfn, order=0, *, cpu=0)\n--\n\n" """Gives back 2**order pages that ``alloc_pages`` returned, on the lists of ``cpu``.
+        """free_pages($self, pfn, order=0, *, cpu=0)\n--\n\n\
+        Gives back 2**order pages that ``alloc_pages`` returned, on the lists of ``cpu``.
 
         ValueError, and nothing changed, for a double free, a pfn that was never allocated or is out of range,
         another order than it was allocated with.  Source: __free_pages(), mm/page_alloc.c, Linux 7.2.
