@@ -160,10 +160,12 @@ class Opened:
         return True
 
     def _close(self) -> None:
-        self.executor.shutdown(wait=True, cancel_futures=True)
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        if self._client is None:
+            self.executor.shutdown(wait=True, cancel_futures=True)
+            return
+        self.executor.shutdown(wait=False)  # which cancels what is under way
+        self._client.close()
+        self._client = None
 
     def __enter__(self) -> Opened:
         return self

@@ -35,8 +35,9 @@ class Folder:
         if there and "meta.json" not in there:
             raise ValueError(f"{self.path}: not empty, and no sweep's folder (it has no meta.json)")
         self.points.mkdir(parents=True, exist_ok=True)
+        self.needs.mkdir(exist_ok=True)
         for place in (self.path, self.points, self.needs):
-            for part in place.glob(".*.part") if place.is_dir() else ():
+            for part in place.glob(".*.part"):
                 part.unlink()  # of a run that was killed while it wrote
 
     # ------------------------------------------------------------ points
@@ -97,7 +98,6 @@ class Folder:
 
     def put_need(self, key: str, mib: float | None) -> None:
         """Keeps what linux needs; None: no size is enough."""
-        self.needs.mkdir(exist_ok=True)
         write_atomic(self.needs / f"{key}.json", json.dumps({"mib": mib}) + "\n")
 
     # ------------------------------------------------------------ traces and what is known
