@@ -12,7 +12,8 @@ from tests.sweeps.pieces import deadly, squared
 
 def outcome(function, items, executor, retries=2):
     """Results and errors by piece."""
-    done, failed = {}, {}
+    done: dict[int, int] = {}
+    failed: dict[int, Exception] = {}
     with Opened(executor) as opened:
         carry_out(function, items, opened, done.__setitem__, failed.__setitem__, retries)
     return done, failed
@@ -51,7 +52,7 @@ class Broken(Executor):
         if not self.left:
             raise RuntimeError("no more")
         self.left -= 1
-        future: Future = Future()
+        future: Future[int] = Future()
         future.set_result(fn(*args))
         return future
 

@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from asi_pa.sweeps import store, work
 from asi_pa.sweeps.plan import Asked, read_file
 
 RECORDED = str(Path(__file__).resolve().parents[1] / "data" / "validation" / "redis.trace")
-ASKED = {
+ASKED: dict[str, Any] = {
     "traces": ["random:32M", "bulk:32M"],
     "designs": ["linux", "migratetype"],
     "memory": ["ample", "48M", "1.1x"],
@@ -120,8 +121,12 @@ def test_what_is_there_is_not_computed_again(one, tmp_path, monkeypatch):
     small(folder, seeds=1)
     before = files(folder)
     loads = []
-    load = work.load_trace
-    monkeypatch.setattr(work, "load_trace", lambda word: loads.append(word) or load(word))
+
+    def load(word):
+        loads.append(word)
+        return asi_pa.load_trace(word)
+
+    monkeypatch.setattr(work, "load_trace", load)
     monkeypatch.setattr(work, "_SUBJECTS", work._Few(2))
     monkeypatch.setattr(work, "_STARTS", work._Few(3))
     found = small(folder)
