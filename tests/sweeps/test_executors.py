@@ -42,6 +42,34 @@ def test_a_dead_worker_is_found_and_nobody_else_is_lost(tmp_path):
     assert "2 times" in str(failed[3])
 
 
+def test_a_future_that_a_broken_pool_forgets_is_no_reason_to_wait(monkeypatch):
+    """submit() of Python 3.11 can add a piece to a pool that has just told all others that it is broken."""
+    from concurrent.futures import ProcessPoolExecutor
+
+    monkeypatch.setattr("asi_pa.executors._LOOK", 0.01)
+    monkeypatch.setattr("asi_pa.executors._GRACE", 0.01)
+    submit = ProcessPoolExecutor.submit
+    forgotten: list[Future[int]] = []
+
+    def forgetful(pool, fn, /, *args, **kwargs):
+        if not forgotten:
+            pool._broken = "one died"
+            forgotten.append(Future())
+            return forgotten[0]
+        return submit(pool, fn, *args, **kwargs)
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", forgetful)
+    assert outcome(squared, range(3), "processes:1")[0] == {0: 0, 1: 1, 2: 4}
+    assert len(forgotten) == 1
+
+
+def test_workers_that_die_at_once_end_it_soon():
+    done, failed = outcome(deadly, [(n, "always") for n in range(40)], "processes:1", retries=0)
+    assert done == {}
+    assert sorted(failed) == list(range(40))
+    assert "__name__" in str(failed[39])
+
+
 class Broken(Executor):
     """Takes three pieces, then no more."""
 

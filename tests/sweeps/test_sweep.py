@@ -182,7 +182,10 @@ def test_kill_minus_nine(one, tmp_path, victim):
         else:
             worker = sorted(_children(running.pid))[-1]
             subprocess.run(["kill", "-9", str(worker)], check=True)
-        _, said = running.communicate(timeout=120)
+        try:
+            _, said = running.communicate(timeout=120)
+        finally:
+            running.kill()
     if victim == "coordinator":
         assert not asi_pa.load_sweep(folder).complete
         assert "not computed yet" in str(asi_pa.load_sweep(folder).missing[0])
