@@ -128,7 +128,7 @@ cdef class Compiler:
     cdef uint64_t counts[R_COUNT]
     cdef int64_t pages, pages_max
     cdef uint64_t now, next_tick
-    cdef bint timed                 # vmstat's worker of each CPU runs when tick_ns says; else all of them at once
+    cdef bint timed                 # each CPU's vmstat worker runs when tick_ns says; else all at once
     cdef const uint64_t[::1] tick_ns
     cdef const uint8_t[::1] tick_cpu
     cdef Py_ssize_t tick_at
