@@ -1,8 +1,9 @@
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
 
+@final
 class FirstFit:
     def __init__(self, start: int, end: int, max_order: int) -> None: ...
     def free(self, pfns: npt.NDArray[Any], orders: npt.NDArray[np.uint8]) -> None: ...

@@ -8,6 +8,7 @@ none.  Below a node that is wholly free, or not free at all, nothing is kept up 
 the two children first.
 """
 
+cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
@@ -19,6 +20,7 @@ cdef enum:
     NOWHERE = 0xFFFFFFFF
 
 
+@cython.final
 cdef class FirstFit:
     """Frames [start, end), none of them free at first.
 
