@@ -59,7 +59,7 @@ from asi_pa.trace.cpusets import CPUSETS_NOTE, cpusets_on, without_hardwall
 from asi_pa.trace.events import ALLOC
 from asi_pa.trace.format import Trace, profile
 from asi_pa.trace.initial import HeldClasses, Population, Settle, recorded_population
-from asi_pa.trace.ops import OP, Op
+from asi_pa.trace.ops import OP, Op, count_kinds
 from asi_pa.trace.resize import Base, modelled_population
 from asi_pa.trace.ticks import first_ticks
 from asi_pa.trace.tries import insert_tries, recorded_tries
@@ -122,6 +122,11 @@ class CompiledTrace:
     """How the initial state was decided and how it agrees with what was recorded."""
     source: dict[str, Any] = field(default_factory=dict)
     """Provenance of the trace."""
+
+    @cached_property
+    def kinds(self) -> npt.NDArray[np.int64]:
+        """i64[`Op`, cls, order]: how many operations of each kind there are (`asi_pa.trace.ops`)."""
+        return count_kinds(self.ops)
 
     @property
     def memory_bytes(self) -> int:
