@@ -1,4 +1,4 @@
-"""A zone's initial state, brought into a machine: which side each pageblock is on, what is free, what is held.
+"""A zone's initial state, brought into a machine: the side of each pageblock, what is free, what is held.
 
 The steps of ``Replay.populate``, in this order; what they are given has been checked there.
 """
@@ -88,7 +88,8 @@ cdef void fill_lists(zone_t *z, const start_t *start) noexcept nogil:
         fill_free(z, start.free_pfn[i] - <uint32_t>z.base_pfn, start.free_order[i])
 
 
-cdef bint elsewhere(const zone_t *z, const run_t *run, uint32_t frame, uint8_t order, uint8_t cls) noexcept nogil:
+cdef bint elsewhere(const zone_t *z, const run_t *run, uint32_t frame, uint8_t order,
+                    uint8_t cls) noexcept nogil:
     # Whether the design would have put it somewhere else.
     if run.mm.design.tracks:
         return run.requests[cls].sensitive == z.pbmapped[block_of(z, frame)]

@@ -166,7 +166,15 @@ class Held:
     """On the LRU and not anonymous."""
 
     def take(self, rows: npt.NDArray[Any]) -> Held:
-        return Held(self.pfn[rows], self.order[rows], self.movable[rows], self.slot[rows], self.file[rows])
+        """Those rows, given by number or as a mask."""
+        at = np.flatnonzero(rows) if rows.dtype == bool else rows
+        return Held(
+            self.pfn.take(at),
+            self.order.take(at),
+            self.movable.take(at),
+            self.slot.take(at),
+            self.file.take(at),
+        )
 
     @staticmethod
     def join(parts: Sequence[Held]) -> Held:
@@ -243,8 +251,8 @@ def finish(
     pageblock_order: int,
 ) -> tuple[Population, int]:
     """A zone's population from its frames' states; ``taken`` as in `list_order`, slots from ``next_slot``."""
-    first, rest = np.flatnonzero(held.slot >= 0), np.flatnonzero(held.slot < 0)
-    first, rest = first[np.argsort(held.slot[first], kind="stable")], _ascending(held.pfn, rest)
+    first = _by_slot(held.slot, np.flatnonzero(held.slot >= 0), next_slot)
+    rest = _ascending(held.pfn, np.flatnonzero(held.slot < 0))
     held = held.take(np.concatenate([first, rest]))
     slots = held.slot.copy()
     others = np.flatnonzero(slots < 0)
@@ -276,6 +284,13 @@ def finish(
         pcp_cpu=pcp.cpu,
     )
     return population, next_slot
+
+
+def _by_slot(slot: npt.NDArray[np.int64], rows: npt.NDArray[np.intp], end: int) -> npt.NDArray[np.int32]:
+    """The rows by slot, of which each has its own, below ``end``."""
+    table = np.zeros(end, np.int32)
+    table[slot[rows]] = rows + 1
+    return table[table > 0] - np.int32(1)
 
 
 def _ascending(pfn: npt.NDArray[np.int64], rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:

@@ -71,9 +71,7 @@ class Base:
             return cls([], _of_trace(trace, freed[:0]), freed, _of_trace(trace, freed), *orders)
         frames = found[0][1]
         held = held_allocations(frames, freed, *orders)
-        outside = (freed["pfn"] < frames.start_pfn) | (
-            freed["pfn"] >= frames.start_pfn + len(frames.state)
-        )
+        outside = (freed["pfn"] < frames.start_pfn) | (freed["pfn"] >= frames.start_pfn + len(frames.state))
         return cls(found, held, freed, _of_trace(trace, freed[outside]), *orders)
 
     @cached_property
@@ -100,6 +98,10 @@ class Chunks:
     """The free share of each of them."""
     freed: npt.NDArray[np.int64]
     """The chunk of each held allocation that the trace frees."""
+    movers: Held
+    """What the trace frees, of the zone and of elsewhere: all that may lose its place."""
+    ascending: npt.NDArray[np.intp]
+    """Their order by pfn, of which none is there twice."""
     others: npt.NDArray[np.int64]
     """i64[chunks + 1]: where the others of each chunk begin in the held allocations."""
 
@@ -122,12 +124,13 @@ class Chunks:
         chunk = (base.held.pfn - first) >> base.max_page_order
         count = int(np.count_nonzero(base.held.slot >= 0))
         begins = np.searchsorted(chunk[count:], np.arange(total + 1)) + count
+        movers = Held.join([base.held.take(np.arange(count)), base.elsewhere])
         return cls(
             first, size, state,
             whole(frames.block_mt, lead >> base.pageblock_order, blocks, 1),
             whole(frames.taken, lead, size, NO_EVENT),
             available, (state[available] == FRAME_FREE).mean(axis=1),
-            chunk[:count], begins.astype(np.int64),
+            chunk[:count], movers, np.argsort(movers.pfn), begins.astype(np.int64),
         )  # fmt: skip
 
 
@@ -137,7 +140,7 @@ class Cut:
 
     held: Held
     displaced: Held
-    """Only such as the trace frees."""
+    """Only such as the trace frees, ascending."""
     state: _U8
     """By frame of the zone."""
     block_mt: _U8
@@ -197,12 +200,16 @@ def modelled_population(
         held, cut.state, cut.taken, _still_listed(cut.pcp, cut.state, zone.start_pfn), zone, cut.block_mt,
         words, next_slot, trace.max_page_order, trace.pageblock_order,
     )  # fmt: skip
-    notes = cut.notes | placed | {
-        "modelled_pages": pages,
-        "modelled_free_pages": population.free_pages,
-        "modelled_pcp_pages": population.pcp_pages,
-        "modelled_held_pages": population.held_pages,
-    }
+    notes = (
+        cut.notes
+        | placed
+        | {
+            "modelled_pages": pages,
+            "modelled_free_pages": population.free_pages,
+            "modelled_pcp_pages": population.pcp_pages,
+            "modelled_held_pages": population.held_pages,
+        }
+    )
     return machine, (population,), next_slot, notes
 
 
@@ -228,9 +235,10 @@ def _cut_machine(trace: Trace, base: Base, cut: Cut, pages: int) -> MachineSpec:
 def _empty(base: Base, pages: int) -> Cut:
     """A zone without a snapshot: everything is free; what the trace frees looks for a place."""
     blocks = -(-pages // (1 << base.pageblock_order))
+    displaced = base.elsewhere
     return Cut(
         base.held,
-        base.elsewhere,
+        displaced.take(np.argsort(displaced.pfn)),
         np.full(pages, FRAME_FREE, np.uint8),
         np.ones(blocks, np.uint8),
         np.full(pages, NO_EVENT, np.uint32),
@@ -276,10 +284,10 @@ def _choose(base: Base, pages: int, rng: np.random.Generator) -> Cut:
     state = cut_out(whole.state, FRAME_FREE)[:spanned]
     if pages != frames.managed:
         state[state == FRAME_HOLE] = FRAME_FREE
-    held, gone = _held_in(base, chosen, place, state)
+    held, displaced = _held_in(base, chosen, place, state)
     return Cut(
         held,
-        Held.join([gone, base.elsewhere]),
+        displaced,
         state,
         cut_out(whole.block_mt, 1)[: -(-spanned // (1 << base.pageblock_order))],
         cut_out(whole.taken, NO_EVENT)[:spanned],
@@ -291,7 +299,7 @@ def _choose(base: Base, pages: int, rng: np.random.Generator) -> Cut:
 def _held_in(
     base: Base, chosen: npt.NDArray[np.intp], place: npt.NDArray[np.int64], state: _U8
 ) -> tuple[Held, Held]:
-    """What is held in the chosen chunks, at its new place; and what the trace frees of the rest.
+    """What is held in the chosen chunks, at its new place; and what the trace frees of the rest, ascending.
 
     An allocation that the zone's end cuts off is not held; the part inside is free.
     """
@@ -302,16 +310,16 @@ def _held_in(
     held = base.held.take(rows)
     moved = np.concatenate([place[whole.freed[kept]], np.repeat(np.arange(len(chosen)), ends - begins)])
     held.pfn = ((held.pfn - whole.base) & (size - 1)) + moved * size
-    gone = ~kept
+    gone = np.concatenate([~kept, np.ones(len(base.elsewhere.pfn), bool)])
     over = held.pfn + (1 << held.order.astype(np.int64)) > len(state)
     if over.any():
         cut = over & (held.pfn < len(state))
         state[np.minimum(frames_of(held.pfn[cut], held.order[cut]), len(state) - 1)] = FRAME_FREE
         lost = rows[over]
-        gone[lost[lost < len(gone)]] = True
+        gone[lost[lost < len(kept)]] = True
         held = held.take(~over)
     held.pfn += whole.base
-    return held, base.held.take(np.flatnonzero(gone))
+    return held, whole.movers.take(whole.ascending[gone[whole.ascending]])
 
 
 def _listed(pcp: PcpPages, place: npt.NDArray[np.int64], base: int, chunk: int, state: _U8) -> PcpPages:
@@ -340,7 +348,7 @@ def _still_listed(pcp: PcpPages, state: _U8, start: int) -> PcpPages:
 def _place(cut: Cut, start: int, trace: Trace, rng: np.random.Generator) -> tuple[Held, dict[str, int]]:
     """Find places for displaced allocations; ``cut.state`` is brought up to date."""
     held, state = cut.held, cut.state
-    displaced = cut.displaced.take(np.argsort(cut.displaced.pfn, kind="stable"))
+    displaced = cut.displaced
     homeless = np.ones(len(displaced.pfn), bool)
     taken_over = 0
     kinds = np.where(held.slot < 0, 2 * held.order + held.movable, np.uint8(255))
@@ -374,25 +382,33 @@ def _settle_in(held: Held, rest: Held, cut: Cut, start: int, trace: Trace) -> tu
             if not len(need):
                 continue
             before = len(held.pfn)
-            held = _evict(held, state, fixed, start, int(order), len(need))
+            free = free_blocks(state == FRAME_FREE, start, trace.max_page_order)
+            lacking = len(need) - _room(free, order)
+            if lacking > 0:
+                held = _evict(held, state, fixed, start, order, lacking)
+                free = free_blocks(state == FRAME_FREE, start, trace.max_page_order)
             evicted += before - len(held.pfn)
-            rest.pfn[need] = _spots(state, cut.block_mt, start, int(order), movable, len(need), trace)
+            rest.pfn[need] = _spots(free, state, cut.block_mt, start, order, movable, len(need), trace)
             fixed[frames_of(rest.pfn[need] - start, rest.order[need])] = True
     return held, evicted
 
 
-def _evict(held: Held, state: _U8, fixed: npt.NDArray[np.bool_], start: int, order: int, count: int) -> Held:
-    """Make room for ``count`` allocations of an order, at the cost of others that the trace never frees.
+def _room(free: tuple[_U32, _U8], order: int) -> int:
+    """How many allocations of an order fit into free blocks."""
+    size = free[1][free[1] >= order].astype(np.int64)
+    return int((1 << (size - order)).sum())
 
-    Nothing happens if there is room.  Emptied are the aligned ranges with the most free frames; pages on
-    per-CPU lists give way as well.
+
+def _evict(
+    held: Held, state: _U8, fixed: npt.NDArray[np.bool_], start: int, order: int, lacking: int
+) -> Held:
+    """Make room for ``lacking`` allocations of an order, at the cost of others that the trace never frees.
+
+    Emptied are the aligned ranges with the most free frames; pages on per-CPU lists give way as well.
     """
     size = 1 << order
     whole = len(state) // size * size
     room = np.count_nonzero((state == FRAME_FREE)[:whole].reshape(-1, size), axis=1)
-    lacking = count - int((room == size).sum())
-    if lacking <= 0:
-        return held
     free = room + np.count_nonzero((state == FRAME_PCP)[:whole].reshape(-1, size), axis=1)
     free[room == size] = size + 1
     candidates = np.flatnonzero(~fixed[:whole].reshape(-1, size).any(axis=1) & (free <= size))
@@ -409,10 +425,17 @@ def _evict(held: Held, state: _U8, fixed: npt.NDArray[np.bool_], start: int, ord
 
 
 def _spots(
-    state: _U8, block_mt: _U8, start: int, order: int, movable: bool, count: int, trace: Trace
+    free: tuple[_U32, _U8],
+    state: _U8,
+    block_mt: _U8,
+    start: int,
+    order: int,
+    movable: bool,
+    count: int,
+    trace: Trace,
 ) -> npt.NDArray[np.int64]:
     """``count`` free aligned places of an order: in blocks of the right type, smallest free block first."""
-    pfn, size = free_blocks(state == FRAME_FREE, start, trace.max_page_order)
+    pfn, size = free
     large = size >= order
     pfn, size = pfn[large].astype(np.int64), size[large]
     wrong = (block_mt[(pfn >> trace.pageblock_order) - (start >> trace.pageblock_order)] == 1) != movable
