@@ -108,7 +108,7 @@ def list_order(pfn, order, taken, uint32_t start):
     cdef const uint32_t[::1] pfns = np.ascontiguousarray(pfn, np.uint32)
     cdef const uint8_t[::1] orders = np.ascontiguousarray(order, np.uint8)
     cdef const uint32_t[::1] times = np.ascontiguousarray(taken, np.uint32)
-    cdef int64_t i, frame, n = pfns.shape[0]
+    cdef int64_t i, begin, frame, n = pfns.shape[0]
     cdef uint32_t first
     if not n:
         return np.zeros(0, np.intp)
@@ -123,7 +123,8 @@ def list_order(pfn, order, taken, uint32_t start):
     with nogil:
         for i in range(n):
             first = 0xFFFFFFFF
-            for frame in range(<int64_t>pfns[i] - start, <int64_t>pfns[i] - start + (<int64_t>1 << orders[i])):
+            begin = <int64_t>pfns[i] - start
+            for frame in range(begin, begin + (<int64_t>1 << orders[i])):
                 first = min(first, times[frame])
             view[i] = first
     return np.lexsort((pfn, when, order))

@@ -218,7 +218,7 @@ def _orders(trace: Trace) -> dict[str, Any]:
 
 
 def _cut_machine(trace: Trace, base: Base, cut: Cut, pages: int) -> MachineSpec:
-    """The machine of one zone: its limits as recorded at the recorded size, else as a kernel computes them."""
+    """The machine of one zone: at the recorded size with the limits recorded, else with a kernel's."""
     record, frames = base.found[0]
     start = base.chunks.base
     zone = ZoneSpec(start_pfn=start, spanned=len(cut.state), holes=runs(cut.state == FRAME_HOLE, start))
@@ -347,8 +347,7 @@ def _still_listed(pcp: PcpPages, state: _U8, start: int) -> PcpPages:
 
 def _place(cut: Cut, start: int, trace: Trace, rng: np.random.Generator) -> tuple[Held, dict[str, int]]:
     """Find places for displaced allocations; ``cut.state`` is brought up to date."""
-    held, state = cut.held, cut.state
-    displaced = cut.displaced
+    held, displaced = cut.held, cut.displaced
     homeless = np.ones(len(displaced.pfn), bool)
     taken_over = 0
     kinds = np.where(held.slot < 0, 2 * held.order + held.movable, np.uint8(255))
