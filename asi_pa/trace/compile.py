@@ -3,8 +3,7 @@
 Who frees whom is resolved once, here, so that a replay needs no frame numbers of the recorded machine.  The
 rules:
 
-================================  ===========================================  ============================
-the trace                         becomes                                      counted as
+================================  ===========================================  =====================the trace                         becomes                                      counted as
 ================================  ===========================================  ============================
 alloc                             ALLOC into a slot
 free of what was allocated        FREE of its slot
@@ -42,7 +41,7 @@ from asi_pa.trace.cpusets import CPUSETS_NOTE, cpusets_on, without_hardwall
 from asi_pa.trace.events import ALLOC
 from asi_pa.trace.format import Trace, facts_html, profile
 from asi_pa.trace.initial import HeldClasses, Population, Settle, recorded_population
-from asi_pa.trace.ops import OP, Op
+from asi_pa.trace.ops import OP, Op, count_kinds
 from asi_pa.trace.resize import Base, modelled_population
 from asi_pa.trace.ticks import Ticks, seen_ticks
 from asi_pa.trace.tries import insert_tries, recorded_tries
@@ -105,6 +104,11 @@ class CompiledTrace:
     """How the initial state was decided and how it agrees with what was recorded."""
     source: dict[str, Any] = field(default_factory=dict)
     """Provenance of the trace."""
+
+    @cached_property
+    def kinds(self) -> npt.NDArray[np.int64]:
+        """i64[`Op`, cls, order]: how many operations of each kind there are (`asi_pa.trace.ops`)."""
+        return count_kinds(self.ops)
 
     def __repr__(self) -> str:
         return "\n".join(f"{key}: {value}" if key else value for key, value in self._facts())
