@@ -3,7 +3,8 @@
 Who frees whom is resolved once, here, so that a replay needs no frame numbers of the recorded machine.  The
 rules:
 
-================================  ===========================================  =====================the trace                         becomes                                      counted as
+================================  ===========================================  ============================
+the trace                         becomes                                      counted as
 ================================  ===========================================  ============================
 alloc                             ALLOC into a slot
 free of what was allocated        FREE of its slot
