@@ -79,7 +79,7 @@ lint-cython: $(VENV)/.test-ready
 	find asi_pa benchmarks -name '*.pyx' -o -name '*.pxd' | PATH="$(CURDIR)/$(VENV)/bin:$$PATH" xargs -r cython-lint
 
 lint-types: $(VENV)/.test-ready
-	$(VENV)/bin/mypy asi_pa tests benchmarks setup.py $(wildcard examples/*.py)
+	$(VENV)/bin/mypy asi_pa oracle tests benchmarks setup.py $(wildcard examples/*.py)
 
 lint-stubs: build $(VENV)/.test-ready
 	find asi_pa -name '*.pyx' | sed 's/\.pyx$$//; s|/|.|g' | \
