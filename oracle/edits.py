@@ -108,6 +108,36 @@ EDITED: dict[str, tuple[Callable[[str, str], str], ...]] = {
     "mm/Makefile": (),
 }
 
+#: A design's kernel besides: contexts (enum oracle_context), each with the names that its function has had.
+CONTEXTS = (
+    ("CONTEXT_MERGE", ("__free_one_page",)),
+    ("CONTEXT_PARTIAL", ("try_to_claim_block", "steal_suitable_fallback")),
+    ("CONTEXT_RESERVE", ("reserve_highatomic_pageblock",)),
+    ("CONTEXT_UNRESERVE", ("unreserve_highatomic_pageblock",)),
+    ("CONTEXT_ISOLATE_FREE", ("__isolate_free_page",)),
+    (
+        "oracle_context == CONTEXT_PARTIAL ? CONTEXT_CLAIM : oracle_context",
+        ("change_pageblock_range",),
+    ),
+)
+_RETYPED = "\tORACLE_RETYPED(page);\n"
+
+
+def for_a_design(file: str, text: str) -> str:
+    """Contexts of map and unmap, and every change of a pageblock's type."""
+    for context, names in CONTEXTS:
+        for name in names:
+            if _definition(text, name):
+                text = at_start(name, f"\tORACLE_CONTEXT({context});\n")(file, text)
+                break
+        else:
+            raise PlaceError(file, f"function {names[0]}()")
+    text = at_start("set_pageblock_migratetype", _RETYPED)(file, text)
+    found = re.search(r'^#include "internal.h"\n', text, re.MULTILINE)
+    if found is None:
+        raise PlaceError(file, '#include "internal.h"')
+    return text[: found.end()] + '#include "oracle_book.h"\n' + text[found.end() :]
+
 
 def features(read: Callable[[str], str], *, design: bool) -> str:
     """``oracle_features.h``: which of several forms this kernel's functions have.
@@ -170,6 +200,8 @@ def apply_edits(read: Callable[[str], str], *, design: bool) -> dict[str, str]:
         for edit in edits:
             text = edit(file, text)
         changed[file] = text
+    if design:
+        changed["mm/page_alloc.c"] = for_a_design("mm/page_alloc.c", changed["mm/page_alloc.c"])
     objects = OBJECTS + (DESIGN_OBJECTS if design else ())
     changed["mm/Makefile"] += "\nobj-y += " + " ".join(f"{name}.o" for name in objects) + "\n"
     changed["mm/oracle_features.h"] = features(read, design=design)

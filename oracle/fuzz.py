@@ -82,11 +82,10 @@ def fuzz(
     path, found = place / "fuzz.json", place / "found"
     tally = read_tally(path, source.version, seed)
     began, here = monotonic(), []
-    defrag_mode = "defrag_mode" in (source.tree / "mm" / "internal.h").read_text()
     while monotonic() - began < seconds:
         k = tally.next
         progress(f"script {k}", int(monotonic() - began), int(seconds))
-        script = random_script(seed, k, defrag_mode=defrag_mode)
+        script = random_script(seed, k, defrag_mode=source.defrag_mode)
         try:
             compared = compare(source, script, rules)
         except KernelError as error:

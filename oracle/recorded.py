@@ -70,7 +70,9 @@ def record(image: Path, script: Script, kernel: str) -> Arrays:
     if (answers[:, 0] == -99).any():
         row = int(np.flatnonzero(answers[:, 0] == -99)[0])
         raise KernelError(f"operation {row} got a page of another zone", output.log)
-    words = np.frombuffer(output.out, np.int32, -1, 4096 + 16 * n).copy()
+    at = 4096 + 16 * n
+    watched = np.frombuffer(output.out, np.int32, 8 * n if setup.design else 0, at).reshape(-1, 8)
+    words = np.frombuffer(output.out, np.int32, -1, at + watched.nbytes).copy()
     ops, kept = _resolved(script, answers[:, 0])
     row_of = (np.cumsum(kept) - 1).astype(np.int32)
     dump_at, dump_off = _index(words, row_of)
@@ -81,10 +83,12 @@ def record(image: Path, script: Script, kernel: str) -> Arrays:
         "dump_off": dump_off,
         "dumps": words,
     }
-    if setup.compaction:
+    if setup.design:
+        arrays["resx"] = watched[kept]
+    if setup.compaction or setup.design:
         events = np.frombuffer(output.events, np.int32).reshape(-1, 6).copy()
         events[:, 0] = row_of[events[:, 0]]
-        arrays["events"] = events
+        arrays["events"] = np.ascontiguousarray(events[:, : 5 if setup.design else 6])
     arrays["meta"] = np.array(json.dumps(_meta(script, head, kernel, int(kept.sum()))))
     return arrays
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from oracle import folios, phases
 from oracle.folios import ASYNC, FULL, LIGHT, folio_writer
@@ -28,7 +29,7 @@ from oracle.script import (
     Writer,
 )
 
-__all__ = ["CORE", "Recipe", "choose", "recipes"]
+__all__ = ["CORE", "Recipe", "choose", "matching", "recipes"]
 
 MIB = 1024
 SEEDS = (1, 2)
@@ -145,7 +146,7 @@ ALL = (phases.BIG, phases.MIDDLE, phases.THP, phases.SMALL)
 PCP = (phases.ZERO, phases.PCP)
 FEW = {"low": (0.2, 0.5), "high": (0.5, 0.8)}
 ZONED = (*phases.MIXED[:3], (15, NOMEMALLOC | DMA32))
-EXHAUSTED = {"wmark": (0, 0, 0), "boost": 0}
+EXHAUSTED: dict[str, Any] = {"wmark": (0, 0, 0), "boost": 0}
 DEFRAG = [(50, NOMEMALLOC), (50, NOMEMALLOC | KSWAPD)]
 
 
@@ -286,7 +287,7 @@ def _compaction(mib: object = 64, **more: object) -> Setup:
     return Setup(zone_kib=int(str(mib)) * MIB, compaction=True, dump_every=0, **more)  # type: ignore[arg-type]
 
 
-OFF = {"bypass": True}
+OFF: dict[str, Any] = {"bypass": True}
 FOLIOS: dict[str, tuple[Setup, Write, str]] = {
     "C1": (_compaction(**OFF), _folios(folios.whole_zone), "the whole zone, single movable pages"),
     "C2": (_compaction(**OFF), _folios(folios.direct), "direct, order 9, async"),
@@ -402,13 +403,16 @@ def choose(patterns: Sequence[str], *, defrag_mode: bool) -> list[Recipe]:
 
     Raises ValueError for a pattern that no set matches.
     """
-    known = list(recipes())
-    wanted = patterns or CORE
-    for pattern in wanted:
+    chosen = matching(list(recipes()), patterns or CORE)
+    return [recipe for recipe in chosen if defrag_mode or not recipe.needs_defrag_mode]
+
+
+def matching(known: Sequence[Recipe], patterns: Sequence[str]) -> list[Recipe]:
+    """Those that a pattern names.  ValueError for a pattern that names none."""
+    for pattern in patterns:
         if not any(_matches(recipe.name, pattern) for recipe in known):
             raise ValueError(f"no set is named {pattern!r}: asi-pa oracle record --list shows them")
-    chosen = [recipe for recipe in known if any(_matches(recipe.name, pattern) for pattern in wanted)]
-    return [recipe for recipe in chosen if defrag_mode or not recipe.needs_defrag_mode]
+    return [recipe for recipe in known if any(_matches(recipe.name, pattern) for pattern in patterns)]
 
 
 def _matches(name: str, pattern: str) -> bool:

@@ -44,6 +44,11 @@ class Source:
     """Does it bring ``mm/oracle_design.h``?"""
 
     @property
+    def defrag_mode(self) -> bool:
+        """Does this kernel have vm.defrag_mode?"""
+        return "ORACLE_DEFRAG_MODE" in (self.tree / "mm" / "oracle_features.h").read_text()
+
+    @property
     def tree(self) -> Path:
         """The tree with the driver in it."""
         return self.work / "tree"

@@ -48,6 +48,7 @@ Examples:
   asi-pa oracle record ~/linux
   asi-pa oracle record linux-source-7.3_7.3~rc7-1~exp1_all.deb 'D*' 'C*' --out recorded-7.3
   asi-pa oracle record ~/vendor-6.6 --rules 6.12
+  asi-pa oracle record ~/linux-with-my-series --design mine.py:MINE
   asi-pa oracle record --list
 """,
     ),
@@ -92,6 +93,11 @@ def _options(parser: argparse.ArgumentParser, name: str) -> None:
     if name == "record":
         parser.add_argument("sets", metavar="SET", nargs="*", help="which sets (default: the core ones)")
         parser.add_argument("--list", action="store_true", help="list the sets, and do nothing else")
+        parser.add_argument(
+            "--design",
+            metavar="FILE.py:NAME",
+            help="the design that the kernel has (mm/oracle_design.h in its tree): the X sets, with its log",
+        )
         parser.add_argument("--out", metavar="DIR", help="where recorded runs go (default: the work folder)")
     if name == "fuzz":
         parser.add_argument(
@@ -143,17 +149,20 @@ def _built(args: argparse.Namespace) -> Source:
 
     if args.run is not _build:
         needs.check(needs.FOR_BUILDING + needs.FOR_RECORDING)
-        _rules(args.rules)
+        _rules(args)
     with Progress() as progress:
         return build_kernel(args.kernel, Path(args.work), jobs=args.jobs, say=_say, progress=progress)
 
 
-def _rules(version: str) -> None:
-    """ValueError for rules that the engine has not."""
+def _rules(args: argparse.Namespace) -> None:
+    """ValueError, before anything is built, for rules or a design that the engine has not."""
+    from asi_pa.designs import as_design
     from asi_pa.kernel.versions import kernel_profile
 
-    if version:
-        kernel_profile(version)
+    if args.rules:
+        kernel_profile(args.rules)
+    if getattr(args, "design", None):
+        as_design(args.design)
 
 
 def _build(args: argparse.Namespace) -> int:
@@ -172,13 +181,10 @@ def _record(args: argparse.Namespace) -> int:
     if args.kernel is None:
         raise ValueError("record needs a KERNEL: a tree, a tarball or a package (--list needs none)")
     source = _built(args)
-    from oracle.sets import choose
-
-    defrag_mode = "defrag_mode" in (source.tree / "mm" / "internal.h").read_text()
-    chosen = choose(args.sets, defrag_mode=defrag_mode)
+    chosen = _chosen(args, source)
     out = Path(args.out) if args.out else source.work / "recorded"
     out.mkdir(parents=True, exist_ok=True)
-    found = [_one(source, recipe, out, args.rules) for recipe in chosen]
+    found = [_one(source, recipe, out, args) for recipe in chosen]
     exact = sum(bool(entry["exact"]) for entry in found)
     ops = sum(int(entry["ops"]) for entry in found)
     print(f"{exact} of {len(found)} exact on Linux {source.version} ({ops} operations): {out}")
@@ -189,17 +195,38 @@ def _record(args: argparse.Namespace) -> int:
     return GOOD if exact == len(found) else FAILED
 
 
+def _chosen(args: argparse.Namespace, source: Source) -> list[Recipe]:
+    """The sets that are asked for, those of a kernel with a design or those of one without."""
+    if args.design:
+        from oracle.design_sets import choose_for_design
+
+        if not source.design:
+            raise ValueError(
+                f"{args.kernel}: a kernel with a design brings mm/oracle_design.h (docs/evidence.md)"
+            )
+        return choose_for_design(args.sets)
+    if source.design:
+        raise ValueError(
+            f"{args.kernel}: has a design (mm/oracle_design.h): say which with --design FILE.py:NAME"
+        )
+    from oracle.sets import choose
+
+    return choose(args.sets, defrag_mode=source.defrag_mode)
+
+
 def _list() -> int:
+    from oracle.design_sets import design_recipes
     from oracle.sets import CORE, recipes
 
-    for recipe in recipes():
+    for recipe in [*recipes(), *design_recipes()]:
         core = "core" if recipe.name in CORE else ""
         print(f"{recipe.name:8} {core:5} {recipe.setup.zone_kib / 1024:6.0f} MiB  {recipe.description}")
     return GOOD
 
 
-def _one(source: Source, recipe: Recipe, out: Path, rules: str) -> dict[str, Any]:
+def _one(source: Source, recipe: Recipe, out: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Records a set where it is not there yet, and verifies it."""
+    from asi_pa.designs import as_design
     from asi_pa.verify import verify_file
     from oracle.qemu import KernelError
     from oracle.recorded import record, save
@@ -208,8 +235,10 @@ def _one(source: Source, recipe: Recipe, out: Path, rules: str) -> dict[str, Any
     entry: dict[str, Any] = {"set": recipe.name, "exact": False, "ops": 0, "difference": "", "failure": ""}
     try:
         if not path.exists():
-            save(path, record(source.image, recipe.script(), rules or source.version))
-        verdict = verify_file(path)
+            kernel = args.rules or source.version
+            kernel += f" + {args.design.rpartition(':')[2]}" if args.design else ""
+            save(path, record(source.image, recipe.script(), kernel))
+        verdict = verify_file(path, as_design(args.design) if args.design else None)
     except KernelError as error:
         path.with_suffix(".log").write_text(error.log)
         entry["failure"] = str(error)
@@ -237,9 +266,10 @@ def _one(source: Source, recipe: Recipe, out: Path, rules: str) -> dict[str, Any
 def _fuzz(args: argparse.Namespace) -> int:
     _checkout()
     source = _built(args)
+    from asi_pa.kernel.versions import kernel_profile
     from oracle.fuzz import fuzz
 
-    _rules(args.rules or source.version)
+    kernel_profile(args.rules or source.version)
     with Progress() as progress:
         tally, found = fuzz(
             source,

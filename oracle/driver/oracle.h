@@ -13,7 +13,16 @@
 #include <linux/mmzone.h>
 #include "oracle_features.h"
 #ifdef ORACLE_DESIGN
+#include "oracle_book.h"
 #include "oracle_design.h"
+#endif
+#ifndef ORACLE_TYPES	/* what a free list is of, as Linux has it */
+#define ORACLE_TYPES MIGRATE_TYPES
+#define ORACLE_FREE_LIST(zone, order, type) (&(zone)->free_area[order].free_list[type])
+#define ORACLE_BLOCK_TYPE(page) get_pageblock_migratetype(page)
+#endif
+#ifndef ORACLE_PROTECTED
+#define ORACLE_PROTECTED(gfp) (gfp)
 #endif
 
 /* Physical memory of node 0 that the host reads and writes while the machine stands still. */

@@ -403,7 +403,7 @@ static bool find_script(void)
 	oracle.header = h;
 	oracle.ops = (void *)h + PAGE_SIZE;
 	oracle.answers = out + PAGE_SIZE;
-	oracle.words = (u32 *)(oracle.answers + h->nops);
+	oracle.words = (u32 *)(oracle.answers + h->nops) + (oracle_mode(MODE_DESIGN) ? 8 * (size_t)h->nops : 0);
 	oracle.words_end = out + ORACLE_EVENTS;
 	oracle.events = out + ORACLE_EVENTS;
 	oracle.live = phys_to_virt(ORACLE_LIVE);

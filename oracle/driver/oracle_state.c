@@ -9,12 +9,6 @@
 #include "internal.h"
 #include "oracle.h"
 
-#ifndef ORACLE_TYPES
-#define ORACLE_TYPES MIGRATE_TYPES
-#define ORACLE_FREE_LIST(zone, order, type) (&(zone)->free_area[order].free_list[type])
-#define ORACLE_BLOCK_TYPE(page) get_pageblock_migratetype(page)
-#endif
-
 static void put(u32 word)
 {
 	if (oracle.words < oracle.words_end)
