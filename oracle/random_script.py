@@ -8,7 +8,8 @@ operations while counters lag, and compaction on several CPUs.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from oracle import folios, phases
 from oracle.phases import Between, Kinds
@@ -18,7 +19,10 @@ __all__ = ["random_script"]
 
 MIB = 1024
 BLOCK = 512
-SMALLEST, LARGEST = 20_000, 120_000
+#: A boot costs as much as some 100,000 operations.
+SMALLEST, LARGEST = 60_000, 500_000
+#: Dumps in a script: each may be half a megabyte.
+DUMPS = 60
 
 
 def random_script(seed: int, k: int, *, defrag_mode: bool = True, operations: int = 0) -> Script:
@@ -32,8 +36,8 @@ def random_script(seed: int, k: int, *, defrag_mode: bool = True, operations: in
     if r.random() < 0.3:
         setup, w, words = _with_compaction(r, name, defrag_mode)
         return Script(name, setup, w.ops[: operations or LARGEST], words)
-    setup = _machine(r, defrag_mode)
     n = operations or int(SMALLEST * (LARGEST / SMALLEST) ** r.random())
+    setup = replace(_machine(r, defrag_mode), dump_every=max(500, n // r.randrange(5, DUMPS)))
     w = Writer(name, _room(setup))
     words = _phases(r, w, n, setup)
     ops = w.ops[:n]
@@ -102,7 +106,6 @@ def _machine(r: random.Random, defrag_mode: bool) -> Setup:
         holes=kept,
         dma32=two or r.random() < 0.25,
         two_zones=two,
-        dump_every=r.choice((1000, 2000, 5000)),
     )
 
 
@@ -144,7 +147,7 @@ def _phases(r: random.Random, w: Writer, n: int, setup: Setup) -> str:
     words = []
     while len(w) < n:
         kinds = _kinds(r, setup, sleeps)
-        end = min(n, len(w) + r.randrange(4000, 40000))
+        end = min(n, len(w) + r.randrange(4000, 80000))
         types = [r.choice((0.05, 0.3, 1, 3, 8)) for _ in range(3)]
         kind = r.choices(("epochs", "bursts", "mixed"), (6, 3, 1))[0]
         if kind == "epochs":
@@ -197,8 +200,8 @@ def _with_compaction(r: random.Random, name: str, defrag_mode: bool) -> tuple[Se
         dump_every=r.choice((0, 2000, 5000)),
     )
     w = folios.folio_writer(name, pages)
-    fresh = (folios.comb, folios.short_of_memory, folios.at_the_mark)
-    others = (
+    fresh: tuple[Callable[[Writer], None], ...] = (folios.comb, folios.short_of_memory, folios.at_the_mark)
+    others: tuple[Callable[[Writer], None], ...] = (
         folios.amid,
         folios.scattered,
         folios.priorities,
@@ -209,12 +212,11 @@ def _with_compaction(r: random.Random, name: str, defrag_mode: bool) -> tuple[Se
     first = r.choice((*fresh, *others))
     words = [first.__name__]
     first(w)
-    if first not in fresh:
-        for part in _drawn(r, others):
-            part(w)  # type: ignore[operator]
-            words.append(part.__name__)  # type: ignore[attr-defined]
+    for part in _drawn(r, others):
+        part(w)
+        words.append(part.__name__)
     return setup, w, "compaction: " + ", ".join(words)
 
 
-def _drawn(r: random.Random, parts: Sequence[object]) -> list[object]:
-    return [r.choice(parts) for _ in range(r.randrange(3))]
+def _drawn(r: random.Random, parts: Sequence[Callable[[Writer], None]]) -> list[Callable[[Writer], None]]:
+    return [r.choice(parts) for _ in range(r.randrange(6))]
