@@ -55,7 +55,7 @@ def command(image: Path, memory: Path, log: Path, *, zone_kib: int, cpus: int, d
     return [
         "qemu-system-x86_64",
         *("-machine", "q35,usb=off,hpet=off,max-ram-below-4g=2G"),
-        *("-accel", "tcg", "-smp", str(cpus), "-m", f"{(low << 10) + node1}K"),
+        *("-accel", "tcg,thread=single", "-smp", str(cpus), "-m", f"{(low << 10) + node1}K"),
         *("-object", f"memory-backend-file,id=m0,size={low}M,mem-path={memory},share=on"),
         *("-object", f"memory-backend-ram,id=m1,size={node1}K"),
         *("-numa", f"node,nodeid=0,memdev=m0,cpus=0-{cpus - 1}", "-numa", "node,nodeid=1,memdev=m1"),
