@@ -86,7 +86,7 @@ def _machine(r: random.Random, defrag_mode: bool) -> Setup:
     kib = r.choice((8, 16, 32, 64, 64, 64, 128, 256, 256, 512)) * MIB
     ragged = r.random() < 0.25
     if ragged:
-        kib += r.randrange(1, 1024) * 4
+        kib += r.randrange(1, 512) * 8  # QEMU rounds to that
     pages = kib >> 2
     cpus = r.choice((2, 3, 4, 4)) if r.random() < 0.3 else 1
     two = r.random() < 0.15
