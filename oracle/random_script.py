@@ -34,8 +34,9 @@ def random_script(seed: int, k: int, *, defrag_mode: bool = True, operations: in
     r = random.Random(f"oracle {seed} {k}")
     name = f"fuzz-{seed}-{k}"
     if r.random() < 0.3:
-        setup, w, words = _with_compaction(r, name, defrag_mode)
-        return Script(name, setup, w.ops[: operations or LARGEST], words)
+        n = operations or LARGEST
+        setup, w, words = _with_compaction(r, name, defrag_mode, n)
+        return Script(name, setup, w.ops[:n], words)
     n = operations or int(SMALLEST * (LARGEST / SMALLEST) ** r.random())
     setup = replace(_machine(r, defrag_mode), dump_every=max(500, n // r.randrange(5, DUMPS)))
     w = Writer(name, _room(setup))
@@ -184,7 +185,7 @@ def _phases(r: random.Random, w: Writer, n: int, setup: Setup) -> str:
 # ---------------------------------------------------------------- compaction
 
 
-def _with_compaction(r: random.Random, name: str, defrag_mode: bool) -> tuple[Setup, Writer, str]:
+def _with_compaction(r: random.Random, name: str, defrag_mode: bool, n: int) -> tuple[Setup, Writer, str]:
     mib = r.choice((16, 32, 32, 64, 64, 64, 128))
     pages = mib << 8
     setup = Setup(
@@ -213,8 +214,9 @@ def _with_compaction(r: random.Random, name: str, defrag_mode: bool) -> tuple[Se
     words = [first.__name__]
     first(w)
     for part in _drawn(r, others):
-        part(w)
-        words.append(part.__name__)
+        if len(w) < n:
+            part(w)
+            words.append(part.__name__)
     return setup, w, "compaction: " + ", ".join(words)
 
 

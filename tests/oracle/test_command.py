@@ -2,6 +2,7 @@
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import asi_pa
 from asi_pa.cli import main
 from oracle import compare, fuzz, needs, qemu
+from oracle.random_script import random_script
 from oracle.recorded import save
 from oracle.source import Source
 from tests.oracle.kernel import FILES, tree
@@ -81,7 +83,8 @@ def recorded(changed=False):
 def test_fuzzing_counts_stops_at_a_difference_and_goes_on(source, monkeypatch):
     answers = iter([False, False, True, *[True] * 100])
     monkeypatch.setattr(compare, "record", lambda image, script, kernel: recorded(next(answers)))
-    said = []
+    monkeypatch.setattr(fuzz, "random_script", partial(random_script, operations=100))
+    said: list[str] = []
     tally, found = fuzz.fuzz(source, seconds=1e6, seed=9, say=said.append)
     assert (tally.next, tally.scripts, len(tally.differences)) == (3, 2, 1)
     assert tally.operations == 2 * len(recorded()["ops"])
@@ -108,6 +111,7 @@ def test_what_the_kernel_complains_about_is_kept(source, monkeypatch):
         return recorded(changed=len(calls) > 2)
 
     monkeypatch.setattr(compare, "record", complain)
+    monkeypatch.setattr(fuzz, "random_script", partial(random_script, operations=100))
     tally, _ = fuzz.fuzz(source, seconds=1e6)
     assert tally.failures == ["fuzz-1-0: the kernel complained: WARNING"]
     assert (source.work / "found" / "fuzz-1-0.log").read_text() == "the console\n"

@@ -60,7 +60,7 @@ def test_what_the_driver_cannot_hold_is_refused():
         Script("x", replace(SETUP, holes=((1, 2),) * 300), [(6, 0, 0, 0, 0, 0)]).packed()
 
 
-@pytest.mark.parametrize("k", range(12))
+@pytest.mark.parametrize("k", range(8))
 def test_random_scripts_are_the_same_every_time_and_fit(k):
     script = random_script(5, k, operations=1000)
     again = random_script(5, k, operations=1000)
@@ -86,18 +86,18 @@ def test_random_scripts_are_the_same_every_time_and_fit(k):
 
 
 def test_random_scripts_differ_and_cover_what_they_should():
-    scripts = [random_script(1, k, operations=1500) for k in range(40)]
+    scripts = [random_script(1, k, operations=1500) for k in range(30)]
     assert len({script.packed() for script in scripts}) == len(scripts)
     setups = [script.setup for script in scripts]
-    compactions = [k for k, setup in enumerate(setups) if setup.compaction]
-    scripts += [random_script(1, k) for k in compactions[:2]]
+    compactions = [k for k, script in enumerate(scripts) if script.description.startswith("compaction: amid")]
+    scripts.append(random_script(1, compactions[0]))
     codes = {code for script in scripts for code, *_ in script.ops}
     assert {1, 2, 6, 7, 9, 11, 15, 16, 20, 21, 22, 23, 24} <= codes
     for name in ("bypass", "exact", "defrag_mode", "small_cache", "dma32", "two_zones", "compaction"):
         assert {getattr(setup, name) for setup in setups} == {False, True}, name
     for name in ("wmark", "boost", "pcp", "holes", "cma", "cpus", "zone_kib"):
         assert len({getattr(setup, name) for setup in setups}) > 2, name
-    assert not any(random_script(1, k, defrag_mode=False, operations=50).setup.defrag_mode for k in range(30))
+    assert not any(random_script(1, k, defrag_mode=False, operations=50).setup.defrag_mode for k in range(12))
 
 
 def test_sets_have_names_of_their_own_and_the_core_is_among_them():
