@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from oracle.edits import DRIVER
+from oracle.folios import amid, folio_writer
 from oracle.random_script import random_script
 from oracle.script import ALLOC, CONTIG, FREE, FREES, ISOLATE, MAX_OPS, Script, Setup, Writer
 from oracle.sets import CORE, choose, recipes
@@ -89,9 +90,9 @@ def test_random_scripts_differ_and_cover_what_they_should():
     scripts = [random_script(1, k, operations=1500) for k in range(30)]
     assert len({script.packed() for script in scripts}) == len(scripts)
     setups = [script.setup for script in scripts]
-    compactions = [k for k, script in enumerate(scripts) if script.description.startswith("compaction: amid")]
-    scripts.append(random_script(1, compactions[0]))
-    codes = {code for script in scripts for code, *_ in script.ops}
+    compactions = folio_writer(1, 2048)
+    amid(compactions, 40)
+    codes = {code for ops in (compactions.ops, *(script.ops for script in scripts)) for code, *_ in ops}
     assert {1, 2, 6, 7, 9, 11, 15, 16, 20, 21, 22, 23, 24} <= codes
     for name in ("bypass", "exact", "defrag_mode", "small_cache", "dma32", "two_zones", "compaction"):
         assert {getattr(setup, name) for setup in setups} == {False, True}, name
