@@ -112,8 +112,8 @@ def _machine(r: random.Random, defrag_mode: bool) -> Setup:
 
 def _kinds(r: random.Random, setup: Setup, sleeps: bool) -> Kinds:
     kinds: list[Kinds] = [phases.PLAIN, phases.MIXED, phases.MIXED, phases.ATOMICS]
-    if not sleeps:
-        # kswapd is woken and cannot run: preemption is off until the end
+    if not sleeps and setup.cpus == 1:
+        # kswapd is woken and cannot run: preemption is off until the end, and there is no other CPU
         kinds += [
             [(40, NOMEMALLOC | KSWAPD), (20, HIGH | KSWAPD), (10, KSWAPD), (30, NOMEMALLOC)],
             [(50, NOMEMALLOC), (50, NOMEMALLOC | KSWAPD)],
