@@ -20,7 +20,7 @@ __all__ = ["random_script"]
 MIB = 1024
 BLOCK = 512
 #: A boot costs as much as some 100,000 operations.
-SMALLEST, LARGEST = 60_000, 500_000
+SMALLEST, LARGEST = 150_000, 1_200_000
 #: Dumps in a script: each may be half a megabyte.
 DUMPS = 60
 
@@ -221,4 +221,4 @@ def _with_compaction(r: random.Random, name: str, defrag_mode: bool, n: int) -> 
 
 
 def _drawn(r: random.Random, parts: Sequence[Callable[[Writer], None]]) -> list[Callable[[Writer], None]]:
-    return [r.choice(parts) for _ in range(r.randrange(6))]
+    return [r.choice(parts) for _ in range(r.randrange(3, 12))]

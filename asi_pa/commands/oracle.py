@@ -79,6 +79,11 @@ def add_oracle(verbs: Verbs[Any]) -> None:
 The way to make recorded runs, and to try the engine on your own kernel: `build` adds a driver to a copy of
 the kernel, `record` boots it under QEMU and verifies what it answered, `fuzz` does so with random scripts.
 Works from a checkout of the project. docs/evidence.md says what was recorded so and what is not covered.
+
+Examples:
+  asi-pa oracle build ~/linux
+  asi-pa oracle record ~/linux
+  asi-pa oracle fuzz ~/linux --minutes 480
 """,
     )
     parser.set_defaults(parser=parser)
