@@ -176,7 +176,7 @@ class Lockstep(RuleBasedStateMachine):
     @initialize(rng=st.randoms(use_true_random=False))
     def build(self, rng: Any) -> None:
         self.spec = machine_spec(rng)
-        kernel, below_high = rng.choice(["7.2", "6.18", "6.12"]), rng.choice([False, True])
+        kernel, below_high = rng.choice(["7.3", "7.2", "6.18", "6.12"]), rng.choice([False, True])
         self.pair = (Twin(self.spec, self.design, kernel), engine.Machine(self.spec, self.design, kernel))
         self.end = self.spec.zones[0].end_pfn
         for machine in self.pair:
