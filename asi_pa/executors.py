@@ -34,6 +34,8 @@ __all__ = ["RETRIES", "Opened", "WorkerDiedError", "carry_out", "check_executor"
 RETRIES = 2
 _T = TypeVar("_T")
 _R = TypeVar("_R")
+#: So many pieces in a row that kill their workers, and it is not the pieces.
+_GUILTY = 3
 #: Seconds between looks at whether a pool broke, and until what it was doing counts as lost.
 _LOOK, _GRACE = 5.0, 2.0
 #: Pieces that a foreign executor of unknown size is given ahead.
@@ -264,9 +266,10 @@ def carry_out(
                 lost += work.running.values()
                 work.running.clear()
                 work.broke += 1
-                if work.broke > retries + 1 or not opened.renew():
+                useless = work.broke > _GUILTY * (retries + 1)
+                if useless or not opened.renew():
                     for piece in (*lost, *work.suspects, *work.fresh):
-                        failed(piece, WorkerDiedError(_USELESS if work.broke > retries + 1 else _FOREIGN))
+                        failed(piece, WorkerDiedError(_USELESS if useless else _FOREIGN))
                     return
             for piece in work.died(lost, alone):
                 failed(piece, WorkerDiedError(f"its worker died {work.deaths[piece]} times"))
