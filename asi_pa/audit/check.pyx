@@ -107,8 +107,7 @@ cdef void found(search_t *s, const step_t *step, int invariant, int mechanism, u
     s.nfound += 1
     f.invariant = <uint8_t>invariant
     f.mechanism = <uint16_t>mechanism
-    f.parent = <uint32_t>(s.level_first + s.level_at)
-    f.depth = s.depth + 1
+    f.parent = s.parent_node
     f.frame = frame
     f.step = step[0]
     f.walked = s.walked
@@ -411,6 +410,10 @@ cdef bint check_whole(search_t *s, const step_t *step) noexcept nogil:
     # Lists, counters, states: the engine's own walk.  False: broken, nothing more may be done with the zone.
     cdef uint64_t where = 0
     if zone_verify(s.z, &where) != NULL:
-        found(s, step, BAD_LOST, BY_OP | step.op.code, <uint32_t>where)
+        found_lost(s, step, <uint32_t>where)
         return False
     return True
+
+
+cdef void found_lost(search_t *s, const step_t *step, uint32_t where) noexcept nogil:
+    found(s, step, BAD_LOST, BY_OP | step.op.code, where)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,11 +19,13 @@ Steps = npt.NDArray[np.void]
 Owners = list[tuple[int, int]]
 
 
-def shrink(search: Search, steps: Steps, pair: tuple[int, int], until: float = float("inf")) -> Steps:
+def shrink(
+    search: Search, steps: Steps, pair: tuple[int, int], stopped: Callable[[], bool] = lambda: False
+) -> Steps:
     """The steps without those that are not needed to break ``pair`` (invariant, mechanism).
 
-    Frames move when earlier operations go, so a free follows the allocation that it belonged to.  At
-    ``until`` (time.monotonic) it ends with what it has.
+    Frames move when earlier operations go, so a free follows the allocation that it belonged to.  Once
+    ``stopped`` says so it ends with what it has.
     """
     owners = _owners(search, steps)
     keep = list(range(len(steps)))
@@ -32,9 +34,9 @@ def shrink(search: Search, steps: Steps, pair: tuple[int, int], until: float = f
         return steps
     keep = keep[: len(best)]
     size = max(len(keep) // 2, 1)
-    while time.monotonic() < until:
+    while not stopped():
         at, shorter = 0, False
-        while at < len(keep) and time.monotonic() < until:
+        while at < len(keep) and not stopped():
             trial = keep[:at] + keep[at + size :]
             got = _attempt(search, steps, owners, trial, pair)
             if got is None:
