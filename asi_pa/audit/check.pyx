@@ -24,6 +24,7 @@ from asi_pa.audit.step cimport (
     BY_LIST,
     BY_MAP,
     BY_MERGED,
+    BY_MOVED,
     BY_OP,
     BY_PAGE,
     BY_PCP_FREED,
@@ -41,6 +42,8 @@ from asi_pa.audit.step cimport (
     CTX_POOLED,
     CTX_POOLED_LEFT,
     DO_ALLOC,
+    DO_COMPACT,
+    DO_DIRECT_COMPACT,
     DO_FREE,
     DO_FREE_CONTIG,
     FAIL_NO_BUDDIES,
@@ -142,6 +145,13 @@ cdef int by_pool(int why) noexcept nogil:
     return BY_PAGE
 
 
+cdef bint moved_there(const search_t *s, const op_t *op, uint32_t frame) noexcept nogil:
+    # Did the operation compact, and is the frame none of what it allocated?
+    if op.code == DO_COMPACT:
+        return True
+    return op.code == DO_DIRECT_COMPACT and not s.result <= frame < s.result + (1 << op.order)
+
+
 cdef int why_handed_out(search_t *s, const step_t *step, uint32_t frame) noexcept nogil:
     # An allocation got a frame of the wrong mapping: where did it come from?
     cdef zone_t *z = s.z
@@ -149,6 +159,8 @@ cdef int why_handed_out(search_t *s, const step_t *step, uint32_t frame) noexcep
     cdef const uint8_t *states = s.old_state
     cdef int ft = s.old_type[block], order
     cdef const op_t *op = &step.op
+    if moved_there(s, op, frame):
+        return BY_MOVED
     if z.links[head_of(z, frame)].next & INFO_CONTIG:
         return BY_RELABEL | (s.x.why[block] - 1) if s.x.why[block] else BY_CONTIG
     if not z.design.tracks:
@@ -185,7 +197,7 @@ cdef void each_frame(search_t *s, const step_t *step, int invariant, uint64_t fr
             if ctx < 0 and z.design.tracks:
                 continue        # left by a page that was exposed: found there
             mechanism = BY_MAP | (ctx if ctx >= 0 else 0)
-        elif same:
+        elif same and not moved_there(s, &step.op, frame):
             ctx = last_event(z, frame, 1, EVENT_MAP if invariant == BAD_EXPOSED else EVENT_UNMAP, 0xFF)
             if ctx < 0:
                 ctx = 0

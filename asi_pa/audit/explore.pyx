@@ -151,7 +151,7 @@ cdef bint keep_state(search_t *s, const step_t *step, uint8_t *image) noexcept n
         table_break(&s.met, h)
         found_lost(s, step, <uint32_t>where)
         return True
-    if not s.symmetry and table_add(&s.orbits, canonical_hash(s.z, &s.x)) == MET_NO_ROOM:
+    if s.counts_orbits and table_add(&s.orbits, canonical_hash(s.z, &s.x)) == MET_NO_ROOM:
         return False
     if not new_node(s, step):
         return False

@@ -190,7 +190,7 @@ cdef int emit_unit(naming_t *c, const zone_t *z, const extra_t *x, uint32_t star
 
 
 cdef void order_units(const naming_t *c, int units, int words, int *rank, int *order_of,
-                     const uint64_t (*text)[UNIT_WORDS]) noexcept nogil:
+                      const uint64_t (*text)[UNIT_WORDS]) noexcept nogil:
     # The largest blocks in canonical order: as the way through all lists meets them, then those on no list.
     cdef int i, j, k, ranked = 0, met
     for i in range(units):
@@ -218,7 +218,8 @@ cdef void order_units(const naming_t *c, int units, int words, int *rank, int *o
         rank[order_of[i]] = i
 
 
-cdef uint8_t *put_units(naming_t *c, const zone_t *z, const extra_t *x, int *rank, uint64_t *text) noexcept nogil:
+cdef uint8_t *put_units(naming_t *c, const zone_t *z, const extra_t *x, int *rank,
+                        uint64_t *text) noexcept nogil:
     # All frames and pageblocks, the largest blocks in canonical order; `rank` gets each one's place.
     cdef uint64_t unit[MAX_FRAMES][UNIT_WORDS]
     cdef int order_of[MAX_FRAMES]
@@ -262,7 +263,7 @@ cdef uint8_t *put_lists(const naming_t *c, const zone_t *z, const extra_t *x, co
 
 
 cdef uint8_t *put_counters(const zone_t *z, const extra_t *x, uint8_t *p) noexcept nogil:
-    # Also those that follow from the rest, so that a state in which they do not is another one: it is looked at.
+    # Also those that follow from the rest: a state in which they do not is another one, and looked at.
     p = put(p, z.nr_free)
     p = put(p, z.nr_free_cma)
     p = put(p, z.nr_free_highatomic)

@@ -185,8 +185,8 @@ class AuditResult:
             whole += f", every sequence of {_count(self.depth)} and more (see depth) of the others"
         lines += [
             whole,
-            f"{self.states:,} states, {self.transitions:,} operations checked in {self.seconds:.0f} s of "
-            f"processor time: {self.states_per_second:,.0f} states and {self._rate():,.0f} operations a second",
+            f"{self.states:,} states, {self.transitions:,} operations checked in {self.seconds:.0f} s "
+            f"of processor time: {self.states_per_second:,.0f} and {self._rate():,.0f} a second",
         ]
         return "\n".join(lines)
 

@@ -31,6 +31,8 @@ class Search:
         windows: bool = False,
         liveness: bool = True,
         symmetry: bool = True,
+        orbits: bool = False,
+        compaction: bool = False,
     ) -> None: ...
     @property
     def depth(self) -> int: ...

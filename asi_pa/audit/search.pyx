@@ -95,7 +95,11 @@ cdef class Search:
     contig : (gfp or None, gfp or None)
         Requesters of contiguous ranges.
     symmetry : bool
-        False: symmetric states count as different ones; ``orbits`` counts them up to symmetry all the same.
+        False: symmetric states count as different ones.
+    orbits : bool
+        Count states up to symmetry all the same.
+    compaction : bool
+        compact_memory and direct compaction.  It compares addresses: only without symmetry.
     isolation, report, ticks, windows, liveness : bool
         Isolation of pageblocks; page reporting; decay of the pcp lists; another CPU in the windows where the
         zone lock is dropped; requests that fail beside usable memory.
@@ -122,7 +126,7 @@ cdef class Search:
 
     def __init__(self, Machine machine not None, requests, contig=(None, None), *, bint isolation=True,
                  bint report=True, bint ticks=False, bint windows=False, bint liveness=True,
-                 bint symmetry=True):
+                 bint symmetry=True, bint orbits=False, bint compaction=False):
         cdef search_t *s = &self.s
         cdef zone_t *z
         cdef int i
@@ -140,6 +144,8 @@ cdef class Search:
             raise ValueError("a searched machine counts exactly: stat_threshold 0")
         if z.dirty == NULL or z.physmap == NULL:
             raise ValueError(f"design {machine.design.name!r} protects nothing, there is nothing to audit")
+        if compaction and symmetry:
+            raise ValueError("compaction tells symmetric states apart")
         if not 0 < len(requests) <= MAX_REQUESTS - 2:
             raise ValueError(f"{len(requests)} requests, 1..{MAX_REQUESTS - 2} are possible")
         self.machine = machine
@@ -162,9 +168,11 @@ cdef class Search:
         s.contig = contig != (None, None)
         s.report = report
         s.ticks = ticks
+        s.compaction = compaction
         s.windows = windows
         s.liveness = liveness
         s.symmetry = symmetry
+        s.counts_orbits = orbits
         s.frozen = &s.met
         s.walked = -1
         self.physmap = z.physmap
@@ -241,7 +249,7 @@ cdef class Search:
     @property
     def orbits(self):
         """States up to symmetry, whatever the search took for different."""
-        return self.s.nnodes if self.s.symmetry else self.s.orbits.used
+        return self.s.orbits.used if self.s.counts_orbits else self.s.nnodes
 
     @property
     def transitions(self):
@@ -290,8 +298,8 @@ cdef class Search:
         cdef Batch batch = Batch.__new__(Batch)
         cdef double start = cpu_seconds()
         cdef int why
-        if self.s.size != of.s.size or not self.s.symmetry or not of.s.symmetry:
-            raise ValueError("a search collects for one of the same machine, up to symmetry")
+        if self.s.size != of.s.size or of.s.counts_orbits:
+            raise ValueError("a search collects for one of the same machine that counts no orbits")
         if first + n > of.frontier:
             raise ValueError(f"states {first}..{first + n} of {of.frontier}")
         batch.b = batch_new(n)
@@ -307,7 +315,7 @@ cdef class Search:
         return batch
 
     def merge(self, Batch batch not None, uint64_t max_states, uint64_t max_operations=1 << 62):
-        """Takes over the batch of the next states of the level; False where a limit ends the search before."""
+        """Takes over the batch of the level's next states; False where a limit ends the search before."""
         cdef search_t *s = &self.s
         cdef limits_t limits = limits_t(max_states, max_operations, 0)
         cdef double start = cpu_seconds()

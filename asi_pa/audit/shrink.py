@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["shrink"]
 
-_ALLOC, _FREE, _CONTIG = 1, 2, 9
+_ALLOC, _FREE, _CONTIG, _COMPACT, _DIRECT_COMPACT = 1, 2, 9, 20, 22
 
 Steps = npt.NDArray[np.void]
 Owners = list[tuple[int, int]]
@@ -56,7 +56,9 @@ def _owners(search: Search, steps: Steps) -> Owners:
     out = []
     for number, (row, result) in enumerate(zip(steps, results, strict=True)):
         out.append(owner.get(int(row["frame"]), (-1, 0)) if row["code"] == _FREE else (-1, 0))
-        if row["code"] == _ALLOC and result >= 0:
+        if row["code"] in (_COMPACT, _DIRECT_COMPACT):
+            owner.clear()  # pages were moved
+        if row["code"] in (_ALLOC, _DIRECT_COMPACT) and result >= 0:
             owner |= {int(result) + i: (number, i) for i in range(1 << int(row["order"]))}
         elif row["code"] == _CONTIG and result == 0:
             owner |= {int(row["frame"]) + i: (number, i) for i in range(int(row["n"]))}

@@ -27,6 +27,8 @@ cdef enum:                      # operations; the numbers are those of the recor
     DO_TAKE = 16                # which: freetype, order
     DO_SHRINK = 17              # n: pages
     DO_QUEUE = 18
+    DO_COMPACT = 20             # all of the zone
+    DO_DIRECT_COMPACT = 22      # which: request; order
 
 cdef enum:                      # what can be broken
     BAD_EXPOSED = 1
@@ -56,6 +58,7 @@ cdef enum:                      # by what: a family in the high byte, an event's
     BY_PAGE = 0x407
     BY_MERGED = 0x408           # the page was on another list than its pageblock's, after a merge
     BY_LATE = 0x409             # mapped before it was cleared
+    BY_MOVED = 0x40A            # compaction moved the page there
     BY_POOL_REFILL = 0x410      # a refill that leaves part of its chunk as it was
     BY_POOL_MARK = 0x411        # a free into the pool by the mark of a pageblock that it has only part of
     BY_POOL_LEFT = 0x412        # ... of a pageblock that the shrinker gave back
@@ -161,6 +164,7 @@ cdef struct search_t:
     bint contig
     bint report
     bint ticks
+    bint compaction
     bint windows
     bint liveness
     uint32_t cma_blocks
@@ -203,7 +207,8 @@ cdef struct search_t:
     table_t met                 # states, up to symmetry
     const table_t *frozen       # another search's, where this one helps it; else `met`
     batch_t *batch              # where new states are put as long as `frozen` stands still; NULL: in `met`
-    bint symmetry               # False: `met` holds every single one, `orbits` what they are up to symmetry
+    bint symmetry               # False: `met` holds every single one
+    bint counts_orbits          # `orbits` holds what they are up to symmetry
     table_t orbits
     uint8_t *level              # packed states of the level being expanded
     uint64_t level_n

@@ -161,11 +161,13 @@ class _Arm:
         self.machine = Machine(scope.machine, unit.design)
         self.search = Search(
             self.machine,
-            [(request.gfp, 0, scope.machine.max_page_order) for request in scope.requests],
+            [(request.gfp, 0, scope.orders()) for request in scope.requests],
             scope.contig,
             windows=scope.windows,
             liveness=unit.liveness,
             ticks=scope.machine.zones[0].pcp is not None,
+            symmetry=not scope.compaction,
+            compaction=scope.compaction,
         )
 
 
