@@ -38,8 +38,6 @@ from asi_pa.audit.state cimport (
     unpack,
 )
 from asi_pa.audit.step cimport (
-    DO_ALLOC,
-    DO_CONTIG,
     MAX_REQUESTS,
     MAX_SIBLINGS,
     batch_t,
@@ -58,6 +56,7 @@ from asi_pa._core cimport MIGRATE_CMA, zone_t
 from asi_pa.engine.machine cimport Machine
 from asi_pa.engine.page_alloc cimport decode_request
 from asi_pa.physmap.physmap cimport physmap_t
+from asi_pa.verify.codes cimport OP_ALLOC, OP_CONTIG, OP_DIRECT_COMPACT
 
 #: One step as NumPy sees it: the operation, and the other CPU's in a window of it.
 STEP_DTYPE = np.dtype([(part + name, "u1") for part in ("", "inner_")
@@ -418,9 +417,9 @@ cdef class Search:
             k = owner[i, 0]
             if 0 <= k < i:
                 made = <step_t *>&rows[k, 0]
-                if made.op.code == DO_ALLOC and out[k] >= 0:
+                if made.op.code in (OP_ALLOC, OP_DIRECT_COMPACT) and out[k] >= 0:
                     step.op.frame = <uint8_t>(out[k] + owner[i, 1])
-                elif made.op.code == DO_CONTIG:
+                elif made.op.code == OP_CONTIG:
                     step.op.frame = <uint8_t>(made.op.frame + owner[i, 1])
             take_masks(s, &after)
             remember(s, &after)

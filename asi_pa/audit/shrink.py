@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from asi_pa.verify.codes import Code
+
 if TYPE_CHECKING:
     from asi_pa.audit.search import Search
 
 __all__ = ["shrink"]
-
-_ALLOC, _FREE, _CONTIG, _COMPACT, _DIRECT_COMPACT = 1, 2, 9, 20, 22
 
 Steps = npt.NDArray[np.void]
 Owners = list[tuple[int, int]]
@@ -55,12 +55,12 @@ def _owners(search: Search, steps: Steps) -> Owners:
     owner: dict[int, tuple[int, int]] = {}
     out = []
     for number, (row, result) in enumerate(zip(steps, results, strict=True)):
-        out.append(owner.get(int(row["frame"]), (-1, 0)) if row["code"] == _FREE else (-1, 0))
-        if row["code"] in (_COMPACT, _DIRECT_COMPACT):
+        out.append(owner.get(int(row["frame"]), (-1, 0)) if row["code"] == Code.OP_FREE else (-1, 0))
+        if row["code"] in (Code.OP_COMPACT_NODE, Code.OP_DIRECT_COMPACT):
             owner.clear()  # pages were moved
-        if row["code"] in (_ALLOC, _DIRECT_COMPACT) and result >= 0:
+        if row["code"] in (Code.OP_ALLOC, Code.OP_DIRECT_COMPACT) and result >= 0:
             owner |= {int(result) + i: (number, i) for i in range(1 << int(row["order"]))}
-        elif row["code"] == _CONTIG and result == 0:
+        elif row["code"] == Code.OP_CONTIG and result == 0:
             owner |= {int(row["frame"]) + i: (number, i) for i in range(int(row["n"]))}
     return out
 

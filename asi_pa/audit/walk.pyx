@@ -7,7 +7,6 @@ from asi_pa.audit.check cimport check_step, check_whole
 from asi_pa.audit.explore cimport is_parent
 from asi_pa.audit.state cimport present_frames, save_image, unpack
 from asi_pa.audit.step cimport (
-    DO_ALLOC,
     MAX_OPS,
     list_operations,
     masks_t,
@@ -19,6 +18,7 @@ from asi_pa.audit.step cimport (
     step_t,
     take_masks,
 )
+from asi_pa.verify.codes cimport OP_ALLOC
 
 
 cdef uint64_t next_random(uint64_t *state) noexcept nogil:
@@ -52,7 +52,7 @@ cdef void pick_operation(const op_t *ops, int n, uint64_t *random, op_t *out) no
         count[code] = i - first[runs - 1]
         kinds[nkinds] = code
         nkinds += 1
-        if code == DO_ALLOC:
+        if code == OP_ALLOC:
             kinds[nkinds] = code
             kinds[nkinds + 1] = code
             nkinds += 2
