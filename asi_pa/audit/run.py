@@ -15,7 +15,7 @@ from asi_pa.designs import Design, as_design
 __all__ = ["DEFAULT_OPERATIONS", "audit", "audits", "gather", "units"]
 
 #: Carried out and checked for one design, over all its scopes.
-DEFAULT_OPERATIONS = 250_000_000
+DEFAULT_OPERATIONS = 150_000_000
 #: States kept of a scope; about 200 bytes each.
 DEFAULT_STATES = 3_000_000
 #: Deeper than any search comes.
@@ -186,7 +186,7 @@ def audit(
     states : int, optional
         Most states of a scope; None: 3,000,000.
     operations : int, optional
-        Carried out and checked at most, over all scopes by their shares; None: 250,000,000, or no limit
+        Carried out and checked at most, over all scopes by their shares; None: 150,000,000, or no limit
         where there are ``seconds``.
     seconds : float, optional
         Of processor time at most, over all scopes by their shares.

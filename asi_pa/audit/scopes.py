@@ -219,6 +219,7 @@ _PLANS = (
         ("blocking",),
         _MT[:2],
         True,
+        3.0,
     ),
     _Plan(
         "compaction",

@@ -48,7 +48,7 @@ Examples:
     )
     parser.add_argument("--states", metavar="N", type=whole, help="states at most, a machine")
     parser.add_argument(
-        "--operations", metavar="N", type=count, help="carried out and checked, a design (250,000,000)"
+        "--operations", metavar="N", type=count, help="carried out and checked, a design (150,000,000)"
     )
     parser.add_argument(
         "--seconds",
