@@ -84,9 +84,8 @@ def efficiency() -> None:
     for jobs in (1, 2, 4):
         result = audit(**EFFICIENCY, jobs=jobs)  # type: ignore[arg-type]
         alone = alone or result.seconds
-        print(
-            f"{jobs} jobs: {result.seconds:6.2f} s of processor time, {alone / result.seconds:.2f} of one job's"
-        )
+        share = alone / result.seconds
+        print(f"{jobs} jobs: {result.seconds:6.2f} s of processor time; one job's is {share:.2f} of that")
 
 
 if __name__ == "__main__":
