@@ -1,4 +1,4 @@
-"""docs/use/metrics.md and docs/use/compare.schema.json, made from the table of metrics (``make docs``)."""
+"""Pages made from tables (``make docs``): of metrics, of the fields of a Design, and the JSON schema."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+from asi_pa.designs import Design
+from asi_pa.designs.fields import fields_text
+from asi_pa.experiment.columns import KEYS, METRIC_COLUMNS
 from asi_pa.experiment.measures import MEASURES
 from asi_pa.experiment.metrics import GROUPS, METRICS, Metric
 from asi_pa.experiment.rule import agreeing
 from asi_pa.files import write_atomic
 from asi_pa.report.results import load_schema
 
-__all__ = ["main", "metrics_text", "schema_text"]
+__all__ = ["design_text", "main", "metrics_text", "schema_text"]
 
 WIDTH = 110
 HEAD = """
@@ -48,7 +51,25 @@ def metrics_text() -> str:
         for entry in METRICS:
             if entry.group == name and entry.type:
                 parts += _entry(entry)
+    parts += _columns()
     return "\n\n".join(parts) + "\n"
+
+
+def _columns() -> Iterator[str]:
+    yield "## Columns"
+    yield (
+        "A data frame of replays (`to_pandas()`, `to_polars()`, the files of a sweep) has one row a trace, "
+        "memory size,\ndesign and seed. These say which it is:"
+    )
+    rows = ["| column | kind | meaning |", "|---|---|---|"]
+    yield "\n".join(rows + [f"| `{column.name}` | {column.kind} | {column.meaning} |" for column in KEYS])
+    count = len(METRIC_COLUMNS)
+    yield (
+        f"Then every metric above has a column, but for what a clock measured: {count} of them. A metric of "
+        "several\nvalues has one for each, its path with dots, such as `failures_by_group.real`, "
+        "`unusable_index.9` or\n`direct_map_kb.restricted.2m`; what a design does not have is missing. "
+        "Counts are 64-bit integers, shares\nand rates 64-bit floats, in the units above."
+    )
 
 
 def _measures() -> Iterator[str]:
@@ -102,10 +123,29 @@ def schema_text() -> str:
     return json.dumps(load_schema(), indent=1) + "\n"
 
 
+FIELDS = """
+# Fields of a design
+
+What a `Design` is made of, as it stands at each field in
+[asi_pa/designs/table.py](../../asi_pa/designs/table.py); `help(Design)` shows the same, and this page is made
+from it by `make docs`. [own-design.md](own-design.md) walks through a design of one's own.
+
+A field is changed where a design is named (`migratetype:zeroing=dirty,contig_flips=no`) or in a file
+(`Design.based_on("migratetype", name="mine", zeroing="dirty")`). One that is misspelt, out of range, or that
+such a design does not read is refused by name.
+"""
+
+
+def design_text() -> str:
+    """docs/extend/fields.md."""
+    return fields_text(Design, FIELDS)
+
+
 def main(docs: str) -> None:
-    """Write both into a directory."""
-    write_atomic(Path(docs) / "metrics.md", metrics_text())
-    write_atomic(Path(docs) / "compare.schema.json", schema_text())
+    """Write all into the documentation's folder."""
+    write_atomic(Path(docs) / "use" / "metrics.md", metrics_text())
+    write_atomic(Path(docs) / "use" / "compare.schema.json", schema_text())
+    write_atomic(Path(docs) / "extend" / "fields.md", design_text())
 
 
 if __name__ == "__main__":

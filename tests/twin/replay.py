@@ -253,7 +253,9 @@ def replay(
     ``make(spec, design, kernel)`` builds the engine.  ``verify`` checks its invariants at each dump.
     """
     # The worker and the shrinker run when the recording says so, reclaim never.
-    design = replace(as_design(recording.design), queue_delay=1 << 40, shrink_batch=0)
+    design = as_design(recording.design)
+    asleep: dict[str, dict[str, Any]] = {"queue": {"queue_delay": 1 << 40}, "pool": {"shrink_batch": 0}}
+    design = replace(design, **asleep.get(design.wrapper, {}))
     engine = make(recording.spec(), design, recording.kernel)
     run = _Run(recording, engine)
     total = len(recording.ops) if operations is None else min(operations, len(recording.ops))
