@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,14 +9,7 @@ from typing import Any
 
 from asi_pa.audit.unit import Part, Unit, UnitResult, Worker, search_unit
 
-__all__ = ["processors", "search_units"]
-
-
-def processors() -> int:
-    """How many processors this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+__all__ = ["search_units"]
 
 
 @dataclass

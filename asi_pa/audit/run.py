@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from asi_pa.audit.pool import processors, search_units
+from asi_pa.audit.pool import search_units
 from asi_pa.audit.result import AuditResult, add_finding
 from asi_pa.audit.scopes import Scope, scaled, scopes
 from asi_pa.audit.steps import count_operations
 from asi_pa.audit.unit import Raw, Unit, UnitResult
 from asi_pa.audit.words import mechanism_base
 from asi_pa.designs import Design, as_design
+from asi_pa.executors import processors
 
 __all__ = ["DEFAULT_OPERATIONS", "audit", "audits", "gather", "units"]
 

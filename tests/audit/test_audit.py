@@ -9,10 +9,11 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 import asi_pa
-from asi_pa.audit import audit, audits, gather, scopes, search_unit, units
+from asi_pa.audit import AuditResult, audit, audits, gather, scopes, search_unit, units
 from asi_pa.audit.scopes import scaled
 from asi_pa.audit.script import _EVIDENCE
 from asi_pa.audit.search import STEP_DTYPE, Batch, Search
@@ -238,7 +239,7 @@ def test_any_number_of_jobs_finds_the_same_in_the_same_order(design, operations,
 
 def test_several_designs_come_in_their_order():
     names = ["pool/sound", "migratetype/as-posted", "per-page"]
-    told = []
+    told: list[AuditResult] = []
     results = audits(names, depth=2, only=("cma", "reserve"), jobs=3, each=told.append)
     assert told == results
     assert [r.design_word for r in results] == names
@@ -326,7 +327,8 @@ def make_search(design="migratetype/as-posted", name="smallest"):
 def test_states_survive_packing_and_walks_are_shortened():
     """A walk from the first state finds a break; what is left of it breaks the same, and needs each step."""
     search = make_search()
-    found, seed = [], 0
+    found: list[tuple[int, int, int, npt.NDArray[np.void]]] = []
+    seed = 0
     while not found:
         found, operations, _ = search.walk(seed, WALK, 50)
         assert 0 < operations <= 50 * WALK
