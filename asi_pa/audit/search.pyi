@@ -11,7 +11,7 @@ STEP_DTYPE: np.dtype[np.void]
 @final
 class Batch:
     seconds: float
-    def __init__(self) -> None: ...
+    def __init__(self, *args: object, **kwargs: object) -> None: ...
 
 @final
 class Search:
