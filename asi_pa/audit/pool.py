@@ -143,6 +143,7 @@ class _Pool:
             self._driven -= 1
             self._done.append((number, answer))
             self._changed.notify_all()
+        del answer  # an error that holds this frame, which would hold it
 
     # -- the thread that started them
 

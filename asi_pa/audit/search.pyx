@@ -108,6 +108,7 @@ cdef class Search:
 
     cdef search_t s
     cdef Machine machine
+    cdef tuple zones                # the machine's: a cycle that is collected may lose them there before
     cdef step_t *steps
     cdef uint8_t *root
     cdef physmap_t *physmap
@@ -148,6 +149,7 @@ cdef class Search:
         if not 0 < len(requests) <= MAX_REQUESTS - 2:
             raise ValueError(f"{len(requests)} requests, 1..{MAX_REQUESTS - 2} are possible")
         self.machine = machine
+        self.zones = machine.zones
         machine.log_events()
         z.physmap.log.enabled = False
         s.mm = &machine.mm

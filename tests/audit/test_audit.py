@@ -1,5 +1,6 @@
 """The auditor: what it must find, what it must not, and that its scripts show what it says."""
 
+import gc
 import json
 import subprocess
 import sys
@@ -417,6 +418,18 @@ def test_every_design_can_be_searched(design):
     result = audit(design, depth=2, only=("smallest", "lists"))
     assert result.states > 10
     assert result.transitions > result.states
+
+
+def test_a_search_in_a_cycle_is_collected():
+    """It gives the arrays back to the machine's zones, whose machine may have been cleared before."""
+    for _ in range(20):
+        search = make_search(name="four-page-blocks")
+        search.explore(2, 1000, 10.0)
+        cycle: list[object] = [search]
+        cycle.append(cycle)
+        del search, cycle
+        gc.collect()
+    assert make_search().states == 1
 
 
 def test_steps_have_the_layout_of_the_search():
