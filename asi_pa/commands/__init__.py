@@ -12,6 +12,7 @@ from asi_pa.commands.designs import add_designs
 from asi_pa.commands.field import add_field
 from asi_pa.commands.info import add_info
 from asi_pa.commands.options import Verbs
+from asi_pa.commands.oracle import add_oracle
 from asi_pa.commands.pressure import add_pressure
 from asi_pa.commands.record import add_record
 from asi_pa.commands.starvation import add_starvation
@@ -28,6 +29,7 @@ VERBS: tuple[Callable[[Verbs[Any]], None], ...] = (
     add_pressure,
     add_field,
     add_verify,
+    add_oracle,
     add_validate,
     add_info,
     add_convert,
