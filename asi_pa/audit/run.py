@@ -129,7 +129,8 @@ def audits(
     """Several designs audited at once: one pool of threads over all their scopes.
 
     ``executor``: where it is done instead, in the words of `asi_pa.executors`.  ``each`` is called with a
-    design's result as soon as it and those before it are done.  The other arguments and the errors are those of `audit`.
+    design's result as soon as it and those before it are done.  The other arguments and the errors are those
+    of `audit`.
     """
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs {jobs} is not at least 1")
