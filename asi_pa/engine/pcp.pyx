@@ -59,7 +59,7 @@ cdef int64_t nr_pcp_alloc(zone_t *z, pcp_t *pcp, int order) noexcept nogil:
 cdef void pcp_refill(zone_t *z, pcp_t *pcp, int order, int ft, int index,
                      uint32_t flags) noexcept nogil:
     # rmqueue_bulk(): one rmqueue mode for the whole refill, pages in the order they came.
-    cdef int64_t n = nr_pcp_alloc(z, pcp, order)
+    cdef int64_t wanted = nr_pcp_alloc(z, pcp, order), n = wanted
     cdef int mode = RMQUEUE_NORMAL
     cdef uint32_t frame
     cdef pcplist_t *fl = &pcp.lists[index]
@@ -75,8 +75,8 @@ cdef void pcp_refill(zone_t *z, pcp_t *pcp, int order, int ft, int index,
             break
         pcp_append(z, fl, frame, order)
         pcp.count += <int64_t>1 << order
-        z.stats.pcp_refilled += 1
         n -= 1
+    z.stats.pcp_refilled += wanted - n
     if z.design.looks_ahead:
         z.ahead_due = 1
 
@@ -100,6 +100,7 @@ cdef void free_pcppages_bulk(zone_t *z, pcp_t *pcp, int64_t count, int index) no
     # From the list's tail until it is empty, then the next lists in turn, until `count` pages are gone.
     cdef uint32_t frame
     cdef int order
+    cdef int64_t drained = 0
     if count > pcp.count:
         count = pcp.count
     z.stats.pcp_bulk_frees += 1
@@ -112,10 +113,11 @@ cdef void free_pcppages_bulk(zone_t *z, pcp_t *pcp, int64_t count, int index) no
         while count > 0 and pcp.lists[index].head != NIL:
             frame = pcp_pop_tail(z, &pcp.lists[index])
             z.state[frame] = TAIL
-            z.stats.pcp_drained += 1
+            drained += 1
             count -= <int64_t>1 << order
             pcp.count -= <int64_t>1 << order
             free_one(z, frame, order, z.pbtype[block_of(z, frame)], False)
+    z.stats.pcp_drained += drained
 
 
 cdef int64_t nr_pcp_high(zone_t *z, pcp_t *pcp, bint free_high) noexcept nogil:
