@@ -31,7 +31,8 @@ from asi_pa.trace.ops cimport OP_ALLOC, OP_FREE, OP_TICK
 
 cdef extern from *:
     """
-    /* What run_some() calls is inlined, whatever its size: two loops, with and without a look ahead. */
+    /* What run_some() calls is inlined, whatever its size: a loop that looks ahead for each kind of zone, and one
+       that does not. */
     #ifdef __GNUC__
     #undef CYTHON_INLINE
     #define CYTHON_INLINE inline __attribute__((always_inline))
@@ -99,19 +100,22 @@ cdef bint run_stretch(run_t *run, const op_t *ops, Py_ssize_t *i, Py_ssize_t sto
     cdef const op_t *last = &ops[stop]
     cdef bint good = True
     if end - i[0] > SLOTS_AHEAD and stop - i[0] == SLOTS_AHEAD:
-        good = run_some(run, &op, &ops[end - SLOTS_AHEAD], True)
+        if run.mm.zones[0].tracks:
+            good = run_some(run, &op, &ops[end - SLOTS_AHEAD], True, True)
+        else:
+            good = run_some(run, &op, &ops[end - SLOTS_AHEAD], True, False)
         last = op + SLOTS_AHEAD
     if good and not run.woke:
-        good = run_some(run, &op, last, False)
+        good = run_some(run, &op, last, False, run.mm.zones[0].tracks)
     i[0] = op - ops
     return good
 
 
-cdef inline bint run_some(run_t *run, const op_t **at, const op_t *last, bint ahead) noexcept nogil:
-    # Runs operations up to `last`.  With `ahead`, a constant where this is inlined, it fetches what comes and
-    # ends where that has no slot.  Either ends after the operation that wakes kswapd.  False: the operation
-    # that it came to cannot be.
-    # (What it keeps in a register costs another: base_pfn is not.)
+cdef inline bint run_some(run_t *run, const op_t **at, const op_t *last, bint ahead,
+                          bint tracks) noexcept nogil:
+    # Runs operations up to `last`, or up to the one that wakes kswapd.  With `ahead`, a constant where this is
+    # inlined, it fetches what comes and ends where that has no slot; `tracks` is the zone's, a constant there,
+    # too.  False: the operation that it came to cannot be.  (base_pfn is in no register: there is none left.)
     cdef zone_t *z = run.mm.zones[0]
     cdef uint32_t *slots = run.slots
     cdef uint32_t frame, held, slot
@@ -128,11 +132,16 @@ cdef inline bint run_some(run_t *run, const op_t **at, const op_t *last, bint ah
             frame &= -<uint32_t>(frame < z.nframes)     # frame 0 for an empty slot: cheaper than a branch
             prefetchw(&z.state[frame])
             prefetchw(&z.links[frame])
+            if tracks:
+                prefetchw(&z.dirty[frame >> 3])
         kind = opaque(kind_of(run, key_of(op)))
         if not likely(kind.key == key_of(op), 1):
             kind = learn(run, op)
         if kind.does <= BUDDY_ALLOC:
-            frame = pcp_alloc_hit(z, kind) if kind.does == PCP_ALLOC else buddy_alloc_hit(z, kind)
+            if kind.does == PCP_ALLOC:
+                frame = pcp_alloc_hit(z, kind, tracks)
+            else:
+                frame = buddy_alloc_hit(z, kind, tracks)
             if likely(frame != NIL, 1):
                 slots[op.slot] = <uint32_t>z.base_pfn + frame
                 run.allocations += 1
@@ -148,9 +157,9 @@ cdef inline bint run_some(run_t *run, const op_t **at, const op_t *last, bint ah
                 if likely(z.state[frame] == kind.state, 1):
                     slots[op.slot] = NIL
                     if kind.does == PCP_FREE:
-                        pcp_free_hit(z, kind, frame)
+                        pcp_free_hit(z, kind, frame, tracks)
                     else:
-                        buddy_free_hit(z, kind, frame)
+                        buddy_free_hit(z, kind, frame, tracks)
                 elif not step(run, op):
                     good = False
                     break
