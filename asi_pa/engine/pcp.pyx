@@ -65,7 +65,8 @@ cdef int64_t nr_pcp_alloc(zone_t *z, pcp_t *pcp, int order) noexcept nogil:
 cdef void pcp_refill(zone_t *z, pcp_t *pcp, int order, int ft, int index,
                      uint32_t flags) noexcept nogil:
     # rmqueue_bulk(): one rmqueue mode for the whole refill, pages in the order they came.
-    cdef int64_t wanted = nr_pcp_alloc(z, pcp, order), n = wanted
+    cdef int64_t n = nr_pcp_alloc(z, pcp, order)
+    cdef int64_t wanted = n
     cdef int mode = RMQUEUE_NORMAL
     cdef uint32_t frame
     cdef pcplist_t *fl = &pcp.lists[index]
@@ -115,14 +116,15 @@ cdef void free_pcppages_bulk(zone_t *z, pcp_t *pcp, int64_t count, int index) no
         count = free_from_tail(z, pcp, &pcp.lists[index], count, z.design.pcp_list_order[index])
 
 
-cdef int64_t free_from_tail(zone_t *z, pcp_t *pcp, pcplist_t *fl, int64_t count, int order) noexcept nogil:
+cdef int64_t free_from_tail(zone_t *z, pcp_t *pcp, pcplist_t *fl, int64_t count,
+                            int order) noexcept nogil:
     # Frees from a list that is not empty until it is, or `count` pages are gone; returns what is left of them.
     # What comes is some links ahead: each page's line, cold by now, holds the number of the next.
     cdef const link_t *links = z.links
     cdef uint32_t frame = fl.tail, far = frame, last = fl.head, prev
-    cdef int64_t pages = <int64_t>1 << order
-    cdef int i
-    for i in range(LINKS_AHEAD):
+    cdef int64_t pages = <int64_t>1 << order, before = pcp.count
+    cdef int _i
+    for _i in range(LINKS_AHEAD):
         if far != last:
             far = links[far].prev
     while True:
@@ -131,18 +133,18 @@ cdef int64_t free_from_tail(zone_t *z, pcp_t *pcp, pcplist_t *fl, int64_t count,
             far = links[far].prev
             prefetchw(&z.state[far])
         z.state[frame] = TAIL
-        z.stats.pcp_drained += 1
         count -= pages
         pcp.count -= pages
         free_one(z, frame, order, z.pbtype[block_of(z, frame)], False)
         if frame == last:
             fl.head = NIL
-            return count
+            break
         frame = prev
         if count <= 0:
+            fl.tail = frame
+            z.links[frame].next = NIL
             break
-    fl.tail = frame
-    z.links[frame].next = NIL
+    z.stats.pcp_drained += (before - pcp.count) >> order
     return count
 
 

@@ -4,7 +4,8 @@
 # Operations are of few kinds: what is done, order, request, CPU.  All that follows from these alone (which
 # list, whose counters, what is written to the frame) is looked up once for a kind.
 #
-# `tracks` is the zone's: the loop has it as a constant, so that a machine without a protected tree pays nothing.
+# `tracks` is the zone's: the loop has it as a constant, so that a machine without a protected tree pays
+# nothing.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 
 from asi_pa._core cimport (

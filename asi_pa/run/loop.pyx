@@ -31,8 +31,8 @@ from asi_pa.trace.ops cimport OP_ALLOC, OP_FREE, OP_TICK
 
 cdef extern from *:
     """
-    /* What run_some() calls is inlined, whatever its size: a loop that looks ahead for each kind of zone, and one
-       that does not. */
+    /* What run_some() calls is inlined, whatever its size: a loop that looks ahead for each kind of zone, and
+       one that does not. */
     #ifdef __GNUC__
     #undef CYTHON_INLINE
     #define CYTHON_INLINE inline __attribute__((always_inline))
@@ -113,9 +113,10 @@ cdef bint run_stretch(run_t *run, const op_t *ops, Py_ssize_t *i, Py_ssize_t sto
 
 cdef inline bint run_some(run_t *run, const op_t **at, const op_t *last, bint ahead,
                           bint tracks) noexcept nogil:
-    # Runs operations up to `last`, or up to the one that wakes kswapd.  With `ahead`, a constant where this is
-    # inlined, it fetches what comes and ends where that has no slot; `tracks` is the zone's, a constant there,
-    # too.  False: the operation that it came to cannot be.  (base_pfn is in no register: there is none left.)
+    # Runs operations up to `last`, or up to the one that wakes kswapd.  With `ahead`, a constant where this
+    # is inlined, it fetches what comes and ends where that has no slot; `tracks` is the zone's, a constant
+    # there, too.  False: the operation that it came to cannot be.  (base_pfn stays in memory: it would take
+    # a register from what needs one more.)
     cdef zone_t *z = run.mm.zones[0]
     cdef uint32_t *slots = run.slots
     cdef uint32_t frame, held, slot
