@@ -105,6 +105,7 @@ cdef uint32_t rmqueue_pcplist(zone_t *z, int cpu, int order, const request_t *rq
 
 cdef void free_pcppages_bulk(zone_t *z, pcp_t *pcp, int64_t count, int index) noexcept nogil:
     # From the list's tail until it is empty, then the next lists in turn, until `count` pages are gone.
+    cdef int order
     if count > pcp.count:
         count = pcp.count
     z.stats.pcp_bulk_frees += 1
@@ -113,12 +114,14 @@ cdef void free_pcppages_bulk(zone_t *z, pcp_t *pcp, int64_t count, int index) no
             index += 1
             if index == z.design.npcp:
                 index = 0
-        count = free_from_tail(z, pcp, &pcp.lists[index], count, z.design.pcp_list_order[index])
+        order = z.design.pcp_list_order[index]
+        count = free_from_tail(z, pcp, &pcp.lists[index], count, order)
 
 
 cdef int64_t free_from_tail(zone_t *z, pcp_t *pcp, pcplist_t *fl, int64_t count,
                             int order) noexcept nogil:
-    # Frees from a list that is not empty until it is, or `count` pages are gone; returns what is left of them.
+    # Frees from a list that is not empty until it is, or `count` pages are gone; returns what is left of
+    # these.
     # What comes is some links ahead: each page's line, cold by now, holds the number of the next.
     cdef const link_t *links = z.links
     cdef uint32_t frame = fl.tail, far = frame, last = fl.head, prev

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""What the engine is measured against: the leanest buddy (arrays in front or not), an empty method, memory."""
+"""What the engine is measured against: the leanest buddy (arrays in front or not), an empty call, memory."""
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
