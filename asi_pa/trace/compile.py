@@ -3,26 +3,6 @@
 Who frees whom is resolved once, here, so that a replay needs no frame numbers of the recorded machine.  The
 rules:
 
-===================== the trace                           becomes
-       counted as ==================================
-       ==========================================================  =====================
-alloc                               ALLOC into a slot
-free of what was allocated          FREE of its slot
-free of what it never mentioned     FREE of an allocation that is there at the start
-``held_at_start`` free of a part                      SPLIT into single pages, once; FREE of each page
-   ``partial_frees``, ``splits`` free of several allocations at once FREE of each
-                     ``free_of_other_order``
-alloc of frames still allocated     FREE of what is in the way first: it went unrecorded
-``alloc_of_allocated`` free of frames already free         nothing: allocation and free went by unseen
-        ``free_of_free_dropped`` alloc that failed (pfn -1)          nothing: no caller has pages from it
-                          ``failed_allocs``
-free_batched                        nothing: repeats a free
-``free_batched_ignored`` zone_locked, pcpu_drain, extfrag    nothing: the allocator's own doing
-a second of the trace's time        TICK of each CPU, where snapshots are there when its own is seen to
-                                    happen (`asi_pa.trace.ticks`), else of all at once; at most 60 for a gap
-==================================  ==========================================================
-=====================
-=======
 ================================  ===========================================  =============================
 the trace                         becomes                                      counted as
 ================================  ===========================================  =============================
@@ -59,7 +39,7 @@ from asi_pa.trace.cpusets import CPUSETS_NOTE, cpusets_on, without_hardwall
 from asi_pa.trace.events import ALLOC
 from asi_pa.trace.format import Trace, facts_html, profile
 from asi_pa.trace.initial import HeldClasses, Population, Settle, recorded_population
-from asi_pa.trace.ops import OP, Op
+from asi_pa.trace.ops import OP, Op, count_kinds
 from asi_pa.trace.resize import Base, modelled_population
 from asi_pa.trace.ticks import first_ticks
 from asi_pa.trace.tries import insert_tries, recorded_tries
@@ -122,6 +102,11 @@ class CompiledTrace:
     """How the initial state was decided and how it agrees with what was recorded."""
     source: dict[str, Any] = field(default_factory=dict)
     """Provenance of the trace."""
+
+    @cached_property
+    def kinds(self) -> npt.NDArray[np.int64]:
+        """i64[`Op`, cls, order]: how many operations of each kind there are (`asi_pa.trace.ops`)."""
+        return count_kinds(self.ops)
 
     def __repr__(self) -> str:
         return "\n".join(f"{key}: {value}" if key else value for key, value in self._facts())
