@@ -44,6 +44,7 @@ __all__ = [
     "interleaved",
     "measure",
     "prepared",
+    "running",
     "trace_engine",
     "trace_limit",
     "zone_machine",
@@ -186,6 +187,16 @@ class Ratio:
         """Smallest and largest of these ratios."""
         pairs = [a / b for a, b in zip(self.ns[name], self.ns[base], strict=True)]
         return min(pairs), max(pairs)
+
+
+def running(make: Callable[[], Any], ops: Any) -> Callable[[], Callable[[int, int], Any]]:
+    """A contender for `interleaved`: a state that ``make`` makes runs parts of ``ops``."""
+
+    def start() -> Callable[[int, int], Any]:
+        state = make()
+        return lambda a, b: state.run(ops, a, b)
+
+    return start
 
 
 def interleaved(
