@@ -13,6 +13,7 @@ __version__ = "0.2.0"
 if TYPE_CHECKING:
     from asi_pa.allocator import Allocator, MemoryBlock, OutOfMemoryError, RangeBusyError, Statistics, replay
     from asi_pa.designs import DESIGNS, Design
+    from asi_pa.engine.hooks import ZoneView
     from asi_pa.experiment import compare
     from asi_pa.kernel.gfp import GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, describe_gfp, parse_gfp
     from asi_pa.kernel.sizing import parse_size, single_zone
@@ -39,6 +40,7 @@ _HOME = {
     "RangeBusyError": "allocator",
     "Statistics": "allocator",
     "ZoneSpec": "kernel.spec",
+    "ZoneView": "engine.hooks",
     "bundled_traces": "trace",
     "compare": "experiment",
     "compile_trace": "run.start",
@@ -67,6 +69,7 @@ __all__ = [
     "RangeBusyError",
     "Statistics",
     "ZoneSpec",
+    "ZoneView",
     "__version__",
     "bundled_traces",
     "compare",
