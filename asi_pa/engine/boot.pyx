@@ -155,8 +155,8 @@ def _freetype_tables(design):
         "mt": by_freetype(lambda i: kinds[i].mt, n),
         "sensitive": by_freetype(lambda i: kinds[i].sensitive, n),
         "mapped": by_freetype(lambda i: kinds[i].mapped, n),
-        # March flips for requests of the unmapped side only (patch 11), for the other side blocks are claimed,
-        # which those that are to be emptied first cannot be
+        # March flips for requests of the unmapped side only (patch 11): the other side claims blocks, but not
+        # those that are to be emptied first
         "may_flip": by_freetype(lambda i: design.flips == "september" or (
             design.flips == "march" and (not kinds[i].mapped or design.flip_free < 100)), n),
         "whole_only": by_freetype(lambda i: kinds[i].whole_blocks_only, n),

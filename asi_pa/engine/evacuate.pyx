@@ -2,12 +2,13 @@
 
 No posting has it; it is put together of what the kernel does for a contiguous range:
 
-- where to look: pageblocks that hold a free piece of the other side, the largest pieces first, 64 of them at most
-  (as fast_isolate_freepages() bounds its search, mm/compaction.c);
+- where to look: pageblocks that hold a free piece of the other side, the largest pieces first, 64 of them at
+  most (as fast_isolate_freepages() bounds its search, mm/compaction.c);
 - which block will do: enough of it is free, and all else is a folio on the LRU that nobody has pinned
   (has_unmovable_pages(), mm/page_isolation.c); per-CPU lists are drained (drain_all_pages());
-- how its pages go: to pages that an allocation of their own kind gets, on the side where they were, never below
-  the MIN mark (alloc_migration_target(), mm/migrate.c; the LRU caches are off meanwhile, lru_cache_disable()).
+- how its pages go: to pages that an allocation of their own kind gets, on the side where they were, never
+  below the MIN mark (alloc_migration_target(), mm/migrate.c; the LRU caches are off meanwhile,
+  lru_cache_disable()).
 
 Where a page finds no place the block's free pages go back, and nothing flips.
 """
@@ -89,7 +90,7 @@ cdef uint32_t block_to_empty(zone_t *z, int ft) noexcept nogil:
                 used = used_pages(z, block)
                 if used < 0 or used * 100 > (100 - z.design.flip_free) * <int64_t>z.pageblock_pages:
                     continue
-                if zone_watermark_ok(z, 0, z.wmark[WMARK_MIN] + z.pageblock_pages, z.zone_idx, 0):
+                if zone_watermark_ok(z, 0, z.wmark[WMARK_MIN] + used, z.zone_idx, 0):
                     return block
     return NIL
 

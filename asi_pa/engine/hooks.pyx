@@ -29,8 +29,8 @@ cdef enum:
 cdef class ZoneView:
     """One zone, as a design's slow-path decision may look at it; valid only during the call.
 
-    Sizes are pages unless said otherwise.  ``mapped`` and ``freetype`` choose among the free lists that requests
-    can have: True, False or None for either side of the mapping, a freetype's name.
+    Sizes are pages unless said otherwise.  ``mapped`` and ``freetype`` choose among the free lists that
+    requests can have: True, False or None for either side of the mapping, a freetype's name.
     """
 
     def __cinit__(self):
@@ -99,7 +99,7 @@ cdef class ZoneView:
         return n
 
     def counts(self, *, mapped=None, freetype=None):
-        """Free blocks by order, a tuple from order 0 to ``max_order``: of one side, of one freetype, or all."""
+        """Free blocks by order, from 0 to ``max_order``: of one side, of one freetype, or all."""
         cdef int order
         return tuple(sum(blocks_on(self.z, order, ft) for ft in self._types(mapped, freetype))
                      for order in range(self.z.max_order + 1))
@@ -132,7 +132,7 @@ cdef class ZoneView:
         return self.design.freetypes[self.z.pbtype[block_of(self.z, self._frame(pfn))]].name
 
     def block_mapped(self, pfn):
-        """Is a pfn's pageblock present in the tree that the design protects (a design that goes by labels)?"""
+        """Is a pfn's pageblock present in the tree that a design protects that goes by labels?"""
         return bool(self.z.pbmapped[block_of(self.z, self._frame(pfn))])
 
     cdef uint32_t _frame(self, object pfn) except? 0xFFFFFFFF:

@@ -420,8 +420,8 @@ cdef class Machine:
     def moved(self):
         """int64 (n, 2): pfns before and after, of allocations that moved since the last call.
 
-        Where a design moves used pages out of a block that is to flip (``flip_used``), one that a caller holds by
-        its pfn is another one's from then on.  What a replay's slots or pages of a split folio hold is told there.
+        Where a design moves used pages out of a block that is to flip (``flip_used``), one that a caller
+        holds by its pfn is another one's from then on.  What a replay's slots hold is told there.
         """
         cdef size_t i
         out = np.empty((self.mm.nmoved, 2), np.int64)

@@ -38,7 +38,6 @@ from asi_pa._core cimport (
 )
 from asi_pa.engine.mapping cimport log_event
 from asi_pa.engine.page_alloc cimport (
-    GFP_KSWAPD_RECLAIM,
     GFP_SENSITIVE,
     GFP_THISNODE,
     MAX_NODES,
@@ -306,8 +305,9 @@ cdef void pool_keep_marks(mm_t *mm, int due, int node) noexcept nogil:
                     pool_release(mm, z, pool_first(mm, z, o), o)
                     pages -= <int64_t>1 << o
     if due & AHEAD_STOCK and pages < d.pool_low:
-        decode_request_on(mm, mm.cpu_node[cpu], GFP_KSWAPD_RECLAIM | (
-            0 if remapped_present(mm) else GFP_SENSITIVE) | (GFP_THISNODE if node >= 0 else 0), &rq)
+        # it wakes nobody and has no reserves
+        decode_request_on(mm, mm.cpu_node[cpu], (0 if remapped_present(mm) else GFP_SENSITIVE)
+                          | (GFP_THISNODE if node >= 0 else 0), &rq)
         while pages < max(d.pool_low, d.pool_high) and pool_refill(mm, cpu, 0, &rq, True):
             pages = pool_pages(mm, node)
 

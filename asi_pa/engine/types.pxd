@@ -233,7 +233,7 @@ cpdef enum Waits:           # which requests may wait for what their design has 
     WAITS_SENSITIVE = 4         # of those that may block the sensitive ones
     WAITS_NONSENSITIVE = 5
 
-cdef enum:                  # looks_ahead: work for a worker, and what wakes it; the first two are ahead_due, too
+cdef enum:                  # looks_ahead: a worker's work, and what wakes it; the first two: ahead_due, too
     AHEAD_STOCK = 1             # keep a stock of what is asked for next: woken where lists were asked
     AHEAD_BACK = 2              # give back what is free beyond a mark: likewise ("eager")
     AHEAD_NOW = 3

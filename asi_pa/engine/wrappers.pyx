@@ -72,10 +72,10 @@ cdef void wrapped_free(mm_t *mm, zone_t *z, int cpu, uint32_t frame, int order) 
 
 cdef void wrapper_balance(mm_t *mm, int due) noexcept nogil:
     cdef int i
-    for i in range(mm.nzones):
-        mm.zones[i].ahead_due = 0
     if mm.wrapper.balance != NULL:
         mm.wrapper.balance(mm, due)
+    for i in range(mm.nzones):
+        mm.zones[i].ahead_due = 0       # what the worker itself took wakes nobody
 
 
 cdef void wrapped_contig(mm_t *mm, zone_t *z, uint32_t frame, uint32_t n, uint32_t info) noexcept nogil:

@@ -66,8 +66,7 @@ def _block_to_empty(zone: Zone, freetype: int) -> int | None:
                 pages = sum(1 << zone.allocated[page].order for page in used)
                 if pages * 100 > (100 - tables.design.flip_free) * zone.pageblock_nr_pages:
                     continue
-                mark = zone.spec.wmark[WMARK_MIN] + zone.pageblock_nr_pages
-                if watermark_ok(zone, 0, mark, zone.spec.zone_idx, 0):
+                if watermark_ok(zone, 0, zone.spec.wmark[WMARK_MIN] + pages, zone.spec.zone_idx, 0):
                     return block
     return None
 
@@ -108,6 +107,7 @@ def _move(zone: Zone, pfn: int) -> bool:
     if zone.tables.tracks:
         mapping.handed_out(zone, target, used.order, used.sensitive)
     zone.give_back(pfn, used.order)
-    zone.moved.append([pfn, target])
+    if zone.tell is None or not zone.tell(pfn, target):
+        zone.moved.append([pfn, target])
     zone.stats.moved_to_flip += 1 << used.order
     return True

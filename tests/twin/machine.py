@@ -62,6 +62,8 @@ class Machine:
         #: Pages that no page table has: what remove_memory() took away.
         self.absent: set[int] = set()
         self.compactor = Compactor(self)
+        for each in self.zones:
+            each.tell = self.compactor.owners.moved
         self.wrapper = wrap(self.tables, self.counts, self.zones, self._alloc, self._give_back)
         if isinstance(self.wrapper, Pool):
             self.wrapper.machine = self

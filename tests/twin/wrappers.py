@@ -24,8 +24,7 @@ from .zone import Allocation, Zone
 
 __all__ = ["PerPage", "Pool", "Queue", "Wrapper", "wrap"]
 
-KSWAPD, SENSITIVE = GFP_NAMES["__GFP_KSWAPD_RECLAIM"], GFP_NAMES["__GFP_SENSITIVE"]
-THISNODE = GFP_NAMES["__GFP_THISNODE"]
+SENSITIVE, THISNODE = GFP_NAMES["__GFP_SENSITIVE"], GFP_NAMES["__GFP_THISNODE"]
 #: The allocator beneath: a request's pages, or None.
 Allocate = Callable[[int, Request], tuple[Zone, int] | None]
 #: Its way back: through the per-CPU lists, or not.
@@ -396,13 +395,13 @@ class Pool(Wrapper):
         """The worker that keeps to the marks, of each node's pool or of the machine's one."""
         stock = any(zone.stock_due for zone in self.zones)
         back = any(zone.back_due for zone in self.zones)
-        for zone in self.zones:
-            zone.stock_due = zone.back_due = False
         if not stock and not back:
             return
         by_node = self.design.pool_by_node
         for node in sorted(set(self.machine.nodes)) if by_node else [None]:
             self._keep_marks(node, stock, back)
+        for zone in self.zones:
+            zone.stock_due = zone.back_due = False  # what the worker itself took wakes nobody
 
     def _pages(self, node: int | None) -> int:
         return sum(
@@ -426,7 +425,7 @@ class Pool(Wrapper):
                         pfn, _ = zone.pool[order].popitem(last=False)
                         self._release(zone, pfn, order)
         if stock and self._pages(node) < design.pool_low:
-            word = KSWAPD | (0 if self.remapped_present else SENSITIVE)
+            word = 0 if self.remapped_present else SENSITIVE
             request = decode(self.machine.tables, word | (0 if node is None else THISNODE))
             while self._pages(node) < max(design.pool_low, design.pool_high):
                 if not self.refill(0, request, worker=True):

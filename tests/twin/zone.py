@@ -139,8 +139,10 @@ class Zone:
         self.pool_marks = [False] * len(self.block_type)
         #: Design "queue": pfn -> order of the freed pages that wait for the worker, who starts at the end.
         self.queue: dict[int, int] = {}
-        #: [before, after] of allocations that moved out of a pageblock that was to flip.
+        #: [before, after] of allocations that moved out of a pageblock that was to flip, if nobody was told.
         self.moved: list[list[int]] = []
+        #: Tells who holds a page of a replay where it went; False where nobody does.
+        self.tell: Callable[[int, int], bool] | None = None
         #: The event log, in the recorded rows' shape, and the number of the operation under way.
         self.events: list[tuple[int, int, int, int, int]] | None = None
         self.now = 0
