@@ -99,8 +99,9 @@ def test_makefile_and_metadata_ask_for_the_same_packages():
     extras = project["project"]["optional-dependencies"]
     asked = project["build-system"]["requires"] + project["project"]["dependencies"]
     make = (ROOT / "Makefile").read_text()
-    listed = set(re.findall(r"[\w-]+>=[\d.]+|types-\w+", make))
+    listed = set(re.findall(r"[\w-]+(?:\[\w+\])?>=[\d.]+|types-\w+", make))
     assert listed == {*asked, *extras["report"], *extras["test"], *extras["bench"]}
+    assert set(extras["sweep"]) <= set(extras["test"])
 
 
 README = (ROOT / "README.md").read_text()
@@ -112,7 +113,7 @@ def test_readme_links_lead_somewhere():
 
 
 def test_readme_commands_are_understood():
-    parser = cli._parser()
+    parser = cli.command_line()
     lines = [line.strip() for line in README.splitlines() if line.startswith("    asi-pa ")]
     assert len(lines) > 5
     for line in lines:

@@ -22,6 +22,7 @@ import lzma
 import mmap
 import os
 from dataclasses import dataclass, field, replace
+from html import escape
 from pathlib import Path
 from typing import IO, Any
 
@@ -42,6 +43,7 @@ __all__ = [
     "KPF_BITS",
     "MAGIC",
     "Trace",
+    "facts_html",
     "read_trace",
     "read_trace_file",
     "write_trace",
@@ -54,19 +56,19 @@ FAILED_PFN = 0xFFFFFFFF
 KPF_BITS = ("BUDDY", "LRU", "ANON", "SLAB", "HEAD", "TAIL", "PGTABLE", "NOPAGE_OFFLINE_RESERVED")
 
 EVENT_COLUMNS: dict[str, np.dtype[Any]] = {
-    "time_ns": np.dtype("<u8"),
+    "time_ns": np.dtype("u8"),
     "cpu": np.dtype("u1"),
     "kind": np.dtype("u1"),
-    "pfn": np.dtype("<u4"),
+    "pfn": np.dtype("u4"),
     "order": np.dtype("u1"),
     "migratetype": np.dtype("i1"),
-    "gfp": np.dtype("<u2"),
-    "comm": np.dtype("<u2"),
+    "gfp": np.dtype("u2"),
+    "comm": np.dtype("u2"),
 }
 #: Details of the extfrag events; ``event`` is the row of the event.
 EXT = np.dtype(
     [
-        ("event", "<u8"),
+        ("event", "u8"),
         ("alloc_order", "u1"),
         ("fallback_order", "u1"),
         ("alloc_mt", "i1"),
@@ -78,6 +80,19 @@ EXT = np.dtype(
 #: Every column that a file may have.
 _DTYPES = {**EVENT_COLUMNS, "ext": EXT, "kpf_start": np.dtype("u1"), "kpf_end": np.dtype("u1")}
 _ALIGN = 64
+
+
+def _stored(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Files are little-endian, whatever the machine is."""
+    return dtype.newbyteorder("<")
+
+
+def _native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)
+    native.flags.writeable = False
+    return native
+
+
 _HEADER_LIMIT = 1 << 26
 #: Packed and unpacked in pieces of so many bytes.
 _PACKED, _UNPACKED = 1 << 20, 1 << 22
@@ -133,6 +148,27 @@ class Trace:
     def __len__(self) -> int:
         return len(self.kind)
 
+    def __repr__(self) -> str:
+        return "\n".join(f"{key}: {value}" if key else value for key, value in self._facts())
+
+    def _repr_html_(self) -> str:
+        return facts_html(self._facts())
+
+    def _facts(self) -> list[tuple[str, str]]:
+        """What it prints of itself."""
+        kinds = np.bincount(self.kind, minlength=len(KINDS)).tolist()
+        said = ", ".join(f"{n:,} {k}" for k, n in zip(KINDS, kinds, strict=False) if n)
+        seconds = float(self.time_ns[-1]) / 1e9 if len(self) else 0.0
+        lost = "losses not known" if self.lost is None else f"{self.lost:,} lost"
+        states = [which for which in ("start", "end") if which in self.kpageflags]
+        return [
+            ("", f"<Trace {self.name}: {len(self):,} events in {seconds:.1f} s, {lost}>"),
+            ("about", self.description or "-"),
+            ("machine", f"{self.kernel}, {self.cpus} CPUs; every frame known at the {' and '.join(states)}"
+             if states else f"{self.kernel}, {self.cpus} CPUs; no snapshots"),
+            ("events", said or "none"),
+        ]  # fmt: skip
+
     @property
     def label(self) -> str:
         """What messages call it: its file, or its name where it has none."""
@@ -166,6 +202,13 @@ class Trace:
         return replace(self, **(columns | {"ext": ext} | changes))
 
 
+def facts_html(facts: list[tuple[str, str]]) -> str:
+    """What an object prints of itself, for a notebook."""
+    (_, first), *rest = facts
+    rows = "".join(f"<tr><th>{escape(key)}</th><td>{escape(value)}</td></tr>" for key, value in rest)
+    return f"<table><caption>{escape(first.strip('<>'))}</caption>{rows}</table>"
+
+
 def profile(trace: Trace) -> str:
     """The kernel profile that fits the recorded kernel; the default one where none is known to."""
     try:
@@ -184,7 +227,8 @@ def _encode(array: npt.NDArray[Any], encoding: str) -> bytes:
     # In pieces, as in `_decode`: Ctrl-C is heard between them.
     if encoding == "delta+xz":
         array = np.diff(array, prepend=array.dtype.type(0))
-    data = np.ascontiguousarray(array).view(np.uint8).data if array.size else b""
+    array = np.ascontiguousarray(array, _stored(array.dtype))
+    data = array.view(np.uint8).data if array.size else b""
     packer = lzma.LZMACompressor(preset=6)
     parts = [packer.compress(data[at : at + _PACKED]) for at in range(0, len(data), _PACKED)]
     return b"".join([*parts, packer.flush()])
@@ -212,7 +256,7 @@ def _decode(data: Any, dtype: np.dtype[Any], count: int, encoding: str, where: s
         raise ValueError(f"{where}: damaged ({error})") from None
     if at != size or over or (size and not unpacker.eof):
         raise ValueError(f"{where}: {'more' if at == size else at} bytes unpacked, {size} expected")
-    array: npt.NDArray[Any] = raw.view(dtype)
+    array = _native(raw.view(_stored(dtype)))
     if encoding == "delta+xz":
         array = np.cumsum(array, dtype=dtype)
     array.flags.writeable = False
@@ -234,9 +278,10 @@ def write_trace(trace: Trace, path: str | os.PathLike[str], *, pack: bool = Fals
         else:
             data = np.ascontiguousarray(array, dtype)
             # A view, not a copy: columns of any size pass through.
-            blob = data.view(np.uint8).data if encoding == "raw" else _encode(data, encoding)
+            raw = data.astype(_stored(dtype), copy=False).view(np.uint8)
+            blob = raw.data if encoding == "raw" else _encode(data, encoding)
             count = len(data)
-        columns.append({"name": name, "dtype": "ext" if dtype == EXT else dtype.str, "count": count,
+        columns.append({"name": name, "dtype": "ext" if dtype == EXT else _stored(dtype).str, "count": count,
                         "offset": 0, "bytes": len(blob), "encoding": encoding})  # fmt: skip
         blobs.append(blob)
 
@@ -342,7 +387,7 @@ def _map_columns(entries: list[dict[str, Any]], view: memoryview, start: int, pa
     for entry in entries:
         name, count, offset, length = entry["name"], entry["count"], entry["offset"], entry["bytes"]
         dtype, encoding = _DTYPES[name], entry["encoding"]
-        good = entry["dtype"] == ("ext" if dtype == EXT else dtype.str) and offset % _ALIGN == 0
+        good = entry["dtype"] == ("ext" if dtype == EXT else _stored(dtype).str) and offset % _ALIGN == 0
         good = good and (encoding != "raw" or length == count * dtype.itemsize)
         if not good or name in columns:
             raise ValueError(f"{path}: column {entry!r} contradicts the format")
@@ -352,7 +397,9 @@ def _map_columns(entries: list[dict[str, Any]], view: memoryview, start: int, pa
         if name.startswith("kpf_"):
             columns[name] = (data, count, f"{path}: column {name!r}")
         elif encoding == "raw":
-            columns[name] = np.frombuffer(data, dtype, count) if count else np.zeros(0, dtype)
+            columns[name] = (
+                _native(np.frombuffer(data, _stored(dtype), count)) if count else np.zeros(0, dtype)
+            )
         else:
             columns[name] = _decode(data, dtype, count, encoding, f"{path}: column {name!r}")
     missing = [name for name in (*EVENT_COLUMNS, "ext") if name not in columns]
