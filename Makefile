@@ -39,7 +39,7 @@ $(VENV)/.run-ready: pyproject.toml | $(PY)
 
 # What tests, lints and benchmarks need besides.
 $(VENV)/.test-ready: pyproject.toml $(VENV)/.run-ready
-	$(PIP) "cython-lint>=0.16" "hypothesis>=6.100" "mypy>=1.15" "pytest>=8" "pytest-benchmark>=5" \
+	$(PIP) "cython-lint>=0.16" "hypothesis>=6.100" "matplotlib>=3.9" "mypy>=1.15" "pytest>=8" "pytest-benchmark>=5" \
 	    "ruff>=0.9" types-setuptools types-tqdm "zstandard>=0.22"
 	@touch $@
 

@@ -12,6 +12,7 @@ from asi_pa.commands.designs import add_designs
 from asi_pa.commands.field import add_field
 from asi_pa.commands.info import add_info
 from asi_pa.commands.options import Verbs
+from asi_pa.commands.plot import add_plot
 from asi_pa.commands.pressure import add_pressure
 from asi_pa.commands.record import add_record
 from asi_pa.commands.starvation import add_starvation
@@ -23,6 +24,7 @@ __all__ = ["VERBS"]
 #: Each adds a verb, in the order of the overview.
 VERBS: tuple[Callable[[Verbs[Any]], None], ...] = (
     add_compare,
+    add_plot,
     add_audit,
     add_starvation,
     add_pressure,
