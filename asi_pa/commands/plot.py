@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from asi_pa.commands.options import OutputPath, Verbs, add_verb, listed, output
+from asi_pa.commands.options import OutputPath, Verbs, add_verb, count, listed, output
 from asi_pa.errors import GOOD
 
 __all__ = ["add_plot"]
@@ -41,6 +41,7 @@ Examples:
         "-o", "--output", metavar="FILE", type=_figure, help="figure to write: .pdf, .svg, .png"
     )
     parser.add_argument("--size", default="column", metavar="column|page", help="how wide it is (column)")
+    parser.add_argument("--dpi", metavar="N", type=count, default=200, help="dots an inch of a .png (200)")
     parser.add_argument("--traces", metavar="NAME,...", type=listed, help="only these (all)")
     parser.add_argument("--designs", metavar="NAME,...", type=listed, help="only these (all)")
     parser.add_argument(
@@ -89,5 +90,5 @@ def _plot(args: argparse.Namespace) -> int:
         raise ValueError(f"plot {args.name}: no output named (-o figure.pdf)")
     needs_matplotlib()
     choice = Choice(args.traces, args.designs, args.memory, dict(args.where))
-    save(sheet(args.name, args.results, size=args.size, choice=choice), args.output)
+    save(sheet(args.name, args.results, size=args.size, choice=choice), args.output, dpi=args.dpi)
     return GOOD

@@ -112,7 +112,7 @@ def speed(results: Source, *, ax: Axes | None = None) -> Axes:
         ticks = [t for t in (0.0625, 0.25, 1, 4, 16) if min(shares) / 1.5 <= t <= max(shares) * 1.5]
         ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
         ax.minorticks_off()
-        ax.set_xlabel("measured / target")
+        ax.set_xlabel("measured / target", loc="right")
         ax.set_title(f"speed, asi_pa {found.data.get('version', '')}".rstrip(), loc="right")
     return ax
 

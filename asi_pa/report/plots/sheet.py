@@ -172,9 +172,10 @@ def sheet(name: str, results: Source, *, size: str = "column", choice: Choice | 
         width, across = SIZES[size]
         across = min(across, len(panels))
         down = -(-len(panels) // across)
-        tall = sum(max(high for _, high in panels[i * across : (i + 1) * across]) for i in range(down))
+        heights = [max(high for _, high in panels[i * across : (i + 1) * across]) for i in range(down)]
+        tall = sum(heights)
         figure = Figure(figsize=(width, tall), layout="constrained")
-        axes = figure.subplots(down, across, squeeze=False)
+        axes = figure.subplots(down, across, squeeze=False, height_ratios=heights)
         for ax, (draw, _) in zip(axes.flat, panels, strict=False):
             draw(ax)
         for ax in axes.flat[len(panels) :]:
