@@ -11,14 +11,15 @@ HTML ?= compare.html
 BENCH_JSON ?= .benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help docs stored compare test pytest lint lint-style lint-cython lint-types lint-stubs format sdist bench bench-compare build mutants fuzz sanitize soak scale clean
+.PHONY: help docs stored compare test pytest lint lint-style lint-cython lint-types lint-stubs format site sdist bench bench-compare build mutants fuzz sanitize soak scale clean
 
 help:
 	@echo "make compare        what each design does with the bundled kernel traces: a table and $(HTML)"
 	@echo "make test           lint, type checks, build from the sdist, tests"
 	@echo "make build          compile the extensions in place"
 	@echo "make lint           ruff, cython-lint, mypy, stubtest"
-	@echo "make docs           docs/use/metrics.md and the JSON schema, from the table of metrics"
+	@echo "make docs           the pages made from tables: metrics, fields of a design, the JSON schema"
+	@echo "make site           the documents as pages, in build/site"
 	@echo "make bench          benchmarks, saved as JSON"
 	@echo "make bench-compare  the last two saved benchmark runs side by side"
 	@echo "make mutants        break the rules one by one; the tests must notice each"
@@ -39,7 +40,8 @@ $(VENV)/.run-ready: pyproject.toml | $(PY)
 
 # What tests, lints and benchmarks need besides.
 $(VENV)/.test-ready: pyproject.toml $(VENV)/.run-ready
-	$(PIP) "cython-lint>=0.16" "hypothesis>=6.100" "matplotlib>=3.9" "mypy>=1.15" "pytest>=8" "pytest-benchmark>=5" \
+	$(PIP) "cython-lint>=0.16" "hypothesis>=6.100" "matplotlib>=3.9" "mkdocs-material>=9.6" "mypy>=1.15" \
+	    "pytest>=8" "pytest-benchmark>=5" \
 	    "ruff>=0.9" types-setuptools types-tqdm "zstandard>=0.22"
 	@touch $@
 
@@ -66,7 +68,12 @@ stored: build
 	$(PY) -m asi_pa.experiment.stored
 
 docs: build
-	$(PY) -m asi_pa.report.reference docs/use
+	$(PY) -m asi_pa.report.reference docs
+
+# The documents as pages, without a network; a broken link or a page that nothing leads to fails.
+site: $(VENV)/.test-ready
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
+	@echo "build/site/index.html"
 
 lint: lint-style lint-cython lint-types lint-stubs
 

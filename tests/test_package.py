@@ -1,6 +1,7 @@
 """The package as a whole: what it exports, what importing it costs, what it ships."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import asi_pa
 from asi_pa import cli
 
 ROOT = Path(__file__).resolve().parent.parent
+#: Folders of the project whose texts people write.
+TEXTS = ("asi_pa", "benchmarks", "contrib", "docs", "examples", "oracle", "tests")
 SOURCES = sorted((ROOT / "asi_pa").rglob("*.pyx"))
 
 
@@ -24,6 +27,35 @@ def test_every_public_name_is_there():
     assert set(asi_pa.__all__) <= set(dir(asi_pa))
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = asi_pa.no_such_name
+
+
+def test_no_text_holds_what_a_merge_left():
+    rooms = [path for path in ROOT.iterdir() if path.name in TEXTS or path.suffix == ".md"]
+    for path in (path for room in rooms for path in ([room] if room.is_file() else room.rglob("*.*"))):
+        if path.suffix in {".md", ".py", ".pyx", ".pxd", ".pyi", ".toml", ".yml"}:
+            marks = re.findall(r"^(?:<{7}|>{7}) .*$", path.read_text(), flags=re.MULTILINE)
+            assert not marks, f"{path.relative_to(ROOT)}: {marks}"
+
+
+def test_the_version_stands_in_one_place_and_its_copies_follow():
+    assert f"\nversion: {asi_pa.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1] == asi_pa.__version__  # type: ignore[index]
+    assert f"; {asi_pa.__version__}\n" in (ROOT / "README.md").read_text()
+
+
+def test_the_documents_build_as_a_site(tmp_path):
+    """Strict: a link or an anchor that leads nowhere, and a page that nothing leads to, fail."""
+    pytest.importorskip("mkdocs", reason="mkdocs-material is not installed")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", tmp_path / "site"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Documents" in (tmp_path / "site" / "index.html").read_text()
 
 
 def test_type_checkers_see_the_same_names():

@@ -294,7 +294,7 @@ cdef int64_t mark_many(mm_t *mm, const uint32_t *from32, const uint64_t *from64,
         if state[0] != <uint8_t>(ALLOC | order):
             return i
         state[0] = <uint8_t>(ALLOC | MARK | order)
-    if mm.design.tracks or mm.wrapper or mm.slots != NULL:
+    if mm.design.tracks or mm.wrapper != NULL or mm.slots != NULL:
         # those look at other allocations while one is freed
         for i in range(n):
             pfn = from32[i] if from32 != NULL else from64[i]

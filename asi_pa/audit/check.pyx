@@ -40,9 +40,6 @@ from asi_pa.audit.step cimport (
     CTX_ISOLATION,
     CTX_POOLED,
     CTX_POOLED_LEFT,
-    DO_ALLOC,
-    DO_FREE,
-    DO_FREE_CONTIG,
     FAIL_NO_BUDDIES,
     FAIL_PARTLY,
     FAIL_POOL,
@@ -65,7 +62,6 @@ from asi_pa._core cimport (
     EVENT_RETYPE,
     EVENT_SILENT,
     EVENT_UNMAP,
-    FLIPS_NONE,
     KIND_MASK,
     MIGRATE_CMA,
     MIGRATE_HIGHATOMIC,
@@ -86,7 +82,8 @@ from asi_pa._core cimport (
 from asi_pa.engine.pool cimport pool_pages
 from asi_pa.engine.check cimport zone_verify
 from asi_pa.engine.page_isolation cimport head_of
-from asi_pa.engine.wrappers cimport WRAP_NONE, WRAP_POOL, WRAP_QUEUE
+from asi_pa.engine.wrappers cimport has_pool, has_queue
+from asi_pa.verify.codes cimport OP_ALLOC, OP_FREE, OP_FREE_CONTIG
 
 
 # ---------------------------------------------------------------- findings
@@ -161,7 +158,7 @@ cdef int why_handed_out(search_t *s, const step_t *step, uint32_t frame) noexcep
     if s.x.why[block]:
         return BY_RELABEL | (s.x.why[block] - 1)
     if z.design.mt[ft] == MIGRATE_HIGHATOMIC:
-        if op.code == DO_ALLOC and op.order and s.requests[op.which].high and not s.requests[op.which].block:
+        if op.code == OP_ALLOC and op.order and s.requests[op.which].high and not s.requests[op.which].block:
             return BY_RESERVE_FIRST
         return BY_RESERVE_LAST
     if z.design.mt[ft] == MIGRATE_CMA:
@@ -248,7 +245,7 @@ cdef void follow_shared_lists(search_t *s, const step_t *step) noexcept nogil:
         if z.state[frame] & KIND_MASK == PCP:
             on_list |= <uint64_t>1 << frame
     s.x.freed &= on_list
-    if step.op.code == DO_FREE and on_list >> step.op.frame & 1:
+    if step.op.code == OP_FREE and on_list >> step.op.frame & 1:
         order = z.state[step.op.frame] & ORDER_MASK
         if s.shared_orders >> order & 1:
             s.x.freed |= <uint64_t>1 << step.op.frame
@@ -277,15 +274,16 @@ cdef void check_failure(search_t *s, const step_t *step) noexcept nogil:
     cdef int side
     side = 0x10 if absent_wanted(s.mm, rq.info) else 0
     big = step.op.order if step.op.order > z.pageblock_order else z.pageblock_order
-    if s.mm.wrapper != WRAP_NONE:
-        if s.mm.wrapper == WRAP_POOL and z.nonempty[POOL_LIST] >> big:
+    if s.mm.wrapper != NULL:
+        # only a pool has free blocks of its own, only a queue pages that wait
+        if z.nonempty[POOL_LIST] >> big:
             found_stranded(s, step)
-        elif s.mm.wrapper == WRAP_POOL and pool_pages(s.mm) >= 1 << step.op.order:
+        elif pool_pages(s.mm) >= 1 << step.op.order:
             found(s, step, POOR_FAILURE, BY_FAILURE | FAIL_POOL | side, 0)
-        if s.mm.wrapper == WRAP_QUEUE and z.queue != NIL:
+        if z.queue != NIL:
             found(s, step, POOR_FAILURE, BY_FAILURE | FAIL_QUEUE | side, 0)
         return
-    if d.flips == FLIPS_NONE:
+    if not d.flips:
         return
     if not zone_watermark_fast(z, 0, z.wmark[WMARK_MIN] + z.boost + (1 << step.op.order) - 1, rq.zone_idx,
                                rq.slow_flags):
@@ -317,8 +315,8 @@ cdef void check_flushes(search_t *s, const step_t *step) noexcept nogil:
     cdef zone_t *z = s.z
     cdef size_t i
     cdef const event_t *e
-    cdef bint waits_not = step.op.code == DO_ALLOC and not s.requests[step.op.which].block
-    if s.mm.wrapper == WRAP_QUEUE:
+    cdef bint waits_not = step.op.code == OP_ALLOC and not s.requests[step.op.which].block
+    if has_queue(s.mm):
         return          # the worker ran: its time had come, the request did not wait for it
     if not step.inner.code and not z.design.tracks and waits_not and s.flushes:
         if s.liveness:
@@ -345,11 +343,11 @@ cdef int check_step(search_t *s, const step_t *step, const masks_t *after) noexc
     cdef uint64_t exposed, hidden, stale, gone, live = s.old_live
     cdef int had = s.nfound, mechanism
     cdef uint32_t block, frame
-    if step.inner.code == DO_FREE:
+    if step.inner.code == OP_FREE:
         s.old_live &= ~((<uint64_t>1 << (1u << step.inner.order)) - 1 << step.inner.frame)
-    elif step.inner.code == DO_FREE_CONTIG:
+    elif step.inner.code == OP_FREE_CONTIG:
         s.old_live &= ~((<uint64_t>1 << step.inner.n) - 1 << step.inner.frame)
-    if s.mm.wrapper == WRAP_POOL and s.z.nevents:
+    if has_pool(s.mm) and s.z.nevents:
         follow_shrinker(s)
     if after.mislabelled or s.before.mislabelled:
         follow_labels(s, step, after)
@@ -401,7 +399,7 @@ cdef int check_step(search_t *s, const step_t *step, const masks_t *after) noexc
                     found(s, step, BAD_UNFLUSHED, BY_OP | step.op.code, frame)
     if s.z.nevents or s.flushes:
         check_flushes(s, step)
-    if s.liveness and step.op.code == DO_ALLOC and s.result < 0 and not step.inner.code:
+    if s.liveness and step.op.code == OP_ALLOC and s.result < 0 and not step.inner.code:
         check_failure(s, step)
     s.old_live = live
     return s.nfound - had

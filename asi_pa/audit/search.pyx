@@ -32,8 +32,6 @@ from asi_pa.audit.state cimport (
     unpack,
 )
 from asi_pa.audit.step cimport (
-    DO_ALLOC,
-    DO_CONTIG,
     MAX_OPS,
     MAX_REQUESTS,
     MAX_SIBLINGS,
@@ -56,6 +54,7 @@ from asi_pa._core cimport MIGRATE_CMA, big_alloc, zone_t
 from asi_pa.engine.machine cimport Machine
 from asi_pa.engine.page_alloc cimport decode_request
 from asi_pa.physmap.physmap cimport physmap_t
+from asi_pa.verify.codes cimport OP_ALLOC, OP_CONTIG
 
 cdef extern from *:
     void prefetch "__builtin_prefetch"(const void *) noexcept nogil
@@ -313,7 +312,7 @@ cdef void pick_operation(const op_t *ops, int n, uint64_t *random, op_t *out) no
         count[code] = i - first[runs - 1]
         kinds[nkinds] = code
         nkinds += 1
-        if code == DO_ALLOC:
+        if code == OP_ALLOC:
             kinds[nkinds] = code
             kinds[nkinds + 1] = code
             nkinds += 2
@@ -626,9 +625,9 @@ cdef class Search:
             k = owner[i, 0]
             if 0 <= k < i:
                 made = <step_t *>&rows[k, 0]
-                if made.op.code == DO_ALLOC and out[k] >= 0:
+                if made.op.code == OP_ALLOC and out[k] >= 0:
                     step.op.frame = <uint8_t>(out[k] + owner[i, 1])
-                elif made.op.code == DO_CONTIG:
+                elif made.op.code == OP_CONTIG:
                     step.op.frame = <uint8_t>(made.op.frame + owner[i, 1])
             take_masks(s, &after)
             remember(s, &after)

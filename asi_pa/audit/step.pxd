@@ -13,21 +13,6 @@ cdef enum:
     MAX_REQUESTS = 32
     MAX_SEARCH_ORDERS = 6
 
-cdef enum:                      # operations; the numbers are those of the recorded runs as far as they go
-    DO_NOTHING = 0
-    DO_ALLOC = 1                # which: request; order
-    DO_FREE = 2                 # frame, order
-    DO_DRAIN = 6
-    DO_ISOLATE = 7              # frame, n
-    DO_UNISOLATE = 8
-    DO_CONTIG = 9               # frame, n, which: request, order: 1 for CMA
-    DO_FREE_CONTIG = 10         # frame, n
-    DO_UNRESERVE = 11           # which: freetype
-    DO_TICK = 15
-    DO_TAKE = 16                # which: freetype, order
-    DO_SHRINK = 17              # n: pages
-    DO_QUEUE = 18
-
 cdef enum:                      # what can be broken
     BAD_EXPOSED = 1
     BAD_HIDDEN = 2
@@ -76,12 +61,12 @@ cdef enum:
     FAIL_QUEUE = 6              # the free queue had pages
 
 cdef struct op_t:
-    uint8_t code
+    uint8_t code                # OP_* of verify/codes.pxd
     uint8_t cpu
-    uint8_t order
-    uint8_t which
+    uint8_t order               # isolate: the mode; contig: 1 for CMA
+    uint8_t which               # alloc, contig: request; unreserve, take: freetype
     uint8_t frame
-    uint8_t n
+    uint8_t n                   # frames of a range; shrink: pages
     uint8_t at                  # of an inner operation: the how-manieth window of the outer one
     uint8_t pad
 

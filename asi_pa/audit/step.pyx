@@ -29,7 +29,6 @@ from asi_pa._core cimport (
     vmdiff_t,
     zone_t,
 )
-from asi_pa.engine.free_queue cimport queue_run
 from asi_pa.engine.highatomic cimport unreserve_highatomic
 from asi_pa.engine.page_isolation cimport (
     alloc_contig_range,
@@ -38,19 +37,31 @@ from asi_pa.engine.page_isolation cimport (
     take_and_putback,
     undo_isolate_page_range,
 )
-from asi_pa.engine.odd_pages cimport is_odd, odd_present
+from asi_pa.engine.remapped cimport is_remapped, remapped_present
 from asi_pa.engine.page_alloc cimport mm_t
 from asi_pa.engine.pcp cimport pcp_decay, pcp_drain
-from asi_pa.engine.pool cimport pool_shrink
 from asi_pa.engine.wrappers cimport (
-    WRAP_NONE,
-    WRAP_POOL,
-    WRAP_QUEUE,
     design_alloc,
     design_free,
+    has_pool,
+    has_queue,
     run_ahead,
     wrapped_contig,
     wrapped_free,
+)
+from asi_pa.verify.codes cimport (
+    OP_ALLOC,
+    OP_CONTIG,
+    OP_DRAIN,
+    OP_FREE,
+    OP_FREE_CONTIG,
+    OP_ISOLATE,
+    OP_SHRINK,
+    OP_TAKE,
+    OP_TICK,
+    OP_UNISOLATE,
+    OP_UNRESERVE,
+    OP_WORKER,
 )
 
 
@@ -62,9 +73,9 @@ cdef extern from *:
 
 cdef bint absent_wanted(const mm_t *mm, uint32_t info) noexcept nogil:
     # Must an allocated page be absent from the protected tree?
-    if mm.wrapper == WRAP_NONE:
+    if mm.wrapper == NULL:
         return (info & INFO_SENSITIVE) != 0
-    return is_odd(<mm_t *>mm, info) != odd_present(<mm_t *>mm)
+    return is_remapped(<mm_t *>mm, info) != remapped_present(<mm_t *>mm)
 
 
 cdef inline uint64_t heads_among(const zone_t *z, uint32_t frame) noexcept nogil:
@@ -83,7 +94,7 @@ cdef void take_masks(const search_t *s, masks_t *m) noexcept nogil:
     cdef uint32_t first, frame, end = 0, block, pages
     cdef uint64_t heads, range_mask, whole = (<uint64_t>1 << z.pageblock_pages) - 1
     cdef int kind
-    cdef bint odd_is_present = odd_present(s.mm)
+    cdef bint remapped_is_present = remapped_present(s.mm)
     m.exposed = 0
     m.hidden = 0
     m.live = 0
@@ -119,10 +130,10 @@ cdef void take_masks(const search_t *s, masks_t *m) noexcept nogil:
                     m.hidden |= range_mask & ~m.present
             elif not z.design.tracks:
                 if kind == FREE or kind == PCP:
-                    if range_mask & (m.present if odd_is_present else ~m.present):
+                    if range_mask & (m.present if remapped_is_present else ~m.present):
                         m.mislabelled |= 1u << (frame >> z.pageblock_order)
                 elif kind == POOL:
-                    if range_mask & (~m.present if odd_is_present else m.present):
+                    if range_mask & (~m.present if remapped_is_present else m.present):
                         m.mislabelled |= 1u << (frame >> z.pageblock_order)
     m.stale = m.present & dirty_frames(z) & ~m.taken_absent
     if s.cma_blocks:
@@ -145,44 +156,44 @@ cdef int64_t operate(search_t *s, const op_t *op) noexcept nogil:
     cdef int64_t result = 0
     cdef uint32_t frame = op.frame, i
     z.diff = &z.diffs[op.cpu]
-    if op.code == DO_ALLOC:
+    if op.code == OP_ALLOC:
         result = design_alloc(mm, op.cpu, op.order, &s.requests[op.which])
         if not s.nested:
             s.own_events = z.nevents
         if z.design.looks_ahead:
             run_ahead(mm)       # a worker, the request did not wait for it
         return result
-    if op.code == DO_FREE:
+    if op.code == OP_FREE:
         if z.state[frame] == <uint8_t>(ALLOC | op.order):
             design_free(mm, z, op.cpu, frame, op.order)
-    elif op.code == DO_DRAIN:
+    elif op.code == OP_DRAIN:
         pcp_drain(z, &z.pcps[op.cpu])
-    elif op.code == DO_ISOLATE:
+    elif op.code == OP_ISOLATE:
         result = start_isolate_page_range(z, frame, frame + op.n, op.order)
-    elif op.code == DO_UNISOLATE:
+    elif op.code == OP_UNISOLATE:
         undo_isolate_page_range(z, frame, frame + op.n)
-    elif op.code == DO_CONTIG:
+    elif op.code == OP_CONTIG:
         result = alloc_contig_range(z, frame, frame + op.n, 1 if op.order else 2, s.requests[op.which].info)
         if result == 0:
-            if mm.wrapper != WRAP_NONE:
+            if mm.wrapper != NULL:
                 wrapped_contig(mm, z, frame, op.n, s.requests[op.which].info)
             mark_contig(s, frame, op.n)
-    elif op.code == DO_FREE_CONTIG and all_contig(z, frame, op.n):
-        if mm.wrapper == WRAP_NONE:
+    elif op.code == OP_FREE_CONTIG and all_contig(z, frame, op.n):
+        if mm.wrapper == NULL:
             free_contig_range(z, op.cpu, frame, op.n)
         else:
             for i in range(frame, frame + op.n):
                 wrapped_free(mm, z, op.cpu, i, 0)
-    elif op.code == DO_UNRESERVE:
+    elif op.code == OP_UNRESERVE:
         result = unreserve_highatomic(z, op.which, True)
-    elif op.code == DO_TICK:
+    elif op.code == OP_TICK:
         result = pcp_decay(z, &z.pcps[op.cpu])
-    elif op.code == DO_TAKE:
+    elif op.code == OP_TAKE:
         result = take_and_putback(z, op.which, op.order)
-    elif op.code == DO_SHRINK:
-        result = pool_shrink(mm, op.cpu, op.n)
-    elif op.code == DO_QUEUE:
-        queue_run(mm, op.cpu)
+    elif op.code == OP_SHRINK:
+        result = mm.wrapper.shrink(mm, op.cpu, op.n)
+    elif op.code == OP_WORKER:
+        mm.wrapper.work(mm, op.cpu)
     return result
 
 
@@ -244,7 +255,7 @@ cdef void run_step(search_t *s, const step_t *step) noexcept nogil:
     s.zeroed = <int64_t>z.stats.pages_zeroed - s.zeroed
     if z.physmap != NULL:
         s.flushes = z.physmap.counters.flushes_ranged + z.physmap.counters.flushes_full - s.flushes
-    if step.op.code != DO_ALLOC:
+    if step.op.code != OP_ALLOC:
         s.own_events = z.nevents
     s.x.due = 0
     if s.mm.queue_due:
@@ -293,7 +304,7 @@ cdef void list_allocations(search_t *s) noexcept nogil:
     s.nallocs = 0
     for i in range(s.nrequests):
         for order in range(s.min_alloc_order[i], s.max_alloc_order[i] + 1):
-            add(s.allocs, &s.nallocs, DO_ALLOC, 0, order, i, 0, 0)
+            add(s.allocs, &s.nallocs, OP_ALLOC, 0, order, i, 0, 0)
 
 
 cdef bint all_contig(const zone_t *z, uint32_t frame, uint32_t n) noexcept nogil:
@@ -309,7 +320,7 @@ cdef void list_contig(search_t *s, op_t *ops, int *n, uint32_t frame, uint32_t p
     cdef int i
     for i in range(2):
         if s.contig_requests[i] >= 0:
-            add(ops, n, DO_CONTIG, 0, cma, s.contig_requests[i], frame, pages)
+            add(ops, n, OP_CONTIG, 0, cma, s.contig_requests[i], frame, pages)
 
 
 cdef void list_ranges(search_t *s, op_t *ops, int *n) noexcept nogil:
@@ -322,13 +333,13 @@ cdef void list_ranges(search_t *s, op_t *ops, int *n) noexcept nogil:
         cma = z.design.mt[z.pbbase[block]] == MIGRATE_CMA
         if s.isolation:
             if z.design.mt[z.pbtype[block]] == MIGRATE_ISOLATE:
-                add(ops, n, DO_UNISOLATE, 0, 0, 0, frame, z.pageblock_pages)
+                add(ops, n, OP_UNISOLATE, 0, 0, 0, frame, z.pageblock_pages)
             else:
-                add(ops, n, DO_ISOLATE, 0, 1 if cma else 2, 0, frame, z.pageblock_pages)
+                add(ops, n, OP_ISOLATE, 0, 1 if cma else 2, 0, frame, z.pageblock_pages)
         if not s.contig:
             continue
         if all_contig(z, frame, z.pageblock_pages):
-            add(ops, n, DO_FREE_CONTIG, 0, 0, 0, frame, z.pageblock_pages)
+            add(ops, n, OP_FREE_CONTIG, 0, 0, 0, frame, z.pageblock_pages)
             continue
         # a pageblock, each half of it, the largest block it begins
         list_contig(s, ops, n, frame, z.pageblock_pages, cma)
@@ -356,18 +367,18 @@ cdef int list_operations(search_t *s, op_t *ops) noexcept nogil:
                 frame = first + (<uint32_t>ctzll(heads) >> 3)
                 heads &= heads - 1
                 if z.state[frame] & KIND_MASK == ALLOC:
-                    add(ops, &n, DO_FREE, cpu, z.state[frame] & ORDER_MASK, 0, frame, 0)
+                    add(ops, &n, OP_FREE, cpu, z.state[frame] & ORDER_MASK, 0, frame, 0)
         if z.pcps != NULL:
             if z.pcps[cpu].count:
-                add(ops, &n, DO_DRAIN, cpu, 0, 0, 0, 0)
+                add(ops, &n, OP_DRAIN, cpu, 0, 0, 0, 0)
             if s.ticks:
-                add(ops, &n, DO_TICK, cpu, 0, 0, 0, 0)
+                add(ops, &n, OP_TICK, cpu, 0, 0, 0, 0)
     if s.isolation or s.contig:
         list_ranges(s, ops, &n)
     if z.nr_free_highatomic > 0:
         for ft in range(z.design.nft):
             if z.design.mt[ft] <= MIGRATE_RECLAIMABLE:
-                add(ops, &n, DO_UNRESERVE, 0, 0, ft, 0, 0)
+                add(ops, &n, OP_UNRESERVE, 0, 0, ft, 0, 0)
     if s.report:
         for ft in range(z.design.nft):
             if z.design.mt[ft] == MIGRATE_ISOLATE:
@@ -376,12 +387,12 @@ cdef int list_operations(search_t *s, op_t *ops) noexcept nogil:
                 continue
             for order in range(z.pageblock_order - 1, z.max_order + 1):
                 if z.nonempty[ft] >> order & 1:
-                    add(ops, &n, DO_TAKE, 0, order, ft, 0, 0)
-    if s.mm.wrapper == WRAP_POOL:
+                    add(ops, &n, OP_TAKE, 0, order, ft, 0, 0)
+    if has_pool(s.mm):
         for order in range(z.max_order + 1):
             if blocks_on(z, order, POOL_LIST):
-                add(ops, &n, DO_SHRINK, 0, 0, 0, 0, 1)
+                add(ops, &n, OP_SHRINK, 0, 0, 0, 0, 1)
                 break
-    if s.mm.wrapper == WRAP_QUEUE and z.queue != NIL:
-        add(ops, &n, DO_QUEUE, 0, 0, 0, 0, 0)
+    if has_queue(s.mm) and z.queue != NIL:
+        add(ops, &n, OP_WORKER, 0, 0, 0, 0, 0)
     return n

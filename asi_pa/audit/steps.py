@@ -11,6 +11,7 @@ import numpy.typing as npt
 from asi_pa.audit.scopes import Scope
 from asi_pa.audit.words import OPERATIONS
 from asi_pa.designs import Design
+from asi_pa.verify.codes import Code
 
 __all__ = ["as_dicts", "count_operations", "sentence"]
 
@@ -56,7 +57,7 @@ def _one(
     def get(name: str) -> int:
         return int(row[part + name])
 
-    op = OPERATIONS[get("code")]
+    op = OPERATIONS[Code(get("code"))]
     step: Step = {"op": op}
     if op == "alloc":
         request = scope.requests[get("which")]

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from asi_pa.verify.codes import Code
+
 __all__ = ["LIVENESS", "OPERATIONS", "invariant_name", "invariant_words", "mechanism_base", "mechanism_words"]
 
 #: Code of an operation -> its name in findings.
 OPERATIONS = {
-    1: "alloc",
-    2: "free",
-    6: "drain",
-    7: "isolate",
-    8: "unisolate",
-    9: "alloc_contig_range",
-    10: "free_contig_range",
-    11: "unreserve_highatomic",
-    15: "tick",
-    16: "take_and_putback",
-    17: "shrink_pool",
-    18: "run_queue",
+    Code.OP_ALLOC: "alloc",
+    Code.OP_FREE: "free",
+    Code.OP_DRAIN: "drain",
+    Code.OP_ISOLATE: "isolate",
+    Code.OP_UNISOLATE: "unisolate",
+    Code.OP_CONTIG: "alloc_contig_range",
+    Code.OP_FREE_CONTIG: "free_contig_range",
+    Code.OP_UNRESERVE: "unreserve_highatomic",
+    Code.OP_TICK: "tick",
+    Code.OP_TAKE: "take_and_putback",
+    Code.OP_SHRINK: "shrink_pool",
+    Code.OP_WORKER: "run_queue",
 }
 
 _EXPOSED, _HIDDEN, _STALE, _LABEL, _LOST, _UNFLUSHED, _CMA, _LOCKED, _PHYSMAP = range(1, 10)
@@ -120,7 +122,7 @@ def _without_window(invariant: int, mechanism: int) -> str:
     if mechanism in _DETAILS:
         return _DETAILS[mechanism]
     if family == 0x500:
-        return f"{OPERATIONS.get(detail, 'operation')} leaves a broken state"
+        return f"{OPERATIONS[Code(detail)]} leaves a broken state"
     if family == 0x600:
         kind = "protected" if detail & 0x10 else "unprotected"
         return f"{_FAILURES[detail & 0xF]} ({kind} request)"

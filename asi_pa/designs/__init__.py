@@ -9,8 +9,9 @@ from __future__ import annotations
 from importlib import import_module
 
 from asi_pa.designs import words
+from asi_pa.designs.freetypes import Freetype, PcpBank
 from asi_pa.designs.migratetype_2025_03 import PROPOSAL
-from asi_pa.designs.table import Design, Freetype, PcpBank, Proposal
+from asi_pa.designs.table import Design, Proposal
 
 __all__ = [
     "COMPARED",

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from asi_pa.designs.table import Design, bank, side
+from asi_pa.designs.freetypes import bank, side
+from asi_pa.designs.table import Design
 
 __all__ = ["DESIGNS"]
 

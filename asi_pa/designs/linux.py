@@ -5,7 +5,8 @@ Source: mm/page_alloc.c, Linux 7.2.
 
 from __future__ import annotations
 
-from asi_pa.designs.table import Design, bank, side
+from asi_pa.designs.freetypes import bank, side
+from asi_pa.designs.table import Design
 
 __all__ = ["DESIGNS", "LINUX"]
 

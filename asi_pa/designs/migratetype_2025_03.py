@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from asi_pa.designs.table import Design, Freetype, PcpBank, Proposal
+from asi_pa.designs.freetypes import Freetype, PcpBank
+from asi_pa.designs.table import Design, Proposal
 from asi_pa.kernel.gfp import Migratetype
 
 MT = Migratetype

@@ -1,169 +1,385 @@
 """Each posted design as data: freetypes, where requests look, who may take from whom, how blocks flip.
 
-A *freetype* is the index of a free list: a migratetype and what a design adds to it.  The engine reads these
-tables and fields.  It knows no design's name; where designs act differently, a field says how (``flips`` has
-three words, ``wrapper`` four), and the engine has code for each word.
+The engine reads these tables and fields.  It knows no design's name; where designs act differently, a field
+says how (``flips`` has three words, ``wrapper`` four), and the engine has code for each word.  What a field
+means stands at the field, once (`asi_pa.designs.fields`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
-from asi_pa.kernel.gfp import Migratetype
-from asi_pa.kernel.sizing import PCPTYPES
+from asi_pa.designs.derived import Derived
+from asi_pa.designs.fields import (
+    CLEARS,
+    FLIPS,
+    LABELS,
+    POOL,
+    PROTECTS,
+    QUEUE,
+    SEPTEMBER,
+    UNMAPS_AHEAD,
+    described,
+    nearest,
+    says,
+)
+from asi_pa.designs.freetypes import Freetype, PcpBank
 
-MT = Migratetype
+__all__ = ["HOOKS", "Design", "Proposal"]
 
-__all__ = ["Design", "Freetype", "PcpBank", "Proposal", "bank", "side"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Freetype:
-    """One kind of free list."""
-
-    name: str
-    """As /proc/pagetypeinfo would print it."""
-    mt: MT
-    sensitive: bool = True
-    """Whose requests it serves, in designs that tell them apart."""
-    mapped: bool = False
-    """The label promises: present in the tree that the design protects."""
-    fallbacks: tuple[str, ...] = ()
-    """Freetypes to claim or steal from, first choice first (fallbacks[] of mm/page_alloc.c)."""
-    whole_blocks_only: bool = False
-    """Claims wholly free pageblocks only, never steals."""
+#: Decisions of the slow path that a subclass may take in Python, and of which designs they are asked.
+HOOKS = {"unmap_ahead": LABELS, "choose_block": FLIPS}
 
 
 @dataclass(frozen=True, kw_only=True)
-class PcpBank:
-    """The pcp lists of one set of freetypes: low orders by order and type, then the order-9 lists."""
+class Design(Derived):
+    name: str = field(metadata=says("What it is called.", heading="What it is"))
+    title: str = field(metadata=says("The same in a few words."))
+    source: tuple[str, ...] = field(metadata=says("Message-ids or files it follows."))
+    family: str = field(
+        default="",
+        metadata=says("What its variants share, and the short name of the first of them that is compared."),
+    )
+    ours: bool = field(
+        default=False,
+        metadata=says(
+            "A variant that no posting proposes: what is claimed of the posting is not judged by it."
+        ),
+    )
+    compared: int = field(
+        default=0,
+        metadata=says("Its place in what `compare` shows unless told otherwise, lower first; 0: not shown."),
+    )
+    as_posted: bool = field(
+        default=False,
+        metadata=says(
+            "It keeps the holes that it was posted with; what protects something and is not as posted is "
+            "meant to be sound."
+        ),
+    )
+    protects: str = field(default="", metadata=says("What must be absent from which tree; empty: nothing."))
+    tree: str = field(
+        default="restricted",
+        metadata=says(
+            "The tree it changes: restricted (ASI), or unrestricted (absent from the direct map itself).",
+            words=("restricted", "unrestricted"),
+            read=PROTECTS,
+        ),
+    )
+    mirror: bool = field(
+        default=True,
+        metadata=says(
+            "Changes of the unrestricted physmap (page protection, hotplug) reach the restricted one as "
+            "well.",
+            read=PROTECTS,
+        ),
+    )
+    wrapper: str = field(
+        default="",
+        metadata=says(
+            "What wraps the engine and changes mappings page by page: nothing, pool (2023), per-page "
+            "(secretmem), queue (RFCv2).",
+            words=("", "pool", "per-page", "queue"),
+            read=PROTECTS,
+        ),
+    )
 
-    types: tuple[str, ...]
-    thp: tuple[tuple[str, ...], ...]
-    """One list each: the freetypes that share an order-9 list."""
+    freetypes: tuple[Freetype, ...] = field(metadata=says("The kinds of free lists.", heading="Lists"))
+    start: tuple[tuple[str, str], tuple[str, str], tuple[str, str]] = field(
+        metadata=says("[migratetype][sensitive]: the freetype a request looks in first.")
+    )
+    pcp_banks: tuple[PcpBank, ...] = field(metadata=says("The per-CPU lists."))
+    boot: str = field(metadata=says("Freetype of all memory at boot."))
+    reserves_nonsensitive: bool = field(
+        default=True, metadata=says("Nonsensitive requests have HIGHATOMIC reserves, too.", read=LABELS)
+    )
+    unmapped_counts: bool = field(
+        default=True,
+        metadata=says(
+            "A free block on an unmapped list passes the order part of the watermark test (2026: v4, not "
+            "v2).",
+            read=LABELS,
+        ),
+    )
+    keeps_noblock: bool = field(
+        default=True,
+        metadata=says(
+            "Whether a request may block is its gfp's word, whatever the slow path makes of its flags.",
+            read=SEPTEMBER,
+        ),
+    )
+    slow_keeps_fast: bool = field(
+        default=False,
+        metadata=says(
+            "The slow path keeps the fast path's LOW watermark and NOFRAGMENT (September, patch 16 as "
+            "posted)."
+        ),
+    )
+    khugepaged_mended: bool = field(
+        default=False,
+        metadata=says(
+            "khugepaged asks for as many free pageblocks as on plain Linux, whatever pcp types the design "
+            "adds."
+        ),
+    )
 
+    merge_across: bool = field(
+        default=True,
+        metadata=says(
+            "Free blocks of order >= pageblock_order merge across mapped and unmapped labels.",
+            read=LABELS,
+            heading="Labels and what is mapped",
+        ),
+    )
+    blocks_keep_bit: bool = field(
+        default=False,
+        metadata=says(
+            "Whether a pageblock is unmapped is a bit of its own that only flips change, and free blocks of"
+            " one migratetype merge whatever their bits: a free page's list and its block's bit may differ "
+            "(2026, v2).",
+            read=LABELS,
+        ),
+    )
+    label_maps: bool = field(
+        default=False,
+        metadata=says(
+            "Setting a block's type maps it as a side effect, and nothing unmaps (as posted in March).",
+            read=LABELS,
+        ),
+    )
+    explicit_maps: bool = field(
+        default=False,
+        metadata=says("Every change of label across mappings maps or unmaps, both explicitly.", read=LABELS),
+    )
 
-@dataclass(frozen=True, kw_only=True)
-class Design:
-    """A design; everything the engine reads of it."""
+    zeroing: str = field(
+        default="none",
+        metadata=says(
+            "When what a sensitive owner left is cleared on the way S -> N, and by whom: none; locked "
+            "(whole block, by the request, under the zone lock); flip (whole block, outside it, by the "
+            "request or the worker that flips); dirty (only pages that held sensitive data, likewise); "
+            "mapped (whole block, outside the lock, after it was mapped: readable for as long as the "
+            "clearing takes); alloc (every nonsensitive allocation, by its request; until then the block's "
+            "old contents stay readable).",
+            words=("none", "locked", "flip", "dirty", "mapped", "alloc"),
+            read=CLEARS,
+            heading="Clearing",
+        ),
+    )
+    owner_zeroes: bool = field(
+        default=False,
+        metadata=says("A sensitive owner clears its pages before it frees them (secretmem).", read=LABELS),
+    )
 
-    name: str
-    title: str
-    source: tuple[str, ...]
-    """Message-ids or files it follows."""
-    family: str = ""
-    """What its variants share, and the short name of the first of them that is compared."""
-    ours: bool = False
-    """A variant that no posting proposes: what is claimed of the posting is not judged by it."""
-    compared: int = 0
-    """Its place in what `compare` shows unless told otherwise, lower first; 0: not shown."""
-    as_posted: bool = False
-    """It keeps the holes that it was posted with; what protects something and is not as posted is meant to
-    be sound."""
-    freetypes: tuple[Freetype, ...]
-    start: tuple[tuple[str, str], tuple[str, str], tuple[str, str]]
-    """[migratetype][sensitive]: the freetype a request looks in first."""
-    pcp_banks: tuple[PcpBank, ...]
-    boot: str
-    """Freetype of all memory at boot."""
-    merge_across: bool = True
-    """Free blocks of order >= pageblock_order merge across mapped and unmapped labels."""
-    blocks_keep_bit: bool = False
-    """Whether a pageblock is unmapped is a bit of its own that only flips change, and free blocks of one
-    migratetype merge whatever their bits: a free page's list and its block's bit may differ (2026, v2)."""
-    protects: str = ""
-    """What must be absent from which tree; empty: nothing."""
-    tree: str = "restricted"
-    """The tree it changes: "restricted" (ASI) or "unrestricted" (absent from the direct map itself)."""
-    flips: str = "none"
-    """"none", "march" (claim maps, one unmap step) or "september" (both ways after all else failed)."""
-    label_maps: bool = False
-    """Setting a block's type maps it as a side effect, and nothing unmaps (as posted in March)."""
-    explicit_maps: bool = False
-    """Every change of label across mappings maps or unmaps, both explicitly."""
-    mirror: bool = True
-    """Changes of the unrestricted physmap (page protection, hotplug) reach the restricted one as well."""
-    zeroing: str = "none"
-    """Where what a sensitive owner left is cleared on the way S -> N: "none", "locked" (whole block, under
-    the zone lock), "flip" (whole block, outside it), "dirty" (only pages that held sensitive data, outside
-    it), "mapped" (whole block, outside it, *after* it was mapped: readable for as long as the clearing takes)
-    or "alloc" (every nonsensitive allocation; until then the block's old contents stay readable)."""
-    owner_zeroes: bool = False
-    """A sensitive owner clears its pages before it frees them (secretmem)."""
-    flips_by_any: bool = True
-    """A request whose migratetype has no list on the other side flips an UNMOVABLE block of that side; else
-    only requests whose migratetype has both sides flip (2026: UNMOVABLE ones, in either direction)."""
-    flip_keeps_isolation: bool = False
-    """A flip changes a pageblock's bit alone: one that was isolated meanwhile stays isolated (2026)."""
-    flip_splits: bool = False
-    """What a flip leaves of its block goes to the lists as in an ordinary split, heads of empty lists; else
-    piece by piece as freed pages do, which may merge and take the lists' tails."""
-    flip_before_steal: bool = False
-    """A request that may flip does so rather than take single pages from another migratetype."""
-    reserves_nonsensitive: bool = True
-    """Nonsensitive requests have HIGHATOMIC reserves, too."""
-    isolates_unmapped: bool = True
-    """A pageblock of the unmapped side can be isolated; else contiguous ranges, CMA and offlining fail on any
-    range that has one (2026)."""
-    unmapped_counts: bool = True
-    """A free block on an unmapped list passes the order part of the watermark test (2026: v4, not v2)."""
-    reports_unmapped: bool = True
-    """Page reporting takes blocks off the unmapped lists, too (2026: not)."""
-    undoes_others_isolation: bool = True
-    """An alloc_contig_range() whose isolation fails undoes the isolation of its whole range, pageblocks that
-    another caller isolated included, as Linux 7.2 and 6.12 do (docs/kernel-findings.md); else of its own."""
-    putback_by_block: bool = False
-    """Page reporting puts a block back pageblock by pageblock, each under its own type: another CPU may have
-    isolated one of them meanwhile.  The kernel's __putback_isolated_page() does not look."""
-    contig_flips: bool = False
-    """alloc_contig_range flips wholly free pageblocks of its range to the requester's side, or fails."""
-    unmap_low: int = 0
-    """Unmapping ahead of need: below this many free sensitive pages (0: never) ..."""
-    unmap_high: int = 0
-    """... whole free nonsensitive pageblocks are unmapped until there are this many."""
-    map_back: int = 0
-    """Giving back ahead of need: whole free unmapped pageblocks beyond this many (0: never) are mapped again,
-    cleared as flips clear, by the same worker."""
-    flip_cma: bool = False
-    """A flip may take blocks out of CMA (September as posted)."""
-    keeps_noblock: bool = True
-    """Whether a request may block is its gfp's word, whatever the slow path makes of its flags."""
-    slow_keeps_fast: bool = False
-    """The slow path keeps the fast path's LOW watermark and NOFRAGMENT (September, patch 16 as posted)."""
-    compaction: str = "order"
-    """What direct compaction is asked for: "order" (the request's), "unmapped" (a pageblock for unmapped
-    requests), "both" (a pageblock for every request that could flip)."""
-    compaction_same_side: bool = False
-    """Compaction moves pages within one side of the mapping only; no posting says so."""
-    khugepaged_mended: bool = False
-    """khugepaged asks for as many free pageblocks as on plain Linux, whatever pcp types the design adds."""
-    wrapper: str = ""
-    """What wraps the engine: "", "pool", "per-page" or "queue"."""
-    queue_delay: int = 64
-    """"queue": operations between the first page's arrival in the free queue and the worker's run."""
-    queue_batch: int = 1
-    """"queue": chunks that the worker unmaps between two flushes; 0: all that wait (RFCv2: 1)."""
-    queue_waits: bool = False
-    """"queue": a request that may block and found nothing waits for the worker."""
-    refill_order: int = 9
-    """"pool": the largest order of a refill (2023: 9), at most pageblock_order."""
-    refill_leaves: bool = False
-    """"pool": a chunk's mapping changes at once, which keeps 2M leaves; not page by page as posted."""
-    pool_by_mark: bool = False
-    """"pool": a freed page goes to the pool when its pageblock is marked, whoever owned it and however it is
-    mapped; a refill marks, only a shrunk chunk of exactly a pageblock unmarks (2023 as posted).  Else a page
-    belongs to the pool when its own mapping says so."""
-    refill_unmaps: str = "chunk"
-    """"pool": what a refill changes the mapping of: "chunk", or the "request"'s pages at its start (2023 as
-    posted)."""
-    pool_clears: bool = True
-    """"pool": what the shrinker gives back to the direct map is cleared before."""
-    shrink_counts: bool = True
-    """"pool": the shrinker stops when it has freed what was asked; else it takes the running total off the
-    rest after each order, and so stops early (2023 as posted)."""
-    shrink_batch: int = 128
-    """Pages that one call of the pool's shrinker gives back (SHRINK_BATCH of mm/shrinker.c, 7.2)."""
+    flips: str = field(
+        default="none",
+        metadata=says(
+            "none, march (claim maps, one unmap step) or september (both ways after all else failed).",
+            words=("none", "march", "september"),
+            read=LABELS,
+            heading="Flips on demand",
+        ),
+    )
+    flips_by_any: bool = field(
+        default=True,
+        metadata=says(
+            "A request whose migratetype has no list on the other side flips an UNMOVABLE block of that "
+            "side; else only requests whose migratetype has both sides flip (2026: UNMOVABLE ones, in "
+            "either direction).",
+            read=FLIPS,
+        ),
+    )
+    flip_keeps_isolation: bool = field(
+        default=False,
+        metadata=says(
+            "A flip changes a pageblock's bit alone: one that was isolated meanwhile stays isolated (2026).",
+            read=FLIPS,
+        ),
+    )
+    flip_splits: bool = field(
+        default=False,
+        metadata=says(
+            "What a flip leaves of its block goes to the lists as in an ordinary split, heads of empty "
+            "lists; else piece by piece as freed pages do, which may merge and take the lists' tails.",
+            read=FLIPS,
+        ),
+    )
+    flip_before_steal: bool = field(
+        default=False,
+        metadata=says(
+            "A request that may flip does so rather than take single pages from another migratetype.",
+            read=FLIPS,
+        ),
+    )
+    flip_cma: bool = field(
+        default=False,
+        metadata=says("A flip may take blocks out of CMA (September as posted).", read=SEPTEMBER),
+    )
+
+    unmap_low: int = field(
+        default=0,
+        metadata=says(
+            "Unmapping ahead of need: below this many free sensitive pages (0: never) ...",
+            read=LABELS,
+            heading="Flips ahead of need, by a worker",
+        ),
+    )
+    unmap_high: int = field(
+        default=0,
+        metadata=says(
+            "... whole free nonsensitive pageblocks are unmapped until there are this many, at least "
+            "`unmap_low`.",
+            read=UNMAPS_AHEAD,
+        ),
+    )
+    map_back: int = field(
+        default=0,
+        metadata=says(
+            "Giving back ahead of need: whole free unmapped pageblocks beyond this many (0: never) are "
+            "mapped again, cleared as flips clear, by the same worker.",
+            read=LABELS,
+        ),
+    )
+
+    isolates_unmapped: bool = field(
+        default=True,
+        metadata=says(
+            "A pageblock of the unmapped side can be isolated; else contiguous ranges, CMA and offlining "
+            "fail on any range that has one (2026).",
+            read=LABELS,
+            heading="Isolation, page reporting, compaction",
+        ),
+    )
+    undoes_others_isolation: bool = field(
+        default=True,
+        metadata=says(
+            "An alloc_contig_range() whose isolation fails undoes the isolation of its whole range, "
+            "pageblocks that another caller isolated included, as Linux 7.2 and 6.12 do (docs/kernel-"
+            "findings.md); else of its own."
+        ),
+    )
+    contig_flips: bool = field(
+        default=False,
+        metadata=says(
+            "alloc_contig_range flips wholly free pageblocks of its range to the requester's side, or fails.",
+            read=LABELS,
+        ),
+    )
+    reports_unmapped: bool = field(
+        default=True,
+        metadata=says("Page reporting takes blocks off the unmapped lists, too (2026: not).", read=LABELS),
+    )
+    putback_by_block: bool = field(
+        default=False,
+        metadata=says(
+            "Page reporting puts a block back pageblock by pageblock, each under its own type: another CPU "
+            "may have isolated one of them meanwhile.  The kernel's __putback_isolated_page() does not "
+            "look."
+        ),
+    )
+    compaction: str = field(
+        default="order",
+        metadata=says(
+            "What direct compaction is asked for: order (the request's), unmapped (a pageblock for unmapped"
+            " requests), both (a pageblock for every request that could flip).",
+            words=("order", "unmapped", "both"),
+            read=FLIPS,
+        ),
+    )
+    compaction_same_side: bool = field(
+        default=False,
+        metadata=says(
+            "Compaction moves pages within one side of the mapping only; no posting says so.", read=LABELS
+        ),
+    )
+
+    queue_delay: int = field(
+        default=64,
+        metadata=says(
+            "Operations between the first page's arrival in the free queue and the worker's run.",
+            least=1,
+            read=QUEUE,
+            heading="The free queue (RFCv2)",
+        ),
+    )
+    queue_batch: int = field(
+        default=1,
+        metadata=says(
+            "Chunks that the worker unmaps between two flushes; 0: all that wait (RFCv2: 1).", read=QUEUE
+        ),
+    )
+    queue_waits: bool = field(
+        default=False,
+        metadata=says("A request that may block and found nothing waits for the worker.", read=QUEUE),
+    )
+
+    refill_order: int = field(
+        default=9,
+        metadata=says(
+            "The largest order of a refill (2023: 9), at most pageblock_order.",
+            most=9,
+            read=POOL,
+            heading="The pool (2023)",
+        ),
+    )
+    refill_leaves: bool = field(
+        default=False,
+        metadata=says(
+            "A chunk's mapping changes at once, which keeps 2M leaves; not page by page as posted.", read=POOL
+        ),
+    )
+    refill_unmaps: str = field(
+        default="chunk",
+        metadata=says(
+            "What a refill changes the mapping of: chunk, or request (its pages, at the chunk's start; 2023"
+            " as posted).",
+            words=("chunk", "request"),
+            read=POOL,
+        ),
+    )
+    pool_by_mark: bool = field(
+        default=False,
+        metadata=says(
+            "A freed page goes to the pool when its pageblock is marked, whoever owned it and however it is"
+            " mapped; a refill marks, only a shrunk chunk of exactly a pageblock unmarks (2023 as posted)."
+            "  Else a page belongs to the pool when its own mapping says so.",
+            read=POOL,
+        ),
+    )
+    pool_clears: bool = field(
+        default=True,
+        metadata=says("What the shrinker gives back to the direct map is cleared before.", read=POOL),
+    )
+    shrink_counts: bool = field(
+        default=True,
+        metadata=says(
+            "The shrinker stops when it has freed what was asked; else it takes the running total off the "
+            "rest after each order, and so stops early (2023 as posted).",
+            read=POOL,
+        ),
+    )
+    shrink_batch: int = field(
+        default=128,
+        metadata=says(
+            "Pages that one call of the pool's shrinker gives back (SHRINK_BATCH of mm/shrinker.c, "
+            "7.2); 0: reclaim does not call it.",
+            read=POOL,
+        ),
+    )
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        """Refuses what the engine would never ask for: a decision whose name is no hook's."""
+        super().__init_subclass__(**more)
+        known = {item.name for item in fields(Design)}
+        for name in vars(cls):
+            if name in known:
+                raise ValueError(
+                    f"{cls.__name__}.{name}: fields are given where the design is made: "
+                    f"{cls.__name__}.based_on(DESIGN, {name}=...)"
+                )
+            if not name.startswith("_") and not hasattr(Design, name):
+                raise ValueError(f"{cls.__name__}.{name} is no hook of a design{_hint(name)}")
 
     # ------------------------------------------------ slow-path decisions a subclass may override
 
@@ -182,103 +398,33 @@ class Design:
         """
         raise NotImplementedError
 
-    @property
-    def migrate_pcptypes(self) -> int:
-        """MIGRATE_PCPTYPES of a kernel with this design (include/linux/mmzone.h): 3, in March 2025 4.
-
-        September's freetypes multiply the lists and leave the enum as it is.
-        """
-        return max(len(bank.types) for bank in self.pcp_banks)
-
-    @property
-    def khugepaged_pcptypes(self) -> int:
-        """The number of pcp types that the watermarks are computed with (asi_pa.kernel.sizing)."""
-        return PCPTYPES if self.khugepaged_mended else self.migrate_pcptypes
-
     @classmethod
     def based_on(cls, design: str | Design, **changes: Any) -> Self:
-        """An instance of this class with another design's tables, and ``changes`` to them."""
+        """An instance of this class with another design's tables, and ``changes`` to them.
+
+        Raises ValueError for a field that there is not.
+        """
         from asi_pa.designs import as_design
 
         base = as_design(design)
         tables = {f.name: getattr(base, f.name) for f in fields(base)}
+        for name in changes:
+            if name not in tables:
+                raise ValueError(f"{name!r} is no field of a design{nearest(name, tables)}")
         return cls(**tables | {"ours": True} | changes)
 
-    def freetype(self, name: str) -> int:
-        """The index of a freetype by name; KeyError if there is none."""
-        for i, ft in enumerate(self.freetypes):
-            if ft.name == name:
-                return i
-        raise KeyError(name)
 
-    def index_of(self, mt: Migratetype, like: int) -> int | None:
-        """The freetype of migratetype ``mt`` on the same side as freetype ``like``; None where there is none.
+def _hint(name: str) -> str:
+    return nearest(name, HOOKS) or f" (there are {', '.join(HOOKS)}; what helps them begins with _)"
 
-        As posted in March, one HIGHATOMIC, CMA and ISOLATE serve both sides.
-        """
-        same = [i for i, ft in enumerate(self.freetypes) if ft.mt == mt]
-        if mt == MT.HIGHATOMIC and self.freetypes[like].mapped and not self.reserves_nonsensitive:
-            return None
-        for i in same:
-            if self.freetypes[i].mapped == self.freetypes[like].mapped:
-                return i
-        return same[0] if same and (self.label_maps or mt == MT.ISOLATE) else None
 
-    def other_side(self, index: int) -> int:
-        """The freetype of the other mapping that a flip takes from; itself where there is none."""
-        here = self.freetypes[index]
-        other = [i for i, ft in enumerate(self.freetypes) if ft.mapped != here.mapped]
-        for i in other:
-            if self.freetypes[i].mt == here.mt:
-                return i
-        for i in other:
-            if self.flips_by_any and self.freetypes[i].mt == MT.UNMOVABLE and here.mt <= MT.RECLAIMABLE:
-                return i
-        return index
+Design.__doc__ = described(
+    Design,
+    """A design; everything the engine reads of it.
 
-    def mergeable(self, a: int, b: int) -> bool:
-        """May free pageblocks of unlike types merge (migratetype_is_mergeable, mm/internal.h 7.2)?"""
-        x, y = self.freetypes[a], self.freetypes[b]
-        if a == b:
-            return True
-        if x.mt > MT.RECLAIMABLE or y.mt > MT.RECLAIMABLE:
-            return False
-        return self.merge_across or x.mapped == y.mapped or (self.blocks_keep_bit and x.mt == y.mt)
-
-    def pcp_lists(self, pageblock_order: int) -> list[tuple[int, frozenset[int]]]:
-        """(order, freetypes) of every pcp list, in the kernel's list order (order_to_pindex).
-
-        Orders 0-3, and the pageblock's order for huge pages; a small pageblock_order leaves fewer.
-        """
-        lists: list[tuple[int, frozenset[int]]] = []
-        low = [o for o in range(4) if o < pageblock_order]
-        for bank in self.pcp_banks:
-            for order in low:
-                lists += [(order, frozenset((self.freetype(name),))) for name in bank.types]
-            lists += [(pageblock_order, frozenset(self.freetype(n) for n in names)) for names in bank.thp]
-        return lists
-
-    def pcp_type(self, index: int) -> int | None:
-        """The freetype whose pcp list a page freed in a block of this type joins; None: none, the buddy.
-
-        HIGHATOMIC and CMA pages ride on the MOVABLE lists (mm/page_alloc.c __free_frozen_pages, 7.2), as far
-        as those are on the same side of the mapping; else on the first lists that are.
-        """
-        here = self.freetypes[index]
-        if here.mt == MT.ISOLATE:
-            return None
-        if here.mt <= MT.RECLAIMABLE:
-            return index
-        movable = self.index_of(MT.MOVABLE, index)
-        if movable is not None:
-            return movable
-        if self.label_maps:
-            return self.freetype("Movable")
-        for bank in self.pcp_banks:
-            for name in bank.types:
-                if self.freetypes[self.freetype(name)].mapped == here.mapped:
-                    return self.freetype(name)
-        return None
+A field is named with what it may be and what it is unless told otherwise; docs/extend/fields.md has the same
+words.""",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,40 +439,3 @@ class Proposal:
     """Of the designs that change mappings page by page."""
     separate_pool: str
     """Of those that set a pool of pages apart."""
-
-
-_FALLBACKS = {
-    MT.UNMOVABLE: (MT.RECLAIMABLE, MT.MOVABLE),
-    MT.MOVABLE: (MT.RECLAIMABLE, MT.UNMOVABLE),
-    MT.RECLAIMABLE: (MT.UNMOVABLE, MT.MOVABLE),
-}
-_NAMES = {
-    MT.UNMOVABLE: "Unmovable",
-    MT.MOVABLE: "Movable",
-    MT.RECLAIMABLE: "Reclaimable",
-    MT.HIGHATOMIC: "HighAtomic",
-    MT.CMA: "CMA",
-    MT.ISOLATE: "Isolate",
-}
-
-
-def side(
-    suffix: str, *, sensitive: bool, mapped: bool, only: tuple[MT, ...] = tuple(MT)
-) -> tuple[Freetype, ...]:
-    """The migratetypes of one side, falling back among themselves (fallbacks[], mm/page_alloc.c 7.2)."""
-    return tuple(
-        Freetype(
-            name=_NAMES[mt] + suffix,
-            mt=mt,
-            sensitive=sensitive,
-            mapped=mapped,
-            fallbacks=tuple(_NAMES[f] + suffix for f in _FALLBACKS.get(mt, ()) if f in only),
-        )
-        for mt in only
-    )
-
-
-def bank(suffix: str = "") -> PcpBank:
-    """The per-CPU lists of one side, as Linux has them (order_to_pindex, mm/page_alloc.c 7.2)."""
-    u, m, r = (_NAMES[mt] + suffix for mt in (MT.UNMOVABLE, MT.MOVABLE, MT.RECLAIMABLE))
-    return PcpBank(types=(u, m, r), thp=((u, r), (m,)))

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from asi_pa.designs.table import Design, Freetype, PcpBank, bank, side
+from asi_pa.designs.freetypes import Freetype, PcpBank, bank, side
+from asi_pa.designs.table import Design
 from asi_pa.kernel.gfp import Migratetype
 
 MT = Migratetype

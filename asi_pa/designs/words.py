@@ -7,57 +7,59 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import MISSING, Field, fields, replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-from asi_pa.designs.table import Design, Freetype
+from asi_pa.designs.fields import NUMBER, Says, about, nearest
+from asi_pa.designs.freetypes import Freetype
+from asi_pa.designs.table import HOOKS, Design
 from asi_pa.kernel.gfp import Migratetype
 
 __all__ = ["changed", "check", "from_file", "place_in_file"]
 
-#: Fields that are one of a few words.
-_CHOICES = {
-    "tree": ("restricted", "unrestricted"),
-    "flips": ("none", "march", "september"),
-    "zeroing": ("none", "locked", "flip", "dirty", "mapped", "alloc"),
-    "refill_unmaps": ("chunk", "request"),
-    "compaction": ("order", "unmapped", "both"),
-    "wrapper": ("", "pool", "per-page", "queue"),
-}
-#: What the engine has room for (MAX_FREETYPES, MAX_FALLBACKS of engine/types.pxd), and what its numbers hold.
-_FREETYPES, _FALLBACKS, _NUMBER = 15, 6, 1 << 62
+#: What the engine has room for (MAX_FREETYPES, MAX_FALLBACKS of engine/types.pxd).
+_FREETYPES, _FALLBACKS = 15, 6
 _MODULE = "asi_pa_user_design"
 
 
 def changed(design: Design, changes: str) -> Design:
     """The design with ``field=value,...`` applied; only plain fields (words, numbers, yes/no) can be."""
+    plain = {f.name: f for f in fields(design) if isinstance(getattr(design, f.name), (bool, int, str))}
     values: dict[str, object] = {}
     for item in changes.split(","):
         key, equals, text = item.partition("=")
-        old = getattr(design, key, None)
-        if not equals or key not in {f.name for f in fields(design)} or not isinstance(old, (bool, int, str)):
-            plain = [f.name for f in fields(design) if isinstance(getattr(design, f.name), (bool, int, str))]
-            raise ValueError(
-                f"{item!r} changes nothing of {design.name}: FIELD=VALUE, fields {', '.join(plain)}"
-            )
-        if isinstance(old, bool):
-            if text not in ("yes", "no"):
-                raise ValueError(f"{item!r}: {key} is yes or no")
-            values[key] = text == "yes"
-        elif isinstance(old, int):
-            if not (text.isascii() and text.isdecimal()) or int(text) > _NUMBER:
-                raise ValueError(f"{item!r}: {key} is a number from 0 to 2^62")
-            values[key] = int(text)
-        else:
-            choices = _CHOICES.get(key)
-            if choices and text not in choices:
-                raise ValueError(f"{item!r}: {key} is one of {', '.join(choices)}")
-            values[key] = text
+        if not equals or key not in plain:
+            hint = nearest(key, plain) or f": FIELD=VALUE, fields {', '.join(plain)}"
+            raise ValueError(f"{item!r} changes nothing of {design.name}{hint}")
+        values[key] = _read(item, plain[key], getattr(design, key), text)
     made = replace(design, **{"name": f"{design.name}:{changes}", **values})  # type: ignore[arg-type]
     check(made)
     return made
+
+
+def _read(item: str, field: Field[Any], old: object, text: str) -> object:
+    """The value that a word has for a field."""
+    known = about(field)
+    if isinstance(old, bool):
+        if text not in ("yes", "no"):
+            raise ValueError(f"{item!r}: {field.name} is yes or no")
+        return text == "yes"
+    if isinstance(old, int):
+        if not (text.isascii() and text.isdecimal()) or not known.least <= int(text) <= known.most:
+            raise ValueError(f"{item!r}: {field.name} is {_range(known)}")
+        return int(text)
+    if known.words and text not in known.words:
+        raise ValueError(
+            f"{item!r}: {field.name} is one of {', '.join(known.words)}{nearest(text, known.words)}"
+        )
+    return text
+
+
+def _range(known: Says) -> str:
+    return f"a number from {known.least} to {known.most if known.most < NUMBER else '2^62'}"
 
 
 def from_file(path: str, name: str) -> Design:
@@ -107,16 +109,9 @@ def check(design: Design) -> None:
 
 
 def _problems(design: Design) -> Iterator[str]:
-    for key, choices in _CHOICES.items():
-        if getattr(design, key) not in choices:
-            yield f"{key} {getattr(design, key)!r} is not one of {', '.join(choices)}"
     for field in fields(Design):
-        value = getattr(design, field.name)
-        if isinstance(field.default, bool):
-            if not isinstance(value, bool):
-                yield f"{field.name} {value!r} is neither True nor False"
-        elif isinstance(field.default, int) and not (isinstance(value, int) and 0 <= value <= _NUMBER):
-            yield f"{field.name} {value!r} is not a number from 0 to 2^62"
+        yield from _problems_of(field, getattr(design, field.name))
+    yield from _without_effect(design)
     kinds = design.freetypes
     if not 1 <= len(kinds) <= _FREETYPES or not all(isinstance(kind, Freetype) for kind in kinds):
         yield f"freetypes: 1 to {_FREETYPES} of Freetype"
@@ -133,6 +128,33 @@ def _problems(design: Design) -> Iterator[str]:
     for kind in kinds:
         if len(kind.fallbacks) > _FALLBACKS:
             yield f"fallbacks of {kind.name}: {len(kind.fallbacks)}, at most {_FALLBACKS}"
+
+
+def _problems_of(field: Field[Any], value: object) -> Iterator[str]:
+    known = about(field)
+    if known.words and value not in known.words:
+        hint = nearest(value, known.words) if isinstance(value, str) else ""
+        yield f"{field.name} {value!r} is not one of {', '.join(known.words)}{hint}"
+    if isinstance(field.default, bool):
+        if not isinstance(value, bool):
+            yield f"{field.name} {value!r} is neither True nor False"
+    elif isinstance(field.default, int) and not (
+        isinstance(value, int) and known.least <= value <= known.most
+    ):
+        yield f"{field.name} {value!r} is not {_range(known)}"
+
+
+def _without_effect(design: Design) -> Iterator[str]:
+    """What would be ignored in silence: fields that such designs do not read, hooks that nobody asks."""
+    for field in fields(Design):
+        value, known = getattr(design, field.name), about(field)
+        if field.default is not MISSING and value != field.default and not known.read.reads(design):
+            yield f"{field.name} {value!r} has no effect: it is read {known.read.words}"
+    if 0 < design.unmap_high < design.unmap_low:
+        yield f"unmap_high {design.unmap_high} has no effect: it is below unmap_low {design.unmap_low}"
+    for hook, read in HOOKS.items():
+        if getattr(type(design), hook) is not getattr(Design, hook) and not read.reads(design):
+            yield f"{hook}() has no effect: it is asked {read.words}"
 
 
 def _names(design: Design) -> Iterator[tuple[str, tuple[str, ...]]]:

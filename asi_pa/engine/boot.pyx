@@ -7,6 +7,8 @@ from libc.stdlib cimport calloc
 from libc.string cimport memset
 
 from asi_pa._core cimport (
+    CTX_FLIP,
+    CTX_UNMAP,
     HOLE,
     MAX_CPUS,
     MAX_FALLBACKS,
@@ -99,6 +101,8 @@ cdef dict design_numbers(object design, int pageblock_order):
         elif isinstance(value, int):
             numbers[field.name] = value
     numbers["tracks"] = bool(design.protects) and not design.wrapper
+    numbers["flips_both_ways"] = design.flips == "september"
+    numbers["flip_ctx"] = CTX_UNMAP if design.flips == "march" else CTX_FLIP
     numbers["looks_ahead"] = design.unmap_low > 0 or design.map_back > 0
     return numbers | _freetype_tables(design) | _pcp_tables(design, pageblock_order)
 
@@ -133,6 +137,9 @@ def _freetype_tables(design):
         "mt": by_freetype(lambda i: kinds[i].mt, n),
         "sensitive": by_freetype(lambda i: kinds[i].sensitive, n),
         "mapped": by_freetype(lambda i: kinds[i].mapped, n),
+        # March flips for requests of the unmapped side only (patch 11)
+        "may_flip": by_freetype(lambda i: design.flips == "september" or (
+            design.flips == "march" and not kinds[i].mapped), n),
         "whole_only": by_freetype(lambda i: kinds[i].whole_blocks_only, n),
         "nfallback": by_freetype(lambda i: len(kinds[i].fallbacks), n),
         "fallback": [fallbacks(i) for i in range(n)] + [[0] * MAX_FALLBACKS] * (MAX_FREETYPES - n),

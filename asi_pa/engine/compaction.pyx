@@ -51,7 +51,6 @@ from asi_pa.engine.compaction_target cimport held_init, release_free_list
 from asi_pa._core cimport (
     COMPACTS_BOTH,
     COMPACTS_ORDER,
-    FLIPS_NONE,
     MIGRATE_RECLAIMABLE,
     MIGRATE_MOVABLE,
     MIGRATE_UNMOVABLE,
@@ -354,7 +353,7 @@ cdef int compact_zone_order(mm_t *mm, zone_t *z, int cpu, int order, const reque
     cc.alloc_flags = flags
     cc.zone_idx = rq.zone_idx
     # who can flip a whole block does not care which side becomes free; most of what moves is movable memory
-    cc.flips = order > capture_order and order == z.pageblock_order and mm.design.flips != FLIPS_NONE
+    cc.flips = order > capture_order and order == z.pageblock_order and mm.design.flips != 0
     if not cc.flips and order < z.pageblock_order:
         set_side(&cc, mm.design.mapped[rq.ft])
     cc.fs = (rq.gfp & GFP_FS) != 0
@@ -420,7 +419,7 @@ cdef int compaction_order(mm_t *mm, int order, const request_t *rq) noexcept nog
     cdef int big = mm.zones[0].pageblock_order
     if order > big:
         return order
-    if mm.design.flips != FLIPS_NONE and mm.design.compaction != COMPACTS_ORDER:
+    if mm.design.flips and mm.design.compaction != COMPACTS_ORDER:
         if mm.design.compaction == COMPACTS_BOTH or not mm.design.mapped[rq.ft]:
             return big
     if mm.defrag_mode and order > 0 and rq.mt != MIGRATE_MOVABLE:

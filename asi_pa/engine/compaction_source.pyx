@@ -39,8 +39,7 @@ from asi_pa._core cimport (
     zone_t,
 )
 from asi_pa.engine.migrate cimport putback_movable_pages
-from asi_pa.engine.odd_pages cimport is_odd
-from asi_pa.engine.wrappers cimport WRAP_NONE
+from asi_pa.engine.remapped cimport is_remapped
 
 
 # ---------------------------------------------------------------- which block
@@ -173,7 +172,7 @@ cdef int look_at(const compact_control_t *cc, int64_t frame, int64_t *pages) noe
             return FAIL
     if not info & INFO_LRU or not cc.fs:
         return FAIL         # or page cache, which a compactor without __GFP_FS leaves alone
-    if cc.mm.wrapper != WRAP_NONE and is_odd(cc.mm, info):
+    if cc.mm.wrapper != NULL and is_remapped(cc.mm, info):
         return FAIL         # its mapping is its own, page by page
     pages[0] = <int64_t>1 << order
     return TAKE

@@ -11,9 +11,6 @@ from asi_pa._core cimport (
     ALLOC_FLIP,
     ALLOC_NOSTEAL,
     CTX_FLIP,
-    CTX_UNMAP,
-    FLIPS_MARCH,
-    FLIPS_SEPTEMBER,
     FREE,
     KIND_MASK,
     MIGRATE_CMA,
@@ -65,8 +62,8 @@ cdef uint32_t take_to_flip(zone_t *z, int order, int ft, uint32_t flags) noexcep
                     expand(z, frame, order, high, other)
                     account_freepages(z, other, -(<int64_t>1 << order))
                     return frame
-    if d.flips == FLIPS_MARCH:
-        # patch 11: sensitive requests only; the smallest fitting free block of the nonsensitive type
+    if not d.flips_both_ways:
+        # March, patch 11: sensitive requests only; the smallest fitting free block of the nonsensitive type
         return NIL if d.mapped[ft] else rmqueue_smallest(z, order, other)
     # September, patch 18: the other side's full fallback machinery
     if not d.flip_cma:
@@ -83,9 +80,7 @@ cdef uint32_t rmqueue_flip(zone_t *z, int order, int ft, uint32_t flags) noexcep
     if d.other[ft] == ft:
         return NIL
     if not flags & ALLOC_FLIP:
-        # who may not block; March flips for sensitive requests only (patch 11)
-        z.stats.noblock_refusals += d.flips == FLIPS_SEPTEMBER or (
-            d.flips == FLIPS_MARCH and not d.mapped[ft])
+        z.stats.noblock_refusals += d.may_flip[ft]      # who may not block
         return NIL
     frame = take_to_flip(z, big, ft, flags)
     if frame == NIL:
@@ -95,7 +90,7 @@ cdef uint32_t rmqueue_flip(zone_t *z, int order, int ft, uint32_t flags) noexcep
     last = block_of(z, frame + (1u << big))
     lock_dropped(z, WINDOW_TAKEN, frame, big)
     if not d.mapped[ft]:
-        blocks_unmap(z, first, last - first, CTX_UNMAP if d.flips == FLIPS_MARCH else CTX_FLIP, True)
+        blocks_unmap(z, first, last - first, d.flip_ctx, True)
         z.stats.flush_allocs += 1
     else:
         if d.zeroing != ZERO_MAPPED:
@@ -113,7 +108,7 @@ cdef uint32_t rmqueue_flip(zone_t *z, int order, int ft, uint32_t flags) noexcep
         new = ft
         if d.mt[z.pbtype[block]] == MIGRATE_CMA:
             new = d.other[z.pbtype[block]]
-        set_block_type(z, block, new, CTX_UNMAP if d.flips == FLIPS_MARCH else CTX_FLIP)
+        set_block_type(z, block, new, d.flip_ctx)
     z.state[frame] = TAIL
     if d.flip_splits:
         keep_claimed(z, frame, big, order, ft)

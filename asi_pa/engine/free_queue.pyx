@@ -4,12 +4,33 @@ A freed nonsensitive page waits in a per-CPU list for a worker that unmaps and f
 the pcp lists; msgid 20250110-asi-rfc-v2-v2-0-8419288bc805@google.com, patch 14.
 """
 
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport uint8_t
 
 from asi_pa._core cimport CTX_WORKER, EVENT_QUEUED, NIL, ORDER_MASK, QUEUED, free_to_buddy
 from asi_pa.engine.mapping cimport log_event
-from asi_pa.engine.odd_pages cimport map_chunk
+from asi_pa.engine.page_alloc cimport mm_alloc
+from asi_pa.engine.remapped cimport is_remapped, map_chunk, remap_for
 from asi_pa.physmap.physmap cimport physmap_flush
+
+
+cdef int64_t queue_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil:
+    cdef int64_t pfn
+    if mm.queue_due and mm.now >= mm.queue_due:
+        queue_run(mm, cpu)
+    pfn = mm_alloc(mm, cpu, order, rq)
+    if pfn < 0 and mm.design.queue_waits and rq.block and mm.queue_due:
+        # direct reclaim waits for the worker; as posted the pages are stuck
+        queue_run(mm, cpu)
+        mm.stats.flush_allocs += 1
+        pfn = mm_alloc(mm, cpu, order, rq)
+    return remap_for(mm, pfn, order, rq)
+
+
+cdef bint queue_keep(mm_t *mm, zone_t *z, uint32_t frame, int order) noexcept nogil:
+    if not is_remapped(mm, z.links[frame].next):
+        return False
+    queue_add(mm, z, frame, order)
+    return True
 
 
 cdef void queue_add(mm_t *mm, zone_t *z, uint32_t frame, int order) noexcept nogil:

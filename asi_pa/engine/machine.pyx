@@ -30,7 +30,6 @@ from asi_pa._core cimport (
     vmdiff_t,
     zone_t,
 )
-from asi_pa.engine.free_queue cimport queue_run
 from asi_pa.engine.highatomic cimport unreserve_highatomic
 from asi_pa.engine.hooks cimport ZoneView, ahead_hook, choose_hook
 from asi_pa.engine.page_isolation cimport (
@@ -41,7 +40,7 @@ from asi_pa.engine.page_isolation cimport (
     undo_isolate_page_range,
 )
 from asi_pa.engine.kswapd cimport kswapd
-from asi_pa.engine.odd_pages cimport odd_present
+from asi_pa.engine.remapped cimport remapped_present
 from asi_pa.engine.page_alloc cimport (
     compact_log_t,
     count_failure,
@@ -52,17 +51,16 @@ from asi_pa.engine.page_alloc cimport (
 )
 from asi_pa.engine.pcp cimport pcp_decay, pcp_drain, pcp_flags, pcp_set_flags, refresh_cpu_vm_stats
 from asi_pa.physmap.physmap cimport Physmap, physmap_present
-from asi_pa.engine.pool cimport pool_shrink
 from asi_pa.engine.vmscan cimport direct_relief
 from asi_pa.engine.wrappers cimport (
-    WRAP_NONE,
-    WRAP_POOL,
-    WRAP_QUEUE,
     design_alloc,
     design_free,
+    has_pool,
+    has_queue,
     run_ahead,
     wrapped_contig,
     wrapped_free,
+    wrapper_of,
 )
 from asi_pa.engine.check cimport describe_frame, zone_verify
 
@@ -144,7 +142,7 @@ cdef class Machine:
         for i, node in enumerate(cpu_nodes(spec)):
             mm.cpu_node[i] = node
         self._build_zonelists()
-        mm.wrapper = number_of("wrapper", self.design.wrapper)
+        mm.wrapper = wrapper_of(number_of("wrapper", self.design.wrapper))
         if self.design.protects:
             self._attach_physmap()
         self._attach_hooks()
@@ -329,7 +327,7 @@ cdef class Machine:
         decode_request(&self.mm, gfp, &rq)
         result = alloc_contig_range(z, <uint32_t>(start - z.base_pfn), <uint32_t>(end - z.base_pfn),
                                     1 if cma else 2, rq.info)
-        if result == 0 and self.mm.wrapper != WRAP_NONE:
+        if result == 0 and self.mm.wrapper != NULL:
             wrapped_contig(&self.mm, z, <uint32_t>(start - z.base_pfn), <uint32_t>(end - start), rq.info)
         if self.watched:
             self._afterwards()
@@ -344,7 +342,7 @@ cdef class Machine:
             if z.state[i] != ALLOC:
                 raise ValueError(f"free_contig_range of pfn {z.base_pfn + i}: {describe_frame(z, i)}")
         z.diff = &z.diffs[cpu]
-        if self.mm.wrapper == WRAP_NONE:
+        if self.mm.wrapper == NULL:
             free_contig_range(z, cpu, frame, <uint32_t>n)
         else:
             for i in range(frame, frame + <uint32_t>n):
@@ -355,13 +353,13 @@ cdef class Machine:
     def shrink_pool(self, int64_t pages, int cpu=0):
         """One call of the pool's shrinker (design "pool"); pages given back to the allocator."""
         self._check_cpu(cpu)
-        return pool_shrink(&self.mm, cpu, pages) if self.mm.wrapper == WRAP_POOL else 0
+        return self.mm.wrapper.shrink(&self.mm, cpu, pages) if has_pool(&self.mm) else 0
 
     def run_queue(self, int cpu=0):
         """The free queue's worker (design "rfcv2-queue") runs now."""
         self._check_cpu(cpu)
-        if self.mm.wrapper == WRAP_QUEUE:
-            queue_run(&self.mm, cpu)
+        if has_queue(&self.mm):
+            self.mm.wrapper.work(&self.mm, cpu)
 
     def blocks(self, int zone=0):
         """(freetype of every pageblock, present in the protected tree), uint8 and bool arrays."""
@@ -543,15 +541,15 @@ cdef class Machine:
         if d.tracks:
             yield [z.nblocks - z.first_block]
             yield np.asarray(<uint8_t[:z.nblocks]>z.pbmapped)[z.first_block:].astype(np.int32)
-        elif self.mm.wrapper != WRAP_NONE:
+        elif self.mm.wrapper != NULL:
             yield from self._dump_pages(zone, shift)
 
     def _dump_pages(self, int zone, shift):
-        # what designs that map by page add: pool or queue, and the runs of odd pages
+        # what designs that map by page add: pool or queue, and the runs of remapped pages
         cdef zone_t *z = self._zone(zone)
         cdef uint32_t frame
-        cdef uint8_t odd = odd_present(&self.mm)
-        if self.mm.wrapper == WRAP_POOL:
+        cdef uint8_t present = remapped_present(&self.mm)
+        if has_pool(&self.mm):
             yield [z.nblocks - z.first_block]
             yield np.asarray(<uint8_t[:z.nblocks]>z.pbpool)[z.first_block:].astype(np.int32)
             yield [z.max_order + 1]
@@ -559,7 +557,7 @@ cdef class Machine:
                 frames = self._list(zone, order, POOL_LIST)
                 yield [len(frames)]
                 yield frames + shift
-        elif self.mm.wrapper == WRAP_QUEUE:
+        elif has_queue(&self.mm):
             queue = []
             frame = z.queue
             while frame != NIL:
@@ -568,11 +566,11 @@ cdef class Machine:
             yield [len(queue) // 2]
             yield queue
         mask = np.zeros(z.nframes + 1, np.uint8)
-        cdef uint8_t[::1] is_odd_page = mask
+        cdef uint8_t[::1] is_remapped_page = mask
         for frame in range(z.first, z.nframes):
             if z.state[frame] != HOLE:
-                is_odd_page[frame] = odd == physmap_present(self.mm.physmap, self.mm.design.tree,
-                                                            z.base_pfn + frame)
+                is_remapped_page[frame] = present == physmap_present(self.mm.physmap, self.mm.design.tree,
+                                                                     z.base_pfn + frame)
         edges = np.flatnonzero(np.diff(mask, prepend=np.uint8(0)))
         yield [len(edges) // 2]
         yield np.column_stack([edges[::2] + shift, edges[1::2] - edges[::2]]).reshape(-1)

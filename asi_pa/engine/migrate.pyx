@@ -42,8 +42,8 @@ from asi_pa.engine.page_alloc cimport (
     zone_free,
     zone_of,
 )
-from asi_pa.engine.odd_pages cimport odd_present
-from asi_pa.engine.wrappers cimport WRAP_NONE, design_free
+from asi_pa.engine.remapped cimport remapped_present
+from asi_pa.engine.wrappers cimport design_free
 
 cdef enum:
     PASSES_ASYNC = 10       # NR_MAX_MIGRATE_PAGES_RETRY
@@ -243,7 +243,7 @@ cdef void move_folio(compact_control_t *cc, uint32_t frame, uint32_t target, int
     tell_owner(cc.mm, z, z.links[target].prev, target)
     if z.tracks:
         page_handed_out(z, target, order, (info & INFO_SENSITIVE) != 0)
-    elif info & INFO_SENSITIVE and (cc.mm.wrapper == WRAP_NONE or odd_present(cc.mm)):
+    elif info & INFO_SENSITIVE and (cc.mm.wrapper == NULL or remapped_present(cc.mm)):
         set_dirty(z, target, 1u << order, True)
     folio_add_lru(cc.mm, z, target)
     zone_free(z, cc.cpu, frame, order)

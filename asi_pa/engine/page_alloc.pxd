@@ -50,6 +50,18 @@ cdef struct compact_log_t:
     int32_t *seen
     size_t nseen
 
+cdef struct mm_t
+
+cdef struct wrapper_t:
+    # What a design does that wraps the allocator; what the three have is in wrappers.pyx.
+    # alloc: the pfn, -1 if there is none.  keep: the wrapper keeps a freed page; False: the buddy gets it.
+    int64_t (*alloc)(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil
+    bint (*keep)(mm_t *mm, zone_t *z, uint32_t frame, int order) noexcept nogil
+    # the shrinker of its pool: how many of so many pages the buddy got; NULL: it has no pool
+    int64_t (*shrink)(mm_t *mm, int cpu, int64_t pages) noexcept nogil
+    # the worker that empties its free queue; NULL: it has none
+    void (*work)(mm_t *mm, int cpu) noexcept nogil
+
 cdef struct mm_t:
     int nzones
     int ncpus
@@ -87,12 +99,12 @@ cdef struct mm_t:
     uint64_t *supply_since      # after how many operations each is there, ascending; NULL: from the beginning
     uint64_t *supply_pages      # running totals of their pages, from 0 on; NULL: a page each
     uint64_t clock              # operations done
-    int wrapper                 # WRAP_* of engine/wrappers.pxd
+    const wrapper_t *wrapper    # NULL: nothing wraps the allocator
     uint64_t now                # operations of a wrapper
     uint64_t queue_due          # when its worker runs; 0: nothing waits
     int64_t queued_chunks
     int64_t queued_pages
-    int64_t pool_wrong          # pages in the pool whose mapping is not odd
+    int64_t pool_wrong          # pages in the pool that are not remapped
 
 
 cdef inline zone_t *zone_of(mm_t *mm, uint64_t pfn) noexcept nogil:

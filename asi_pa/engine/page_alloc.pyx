@@ -19,9 +19,6 @@ from asi_pa._core cimport (
     ALLOC_NOSTEAL,
     ALLOC_NO_WATERMARKS,
     ALLOC_OOM,
-    FLIPS_MARCH,
-    FLIPS_NONE,
-    FLIPS_SEPTEMBER,
     INFO_COMP,
     INFO_LRU,
     INFO_PINNED,
@@ -146,10 +143,9 @@ cdef void decode_request_on(mm_t *mm, int node, uint32_t gfp, request_t *rq) noe
             slow |= ALLOC_NON_BLOCK
         if rq.high:
             slow &= ~<uint32_t>ALLOC_CPUSET
-    if d.flips == FLIPS_SEPTEMBER or (d.flips == FLIPS_MARCH and not d.mapped[rq.ft]):
-        if rq.block:
-            fast |= ALLOC_FLIP
-            slow |= ALLOC_FLIP
+    if d.may_flip[rq.ft] and rq.block:
+        fast |= ALLOC_FLIP
+        slow |= ALLOC_FLIP
     if d.slow_keeps_fast:
         slow |= fast            # September, patch 16 as posted: LOW watermark and NOFRAGMENT stay
     rq.fast_flags = fast
@@ -271,7 +267,7 @@ cdef int64_t mm_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexcep
     reserves = rq.memalloc and not rq.nomemalloc
     if reserves:
         flags = (flags & (ALLOC_CMA | ALLOC_KSWAPD | ALLOC_FLIP)) | ALLOC_NO_WATERMARKS
-        if mm.design.flips == FLIPS_SEPTEMBER and not mm.design.keeps_noblock:
+        if mm.design.flips_both_ways and not mm.design.keeps_noblock:
             flags |= ALLOC_FLIP     # patch 16 as posted: ALLOC_NOBLOCK is lost here
     if reserves or not flags & ALLOC_CPUSET or mm.kernel.slowpath_always_retries:
         pfn = get_page_from_freelist(mm, cpu, order, rq, flags, 0)
@@ -345,9 +341,9 @@ cdef void count_failure(mm_t *mm, int cpu, int order, const request_t *rq) noexc
         mm.stats.fail_no_memory += 1
     elif not passed:
         mm.stats.fail_watermark += 1
-    elif d.flips != FLIPS_NONE and whole and not flags & ALLOC_FLIP:
+    elif d.flips and whole and not flags & ALLOC_FLIP:
         mm.stats.fail_noblock += 1
-    elif d.flips != FLIPS_NONE and flippable >= <int64_t>1 << order and not whole:
+    elif d.flips and flippable >= <int64_t>1 << order and not whole:
         mm.stats.fail_starvation += 1
     else:
         mm.stats.fail_fragmentation += 1

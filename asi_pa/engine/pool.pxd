@@ -1,8 +1,8 @@
-# Design "pool": odd pages have free lists of their own.
+# Design "pool": remapped pages have free lists of their own.
 from libc.stdint cimport int64_t, uint32_t
 
 from asi_pa._core cimport block_of, request_t, zone_t
-from asi_pa.engine.odd_pages cimport odd_present
+from asi_pa.engine.remapped cimport remapped_present
 from asi_pa.engine.page_alloc cimport mm_t
 from asi_pa.physmap.physmap cimport physmap_present
 
@@ -11,10 +11,10 @@ cdef inline bint pool_owns(mm_t *mm, zone_t *z, uint32_t frame) noexcept nogil:
     # Does a freed page go to the pool?  The posting asks the pageblock's mark, whoever owned the page.
     if mm.design.pool_by_mark:
         return z.pbpool[block_of(z, frame)]
-    return physmap_present(mm.physmap, mm.design.tree, z.base_pfn + frame) == odd_present(mm)
+    return physmap_present(mm.physmap, mm.design.tree, z.base_pfn + frame) == remapped_present(mm)
 
 
-cdef int64_t pool_or_buddy(mm_t *mm, int cpu, int order, const request_t *rq, bint odd) noexcept nogil
-cdef void pool_free(mm_t *mm, zone_t *z, uint32_t frame, int order) noexcept nogil
+cdef int64_t pool_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil
+cdef bint pool_keep(mm_t *mm, zone_t *z, uint32_t frame, int order) noexcept nogil
 cdef int64_t pool_shrink(mm_t *mm, int cpu, int64_t pages) noexcept nogil
 cdef int64_t pool_pages(mm_t *mm) noexcept nogil

@@ -1,11 +1,11 @@
-"""The separate pool of 2023: the odd pages have free lists of their own, refilled a pageblock at a time.
+"""The separate pool of 2023: the remapped pages have free lists of their own, refilled a pageblock at a time.
 
 "Prototype for direct map awareness in page allocator", msgid 20230308094106.227365-1-rppt@kernel.org, patches
 1 and 3; recorded runs of it as posted and as its letter says (docs/model.md).
 
-    request, not odd ----> buddy  <---- shrinker: chunks, lowest order first, to the tails of the lists
-    request, odd --------> pool's lists, smallest order that fits; a refill from the buddy when there is none
-    free ----------------> pool when it owns the page (pool_owns), else buddy
+    request, not remapped -> buddy <--- shrinker: chunks, lowest order first, to the tails of the lists
+    request, remapped ----> pool's lists, smallest order that fits; a refill from the buddy when there is none
+    free -----------------> pool when it owns the page (pool_owns), else buddy
 """
 
 from libc.stdint cimport uint8_t, uint64_t
@@ -25,16 +25,16 @@ from asi_pa._core cimport (
     list_del,
 )
 from asi_pa.engine.mapping cimport log_event
-from asi_pa.engine.odd_pages cimport clear_pages, count_present, map_chunk
+from asi_pa.engine.remapped cimport clear_pages, count_present, is_remapped, map_chunk
 from asi_pa.engine.page_alloc cimport mm_alloc, prep_new_page, zone_of
 from asi_pa.physmap.physmap cimport physmap_flush
 
 
 # ---------------------------------------------------------------- its lists
 
-cdef uint32_t count_not_odd(mm_t *mm, zone_t *z, uint32_t frame, uint32_t n) noexcept nogil:
+cdef uint32_t count_not_remapped(mm_t *mm, zone_t *z, uint32_t frame, uint32_t n) noexcept nogil:
     cdef uint32_t present = count_present(mm, z, frame, n)
-    return n - present if odd_present(mm) else present
+    return n - present if remapped_present(mm) else present
 
 
 cdef void pool_add(zone_t *z, uint32_t frame, int order) noexcept nogil:
@@ -46,14 +46,14 @@ cdef uint32_t pool_first(mm_t *mm, zone_t *z, int order) noexcept nogil:
     # Off its list.
     cdef uint32_t frame = first_of(z, order, POOL_LIST)
     list_del(z, frame, order, POOL_LIST)
-    mm.pool_wrong -= count_not_odd(mm, z, frame, 1u << order)
+    mm.pool_wrong -= count_not_remapped(mm, z, frame, 1u << order)
     return frame
 
 
 cdef void pool_insert(mm_t *mm, zone_t *z, uint32_t frame, int order) noexcept nogil:
     # Buddies merge inside the pool as in the allocator, up to its largest order.
     cdef uint32_t buddy
-    mm.pool_wrong += count_not_odd(mm, z, frame, 1u << order)
+    mm.pool_wrong += count_not_remapped(mm, z, frame, 1u << order)
     z.state[frame] = TAIL
     while order < z.max_order:
         buddy = frame ^ (1u << order)
@@ -80,17 +80,21 @@ cdef int64_t pool_take(mm_t *mm, int order, const request_t *rq) noexcept nogil:
             while high > order:
                 high -= 1
                 pool_add(z, frame + (1u << high), high)
-                mm.pool_wrong += count_not_odd(mm, z, frame + (1u << high), 1u << high)
+                mm.pool_wrong += count_not_remapped(mm, z, frame + (1u << high), 1u << high)
             prep_new_page(z, frame, order, rq)
             return <int64_t>(z.base_pfn + frame)
     return -1
 
 
-cdef void pool_free(mm_t *mm, zone_t *z, uint32_t frame, int order) noexcept nogil:
-    cdef uint32_t wrong = count_not_odd(mm, z, frame, 1u << order)
+cdef bint pool_keep(mm_t *mm, zone_t *z, uint32_t frame, int order) noexcept nogil:
+    cdef uint32_t wrong
+    if not pool_owns(mm, z, frame):
+        return False
+    wrong = count_not_remapped(mm, z, frame, 1u << order)
     if wrong:
         log_event(z, EVENT_POOLED, 0, 0, 0, frame, 1u << order, wrong << 16)
     pool_insert(mm, z, frame, order)
+    return True
 
 
 cdef int64_t pool_pages(mm_t *mm) noexcept nogil:
@@ -124,9 +128,9 @@ cdef bint pool_refill(mm_t *mm, int cpu, int order, const request_t *rq) noexcep
     mm.stats.pool_refills += 1
     mm.stats.pool_refill_pages += 1u << o
     clear_pages(mm, z, frame, o)
-    map_chunk(mm, z, frame, n, odd_present(mm), mm.design.refill_leaves, CTX_REFILL, o, order)
+    map_chunk(mm, z, frame, n, remapped_present(mm), mm.design.refill_leaves, CTX_REFILL, o, order)
     z.pbpool[block_of(z, frame)] = 1
-    if odd_present(mm):
+    if remapped_present(mm):
         mm.stats.map_allocs += 1
     else:
         physmap_flush(mm.physmap, <uint64_t>pfn, n)
@@ -135,15 +139,15 @@ cdef bint pool_refill(mm_t *mm, int cpu, int order, const request_t *rq) noexcep
     return True
 
 
-cdef int64_t pool_or_buddy(mm_t *mm, int cpu, int order, const request_t *rq, bint odd) noexcept nogil:
+cdef int64_t pool_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil:
     cdef int64_t pfn
-    if not odd:
+    if not is_remapped(mm, rq.info):
         pfn = mm_alloc(mm, cpu, order, rq)
         if pfn < 0 and rq.block:
             # direct reclaim calls the shrinker, a batch at a time
             while pfn < 0 and pool_shrink(mm, cpu, mm.design.shrink_batch):
                 pfn = mm_alloc(mm, cpu, order, rq)
-            if pfn >= 0 and odd_present(mm):
+            if pfn >= 0 and remapped_present(mm):
                 mm.stats.flush_allocs += 1
         return pfn
     pfn = pool_take(mm, order, rq)
@@ -159,10 +163,10 @@ cdef void pool_release(mm_t *mm, zone_t *z, uint32_t frame, int order) noexcept 
     # FPI_TO_TAIL), past the pcp lists and whatever its mark says.
     cdef uint32_t n = 1u << order, end = frame + n
     cdef int piece = order if order < z.pageblock_order else z.pageblock_order
-    if mm.design.pool_clears and not odd_present(mm):
+    if mm.design.pool_clears and not remapped_present(mm):
         clear_pages(mm, z, frame, order)
-    map_chunk(mm, z, frame, n, not odd_present(mm), mm.design.refill_leaves, CTX_SHRINK, order, 0)
-    if odd_present(mm):
+    map_chunk(mm, z, frame, n, not remapped_present(mm), mm.design.refill_leaves, CTX_SHRINK, order, 0)
+    if remapped_present(mm):
         physmap_flush(mm.physmap, z.base_pfn + frame, n)
     if order == z.pageblock_order:
         z.pbpool[block_of(z, frame)] = 0

@@ -161,6 +161,9 @@ cdef struct design_t:
     # fields of a Design
     int label_maps                      # March 2025: labelling a block maps it when the label says mapped
     int flips                           # Flips below
+    uint8_t may_flip[MAX_FREETYPES]     # a request of this freetype flips a block if it may wait
+    int flips_both_ways                 # September: by all of the other side's fallback; else S -> N by claim
+    int flip_ctx                        # what the event log calls a flip
     int zeroing                         # Zeroing below
     int owner_zeroes                    # a sensitive owner clears its pages before it frees them
     int flip_before_steal

@@ -3,7 +3,7 @@ from libc.stdint cimport int64_t, uint32_t
 
 from asi_pa._core cimport request_t, zone_t
 from asi_pa.engine.flip cimport balance_ahead
-from asi_pa.engine.page_alloc cimport mm_alloc, mm_t, zone_free
+from asi_pa.engine.page_alloc cimport mm_alloc, mm_t, wrapper_t, zone_free
 
 cpdef enum Wrapper:         # the words of Design.wrapper, "" is NONE
     WRAP_NONE = 0
@@ -13,16 +13,24 @@ cpdef enum Wrapper:         # the words of Design.wrapper, "" is NONE
 
 
 cdef inline int64_t design_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil:
-    if mm.wrapper == WRAP_NONE:
+    if mm.wrapper == NULL:
         return mm_alloc(mm, cpu, order, rq)
     return wrapped_alloc(mm, cpu, order, rq)
 
 
 cdef inline void design_free(mm_t *mm, zone_t *z, int cpu, uint32_t frame, int order) noexcept nogil:
-    if mm.wrapper == WRAP_NONE:
+    if mm.wrapper == NULL:
         zone_free(z, cpu, frame, order)
     else:
         wrapped_free(mm, z, cpu, frame, order)
+
+
+cdef inline bint has_pool(const mm_t *mm) noexcept nogil:
+    return mm.wrapper != NULL and mm.wrapper.shrink != NULL
+
+
+cdef inline bint has_queue(const mm_t *mm) noexcept nogil:
+    return mm.wrapper != NULL and mm.wrapper.work != NULL
 
 
 cdef inline void run_ahead(mm_t *mm) noexcept nogil:
@@ -33,6 +41,7 @@ cdef inline void run_ahead(mm_t *mm) noexcept nogil:
             balance_ahead(mm.zones[i])
 
 
+cdef const wrapper_t *wrapper_of(int number) noexcept
 cdef void wrapped_contig(mm_t *mm, zone_t *z, uint32_t frame, uint32_t n, uint32_t info) noexcept nogil
 cdef int64_t wrapped_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil
 cdef void wrapped_free(mm_t *mm, zone_t *z, int cpu, uint32_t frame, int order) noexcept nogil

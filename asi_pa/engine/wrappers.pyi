@@ -1,4 +1,4 @@
-"""Designs that wrap the allocator: per-page mapping, RFCv2's free queue, the separate pool of 2023.
+"""Designs that wrap the allocator: what all of them do, and the table of those there are.
 
 For other compiled modules only.
 """

@@ -84,7 +84,7 @@ def _one(design: Design, memory: str, size: str, costs: Costs) -> Guest:
     flushes = sum(done[key] - before[key] for key in ("tlb_flushes_ranged", "tlb_flushes_full"))
     splits = sum(done[key] - before[key] for key in ("leaf_splits_2m", "leaf_splits_1g"))
     missed = stats["pcp_missed_sensitive" if design.tree == "unrestricted" else "pcp_missed_nonsensitive"]
-    blocks = len(script.odd_blocks())
+    blocks = len(script.remapped_blocks())
     per = _BLOCK_PAGES >> script.machine.spec.pageblock_order
     return Guest(
         design.name,
@@ -102,13 +102,13 @@ def _one(design: Design, memory: str, size: str, costs: Costs) -> Guest:
 
 
 def _ranges(script: Scripted) -> tuple[int, int]:
-    """(memory blocks, 1 GiB ranges) with a page whose mapping is odd."""
-    odd = script.odd_blocks()
+    """(memory blocks, 1 GiB ranges) with a page that is remapped."""
+    remapped = script.remapped_blocks()
     found = []
     for pages in (_BLOCK_PAGES, _GIB_PAGES):
         per = pages >> script.machine.spec.pageblock_order
-        padded = np.zeros(-(-len(odd) // per) * per, bool)
-        padded[: len(odd)] = odd
+        padded = np.zeros(-(-len(remapped) // per) * per, bool)
+        padded[: len(remapped)] = remapped
         found.append(int(padded.reshape(-1, per).any(axis=1).sum()))
     return found[0], found[1]
 

@@ -198,11 +198,11 @@ class Measured:
             return sides
         *listed, pool = (int(n) for n in self.run.free_pages())
         # what wraps an allocator takes everything else as it is in the tree the design changes
-        odd, usual = ("mapped", "unmapped") if design.tree == "restricted" else ("unmapped", "mapped")
+        remapped, usual = ("mapped", "unmapped") if design.tree == "restricted" else ("unmapped", "mapped")
         for pages, freetype in zip(listed, design.freetypes, strict=True):
             side = usual if design.wrapper else "mapped" if freetype.mapped else "unmapped"
             sides[side] += pages
-        sides[odd] += pool
+        sides[remapped] += pool
         return sides
 
     @cached_property

@@ -132,7 +132,7 @@ class Scripted:
             scarce += sum(int(pages[i]) for i, ft in enumerate(kinds) if ft.mapped == scarce_mapped)
         return scarce, int(pages.sum()) - scarce
 
-    def odd_blocks(self) -> npt.NDArray[np.bool_]:
+    def remapped_blocks(self) -> npt.NDArray[np.bool_]:
         """By pageblock: has it any page whose mapping is unlike all others' (unmapped ones, where pages leave
         the direct map)?"""
         if not self.design.protects:
@@ -149,11 +149,11 @@ class Scripted:
             cpus=self.machine.spec.cpus,
             design=self.design,
         )
-        runs = take_apart(self.machine.dump(), shape).odd_runs
-        odd = np.zeros(zone.spanned + 1, np.int64)
-        np.add.at(odd, runs[:, 0], 1)
-        np.add.at(odd, runs[:, 0] + runs[:, 1], -1)
-        pages = np.cumsum(odd[:-1]) > 0
+        runs = take_apart(self.machine.dump(), shape).remapped_runs
+        remapped = np.zeros(zone.spanned + 1, np.int64)
+        np.add.at(remapped, runs[:, 0], 1)
+        np.add.at(remapped, runs[:, 0] + runs[:, 1], -1)
+        pages = np.cumsum(remapped[:-1]) > 0
         block = 1 << self.machine.spec.pageblock_order
         padded = np.zeros(-(-len(pages) // block) * block, bool)
         padded[: len(pages)] = pages

@@ -71,6 +71,11 @@ class Starvation:
     blocks: int
 
 
+def compacts_for_both(design: Design) -> Design:
+    """The design with compaction for a whole block whoever asks, where it flips at all."""
+    return design if design.flips == "none" else replace(design, compaction="both")
+
+
 def _for(compiled: CompiledTrace, design: Design) -> CompiledTrace:
     """The workload with the scarce kind of this design: in the direct map's designs the asker wants unmapped
     memory, and what fills the machine wants none of it."""
@@ -143,7 +148,7 @@ def starvation(
         baseline = _ask(_without_ticks(fresh), design, asked, False, kernel)
         plain = _ask(_without_ticks(stress), design, asked, False, kernel)
         own = _ask(_without_ticks(stress), design, asked, True, kernel)
-        both = _ask(_without_ticks(stress), replace(design, compaction="both"), asked, True, kernel)
+        both = _ask(_without_ticks(stress), compacts_for_both(design), asked, True, kernel)
         rows.append(
             Starvation(
                 design=design.name,
@@ -253,7 +258,7 @@ def curves(
     asked = int(np.count_nonzero((stress.ops["op"] == OP_ALLOC) & (stress.ops["order"] == 0)))
     points = []
     for design in chosen:
-        both = replace(design, compaction="both")
+        both = compacts_for_both(design)
         for of_freed in freed:
             for of_pinned in pinned:
                 if progress:

@@ -1,4 +1,4 @@
-"""docs/use/metrics.md and docs/use/compare.schema.json, made from the table of metrics (``make docs``)."""
+"""Pages made from tables (``make docs``): of metrics, of the fields of a Design, and the JSON schema."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+from asi_pa.designs import Design
+from asi_pa.designs.fields import fields_text
 from asi_pa.experiment.measures import MEASURES
 from asi_pa.experiment.metrics import GROUPS, METRICS, Metric
 from asi_pa.experiment.rule import agreeing
 from asi_pa.files import write_atomic
 from asi_pa.report.results import load_schema
 
-__all__ = ["main", "metrics_text", "schema_text"]
+__all__ = ["design_text", "main", "metrics_text", "schema_text"]
 
 WIDTH = 110
 HEAD = """
@@ -102,10 +104,29 @@ def schema_text() -> str:
     return json.dumps(load_schema(), indent=1) + "\n"
 
 
+FIELDS = """
+# Fields of a design
+
+What a `Design` is made of, as it stands at each field in
+[asi_pa/designs/table.py](../../asi_pa/designs/table.py); `help(Design)` shows the same, and this page is made
+from it by `make docs`. [own-design.md](own-design.md) walks through a design of one's own.
+
+A field is changed where a design is named (`migratetype:zeroing=dirty,contig_flips=no`) or in a file
+(`Design.based_on("migratetype", name="mine", zeroing="dirty")`). One that is misspelt, out of range, or that
+such a design does not read is refused by name.
+"""
+
+
+def design_text() -> str:
+    """docs/extend/fields.md."""
+    return fields_text(Design, FIELDS)
+
+
 def main(docs: str) -> None:
-    """Write both into a directory."""
-    write_atomic(Path(docs) / "metrics.md", metrics_text())
-    write_atomic(Path(docs) / "compare.schema.json", schema_text())
+    """Write all into the documentation's folder."""
+    write_atomic(Path(docs) / "use" / "metrics.md", metrics_text())
+    write_atomic(Path(docs) / "use" / "compare.schema.json", schema_text())
+    write_atomic(Path(docs) / "extend" / "fields.md", design_text())
 
 
 if __name__ == "__main__":

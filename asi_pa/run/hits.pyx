@@ -1,12 +1,11 @@
 """Kinds of operations, for the hits in ``run/hits.pxd``."""
 
 from asi_pa._core cimport ALLOC, list_of
-from asi_pa.engine.wrappers cimport WRAP_NONE
 
 
 cdef bint may_hit(const mm_t *mm) noexcept nogil:
     # Most machines: one zone, and no design, worker or shortage stands between an operation and its lists.
-    return mm.nzones == 1 and mm.wrapper == WRAP_NONE and mm.slots == NULL and not mm.design.looks_ahead
+    return mm.nzones == 1 and mm.wrapper == NULL and mm.slots == NULL and not mm.design.looks_ahead
 
 
 cdef void learn_alloc(kind_t *k, mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil:

@@ -41,14 +41,14 @@ from asi_pa.engine.mapping cimport blocks_map, blocks_unmap
 from asi_pa.engine.machine cimport NOT_MADE, Machine
 from asi_pa.engine.compaction cimport alloc_pages_direct_compact, compact_node, kcompactd_do_work
 from asi_pa.engine.migrate cimport lru_add_drain
-from asi_pa.engine.odd_pages cimport is_odd, odd_present, set_pages
+from asi_pa.engine.remapped cimport is_remapped, remapped_present, set_pages
 from asi_pa.engine.page_alloc cimport decode_request, decode_request_on, mm_t, set_dirty, zone_of
 from asi_pa.physmap.physmap cimport CAUSE_POPULATE, RESTRICTED, physmap_reset_counters
 from asi_pa.engine.pool cimport pool_pages
 from asi_pa.engine.vmscan cimport direct_relief, reclaim
 from asi_pa.run.loop cimport MAX_CLASSES, WAYS, run_ops, run_t
 from asi_pa.trace.ops cimport OP_ALLOC, op_t
-from asi_pa.engine.wrappers cimport WRAP_NONE, WRAP_POOL
+from asi_pa.engine.wrappers cimport has_pool
 
 cdef enum:
     MOST_FALLBACKS = 4096       # of one operation
@@ -373,7 +373,7 @@ cdef class Replay:
         cdef Py_ssize_t i, left = 0
         cdef uint32_t frame, b, mixed = 0, mapped = 0, at, end
         cdef int order, mt
-        cdef bint mapped_side, odd, by_block = mm.design.tracks
+        cdef bint mapped_side, elsewhere, nonsensitive, by_block = mm.design.tracks
         cdef uint8_t cls
         cdef uint64_t base = z.base_pfn
         pages_of = np.zeros((2, z.nblocks), np.uint32)
@@ -388,9 +388,9 @@ cdef class Replay:
             frame = <uint32_t>(held[i] - base)
             if held_slot[i] >= self.r.nslots:
                 raise ValueError(f"slot {held_slot[i]} of a held allocation is not below {self.r.nslots}")
-            odd = not self.r.requests[held_cls[i]].sensitive
+            nonsensitive = not self.r.requests[held_cls[i]].sensitive
             for b in range(block_of(z, frame), block_of(z, frame + (1u << held_order[i]) - 1) + 1):
-                kinds[odd, b] += min(1u << held_order[i], z.pageblock_pages)
+                kinds[nonsensitive, b] += min(1u << held_order[i], z.pageblock_pages)
         for b in range(z.first_block, z.nblocks):
             mapped_side = by_block and z.pbmapped[b]
             if by_block and kinds[0, b] != kinds[1, b]:
@@ -429,11 +429,11 @@ cdef class Replay:
             cls = held_cls[i]
             memset(&z.state[frame], TAIL, 1u << order)
             if by_block:
-                odd = self.r.requests[cls].sensitive == z.pbmapped[block_of(z, frame)]
+                elsewhere = self.r.requests[cls].sensitive == z.pbmapped[block_of(z, frame)]
             else:
-                odd = (mm.wrapper == WRAP_POOL and order <= z.pageblock_order
-                       and is_odd(mm, self.r.requests[cls].info))
-            if odd:
+                elsewhere = (has_pool(mm) and order <= z.pageblock_order
+                             and is_remapped(mm, self.r.requests[cls].info))
+            if elsewhere:
                 misplaced[i] = 1
                 left += 1
                 continue
@@ -441,9 +441,9 @@ cdef class Replay:
             z.links[frame].next = self.r.requests[cls].info
             z.links[frame].prev = held_slot[i]
             self.r.slots[held_slot[i]] = held[i]
-            if mm.wrapper != WRAP_NONE and is_odd(mm, self.r.requests[cls].info):
-                set_pages(mm, held[i], 1u << order, odd_present(mm), CAUSE_POPULATE)
-                set_dirty(z, frame, 1u << order, not odd_present(mm))
+            if mm.wrapper != NULL and is_remapped(mm, self.r.requests[cls].info):
+                set_pages(mm, held[i], 1u << order, remapped_present(mm), CAUSE_POPULATE)
+                set_dirty(z, frame, 1u << order, not remapped_present(mm))
         if left:
             # their frames are free; what they held is allocated where the design would put it
             moved = np.flatnonzero(misplaced_array[:held.shape[0]])

@@ -129,7 +129,7 @@ class ZoneState:
     """By order: the pool's frames, head to tail; empty for designs without one."""
     queue: Words
     """(n, 2): frames and orders that wait in the free queue, head to tail."""
-    odd_runs: Words
+    remapped_runs: Words
     """(n, 2): runs (first frame, pages) whose mapping is unlike all others', in designs that map by page."""
     compaction: dict[str, int] = field(default_factory=dict)
     """By the names of ``COMPACTION``, in runs of compaction."""
@@ -208,7 +208,7 @@ def _sections(words: list[int], shape: DumpShape) -> Iterator[Section]:
     if shape.design.wrapper == "queue":
         yield from counted("queue", width=2)
     if shape.design.wrapper:
-        yield from counted("odd runs", width=2)
+        yield from counted("remapped runs", width=2)
     if at != total:
         raise ValueError(f"goes on for {total - at} words after its end")
 
@@ -255,7 +255,7 @@ def take_apart(words: Words, shape: DumpShape) -> ZoneState:
         elif not what.startswith("length"):
             at_end[what] = words[start:stop]
     cpus = [CpuState(*parts) for parts in zip(diffs, fields, pcp_lists, strict=True)]
-    queue, odd_runs = (at_end.get(what, words[:0]).reshape(-1, 2) for what in ("queue", "odd runs"))
+    queue, remapped_runs = (at_end.get(what, words[:0]).reshape(-1, 2) for what in ("queue", "remapped runs"))
     return ZoneState(
         counters,
         nr_free,
@@ -266,7 +266,7 @@ def take_apart(words: Words, shape: DumpShape) -> ZoneState:
         at_end.get("pool marks"),
         pool,
         queue,
-        odd_runs,
+        remapped_runs,
         compaction,
         at_end.get("skip bits"),
     )
@@ -296,7 +296,7 @@ def check_state(state: ZoneState, shape: DumpShape) -> None:
         if not -1 <= value <= (shape.spanned if name.endswith(("pfn", "sync")) else 64):
             raise ValueError(f"has {name} {value}")
     _check_frames(state, shape)
-    _check_runs(state.odd_runs, shape)
+    _check_runs(state.remapped_runs, shape)
     _check_counts(state, shape)
 
 
@@ -420,8 +420,8 @@ def word_name(words: Words, index: int, shape: DumpShape) -> str:
             return f"CPU {where[0]}, {COUNTERS[11 + index - start]}"
         if what == "pcp fields":
             return f"CPU {where[0]}, pcp {PCP_FIELDS[index - start]}"
-        if what.endswith(("queue", "odd runs")):
-            name = {"queue": "the free queue", "odd runs": "runs of pages mapped unlike others"}[
+        if what.endswith(("queue", "remapped runs")):
+            name = {"queue": "the free queue", "remapped runs": "runs of pages mapped unlike others"}[
                 what.removeprefix("length of ")
             ]
         elif what.endswith("pool list"):

@@ -14,23 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from asi_pa.kernel.gfp import MODEL_LRU, describe_gfp
+from asi_pa.verify.codes import Code
 from asi_pa.verify.dump import BELOW_HIGH, DumpShape, Words, ZoneState, pcp_list_name, take_apart
-from asi_pa.verify.ops import (
-    ALLOC,
-    COMPACT,
-    COMPACT_NODE,
-    CONTIG,
-    DIRECT_COMPACT,
-    FREE,
-    ISOLATE,
-    KCOMPACTD,
-    OP_NAMES,
-    PRIORITIES,
-    SECOND_ZONE,
-    TAKE,
-    UNISOLATE,
-    UNRESERVE,
-)
+from asi_pa.verify.ops import OPERATIONS, PRIORITIES, SECOND_ZONE
 from asi_pa.verify.recording import Recorded, read_recording
 from asi_pa.verify.verdict import ROW_NAMES, Replayed, differing_rows, dump_difference, event_in_words
 
@@ -152,16 +138,16 @@ def _live(recorded: Recorded, replayed: Replayed, shape: DumpShape) -> list[tupl
     done = replayed.done
     ops, answers = recorded.ops[:done], replayed.replay.answers[:done, 0]
     second = shape is not recorded.shapes[0]
-    freed = set(ops[ops[:, 0] == FREE, 3].tolist())
+    freed = set(ops[ops[:, 0] == Code.OP_FREE, 3].tolist())
     live = []
-    gave = (ops[:, 0] == ALLOC) | (ops[:, 0] == DIRECT_COMPACT)
+    gave = (ops[:, 0] == Code.OP_ALLOC) | (ops[:, 0] == Code.OP_DIRECT_COMPACT)
     for row in np.flatnonzero(gave & (answers >= 0)).tolist():
         frame = int(answers[row])
         if row not in freed and (frame >= SECOND_ZONE) == second:
             words = f"allocated with order {ops[row, 1]} by operation {row}"
             live.append((frame & ~SECOND_ZONE, 1 << int(ops[row, 1]), words))
     if not second:
-        for row in np.flatnonzero((ops[:, 0] == CONTIG) & (answers == 0)).tolist():
+        for row in np.flatnonzero((ops[:, 0] == Code.OP_CONTIG) & (answers == 0)).tolist():
             if row not in freed:
                 a, b = ops[row, 3:5].tolist()
                 live.append((a, b - a, f"allocated by alloc_contig_range in operation {row}"))
@@ -304,7 +290,7 @@ def _at_dump(recorded: Recorded, replayed: Replayed, k: int) -> tuple[list[Momen
 
 def _zone_of(recorded: Recorded, n: int) -> int:
     """The zone to look at: that of the expected frame."""
-    row = int(recorded.ops[n, 3]) if recorded.ops[n, 0] == FREE else n
+    row = int(recorded.ops[n, 3]) if recorded.ops[n, 0] == Code.OP_FREE else n
     return int(len(recorded.shapes) > 1 and recorded.res[row, 0] >= SECOND_ZONE)
 
 
@@ -328,25 +314,25 @@ def _request(recorded: Recorded, row: int) -> str:
 def _in_words(recorded: Recorded, row: int) -> str:
     """An operation in words."""
     code, order, given, a, b, cpu = recorded.ops[row].tolist()
-    words = OP_NAMES[code]
-    if code == ALLOC:
+    words = OPERATIONS[Code(code)].name
+    if code == Code.OP_ALLOC:
         words += f" {_request(recorded, row)}"
-    elif code == FREE:
-        of = "a contiguous range" if recorded.ops[a, 0] == CONTIG else f"order {recorded.ops[a, 1]}"
+    elif code == Code.OP_FREE:
+        of = "a contiguous range" if recorded.ops[a, 0] == Code.OP_CONTIG else f"order {recorded.ops[a, 1]}"
         words += f" of operation {a} ({of})"
-    elif code == ISOLATE:
+    elif code == Code.OP_ISOLATE:
         words += f" [{a}, {b}), mode {'CMA_ALLOC' if order == 1 else 'OTHER'}"
-    elif code in (UNISOLATE, CONTIG):
-        words += f" [{a}, {b})" + (" for CMA" if code == CONTIG and order else "")
-    elif code == UNRESERVE:
+    elif code in (Code.OP_UNISOLATE, Code.OP_CONTIG):
+        words += f" [{a}, {b})" + (" for CMA" if code == Code.OP_CONTIG and order else "")
+    elif code == Code.OP_UNRESERVE:
         words += f" to {recorded.design.freetypes[given].name}" + (", forced" if a else "")
-    elif code in (COMPACT, DIRECT_COMPACT):
+    elif code in (Code.OP_COMPACT, Code.OP_DIRECT_COMPACT):
         words += f" {_request(recorded, row)}, priority {PRIORITIES[a]}"
-    elif code == COMPACT_NODE:
+    elif code == Code.OP_COMPACT_NODE:
         words += ", proactive" if a else ""
-    elif code == KCOMPACTD:
+    elif code == Code.OP_KCOMPACTD:
         words += f" for order {order}"
-    elif code == TAKE:
+    elif code == Code.OP_TAKE:
         words += f" of {recorded.design.freetypes[a].name}, order >= {b}"
     return words + (f", CPU {cpu}" if recorded.machine.cpus > 1 else "")
 
@@ -379,12 +365,12 @@ def _rows(recorded: Recorded, replayed: Replayed, n: int) -> list[str]:
 def _frames(recorded: Recorded, replayed: Replayed, n: int, before: Place, after: Place) -> list[str]:
     """The frames that the operation is about: where they were and where they are."""
     code = int(recorded.ops[n, 0])
-    row = int(recorded.ops[n, 3]) if code == FREE else n
-    of_range = int(recorded.ops[row, 0]) in (CONTIG, ISOLATE, UNISOLATE)
+    row = int(recorded.ops[n, 3]) if code == Code.OP_FREE else n
+    of_range = int(recorded.ops[row, 0]) in (Code.OP_CONTIG, Code.OP_ISOLATE, Code.OP_UNISOLATE)
     if of_range:
         first, last = int(recorded.ops[row, 3]), int(recorded.ops[row, 4]) - 1
         interesting = {"first frame of the range": first, "last frame of the range": last}
-    elif int(recorded.ops[row, 0]) in (ALLOC, TAKE, DIRECT_COMPACT):
+    elif int(recorded.ops[row, 0]) in (Code.OP_ALLOC, Code.OP_TAKE, Code.OP_DIRECT_COMPACT):
         expected, got = int(recorded.res[row, 0]), int(replayed.replay.answers[row, 0])
         interesting = {"expected frame": expected}
         if got != expected:
@@ -403,7 +389,7 @@ def _frames(recorded: Recorded, replayed: Replayed, n: int, before: Place, after
             f"  before: {before.describe(frame)}",
             f"  after:  {after.describe(frame)}",
         ]
-        if code == FREE and not of_range:
+        if code == Code.OP_FREE and not of_range:
             lines += [f"  before: {line}" for line in before.buddies(frame, int(recorded.ops[row, 1]))]
     return lines
 

@@ -20,9 +20,10 @@ from asi_pa.designs import Design
 from asi_pa.kernel.gfp import Migratetype
 from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
 from asi_pa.kernel.versions import Kernel, kernel_profile
+from asi_pa.verify.codes import Code
 from asi_pa.verify.designs import design_of, watched
 from asi_pa.verify.dump import PCP_FIELDS, DumpShape, ZoneState, check_state, take_apart
-from asi_pa.verify.ops import DUMP, SECOND_ZONE, check_ops, check_results
+from asi_pa.verify.ops import SECOND_ZONE, check_ops, check_results
 
 __all__ = ["Recorded", "read_recording"]
 
@@ -148,7 +149,7 @@ def read_recording(path: str | os.PathLike[str]) -> Recorded:
     check_results(ops, arrays["res"], meta)
     shapes = _shapes(meta, design, compaction=compaction)
     dumps, second, start = _check_dumps(arrays, meta, shapes, n)
-    dumped = np.flatnonzero(ops[:, 0] == DUMP)
+    dumped = np.flatnonzero(ops[:, 0] == Code.OP_DUMP)
     missing = dumped[~np.isin(dumped, arrays["dump_at"])]
     _need(not len(missing), f"operation {missing[:1]} is a dump, there is none at that point")
     zones = [_zone(meta, state, second=bool(k)) for k, state in enumerate(start)]
@@ -391,9 +392,10 @@ def _check_start(state: ZoneState, meta: dict[str, Any], where: str, zone: int) 
             cpu.fields["alloc_factor"] <= meta["pcp_batch_scale_max"],
             f"{where}: alloc_factor {cpu.fields['alloc_factor']} before the first operation",
         )
-    odd = len(state.queue) + len(state.odd_runs) + sum(map(len, state.pool))
+    remapped = len(state.queue) + len(state.remapped_runs) + sum(map(len, state.pool))
     _need(
-        not odd, f"{where}: pages in the pool or queue, or mapped unlike others, before the first operation"
+        not remapped,
+        f"{where}: pages in the pool or queue, or mapped unlike others, before the first operation",
     )
     if zone == 0:
         _check_holes(state, meta)

@@ -21,37 +21,35 @@ from asi_pa.engine.page_isolation cimport (
 )
 from asi_pa.engine.machine cimport Machine
 from asi_pa.engine.migrate cimport free_allocated, lru_add_drain
-from asi_pa.engine.free_queue cimport queue_run
 from asi_pa.engine.page_alloc cimport decode_request, mm_t, zone_of
 from asi_pa.engine.pcp cimport pcp_decay, pcp_drain
 from asi_pa.physmap.physmap cimport physmap_present_pages
-from asi_pa.engine.pool cimport pool_pages, pool_shrink
-from asi_pa.engine.wrappers cimport WRAP_NONE, WRAP_POOL, design_alloc
+from asi_pa.engine.pool cimport pool_pages
+from asi_pa.engine.wrappers cimport design_alloc, has_pool
 
 import numpy as np
 
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
 from asi_pa._core cimport request_t
-
-cdef enum:
-    OP_ALLOC = 1
-    OP_FREE = 2
-    OP_DUMP = 5
-    OP_DRAIN = 6
-    OP_ISOLATE = 7
-    OP_UNISOLATE = 8
-    OP_CONTIG = 9
-    OP_UNRESERVE = 11
-    OP_TICK = 15
-    OP_TAKE = 16
-    OP_COMPACT_NODE = 20
-    OP_COMPACT = 21
-    OP_DIRECT_COMPACT = 22
-    OP_RESET_SKIP = 23
-    OP_KCOMPACTD = 24
-    OP_WORKER = 17
-    OP_SHRINK = 18
+from asi_pa.verify.codes cimport (
+    OP_ALLOC,
+    OP_COMPACT,
+    OP_COMPACT_NODE,
+    OP_CONTIG,
+    OP_DIRECT_COMPACT,
+    OP_DRAIN,
+    OP_FREE,
+    OP_ISOLATE,
+    OP_KCOMPACTD,
+    OP_RESET_SKIP,
+    OP_SHRINK,
+    OP_TAKE,
+    OP_TICK,
+    OP_UNISOLATE,
+    OP_UNRESERVE,
+    OP_WORKER,
+)
 
 
 cdef class Recording:
@@ -209,9 +207,9 @@ cdef class Recording:
                     result -= first
             elif code == OP_WORKER:
                 result = mm.queued_chunks
-                queue_run(mm, cpu)
+                mm.wrapper.work(mm, cpu)
             elif code == OP_SHRINK:
-                result = pool_shrink(mm, cpu, a)
+                result = mm.wrapper.shrink(mm, cpu, a)
                 if result == 0:
                     result = -1         # SHRINK_STOP
             elif code >= OP_COMPACT_NODE:
@@ -225,14 +223,14 @@ cdef class Recording:
                 self.gotx[i, 0] = <int32_t>z.nevents
                 self.gotx[i, 1] = <int32_t>z.stats.exposed_now
                 self.gotx[i, 2] = <int32_t>z.stats.hidden_now
-                if mm.wrapper == WRAP_NONE:
+                if mm.wrapper == NULL:
                     self._watch_blocks(z, i, code == OP_ALLOC and result < 0)
                 else:
                     self._watch_pages(mm, i)
 
     cdef void _watch_pages(self, mm_t *mm, Py_ssize_t i) noexcept nogil:
         cdef int64_t present = <int64_t>physmap_present_pages(mm.physmap, mm.design.tree)
-        if mm.wrapper == WRAP_POOL:
+        if has_pool(mm):
             self.gotx[i, 3] = <int32_t>mm.pool_wrong
             self.gotx[i, 4] = <int32_t>pool_pages(mm)
             self.gotx[i, 5] = <int32_t>(self.managed - present)

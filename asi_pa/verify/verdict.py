@@ -14,20 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from asi_pa.verify.codes import Code
 from asi_pa.verify.dump import BELOW_HIGH, pcp_field_words, word_name
-from asi_pa.verify.ops import (
-    ALLOC,
-    COMPACT,
-    CONTIG,
-    DIRECT_COMPACT,
-    ISOLATE,
-    OP_NAMES,
-    SHRINK,
-    TAKE,
-    TICK,
-    UNRESERVE,
-    WORKER,
-)
+from asi_pa.verify.ops import OPERATIONS, codes_where
 from asi_pa.verify.recording import Recorded, read_recording
 
 if TYPE_CHECKING:
@@ -48,8 +37,6 @@ __all__ = [
 
 Words = npt.NDArray[np.int32]
 
-#: Operations whose result means something; that of the others is to be ignored.
-RESULT_OF = (ALLOC, ISOLATE, CONTIG, UNRESERVE, TICK, TAKE, WORKER, SHRINK, COMPACT, DIRECT_COMPACT)
 #: The columns of a row of ``res``; ``Recorded.watched`` names those of ``resx``, which follow.
 ROW_NAMES = ("result", "pcp count", "pcp high", "NR_FREE_PAGES")
 
@@ -224,13 +211,13 @@ def differing_rows(
     rows = slice(start, stop)
     ours, theirs, code = answers[rows], recorded.res[rows], recorded.ops[rows, 0]
     differ = ours != theirs
-    differ[~np.isin(code, RESULT_OF), 0] = False
+    differ[~np.isin(code, codes_where(lambda operation: operation.answers)), 0] = False
     if recorded.bypassed:
         differ[:, 1:3] = False
     if recorded.resx is not None:
         beyond = watched[rows] != recorded.resx[rows]
         if not recorded.design.wrapper:
-            beyond[(code != ALLOC) | (theirs[:, 0] >= 0), 6:] = False
+            beyond[(code != Code.OP_ALLOC) | (theirs[:, 0] >= 0), 6:] = False
         differ = np.hstack([differ, beyond])
         ours, theirs = np.hstack([ours, watched[rows]]), np.hstack([theirs, recorded.resx[rows]])
     return ours, theirs, differ
@@ -245,7 +232,9 @@ def _compare_rows(recorded: Recorded, replay: Recording, verdict: Verdict) -> li
     row = int(wrong[0])
     column = int(np.flatnonzero(differ[row])[0])
     code, order = int(recorded.ops[row, 0]), recorded.ops[row, 1]
-    name = OP_NAMES[code] + (f", order {order}" if code in (ALLOC, COMPACT, DIRECT_COMPACT) else "")
+    name = OPERATIONS[Code(code)].name + (
+        f", order {order}" if code in (Code.OP_ALLOC, Code.OP_COMPACT, Code.OP_DIRECT_COMPACT) else ""
+    )
     names = (*ROW_NAMES, *recorded.watched)
     expected, got = theirs[row, column], ours[row, column]
     return [

@@ -716,7 +716,8 @@ def test_the_engine_has_a_number_for_every_word() -> None:
     for field, (enum, prefix) in words.items():
         known = {member.name.removeprefix(prefix).lower().replace("_", "-") for member in enum}
         for word in known:
-            assert as_design(f"migratetype:{field}={word}" if word != "none" else "migratetype") is not None
+            base = "pool/sound" if field == "wrapper" else "migratetype"
+            assert as_design(f"{base}:{field}={word}" if word != "none" else base) is not None
         with pytest.raises(ValueError, match=f"{field} is one of ") as refused:
             as_design(f"migratetype:{field}=x")
         offered = str(refused.value).partition("is one of ")[2].split(", ")

@@ -66,11 +66,11 @@ def test_a_guest():
 )
 def test_odd_blocks_are_those_with_odd_pages(design):
     script = Scripted(as_design(design), "32M")
-    assert not script.odd_blocks().any()
+    assert not script.remapped_blocks().any()
     held = script.alloc(SCARCE, 0, 3)
     assert held.obtained == 3
     # a claim of March takes all of a largest buddy
-    assert script.odd_blocks().sum() == (2 if design == "migratetype" else 1)
+    assert script.remapped_blocks().sum() == (2 if design == "migratetype" else 1)
     script.alloc(USER, 0, 5)
     script.check()
 

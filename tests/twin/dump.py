@@ -60,11 +60,11 @@ def tail_of(design: Design) -> str:
 
 
 def dump_zone(
-    zone: Zone, position: int, odd: set[int] | None = None, *, compaction: bool = False
+    zone: Zone, position: int, remapped: set[int] | None = None, *, compaction: bool = False
 ) -> npt.NDArray[np.int32]:
     """The words for ``zone``, the ``position``-th of its machine; int32, one dimension.
 
-    ``odd``: pages whose mapping is unlike all others', in designs that map by page.  ``compaction``: with
+    ``remapped``: pages mapped unlike all others, in designs that map by page.  ``compaction``: with
     what compaction keeps.
     """
     relative = -zone.spec.start_pfn
@@ -107,8 +107,8 @@ def dump_zone(
     if zone.tables.tracks:
         words.append(len(zone.block_mapped))
         words.extend(zone.block_mapped)
-    if odd is not None:
-        words.extend(_page_words(zone, odd, relative))
+    if remapped is not None:
+        words.extend(_page_words(zone, remapped, relative))
     if compaction:
         state = zone.compact
         positions = [state.cached_free, *state.cached_migrate, state.init_migrate, state.init_free]
@@ -118,7 +118,7 @@ def dump_zone(
     return np.array(words, dtype=np.int32)
 
 
-def _page_words(zone: Zone, odd: set[int], relative: int) -> Iterator[int]:
+def _page_words(zone: Zone, remapped: set[int], relative: int) -> Iterator[int]:
     wrapper = zone.tables.design.wrapper
     if wrapper == "pool":
         yield len(zone.pool_marks)
@@ -131,9 +131,9 @@ def _page_words(zone: Zone, odd: set[int], relative: int) -> Iterator[int]:
         yield len(zone.queue)
         for pfn, order in reversed(zone.queue.items()):
             yield from (pfn + relative, order)
-    pages = sorted(pfn for pfn in odd if zone.spans(pfn))
-    starts = [pfn for pfn in pages if pfn - 1 not in odd or not zone.spans(pfn - 1)]
-    ends = [pfn + 1 for pfn in pages if pfn + 1 not in odd or not zone.spans(pfn + 1)]
+    pages = sorted(pfn for pfn in remapped if zone.spans(pfn))
+    starts = [pfn for pfn in pages if pfn - 1 not in remapped or not zone.spans(pfn - 1)]
+    ends = [pfn + 1 for pfn in pages if pfn + 1 not in remapped or not zone.spans(pfn + 1)]
     yield len(starts)
     for start, end in zip(starts, ends, strict=True):
         yield from (start + relative, end - start)
@@ -208,7 +208,7 @@ def labelled(words: Sequence[int], *, tail: str = "") -> Iterator[tuple[str, int
     if tail == "queue":
         yield from pages("queue", 2)
     if tail in ("pool", "queue", "per-page"):
-        yield from pages("odd runs", 2)
+        yield from pages("remapped runs", 2)
     if tail:
         return
     further = next(source, None)

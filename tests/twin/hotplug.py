@@ -44,7 +44,7 @@ def remove_memory(machine: Machine, pfn: int, n: int) -> None:
     if design.tree == "unrestricted" or design.mirror:
         machine.absent.update(range(pfn, pfn + n))
         if machine.wrapper:
-            machine.wrapper.odd.difference_update(range(pfn, pfn + n))
+            machine.wrapper.remapped.difference_update(range(pfn, pfn + n))
 
 
 # The zone

@@ -134,7 +134,7 @@ class Machine:
         zone.allocated[target] = used
         if zone.tables.tracks:
             mapping.handed_out(zone, target, used.order, used.sensitive)
-        elif used.sensitive and (self.wrapper is None or self.wrapper.odd_present):
+        elif used.sensitive and (self.wrapper is None or self.wrapper.remapped_present):
             zone.set_dirty(target, 1 << used.order, True)
 
     def compact(self, order: int, gfp: int, priority: int, cpu: int = 0) -> int:
@@ -374,8 +374,8 @@ class Machine:
 
     def dump(self, zone: int = 0, compaction: bool = False) -> npt.NDArray[np.int32]:
         """The recorded dump format, from the counters on."""
-        odd = self.wrapper.odd if self.wrapper else None
-        return dump_zone(self._zone(zone), zone, odd, compaction=compaction)
+        remapped = self.wrapper.remapped if self.wrapper else None
+        return dump_zone(self._zone(zone), zone, remapped, compaction=compaction)
 
     def verify(self) -> str | None:
         """The first broken invariant in words, or None."""

@@ -20,6 +20,7 @@ from asi_pa.designs import as_design
 from asi_pa.kernel.gfp import GFP_NAMES, MODEL_LRU, MODEL_PINNED, MODEL_UNSPLITTABLE, Migratetype
 from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
 from asi_pa.kernel.versions import kernel_profile
+from asi_pa.verify.codes import Code
 
 from .dump import first_difference, labelled, tail_of
 from .machine import Machine
@@ -47,14 +48,8 @@ _WATCHED_OF = {
 _MAGIC = 0x504D5544
 #: Added to the frame numbers in results that lie in the second zone.
 SECOND_ZONE = 0x40000000
-# Operation codes.
-_ALLOC, _FREE, _DUMP, _DRAIN = 1, 2, 5, 6
-_ISOLATE, _UNISOLATE, _CONTIG = 7, 8, 9
-_UNRESERVE, _TICK, _TAKE = 11, 15, 16
-_NODE, _COMPACT, _DIRECT, _RESET, _KCOMPACTD = 20, 21, 22, 23, 24
 #: Words of a dump about compaction, without the skip bits.
 _COMPACTION_WORDS = 9
-_WORKER, _SHRINK = 17, 18
 #: What a recorded kernel's name says -> the design.
 _DESIGNS = {
     "March 2025": "migratetype/as-posted",
@@ -258,7 +253,9 @@ def replay(
     ``make(spec, design, kernel)`` builds the engine.  ``verify`` checks its invariants at each dump.
     """
     # The worker and the shrinker run when the recording says so, reclaim never.
-    design = replace(as_design(recording.design), queue_delay=1 << 40, shrink_batch=0)
+    design = as_design(recording.design)
+    asleep: dict[str, dict[str, Any]] = {"queue": {"queue_delay": 1 << 40}, "pool": {"shrink_batch": 0}}
+    design = replace(design, **asleep.get(design.wrapper, {}))
     engine = make(recording.spec(), design, recording.kernel)
     run = _Run(recording, engine)
     total = len(recording.ops) if operations is None else min(operations, len(recording.ops))
@@ -369,11 +366,11 @@ class _Run:
         zone, wrapper = twin.zones[0], twin.wrapper
         assert wrapper is not None
         if twin.tables.design.wrapper == "queue":
-            return [sum(1 << order for order in zone.queue.values()), len(zone.queue), len(wrapper.odd)]
+            return [sum(1 << order for order in zone.queue.values()), len(zone.queue), len(wrapper.remapped)]
         pool = [(pfn, order) for order, blocks in enumerate(zone.pool) for pfn in blocks]
         pages = sum(1 << order for _, order in pool)
-        absent = sum(wrapper.count_odd(pfn, order) for pfn, order in pool)
-        return [pages - absent, pages, len(wrapper.odd)]
+        absent = sum(wrapper.count_remapped(pfn, order) for pfn, order in pool)
+        return [pages - absent, pages, len(wrapper.remapped)]
 
     def _watch_blocks(self, twin: Machine, row: int) -> list[int]:
         zone, tables = twin.zones[0], twin.tables
@@ -385,7 +382,7 @@ class _Run:
             sum(zone.block_mapped),
         ]
         code, _, flags = self.recording.ops[row][:3]
-        if code == _ALLOC and self.recording.results[row][0] < 0:
+        if code == Code.OP_ALLOC and self.recording.results[row][0] < 0:
             got += self._other_side(twin, request_word(flags, design=True))
         return got
 
@@ -409,34 +406,34 @@ class _Run:
         gfp = request_word(
             flags, design=self.recording.design != "linux", compaction=self.recording.compaction
         )
-        if self.compacts and code >= _NODE:
+        if self.compacts and code >= Code.OP_COMPACT_NODE:
             return self._compact(self.compacts, row, gfp, cpu)
-        if code == _ALLOC:
+        if code == Code.OP_ALLOC:
             return self._owned(row, engine.alloc(order, gfp, cpu))
-        if code == _FREE:
+        if code == Code.OP_FREE:
             self._free(a, cpu)
-        elif code == _DRAIN:
+        elif code == Code.OP_DRAIN:
             engine.drain(cpu)
-        elif code == _ISOLATE:
+        elif code == Code.OP_ISOLATE:
             # The recorder of 6.12, which has no modes, always asked for MIGRATE_MOVABLE.
             mode = order if kernel_profile(self.recording.kernel).isolate_is_bit else 2
             return engine.isolate(self.absolute(a), self.absolute(b), mode)
-        elif code == _UNISOLATE:
+        elif code == Code.OP_UNISOLATE:
             engine.unisolate(self.absolute(a), self.absolute(b))
-        elif code == _CONTIG:
+        elif code == Code.OP_CONTIG:
             return engine.alloc_contig_range(self.absolute(a), self.absolute(b), bool(order))
-        elif code == _UNRESERVE:
+        elif code == Code.OP_UNRESERVE:
             freetype = flags & 3 if self.recording.design == "linux" else b
             return engine.unreserve_highatomic(freetype, bool(a))
-        elif code == _TICK:
+        elif code == Code.OP_TICK:
             return engine.tick(cpu)
-        elif code == _TAKE:
+        elif code == Code.OP_TAKE:
             return self.relative(engine.take_and_putback(a, b))
-        elif code == _WORKER:
+        elif code == Code.OP_WORKER:
             engine.run_queue(cpu)
-        elif code == _SHRINK:
+        elif code == Code.OP_SHRINK:
             return engine.shrink_pool(a, cpu) or -1
-        elif code != _DUMP:
+        elif code != Code.OP_DUMP:
             raise ValueError(f"operation {row}: unknown code {code}")
         return None
 
@@ -450,18 +447,18 @@ class _Run:
         """An operation of compaction."""
         code, order, _, a, _ = self.recording.ops[row][:5]
         nid = twin.zones[0].spec.nid
-        if code == _NODE:
+        if code == Code.OP_COMPACT_NODE:
             twin.compact_node(nid, bool(a), cpu)
-        elif code == _COMPACT:
+        elif code == Code.OP_COMPACT:
             return twin.compact(order, gfp, a, cpu)
-        elif code == _DIRECT:
+        elif code == Code.OP_DIRECT_COMPACT:
             result, pfn = twin.compact_and_alloc(order, gfp, a, cpu)
             pfn = self._owned(row, pfn)
             twin.compactor.log(14, result, pfn)
             return pfn
-        elif code == _RESET:
+        elif code == Code.OP_RESET_SKIP:
             twin.reset_skip_bits()
-        elif code == _KCOMPACTD:
+        elif code == Code.OP_KCOMPACTD:
             twin.kcompactd(nid, order, 2, cpu)
         else:
             raise ValueError(f"operation {row}: unknown code {code}")
@@ -469,7 +466,7 @@ class _Run:
 
     def _free(self, source: int, cpu: int) -> None:
         code, order, _, a, b = self.recording.ops[source][:5]
-        if code == _CONTIG:
+        if code == Code.OP_CONTIG:
             self.engine.free_contig_range(self.absolute(a), b - a)
         elif self.compacts:
             for pfn in self.compacts.compactor.owners.pop(source):

@@ -159,7 +159,7 @@ def _look(run: Run, pfn: int) -> tuple[str, int]:
     if not zone.is_lru(pfn) or not run.fs:
         return "fail", 1
     wrapper = run.machine.wrapper
-    if wrapper is not None and wrapper.wants_odd(used):
+    if wrapper is not None and wrapper.wants_remapped(used):
         return "fail", 1
     return "take", 1 << used.order
 

@@ -1,6 +1,6 @@
 """Designs that wrap the allocator and change the mapping page by page.
 
-Their *odd* pages are those whose mapping differs from all other memory's: in the restricted tree the
+Their *remapped* pages are those whose mapping differs from all other memory's: in the restricted tree the
 nonsensitive ones (present there), in the unrestricted tree the sensitive unmovable ones (absent there).
 """
 
@@ -26,7 +26,7 @@ Free = Callable[[Zone, int, int], None]
 
 
 class Wrapper:
-    """What the three have in common: the odd pages and the audit."""
+    """What the three have in common: the remapped pages and the audit."""
 
     def __init__(self, tables: Tables, stats: Stats, zones: list[Zone], below: Allocate, free: Free) -> None:
         self.design = tables.design
@@ -34,46 +34,46 @@ class Wrapper:
         self.zones = zones
         self.below = below
         self.free_below = free
-        #: Pages whose mapping is odd now.
-        self.odd: set[int] = set()
-        #: In the restricted tree the odd pages are the present ones.
-        self.odd_present = tables.design.tree == "restricted"
+        #: Pages whose mapping was changed.
+        self.remapped: set[int] = set()
+        #: In the restricted tree the remapped pages are the present ones.
+        self.remapped_present = tables.design.tree == "restricted"
 
-    def wants_odd(self, request: Request | Allocation) -> bool:
-        if self.odd_present:
+    def wants_remapped(self, request: Request | Allocation) -> bool:
+        if self.remapped_present:
             return not request.sensitive
         return request.sensitive and request.migratetype is Migratetype.UNMOVABLE
 
     def holds_secrets(self, request: Request | Allocation) -> bool:
         """Are its pages among those that the design keeps out of the tree?"""
-        return self.wants_odd(request) != self.odd_present
+        return self.wants_remapped(request) != self.remapped_present
 
     def is_present(self, pfn: int) -> bool:
         """In the tree that the design changes."""
-        return (pfn in self.odd) == self.odd_present
+        return (pfn in self.remapped) == self.remapped_present
 
-    def set_odd(self, pfn: int, order: int, odd: bool) -> None:
+    def set_remapped(self, pfn: int, order: int, remapped: bool) -> None:
         """set_direct_map_*_noflush of every page (arch/x86/mm/pat/set_memory.c, 7.2)."""
         pages = range(pfn, pfn + (1 << order))
-        if odd:
-            self.odd.update(pages)
+        if remapped:
+            self.remapped.update(pages)
         else:
-            self.odd.difference_update(pages)
+            self.remapped.difference_update(pages)
 
     def change(
-        self, zone: Zone, pfn: int, order: int, odd: bool, ctx: Context, old: int = 0, new: int = 0
+        self, zone: Zone, pfn: int, order: int, remapped: bool, ctx: Context, old: int = 0, new: int = 0
     ) -> None:
-        """``set_odd``, with a row in the event log: ``old`` and ``new`` are the orders that it tells."""
+        """``set_remapped``, with a row in the event log: ``old`` and ``new`` are the orders that it tells."""
         pages = range(pfn, pfn + (1 << order))
-        present = odd == self.odd_present
+        present = remapped == self.remapped_present
         already = sum(self.is_present(page) == present for page in pages)
         stale = sum(zone.count_dirty(page, 1) for page in pages if present and not self.is_present(page))
         self.stats.stale_exposed += stale * (ctx is Context.SHRINK)
         log(zone, Kind.MAP if present else Kind.UNMAP, ctx, old, new, pfn, len(pages), stale | already << 16)
-        self.set_odd(pfn, order, odd)
+        self.set_remapped(pfn, order, remapped)
 
-    def count_odd(self, pfn: int, order: int) -> int:
-        return sum(page in self.odd for page in range(pfn, pfn + (1 << order)))
+    def count_remapped(self, pfn: int, order: int) -> int:
+        return sum(page in self.remapped for page in range(pfn, pfn + (1 << order)))
 
     def clear(self, zone: Zone, pfn: int, order: int) -> None:
         self.stats.pages_zeroed += 1 << order
@@ -94,8 +94,8 @@ class Wrapper:
 
     def count_wrong(self, pfn: int, order: int, owner: Request | Allocation) -> int:
         """Pages of an owner's whose mapping is not what the owner must have."""
-        odd = self.count_odd(pfn, order)
-        return (1 << order) - odd if self.wants_odd(owner) else odd
+        remapped = self.count_remapped(pfn, order)
+        return (1 << order) - remapped if self.wants_remapped(owner) else remapped
 
     def forget(self, zone: Zone, pfn: int, order: int) -> None:
         """The running totals of live, wrongly mapped pages forget a freed one."""
@@ -108,11 +108,11 @@ class Wrapper:
 
     def contiguous(self, zone: Zone, start: int, end: int, request: Request) -> None:
         """A contiguous range that was just allocated gets the mapping of its kind."""
-        if self.wants_odd(request):
+        if self.wants_remapped(request):
             for pfn in range(start, end):
-                if self.odd_present:
+                if self.remapped_present:
                     self.clear(zone, pfn, 0)
-                self.set_odd(pfn, 0, True)
+                self.set_remapped(pfn, 0, True)
         wrong = sum(self.count_wrong(pfn, 0, request) for pfn in range(start, end))
         if self.holds_secrets(request):
             self.stats.exposures += wrong
@@ -138,11 +138,11 @@ class PerPage(Wrapper):
         return found and self.handed_out(*found, order, request)
 
     def handed_out(self, zone: Zone, pfn: int, order: int, request: Request) -> tuple[Zone, int]:
-        if self.wants_odd(request):
+        if self.wants_remapped(request):
             if self.design.zeroing != "none":
                 self.clear(zone, pfn, order)
             self.change(zone, pfn, order, True, Context.PAGE_MAP)
-            if self.odd_present:
+            if self.remapped_present:
                 self.stats.map_allocs += 1
             else:
                 self.stats.flush_allocs += 1
@@ -150,12 +150,12 @@ class PerPage(Wrapper):
 
     def free(self, zone: Zone, pfn: int, order: int) -> None:
         self.forget(zone, pfn, order)
-        if self.wants_odd(zone.allocated[pfn]):
-            if self.odd_present:
+        if self.wants_remapped(zone.allocated[pfn]):
+            if self.remapped_present:
                 self.stats.flush_frees += 1  # the caller waits for the flush itself
             else:
                 self.clear(zone, pfn, order)  # secretmem_free_folio
-            self.set_odd(pfn, order, False)
+            self.set_remapped(pfn, order, False)
         self.free_below(zone, pfn, order)
 
 
@@ -186,7 +186,7 @@ class Queue(PerPage):
     def free(self, zone: Zone, pfn: int, order: int) -> None:
         self.now += 1
         self.forget(zone, pfn, order)
-        if not self.wants_odd(zone.allocated[pfn]):
+        if not self.wants_remapped(zone.allocated[pfn]):
             self.free_below(zone, pfn, order)
             return
         zone.give_back(pfn, order)
@@ -210,14 +210,14 @@ class Queue(PerPage):
 
 
 class Pool(Wrapper):
-    """The separate pool: the odd pages have free lists of their own, refilled a pageblock at a time.
+    """The separate pool: the remapped pages have free lists of their own, refilled a pageblock at a time.
 
-    msgid 20230308094106.227365-1-rppt@kernel.org.  A page belongs to the pool when its mapping is odd; as
+    msgid 20230308094106.227365-1-rppt@kernel.org.  A page belongs to the pool when it is remapped; as
     posted, when its pageblock is marked.
     """
 
     def alloc(self, order: int, request: Request) -> tuple[Zone, int] | None:
-        if self.wants_odd(request):
+        if self.wants_remapped(request):
             found = self.take(order, request)
             if found is None and self.refill(order, request):
                 found = self.take(order, request)
@@ -228,17 +228,17 @@ class Pool(Wrapper):
                 # Direct reclaim calls the shrinker, a batch at a time.
                 while found is None and self.shrink(self.design.shrink_batch):
                     found = self.below(order, request)
-                self.stats.flush_allocs += found is not None and self.odd_present
+                self.stats.flush_allocs += found is not None and self.remapped_present
         return found and self.audited(*found, order, request)
 
     def free(self, zone: Zone, pfn: int, order: int) -> None:
         self.forget(zone, pfn, order)
-        owns = self._marks(zone)[self._block(zone, pfn)] if self.design.pool_by_mark else pfn in self.odd
+        owns = self._marks(zone)[self._block(zone, pfn)] if self.design.pool_by_mark else pfn in self.remapped
         if not owns:
             self.free_below(zone, pfn, order)
             return
         zone.give_back(pfn, order)
-        wrong = (1 << order) - self.count_odd(pfn, order)
+        wrong = (1 << order) - self.count_remapped(pfn, order)
         if wrong:
             log(zone, Kind.POOLED, Context.OTHER, 0, 0, pfn, 1 << order, wrong << 16)
         self.add(zone, pfn, order)
@@ -291,7 +291,7 @@ class Pool(Wrapper):
             changed = order if self.design.refill_unmaps == "request" else current
             self.change(zone, pfn, changed, True, Context.REFILL, current, order)
             self._marks(zone)[self._block(zone, pfn)] = True
-            if self.odd_present:
+            if self.remapped_present:
                 self.stats.map_allocs += 1
             else:
                 self.stats.flush_allocs += 1
@@ -322,7 +322,7 @@ class Pool(Wrapper):
         """A chunk goes back to the tails of the buddy's lists; what held secrets is cleared if all is
         well.
         """
-        if self.design.pool_clears and not self.odd_present:
+        if self.design.pool_clears and not self.remapped_present:
             self.clear(zone, pfn, order)
         self.change(zone, pfn, order, False, Context.SHRINK, order)
         if order == zone.pageblock_order:

@@ -1,24 +1,27 @@
-"""Odd pages: those whose mapping differs from all other memory's, in designs that map page by page.
+"""Remapped pages: those whose mapping differs from all other memory's, in designs that map page by page.
 
 In the restricted tree they are the nonsensitive ones (present there), in the unrestricted tree the sensitive
 unmovable ones (absent there).
 """
 
 from asi_pa._core cimport (
+    CTX_PAGE_MAP,
     CTX_REFILL,
     CTX_SHRINK,
     CTX_WORKER,
     EVENT_MAP,
     EVENT_UNMAP,
+    ZERO_NONE,
 )
 from asi_pa.engine.mapping cimport log_event
-from asi_pa.engine.page_alloc cimport count_dirty, set_dirty
+from asi_pa.engine.page_alloc cimport count_dirty, set_dirty, zone_of
 from asi_pa.physmap.physmap cimport (
     CAUSE_PAGE_ALLOC,
     CAUSE_POOL_REFILL,
     CAUSE_QUEUE_WORKER,
     CAUSE_SHRINKER,
     FLUSH_NONE,
+    physmap_flush,
     physmap_map,
     physmap_present,
     physmap_unflushed,
@@ -109,6 +112,25 @@ cdef void audit_mapping(mm_t *mm, zone_t *z, uint32_t frame, uint32_t n, bint pr
     else:
         mm.stats.exposures += wrong
     count_wrong(mm, wrong, present, 1)
+
+
+cdef int64_t remap_for(mm_t *mm, int64_t pfn, int order, const request_t *rq) noexcept nogil:
+    # A page fresh from the buddy (-1: none) gets the mapping that its request wants; the pfn.
+    cdef zone_t *z
+    cdef uint32_t frame
+    if pfn < 0 or not is_remapped(mm, rq.info):
+        return pfn
+    z = zone_of(mm, <uint64_t>pfn)
+    frame = <uint32_t>(<uint64_t>pfn - z.base_pfn)
+    if mm.design.zeroing != ZERO_NONE:
+        clear_pages(mm, z, frame, order)
+    map_chunk(mm, z, frame, 1u << order, remapped_present(mm), False, CTX_PAGE_MAP, 0, 0)
+    if remapped_present(mm):
+        mm.stats.map_allocs += 1
+    else:
+        physmap_flush(mm.physmap, <uint64_t>pfn, 1u << order)
+        mm.stats.flush_allocs += 1
+    return pfn
 
 
 cdef int64_t handed_out(mm_t *mm, zone_t *z, int64_t pfn, int order, const request_t *rq) noexcept nogil:

@@ -6,12 +6,12 @@ from asi_pa.engine.page_alloc cimport mm_t
 from asi_pa.physmap.physmap cimport RESTRICTED
 
 
-cdef inline bint odd_present(mm_t *mm) noexcept nogil:
-    # Odd pages are the present ones of the restricted tree, the absent ones of the unrestricted.
+cdef inline bint remapped_present(mm_t *mm) noexcept nogil:
+    # Remapped pages are the present ones of the restricted tree, the absent ones of the unrestricted.
     return mm.design.tree == RESTRICTED
 
 
-cdef inline bint is_odd(mm_t *mm, uint32_t info) noexcept nogil:
+cdef inline bint is_remapped(mm_t *mm, uint32_t info) noexcept nogil:
     if mm.design.tree == RESTRICTED:
         return not info & INFO_SENSITIVE
     return info & INFO_SENSITIVE and (info & INFO_MT) == MIGRATE_UNMOVABLE
@@ -19,7 +19,7 @@ cdef inline bint is_odd(mm_t *mm, uint32_t info) noexcept nogil:
 
 cdef inline bint wanted_present(mm_t *mm, uint32_t info) noexcept nogil:
     # Must an allocated page be present in the tree that the design changes?
-    return is_odd(mm, info) == odd_present(mm)
+    return is_remapped(mm, info) == remapped_present(mm)
 
 
 cdef uint32_t count_present(mm_t *mm, zone_t *z, uint32_t frame, uint32_t n) noexcept nogil
@@ -29,4 +29,5 @@ cdef void map_chunk(mm_t *mm, zone_t *z, uint32_t frame, uint32_t n, bint presen
 cdef void audit_mapping(mm_t *mm, zone_t *z, uint32_t frame, uint32_t n, bint present) noexcept nogil
 cdef void given_back(mm_t *mm, zone_t *z, uint32_t frame, int order) noexcept nogil
 cdef void clear_pages(mm_t *mm, zone_t *z, uint32_t frame, int order) noexcept nogil
+cdef int64_t remap_for(mm_t *mm, int64_t pfn, int order, const request_t *rq) noexcept nogil
 cdef int64_t handed_out(mm_t *mm, zone_t *z, int64_t pfn, int order, const request_t *rq) noexcept nogil

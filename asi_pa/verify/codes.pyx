@@ -1,0 +1,1 @@
+"""Codes of the operations of recorded runs."""
