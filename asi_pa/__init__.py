@@ -11,20 +11,33 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
-    from asi_pa.allocator import Allocator, MemoryBlock, OutOfMemoryError, RangeBusyError, Statistics, replay
+    from asi_pa.allocator import Allocator, MemoryBlock, OutOfMemoryError, RangeBusyError, Statistics
     from asi_pa.designs import DESIGNS, Design
-    from asi_pa.experiment import compare
+    from asi_pa.experiment.points import compile_trace
     from asi_pa.kernel.gfp import GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, describe_gfp, parse_gfp
     from asi_pa.kernel.sizing import parse_size, single_zone
     from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
     from asi_pa.kernel.versions import KERNELS, Kernel
-    from asi_pa.run.start import compile_trace
-    from asi_pa.run.validate import validate
-    from asi_pa.trace import bundled_traces, load_trace
+    from asi_pa.results import (
+        AuditResult,
+        CompareResult,
+        ReplayResult,
+        StarveResult,
+        ValidateResult,
+        audit_design,
+        compare,
+        replay,
+        starve,
+        validate,
+    )
+    from asi_pa.trace import CompiledTrace, Trace, bundled_traces, load_trace
 
 #: public name -> the module that has it
 _HOME = {
     "Allocator": "allocator",
+    "AuditResult": "results",
+    "CompareResult": "results",
+    "CompiledTrace": "trace",
     "DESIGNS": "designs",
     "Design": "designs",
     "GFP_ATOMIC": "kernel.gfp",
@@ -37,18 +50,24 @@ _HOME = {
     "OutOfMemoryError": "allocator",
     "PcpSpec": "kernel.spec",
     "RangeBusyError": "allocator",
+    "ReplayResult": "results",
+    "StarveResult": "results",
     "Statistics": "allocator",
+    "Trace": "trace",
+    "ValidateResult": "results",
     "ZoneSpec": "kernel.spec",
+    "audit_design": "results",
     "bundled_traces": "trace",
-    "compare": "experiment",
-    "compile_trace": "run.start",
+    "compare": "results",
+    "compile_trace": "experiment.points",
     "describe_gfp": "kernel.gfp",
     "load_trace": "trace",
     "parse_gfp": "kernel.gfp",
     "parse_size": "kernel.sizing",
-    "replay": "allocator",
+    "replay": "results",
     "single_zone": "kernel.sizing",
-    "validate": "run.validate",
+    "starve": "results",
+    "validate": "results",
 }
 
 __all__ = [
@@ -58,6 +77,9 @@ __all__ = [
     "GFP_KERNEL",
     "KERNELS",
     "Allocator",
+    "AuditResult",
+    "CompareResult",
+    "CompiledTrace",
     "Design",
     "Kernel",
     "MachineSpec",
@@ -65,9 +87,14 @@ __all__ = [
     "OutOfMemoryError",
     "PcpSpec",
     "RangeBusyError",
+    "ReplayResult",
+    "StarveResult",
     "Statistics",
+    "Trace",
+    "ValidateResult",
     "ZoneSpec",
     "__version__",
+    "audit_design",
     "bundled_traces",
     "compare",
     "compile_trace",
@@ -77,6 +104,7 @@ __all__ = [
     "parse_size",
     "replay",
     "single_zone",
+    "starve",
     "validate",
 ]
 
@@ -90,4 +118,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return list(__all__)

@@ -6,8 +6,7 @@ through both on a machine that is too small for it, and shows where they differ.
 
 from dataclasses import replace
 
-from asi_pa import DESIGNS, compile_trace
-from asi_pa.allocator import replay
+from asi_pa import DESIGNS, compile_trace, replay
 
 #: Pageblocks are unmapped while there are fewer than 512 free unmapped pages, until there are 2048: before
 #: anybody has to wait for the flush.
@@ -35,7 +34,7 @@ METRICS = (
 def main() -> None:
     """Prints the two designs side by side."""
     trace = compile_trace("redis", memory="768M")
-    theirs, mine = (replay(trace, design, samples=2)["metrics"] for design in ("migratetype", MINE))
+    theirs, mine = (replay(trace, design, samples=2).metrics for design in ("migratetype", MINE))
     print(f"{'redis, 768M':<22}{'migratetype':>16}{MINE.name:>16}")
     for name in METRICS:
         print(f"{name:<22}{theirs[name]:>16.6g}{mine[name]:>16.6g}")

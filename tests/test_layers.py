@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 #: Rooms and lone files from the top down; docs/architecture.md says what each is for.
 ROOMS = (
-    ("files", "errors", "progress", "limits", "schema", "arrays", "streams"),
+    ("files", "errors", "progress", "limits", "schema", "arrays", "streams", "names", "tabular", "executors"),
     ("kernel",),
     ("physmap",),
     ("designs",),
@@ -20,6 +20,7 @@ ROOMS = (
     ("experiment",),
     ("allocator",),
     ("report",),
+    ("results",),
     ("commands",),
     ("cli", "__main__"),
 )

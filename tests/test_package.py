@@ -99,8 +99,9 @@ def test_makefile_and_metadata_ask_for_the_same_packages():
     extras = project["project"]["optional-dependencies"]
     asked = project["build-system"]["requires"] + project["project"]["dependencies"]
     make = (ROOT / "Makefile").read_text()
-    listed = set(re.findall(r"[\w-]+>=[\d.]+|types-\w+", make))
+    listed = set(re.findall(r"[\w-]+(?:\[\w+\])?>=[\d.]+|types-\w+", make))
     assert listed == {*asked, *extras["report"], *extras["test"], *extras["bench"]}
+    assert set(extras["sweep"]) <= set(extras["test"])
 
 
 README = (ROOT / "README.md").read_text()

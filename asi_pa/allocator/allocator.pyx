@@ -21,7 +21,7 @@ from asi_pa.engine.check cimport describe_frame
 from asi_pa.allocator import statistics as observe
 from asi_pa.designs import as_design
 from asi_pa.experiment.metrics import CAUSES
-from asi_pa.kernel.gfp import GFP_KERNEL
+from asi_pa.kernel.gfp import GFP_KERNEL, parse_gfp
 from asi_pa.allocator.hotplug import MemoryBlocks
 from asi_pa.kernel.layout import given, sized
 from asi_pa.kernel.spec import MachineSpec
@@ -114,10 +114,11 @@ cdef class Allocator(BulkCalls):
         """An allocator in the state in which a recorded trace begins; ``replay`` runs the trace's operations.
 
         trace: a name of ``asi_pa.bundled_traces()``, a path, a Trace or a CompiledTrace.  memory: another
-        size than the recorded machine's (docs/use/traces.md).  recorded: with all its zones, not one.
+        size than the recorded machine's, "ample" or "1.05x" (``asi_pa.compile_trace``).  recorded: with all
+        its zones, not one.
         """
         from asi_pa.experiment import build
-        from asi_pa.run.start import compile_trace
+        from asi_pa.experiment.points import compile_trace
         from asi_pa.trace import CompiledTrace
         compiled = trace if isinstance(trace, CompiledTrace) else compile_trace(
             trace, classifier, memory=memory, recorded=recorded, seed=seed)
@@ -170,16 +171,21 @@ cdef class Allocator(BulkCalls):
 
     # ------------------------------------------------------------ single calls
 
-    @cython.binding(False)      # a plain method descriptor: the interpreter calls it directly
+    # A plain method descriptor: the interpreter calls it directly.  The first line of its docstring is where
+    # inspect and help() find the signature of one.
+    @cython.binding(False)
+    @cython.embedsignature(False)
     def alloc_pages(self, order, gfp=GFP_KERNEL, *, cpu=0):
-        """Allocates 2**order contiguous pages, naturally aligned; returns the pfn of the first.
+        """alloc_pages($self, order, gfp=3264, *, cpu=0)\n--\n\n\
+        Allocates 2**order contiguous pages, naturally aligned; returns the pfn of the first.
 
         Parameters
         ----------
         order : int
             0 to the machine's max_page_order.
-        gfp : int
-            Request word: the kernel's gfp bits and ``__GFP_SENSITIVE`` (``asi_pa.kernel.gfp``).
+        gfp : int or str
+            Request word: the kernel's gfp bits and ``__GFP_SENSITIVE`` (``asi_pa.kernel.gfp``), by default
+            GFP_KERNEL; or its names, ``"GFP_KERNEL|__GFP_ZERO"``.
         cpu : int
             The CPU that asks: its per-CPU lists, its node's zonelist.
 
@@ -203,8 +209,10 @@ cdef class Allocator(BulkCalls):
         return pfn
 
     @cython.binding(False)
+    @cython.embedsignature(False)
     def free_pages(self, pfn, order=0, *, cpu=0):
-        """Gives back 2**order pages that ``alloc_pages`` returned, on the lists of ``cpu``.
+        """free_pages($self, pfn, order=0, *, cpu=0)\n--\n\n\
+        Gives back 2**order pages that ``alloc_pages`` returned, on the lists of ``cpu``.
 
         ValueError, and nothing changed, for a double free, a pfn that was never allocated or is out of range,
         another order than it was allocated with.  Source: __free_pages(), mm/page_alloc.c, Linux 7.2.
@@ -254,6 +262,8 @@ cdef class Allocator(BulkCalls):
         which may take CMA memory.  Source: alloc_contig_range(), mm/page_alloc.c, Linux 7.2.
         """
         zone = self._zone_with(start, end)
+        if isinstance(gfp, str):
+            gfp = parse_gfp(gfp)
         if self.machine.alloc_contig_range(start, end, cma, gfp, zone) != 0:
             raise RangeBusyError(start, end, *self._first_in_use(start, end))
 

@@ -33,6 +33,10 @@ cdef struct cached_t:
     request_t rq
 
 
+cdef int64_t large_number(object value) except? -2
+cdef int64_t large_word(object gfp) except? -2
+
+
 cdef inline int64_t number(object value) except? -2:
     # An index as C has it; what is negative or does not fit becomes -1, which no check lets pass.
     cdef int64_t x = asi_pa_small_int(value)
@@ -41,15 +45,14 @@ cdef inline int64_t number(object value) except? -2:
 
 cdef inline const request_t *request(BulkCalls calls, object gfp, int cpu) except NULL:
     # What a request word means, decoded at its first use.
-    cdef int64_t word = number(gfp)
+    cdef int64_t word = asi_pa_small_int(gfp)
+    if word < 0:
+        word = large_word(gfp)
     cdef uint64_t key = <uint64_t>word | <uint64_t>calls.mm.cpu_node[cpu] << 32 | <uint64_t>1 << 63
     cdef cached_t *c = &calls.cached[<uint32_t>(<uint32_t>(key ^ key >> 32) * <uint32_t>0x9E3779B1) >> 26]
     if c.key != key:
         calls._decode(c, key, gfp, word)
     return &c.rq
-
-
-cdef int64_t large_number(object value) except? -2
 
 
 cdef inline void after_operation(mm_t *mm, uint64_t *clock, int cpu) noexcept nogil:

@@ -12,7 +12,7 @@ class BulkCalls:
     def alloc_pages_bulk(
         self,
         order: npt.ArrayLike,
-        gfp: int = 3264,
+        gfp: int | str = 3264,
         n: int | None = None,
         out: npt.NDArray[np.uint32] | npt.NDArray[np.uint64] | None = None,
         *,

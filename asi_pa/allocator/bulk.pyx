@@ -1,5 +1,7 @@
 """Calls of the allocator over many pages at once: arrays in, arrays out, no Python and no GIL in between."""
 
+from functools import lru_cache
+
 import numpy as np
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -11,7 +13,7 @@ from asi_pa.engine.page_alloc cimport count_failure, decode_request_on, mm_t, zo
 from asi_pa.engine.wrappers cimport design_alloc, design_free, run_ahead
 from asi_pa.engine.check cimport describe_frame
 
-from asi_pa.kernel.gfp import GFP_KERNEL
+from asi_pa.kernel.gfp import GFP_KERNEL, parse_gfp
 
 cdef extern from "Python.h":
     long PyLong_AsLongAndOverflow(object, int *) except? -1
@@ -20,10 +22,18 @@ cdef enum:
     AHEAD = 12              # elements whose frames are fetched ahead
 
 
+gfp_of_names = lru_cache(maxsize=256)(parse_gfp)
+
+
 cdef int64_t large_number(object value) except? -2:
     cdef int overflow = 0
     cdef int64_t x = PyLong_AsLongAndOverflow(value, &overflow)
     return -1 if overflow or x < 0 else x
+
+
+cdef int64_t large_word(object gfp) except? -2:
+    # a request word that is no small int: a large one, or its names
+    return large_number(gfp_of_names(gfp) if isinstance(gfp, str) else gfp)
 
 
 cdef class BulkCalls:
@@ -40,7 +50,7 @@ cdef class BulkCalls:
         if word < 0 or word >> 32:
             raise ValueError(f"gfp {gfp}: a request word has 32 bits")
         if word >> 3 & 3 == 3:
-            raise ValueError(f"gfp 0x{gfp:x}: __GFP_MOVABLE and __GFP_RECLAIMABLE exclude each other")
+            raise ValueError(f"gfp 0x{word:x}: __GFP_MOVABLE and __GFP_RECLAIMABLE exclude each other")
         decode_request_on(self.mm, <int>(key >> 32 & 0xFF), <uint32_t>word, &c.rq)
         c.key = key
         return 0
@@ -67,8 +77,8 @@ cdef class BulkCalls:
         ----------
         order : int, or (n,) array of integers
             The order of all, or of each.
-        gfp : int
-            The request word of all.
+        gfp : int or str
+            The request word of all, or its names.
         n : int, optional
             How many; the length of ``order`` or ``out`` if not given.
         out : (n,) array of uint32 or uint64, optional

@@ -18,6 +18,7 @@ __all__ = [
     "add_anonymise",
     "add_classifier",
     "add_designs_options",
+    "add_executor",
     "add_max_memory",
     "add_verb",
     "count",
@@ -96,6 +97,28 @@ def add_designs_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         help="one (more): a name, NAME:FIELD=VALUE,... for a variant, FILE.py:NAME for your own; repeatable",
     )
+
+
+def add_executor(parser: argparse.ArgumentParser, default: str) -> None:
+    """The option --executor."""
+    parser.add_argument(
+        "--executor",
+        metavar="WHERE",
+        type=_executor,
+        default=default,
+        help="where the work is done: processes[:N], threads[:N], here, dask://HOST:PORT, mpi "
+        f"(docs/use/sweep.md; {default})",
+    )
+
+
+def _executor(text: str) -> str:
+    from asi_pa.executors import check_executor
+
+    try:
+        check_executor(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def add_max_memory(parser: argparse.ArgumentParser) -> None:

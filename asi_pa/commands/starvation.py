@@ -6,8 +6,17 @@ import argparse
 import sys
 from typing import Any
 
-from asi_pa.commands.options import Verbs, add_designs_options, add_verb, whole
+from asi_pa.commands.options import (
+    Verbs,
+    add_designs_options,
+    add_executor,
+    add_verb,
+    output,
+    whole,
+    write_json,
+)
 from asi_pa.errors import GOOD
+from asi_pa.progress import Progress
 
 __all__ = ["add_starvation"]
 
@@ -44,11 +53,17 @@ Examples:
         "--modes", action="store_true", help="plain Linux: async, light, full, kcompactd, proactive"
     )
     parser.add_argument("--seed", metavar="N", type=whole, default=0, help="of the workload (0)")
+    add_executor(parser, "here")
+    parser.add_argument("--json", metavar="FILE", type=output, help="write the yields there too")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
 
 
 def _starvation(args: argparse.Namespace) -> int:
     from asi_pa.experiment import starvation as scenario
+    from asi_pa.results import starve
 
+    if (args.modes or args.curves) and (args.json or args.executor != "here"):
+        raise ValueError("--json and --executor are for the yields, not together with --modes or --curves")
     designs = args.designs or scenario.ALL_DESIGNS
     if args.modes:
         kernels = (args.kernel,) if args.kernel else ("7.2", "6.12")
@@ -57,8 +72,17 @@ def _starvation(args: argparse.Namespace) -> int:
         points = scenario.curves(designs, args.memory, seed=args.seed, kernel=args.kernel)
         sys.stdout.write(scenario.curves_text(points))
     else:
-        rows = scenario.starvation(
-            designs, args.memory, unmovable=args.unmovable, seed=args.seed, kernel=args.kernel
-        )
-        sys.stdout.write(scenario.starvation_text(rows))
+        with Progress(args.quiet) as progress:
+            found = starve(
+                designs,
+                args.memory,
+                unmovable=args.unmovable,
+                seed=args.seed,
+                kernel=args.kernel,
+                executor=args.executor,
+                progress=progress,
+            )
+        sys.stdout.write(str(found))
+        if args.json:
+            write_json(args.json, found.to_dict())
     return GOOD

@@ -6,12 +6,14 @@ posting is a file of this folder with its citation at the head and its ``DESIGNS
 
 from __future__ import annotations
 
+from html import escape
 from importlib import import_module
 
 from asi_pa.designs import words
 from asi_pa.designs.freetypes import Freetype, PcpBank
 from asi_pa.designs.migratetype_2025_03 import PROPOSAL
 from asi_pa.designs.table import Design, Proposal
+from asi_pa.names import perhaps
 
 __all__ = [
     "COMPARED",
@@ -22,6 +24,7 @@ __all__ = [
     "Freetype",
     "PcpBank",
     "Proposal",
+    "Registry",
     "as_design",
     "design_names",
 ]
@@ -53,8 +56,26 @@ def _short_names() -> dict[str, Design]:
     }
 
 
+class Registry(dict[str, Design]):
+    """Designs by name, which print themselves in a few lines."""
+
+    def __repr__(self) -> str:
+        full = [name for name, design in self.items() if name == design.name]
+        short = [name for name in self if name not in full]
+        return f"<{len(full)} designs: {', '.join(full)}; for short {', '.join(short)}>"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th>{escape(name)}</th><td>{escape(design.title)}</td>"
+            f"<td>{'as posted' if design.as_posted else 'sound' if design.protects else ''}</td></tr>"
+            for name, design in self.items()
+            if name == design.name
+        )
+        return f"<table>{rows}</table>"
+
+
 #: Every built-in design by its full name, and by the bare names that mean the sound variants.
-DESIGNS: dict[str, Design] = {design.name: design for design in _ALL} | _short_names()
+DESIGNS = Registry({design.name: design for design in _ALL} | _short_names())
 #: What ``compare`` shows unless told otherwise.
 COMPARED: tuple[str, ...] = tuple(design.name for design in _SHOWN)
 #: What everything is held against.
@@ -81,5 +102,6 @@ def as_design(design: str | Design) -> Design:
     if colon and name.endswith(".py"):
         return words.from_file(name, rest)
     if name not in DESIGNS:
-        raise ValueError(f"unknown design {name!r}: designs are {', '.join(DESIGNS)}, or FILE.py:NAME")
+        near = perhaps(name, list(DESIGNS))
+        raise ValueError(f"unknown design {name!r}{near}: designs are {', '.join(DESIGNS)}, or FILE.py:NAME")
     return words.changed(DESIGNS[name], rest) if colon else DESIGNS[name]

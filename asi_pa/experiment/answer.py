@@ -13,7 +13,7 @@ from asi_pa.experiment.measures import MEASURES, Measure
 from asi_pa.experiment.probe import requests
 from asi_pa.experiment.rows import real_limit
 from asi_pa.experiment.rule import Word, judge
-from asi_pa.experiment.study import Found, Plan, Subject, sizes_of
+from asi_pa.experiment.study import Found, Plan, Subject
 from asi_pa.kernel.gfp import GFP_NAMES
 from asi_pa.trace import CompiledTrace
 from asi_pa.trace.compile import OP_ALLOC
@@ -85,8 +85,8 @@ def _places(plan: Plan, found: Found) -> list[Any]:
 
     if plan.memory:
         return [
-            (str(size), _but_searched(of(found.sizes, lambda row, key, p=pages: row[str(p)][key])), False)
-            for size, pages in zip(plan.memory, sizes_of(plan), strict=True)
+            (size.words, _but_searched(of(found.sizes, lambda row, key, w=size.words: row[w][key])), False)
+            for size in plan.memory
         ]
     ample = ("ample", _but_searched(of(found.ample, lambda row, key: row[key])), len(found.ample) == 1)
     if not found.rows:

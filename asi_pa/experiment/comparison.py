@@ -11,6 +11,7 @@ from typing import Any
 
 from asi_pa import __version__
 from asi_pa.designs import DESIGNS, PROPOSAL, REFERENCE, Design, as_design
+from asi_pa.executors import processors
 from asi_pa.experiment.answer import answer
 from asi_pa.experiment.cache import Cache, design_words, key_of, package_hash
 from asi_pa.experiment.caveats import caveats
@@ -18,10 +19,12 @@ from asi_pa.experiment.claims import evaluate_claims
 from asi_pa.experiment.probe import Relief
 from asi_pa.experiment.rows import short_pages
 from asi_pa.experiment.runs import DEFAULT_DESIGNS, SAMPLES, replay
-from asi_pa.experiment.study import Found, Plan, Study, Subject, at_size, processors, sizes_of
+from asi_pa.experiment.sizes import as_size
+from asi_pa.experiment.study import Found, Plan, Study, Subject, at_size
 from asi_pa.experiment.verdict import sentences
 from asi_pa.kernel.sizing import parse_size
 from asi_pa.kernel.versions import kernel_profile
+from asi_pa.names import several
 from asi_pa.run.statement import OTHERS, brief, errors, measured_floors
 from asi_pa.trace import Trace, bundled_traces, load_trace
 
@@ -50,10 +53,10 @@ def protagonists(designs: Sequence[Design] | None) -> tuple[str, str]:
 
 
 def compare(
-    traces: Iterable[str | Trace],
-    designs: Sequence[str | Design] | None = None,
+    traces: str | Trace | Iterable[str | Trace],
+    designs: str | Design | Sequence[str | Design] | None = None,
     *,
-    memory: Sequence[str | int] = (),
+    memory: str | int | Sequence[str | int] = (),
     classifier: str = "rfc",
     seed: int = 0,
     seeds: int = SEEDS,
@@ -75,7 +78,8 @@ def compare(
     traces : names of bundled traces, files, or Trace objects
     designs : design names or Design objects; None: the usual ones, with migratetype against the pool;
         the reference, linux, is always among them
-    memory : sizes to replay instead of a search, such as ``"2G"`` or bytes; ``"ample"``: as recorded
+    memory : sizes to replay instead of a search, such as ``"2G"`` or bytes; ``"ample"``: as recorded;
+        ``"1.05x"``: so many times what linux needs, found for each trace and seed
     classifier : rules for sensitivity (docs/use/traces.md)
     seed, seeds : the first seed, and how many; they draw which part of the machine a smaller one keeps, and
         what is reclaimed first
@@ -102,7 +106,7 @@ def compare(
         relief=Relief(parse_size(reclaim) if isinstance(reclaim, str) else reclaim, compaction, fallbacks),
         threads=threads,
     )
-    items, cache = list(traces), cache or Cache()
+    items, cache = several(traces, Trace), cache or Cache()
     if not items:
         raise ValueError("no traces to compare on")
     key = _whole_key(plan, items, samples)
@@ -116,31 +120,28 @@ def compare(
 
 
 def _plan(
-    designs: Sequence[str | Design] | None,
+    designs: str | Design | Sequence[str | Design] | None,
     *,
-    memory: Sequence[str | int],
+    memory: str | int | Sequence[str | int],
     seeds: Sequence[int],
     kernel: str | None,
     **more: Any,
 ) -> Plan:
     """What the arguments of ``compare`` ask for.  Raises ValueError for what cannot be."""
-    chosen = None if designs is None else [as_design(d) for d in designs]
+    chosen = None if designs is None else [as_design(d) for d in several(designs, Design)]
     if chosen == []:
         raise ValueError("no designs to compare")
     if not 1 <= len(seeds) <= 1024:
         raise ValueError(f"{len(seeds)} seeds: give 1 to 1024")
     if kernel is not None:
         kernel_profile(kernel)
-    for size in memory:
-        if size != "ample":
-            parse_size(size)
     every = [as_design(d) for d in DEFAULT_DESIGNS] if chosen is None else chosen
     return Plan(
         designs=(as_design(REFERENCE), *(d for d in every if d.name != REFERENCE)),
         protagonists=protagonists(chosen),
         seeds=tuple(seeds),
         kernel=kernel,
-        memory=tuple(memory),
+        memory=tuple(as_size(size) for size in several(memory, int)),
         **more,
     )
 
@@ -156,7 +157,8 @@ def _whole_key(plan: Plan, items: Sequence[str | Trace], samples: int) -> str | 
         hashes.append([str(item), hashlib.blake2b(path.read_bytes(), digest_size=20).hexdigest()])
     return key_of(
         "whole", package_hash(), hashes, samples, plan.protagonists, plan.seeds, plan.relief.options(),
-        plan.classifier, plan.kernel, plan.memory, plan.quick, [design_words(d) for d in plan.designs],
+        plan.classifier, plan.kernel, [size.words for size in plan.memory], plan.quick,
+        [design_words(d) for d in plan.designs],
     )  # fmt: skip
 
 
@@ -231,8 +233,7 @@ def _runs(
     places = []
     for subject, of in zip(subjects, found, strict=True):
         if plan.memory:
-            names = [str(size) for size in plan.memory]
-            places += [(subject, n, p) for n, p in zip(names, sizes_of(plan), strict=True)]
+            places += [(subject, s.words, p) for s, p in zip(plan.memory, of.pages, strict=True)]
             continue
         if not of.rows:
             places.append((subject, "ample", 0))

@@ -24,6 +24,7 @@ __all__ = [
     "SHORT",
     "SeedStarts",
     "design_row",
+    "linux_needs",
     "linux_row",
     "measured_at",
     "real_limit",
@@ -129,13 +130,17 @@ class _Search:
         linux = self.linux
         return linux is not None and holds <= linux and linux - fails <= max(_FLOOR * linux, 4 * MIB)
 
+    def needed(self, guess: int, step: float) -> int | None:
+        """The smallest size that serves, in pages."""
+        return smallest(self.serves, guess, step=step, most=self.starts.most, enough=self._known_equal)
+
     def run(self, guess: int, step: float) -> Row:
         """``price``, ``roomy`` (MiB; None where all of memory is too little) and ``short``."""
         most = self.starts.most
         row: Row = {"price": None, "roomy": None, "floored": False, "short": None}
         if not self.asked.real + self.asked.declined + self.asked.huge:
             return row
-        needed = smallest(self.serves, guess, step=step, most=most, enough=self._known_equal)
+        needed = self.needed(guess, step)
         row["floored"] = self.floored
         if needed is not None:
             row["price"] = needed / MIB
@@ -177,6 +182,21 @@ def linux_row(
 ) -> Row:
     """The row of the reference; ``guess`` in pages."""
     return _Search(starts, linux, kernel, relief, None, stopped).run(guess, 1.03)
+
+
+def linux_needs(
+    starts: SeedStarts,
+    linux: Design,
+    kernel: str | None,
+    relief: Relief,
+    guess: int,
+    stopped: Callable[[], bool] = lambda: False,
+) -> float | None:
+    """The ``price`` of the reference's row alone, MiB; None where nothing is asked for or all too little."""
+    search = _Search(starts, linux, kernel, relief, None, stopped)
+    asked = search.asked
+    needed = search.needed(guess, 1.03) if asked.real + asked.declined + asked.huge else None
+    return None if needed is None else needed / MIB
 
 
 def design_row(

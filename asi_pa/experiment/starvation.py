@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
 from asi_pa.designs import DESIGNS, Design, as_design
 from asi_pa.experiment import build
 from asi_pa.kernel.gfp import GFP_NAMES, GFP_NOWAIT, MODEL_PINNED
+from asi_pa.names import several
 from asi_pa.run.replay import Replay
 from asi_pa.trace import CompiledTrace, compile_trace
 from asi_pa.trace.compile import OP_ALLOC, OP_FREE, OP_TICK
@@ -31,6 +33,7 @@ __all__ = [
     "PINNED",
     "CurvePoint",
     "Mode",
+    "Scene",
     "Starvation",
     "curves",
     "curves_text",
@@ -38,6 +41,7 @@ __all__ = [
     "modes_text",
     "starvation",
     "starvation_text",
+    "starve",
 ]
 
 #: Every built-in one, by its full name.
@@ -117,9 +121,51 @@ def _ask(
     return _Asked(obtained * 4096, machine.stats(), free, int((kinds >= 0x80).sum()), len(kinds))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """One design's part of the scenario: a piece of work that an executor can be given."""
+
+    design: str | Design
+    memory: str | int
+    unmovable: bool = False
+    seed: int = 0
+    kernel: str | None = None
+
+
+@lru_cache(maxsize=4)
+def _asking(name: str, memory: str | int, seed: int) -> CompiledTrace:
+    """A workload compiled, the asking at its end: its last operations only where no tick is among them."""
+    return _without_ticks(compile_trace(workload(name, memory, seed)))
+
+
+def starve(scene: Scene) -> Starvation:
+    """What the scenario yields.  Raises ValueError for unknown designs and sizes."""
+    design, kernel = as_design(scene.design), scene.kernel
+    name = "stress-unmovable" if scene.unmovable else "stress"
+    stress = _asking(name, scene.memory, scene.seed)
+    fresh = _asking("fresh", scene.memory, scene.seed)
+    asked = int(np.count_nonzero((stress.ops["op"] == OP_ALLOC) & (stress.ops["order"] == 0)))
+    baseline = _ask(fresh, design, asked, False, kernel)
+    plain = _ask(stress, design, asked, False, kernel)
+    own = _ask(stress, design, asked, True, kernel)
+    both = _ask(stress, compacts_for_both(design), asked, True, kernel)
+    return Starvation(
+        design=design.name,
+        fresh=baseline.obtained,
+        stressed=plain.obtained,
+        compacted=own.obtained,
+        promoted=both.obtained,
+        pages_moved=both.stats["compact_moved"],
+        frames_scanned=both.stats["compact_migrate_scanned"] + both.stats["compact_free_scanned"],
+        deferred=both.stats["compact_deferred"],
+        free_blocks=plain.free_blocks,
+        blocks=plain.blocks,
+    )
+
+
 def starvation(
-    designs: Sequence[str | Design] = ALL_DESIGNS,
-    memory: str = "1G",
+    designs: str | Design | Sequence[str | Design] = ALL_DESIGNS,
+    memory: str | int = "1G",
     *,
     unmovable: bool = False,
     seed: int = 0,
@@ -137,37 +183,17 @@ def starvation(
 
     Raises ValueError for unknown designs and sizes.
     """
-    chosen = [as_design(d) for d in designs]
-    stress = compile_trace(workload("stress-unmovable" if unmovable else "stress", memory, seed))
-    fresh = compile_trace(workload("fresh", memory, seed))
-    asked = int(np.count_nonzero((stress.ops["op"] == OP_ALLOC) & (stress.ops["order"] == 0)))
     rows = []
-    for design in chosen:
+    for design in several(designs, Design):
         if progress:
-            progress(design.name)
-        baseline = _ask(_without_ticks(fresh), design, asked, False, kernel)
-        plain = _ask(_without_ticks(stress), design, asked, False, kernel)
-        own = _ask(_without_ticks(stress), design, asked, True, kernel)
-        both = _ask(_without_ticks(stress), compacts_for_both(design), asked, True, kernel)
+            progress(as_design(design).name)
         rows.append(
-            Starvation(
-                design=design.name,
-                fresh=baseline.obtained,
-                stressed=plain.obtained,
-                compacted=own.obtained,
-                promoted=both.obtained,
-                pages_moved=both.stats["compact_moved"],
-                frames_scanned=both.stats["compact_migrate_scanned"] + both.stats["compact_free_scanned"],
-                deferred=both.stats["compact_deferred"],
-                free_blocks=plain.free_blocks,
-                blocks=plain.blocks,
-            )
+            starve(Scene(design=design, memory=memory, unmovable=unmovable, seed=seed, kernel=kernel))
         )
     return rows
 
 
 def _without_ticks(compiled: CompiledTrace) -> CompiledTrace:
-    """The asking is the last ``asked`` operations only where no tick is among them."""
     return replace(compiled, ops=compiled.ops[compiled.ops["op"] != OP_TICK])
 
 
@@ -236,8 +262,8 @@ def _varied(compiled: CompiledTrace, asked: int, pinned: int, freed: int, seed: 
 
 
 def curves(
-    designs: Sequence[str | Design] = ALL_DESIGNS,
-    memory: str = "1G",
+    designs: str | Design | Sequence[str | Design] = ALL_DESIGNS,
+    memory: str | int = "1G",
     *,
     pinned: Sequence[int] = PINNED,
     freed: Sequence[int] = FREED,
@@ -253,8 +279,8 @@ def curves(
         for share in shares:
             if not 0 <= share <= most:
                 raise ValueError(f"{name} {share}: not in 0..{most} percent")
-    chosen = [as_design(d) for d in designs]
-    stress = _without_ticks(compile_trace(workload("stress", memory, seed)))
+    chosen = [as_design(d) for d in several(designs, Design)]
+    stress = _asking("stress", memory, seed)
     asked = int(np.count_nonzero((stress.ops["op"] == OP_ALLOC) & (stress.ops["order"] == 0)))
     points = []
     for design in chosen:
@@ -325,13 +351,13 @@ class Mode:
     deferred: int
 
 
-def modes(memory: str = "1G", *, kernels: Sequence[str] = ("7.2", "6.12"), seed: int = 0) -> list[Mode]:
+def modes(memory: str | int = "1G", *, kernels: Sequence[str] = ("7.2", "6.12"), seed: int = 0) -> list[Mode]:
     """The scenario's machine, then an unmovable pageblock over and over by each way to compact.
 
     Direct compaction (as __alloc_pages_direct_compact does it, capture included) is asked as often as there
     are pageblocks; kcompactd runs whenever somebody who may not compact found none; the others run once.
     """
-    stress = _without_ticks(compile_trace(workload("stress", memory, seed)))
+    stress = _asking("stress", memory, seed)
     asked = int(np.count_nonzero((stress.ops["op"] == OP_ALLOC) & (stress.ops["order"] == 0)))
     return [_mode(stress, asked, mode, kernel) for kernel in kernels for mode in _MODES]
 

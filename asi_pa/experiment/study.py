@@ -6,25 +6,34 @@ states.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
 from typing import Any
 
 from asi_pa.designs import REFERENCE, Design
+from asi_pa.executors import processors
 from asi_pa.experiment.cache import Cache, design_words, key_of, package_hash, trace_hash
 from asi_pa.experiment.probe import Relief
-from asi_pa.experiment.rows import MIB, Row, SeedStarts, design_row, linux_row, measured_at, short_pages
+from asi_pa.experiment.rows import (
+    MIB,
+    Row,
+    SeedStarts,
+    design_row,
+    linux_needs,
+    linux_row,
+    measured_at,
+    short_pages,
+)
 from asi_pa.experiment.search import on_lattice
-from asi_pa.kernel.sizing import parse_size
+from asi_pa.experiment.sizes import Size
 from asi_pa.run.settle import settled
 from asi_pa.trace import Classifier, CompiledTrace, Starts, Trace, tight_memory
 
-__all__ = ["Found", "Plan", "Study", "Subject", "at_size", "processors", "sizes_of"]
+__all__ = ["Found", "Plan", "Study", "Subject", "at_size"]
 
 #: Sizes of the curves of failing requests, as multiples of what the reference needs; and their seeds.
 CURVE = (0.9, 0.94, 0.97, 1.0, 1.03, 1.06, 1.12, 1.2, 1.35, 1.6)
@@ -43,7 +52,7 @@ class Plan:
     relief: Relief
     classifier: str = "rfc"
     kernel: str | None = None
-    memory: tuple[str | int, ...] = ()
+    memory: tuple[Size, ...] = ()
     """Sizes to replay instead of a search."""
     quick: bool = False
     threads: int = 0
@@ -75,7 +84,7 @@ class Subject:
         return self.whole.kernel
 
     @classmethod
-    def of(cls, trace: Trace, classifier: str, seed: int) -> Subject:
+    def of(cls, trace: Trace, classifier: str | Classifier, seed: int) -> Subject:
         """Raises ValueError for a trace that cannot be compiled."""
         starts = Starts(trace, Classifier.parse(classifier, seed), settle=settled)
         try:
@@ -85,11 +94,6 @@ class Subject:
             return cls(trace, starts, trace_hash(trace), 0, 0, starts.recorded())
         pages = whole.population[0].free_pages + whole.population[0].held_pages
         return cls(trace, starts, trace_hash(trace), pages, tight_memory(whole) // 4096, whole)
-
-
-def processors() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Task:
@@ -159,6 +163,25 @@ class _Task:
 
         return make
 
+    def needs(self) -> float | None:
+        """What the reference needs with this seed, MiB."""
+        design, plan, stop = self.plan.designs[0], self.plan, self.stopped.is_set
+        guess = self.subject.guess
+
+        def make(starts: SeedStarts) -> Row:
+            return {"price": linux_needs(starts, design, plan.kernel, plan.relief, guess, stop)}
+
+        found: float | None = self._kept(design, ["needs", guess], make)["price"]
+        return found
+
+    def at_memory(self, tell: Callable[[str], None]) -> tuple[list[int], dict[str, Row]]:
+        """The plan's sizes in pages, and rows of measures by design and by the size's words."""
+        plan = self.plan
+        sizes = [size.of(self.needs, self.subject.most) for size in plan.memory]
+        rows = self.at_sizes(sizes, tell)
+        named = [(size.words, str(pages)) for size, pages in zip(plan.memory, sizes, strict=True)]
+        return sizes, {name: {words: row[key] for words, key in named} for name, row in rows.items()}
+
     def at_sizes(
         self,
         sizes: Sequence[int],
@@ -226,7 +249,9 @@ class Found:
     ample: list[dict[str, Row]]
     """By seed, then by design: measures on the recorded machine; one where no seed matters."""
     sizes: list[dict[str, Row]]
-    """By seed, by design, by size in pages, where sizes were given."""
+    """By seed, by design, by the size's words, where sizes were given."""
+    pages: list[int]
+    """These sizes with the first seed."""
 
 
 class Study:
@@ -299,18 +324,18 @@ class Study:
         plan = self.plan
         named = [(s, lambda what, s=s: self._tell(f"{s.trace.name}, {what}")) for s in self.subjects]
         if plan.memory:
-            waiting = [
-                [pool.submit(self._task(s, seed).at_sizes, sizes_of(plan), tell) for seed in plan.seeds]
-                for s, tell in named
+            sized = [
+                [pool.submit(self._task(s, seed).at_memory, tell) for seed in plan.seeds] for s, tell in named
             ]
-            return [Found([], [], [future.result() for future in futures]) for futures in waiting]
+            made = [[future.result() for future in futures] for futures in sized]
+            return [Found([], [], [rows for _, rows in of], of[0][0]) for of in made]
         base = plan.seeds[0]
         first = [pool.submit(self._task(s, base).linux, s.guess) if s.most else None for s, _ in named]
         ample = [
             [pool.submit(self._task(s, seed).at_sizes, (0,), tell) for seed in (base, base + 1)]
             for s, tell in named
         ]
-        waiting = []
+        waiting: list[list[Future[dict[str, Row]]]] = []
         for (s, tell), linux in zip(named, first, strict=True):
             if linux is None:
                 waiting.append([])
@@ -333,15 +358,10 @@ class Study:
             else:
                 more = [pool.submit(self._task(s, seed).at_sizes, (0,), tell) for seed in plan.seeds]
                 spare = [{name: row["0"] for name, row in f.result().items()} for f in more]
-            found.append(Found(rows, spare, []))
+            found.append(Found(rows, spare, [], []))
         return found
 
 
 def _middle(values: Sequence[float | None]) -> float | None:
     there = [value for value in values if value is not None]
     return median(there) if there else None
-
-
-def sizes_of(plan: Plan) -> list[int]:
-    """The plan's sizes in pages; "ample" is 0."""
-    return [0 if size == "ample" else parse_size(size) // 4096 for size in plan.memory]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from asi_pa.designs import Design
 from asi_pa.designs.fields import fields_text
+from asi_pa.experiment.columns import KEYS, METRIC_COLUMNS
 from asi_pa.experiment.measures import MEASURES
 from asi_pa.experiment.metrics import GROUPS, METRICS, Metric
 from asi_pa.experiment.rule import agreeing
@@ -50,7 +51,25 @@ def metrics_text() -> str:
         for entry in METRICS:
             if entry.group == name and entry.type:
                 parts += _entry(entry)
+    parts += _columns()
     return "\n\n".join(parts) + "\n"
+
+
+def _columns() -> Iterator[str]:
+    yield "## Columns"
+    yield (
+        "A data frame of replays (`to_pandas()`, `to_polars()`, the files of a sweep) has one row a trace, "
+        "memory size,\ndesign and seed. These say which it is:"
+    )
+    rows = ["| column | kind | meaning |", "|---|---|---|"]
+    yield "\n".join(rows + [f"| `{column.name}` | {column.kind} | {column.meaning} |" for column in KEYS])
+    count = len(METRIC_COLUMNS)
+    yield (
+        f"Then every metric above has a column, but for what a clock measured: {count} of them. A metric of "
+        "several\nvalues has one for each, its path with dots, such as `failures_by_group.real`, "
+        "`unusable_index.9` or\n`direct_map_kb.restricted.2m`; what a design does not have is missing. "
+        "Counts are 64-bit integers, shares\nand rates 64-bit floats, in the units above."
+    )
 
 
 def _measures() -> Iterator[str]:

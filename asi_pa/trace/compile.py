@@ -57,7 +57,7 @@ from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier, translated
 from asi_pa.trace.compiler import Compiler
 from asi_pa.trace.cpusets import CPUSETS_NOTE, cpusets_on, without_hardwall
 from asi_pa.trace.events import ALLOC
-from asi_pa.trace.format import Trace, profile
+from asi_pa.trace.format import Trace, facts_html, profile
 from asi_pa.trace.initial import HeldClasses, Population, Settle, recorded_population
 from asi_pa.trace.ops import OP, Op
 from asi_pa.trace.resize import Base, modelled_population
@@ -122,6 +122,24 @@ class CompiledTrace:
     """How the initial state was decided and how it agrees with what was recorded."""
     source: dict[str, Any] = field(default_factory=dict)
     """Provenance of the trace."""
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{key}: {value}" if key else value for key, value in self._facts())
+
+    def _repr_html_(self) -> str:
+        return facts_html(self._facts())
+
+    def _facts(self) -> list[tuple[str, str]]:
+        """What it prints of itself."""
+        held = sum(zone.held_pages for zone in self.population)
+        free = sum(zone.free_pages for zone in self.population)
+        zones = ", ".join(zone.name for zone in self.machine.zones)
+        return [
+            ("", f"<CompiledTrace {self.name}: {len(self.ops):,} operations, rules of {self.kernel}>"),
+            ("machine", f"{self.memory_bytes >> 20:,} MiB in {zones}, {self.machine.cpus} CPUs"),
+            ("at the start", f"{held:,} pages held, {free:,} free"),
+            ("classifier", self.classifier),
+        ]
 
     @property
     def memory_bytes(self) -> int:

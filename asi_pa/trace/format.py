@@ -22,6 +22,7 @@ import lzma
 import mmap
 import os
 from dataclasses import dataclass, field, replace
+from html import escape
 from pathlib import Path
 from typing import IO, Any
 
@@ -42,6 +43,7 @@ __all__ = [
     "KPF_BITS",
     "MAGIC",
     "Trace",
+    "facts_html",
     "read_trace",
     "read_trace_file",
     "write_trace",
@@ -133,6 +135,27 @@ class Trace:
     def __len__(self) -> int:
         return len(self.kind)
 
+    def __repr__(self) -> str:
+        return "\n".join(f"{key}: {value}" if key else value for key, value in self._facts())
+
+    def _repr_html_(self) -> str:
+        return facts_html(self._facts())
+
+    def _facts(self) -> list[tuple[str, str]]:
+        """What it prints of itself."""
+        kinds = np.bincount(self.kind, minlength=len(KINDS)).tolist()
+        said = ", ".join(f"{n:,} {k}" for k, n in zip(KINDS, kinds, strict=False) if n)
+        seconds = float(self.time_ns[-1]) / 1e9 if len(self) else 0.0
+        lost = "losses not known" if self.lost is None else f"{self.lost:,} lost"
+        states = [which for which in ("start", "end") if which in self.kpageflags]
+        return [
+            ("", f"<Trace {self.name}: {len(self):,} events in {seconds:.1f} s, {lost}>"),
+            ("about", self.description or "-"),
+            ("machine", f"{self.kernel}, {self.cpus} CPUs; every frame known at the {' and '.join(states)}"
+             if states else f"{self.kernel}, {self.cpus} CPUs; no snapshots"),
+            ("events", said or "none"),
+        ]  # fmt: skip
+
     @property
     def label(self) -> str:
         """What messages call it: its file, or its name where it has none."""
@@ -164,6 +187,13 @@ class Trace:
         ext["event"] = position[ext["event"].astype(np.intp)]
         columns = {name: getattr(self, name)[keep] for name in EVENT_COLUMNS}
         return replace(self, **(columns | {"ext": ext} | changes))
+
+
+def facts_html(facts: list[tuple[str, str]]) -> str:
+    """What an object prints of itself, for a notebook."""
+    (_, first), *rest = facts
+    rows = "".join(f"<tr><th>{escape(key)}</th><td>{escape(value)}</td></tr>" for key, value in rest)
+    return f"<table><caption>{escape(first.strip('<>'))}</caption>{rows}</table>"
 
 
 def profile(trace: Trace) -> str:

@@ -18,7 +18,8 @@ from asi_pa.kernel.versions import KERNELS
 
 pytest.importorskip("asi_pa.allocator.allocator", reason="the extension modules are not built")
 
-from asi_pa.allocator import Allocator, OutOfMemoryError, RangeBusyError, Statistics, replay
+from asi_pa import replay
+from asi_pa.allocator import Allocator, OutOfMemoryError, RangeBusyError, Statistics
 from asi_pa.designs import DESIGNS
 from asi_pa.kernel.numa import cpu_nodes, fallback_order
 from asi_pa.kernel.sizing import machine, single_zone
@@ -534,9 +535,9 @@ def test_replay_of_a_bundled_trace_and_calls_after_it():
     allocator.free_pages(pfn)
     entry = replay("redis", "migratetype", memory="768M", samples=2)
     s = allocator.statistics()
-    assert entry["metrics"]["flips_s2n"] == s.flips_s2n
-    assert entry["metrics"]["failures"] == s.failures
-    assert entry["metrics"]["allocations"] == s.allocations - 1
+    assert entry.metrics["flips_s2n"] == s.flips_s2n
+    assert entry.value("failures") == s.failures
+    assert entry.metrics["allocations"] == s.allocations - 1
     with pytest.raises(ValueError, match=r"operations \[5, 3\)"):
         allocator.replay(5, 3)
     with pytest.raises(ValueError, match="settled"):

@@ -161,7 +161,7 @@ def _rows_below(folder: Path) -> list[dict[str, Any]]:
                 from pyarrow import parquet
             except ImportError:
                 raise ValueError(
-                    f"{path}: reading Parquet needs pyarrow: pip install 'asi_pa[parquet]'"
+                    f"{path}: reading Parquet needs pyarrow: pip install 'asi_pa[sweep]'"
                 ) from None
             rows += parquet.read_table(path).to_pylist()
             continue

@@ -1,0 +1,76 @@
+"""One trace, made ready for a machine of the size that was asked for, whatever way it was asked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from asi_pa.designs import DESIGNS, REFERENCE
+from asi_pa.experiment.probe import Relief
+from asi_pa.experiment.rows import SeedStarts, linux_needs
+from asi_pa.experiment.sizes import Size, as_size
+from asi_pa.experiment.study import Subject, at_size
+from asi_pa.run.start import compile_trace as compile_exactly
+from asi_pa.trace import DEFAULT_CLASSIFIER, Classifier, CompiledTrace, Trace, load_trace
+
+__all__ = ["compile_trace", "needs", "start_at"]
+
+
+def needs(subject: Subject, seed: int, kernel: str | None, relief: Relief) -> float | None:
+    """What linux needs with a seed, MiB, by the search of a comparison; None where no size is enough."""
+    starts = SeedStarts(subject.starts, subject.whole, seed, subject.most)
+    return linux_needs(starts, DESIGNS[REFERENCE], kernel, relief, subject.guess)
+
+
+def start_at(
+    subject: Subject, size: Size, seed: int, kernel: str | None, relief: Relief, need: float | None = None
+) -> CompiledTrace:
+    """The start state of a size; ``need``: what linux needs, MiB, where that was found already.
+
+    Raises ValueError for a size that cannot be.
+    """
+    pages = size.of(lambda: needs(subject, seed, kernel, relief) if need is None else need, subject.most)
+    return at_size(subject, pages, seed)
+
+
+def compile_trace(
+    trace: Trace | str | os.PathLike[str],
+    classifier: str | Classifier = DEFAULT_CLASSIFIER,
+    *,
+    memory: str | int | None = None,
+    recorded: bool = False,
+    seed: int = 0,
+    evidence: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> CompiledTrace:
+    """Compile a trace: its operations, its machine and the start state, settled by following the trace.
+
+    Parameters
+    ----------
+    trace : a file, the name of a bundled trace or workload, or a Trace
+    classifier : rules for sensitivity (docs/use/traces.md)
+    memory : size of one zone; None: that of the recorded zone Normal; ``"ample"``: the recorded machine,
+        with its zones where they are known; ``"1.05x"``: so many times what linux needs with this seed, by
+        the search and with the relief of ``compare``
+    recorded : the recorded machine's zones, or ValueError where they are not known
+    seed : draws a smaller machine, and what a classifier leaves to chance
+    evidence : the start state is built from the first so many events only (None: all)
+    progress : called with (events done, of) while the trace is compiled
+
+    Raises ValueError for what cannot be: events, sizes, both ``recorded`` and ``memory``.
+    """
+    size = None if memory is None else as_size(memory)
+    if size is None or recorded or size.pages:
+        return compile_exactly(
+            trace,
+            classifier,
+            memory=memory,
+            recorded=recorded,
+            seed=seed,
+            evidence=evidence,
+            progress=progress,
+        )
+    if evidence is not None:
+        raise ValueError(f"memory {size.words}: not together with evidence")
+    loaded = trace if isinstance(trace, Trace) else load_trace(trace)
+    return start_at(Subject.of(loaded, classifier, seed), size, seed, None, Relief())
