@@ -150,7 +150,8 @@ def _of_rows(rows: Sequence[Any], name: str) -> Results:
 
 
 def _rows_below(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a sweep's folder, in the order of its files' names."""
+    """The rows of a sweep's folder (docs/use/sweep.md), in the order of its files' names."""
+    folder = folder / "points" if (folder / "points").is_dir() else folder
     files = sorted(path for suffix in _ROWS for path in folder.rglob(f"*{suffix}"))
     if not files:
         raise ValueError(f"{folder}: no {' or '.join(_ROWS)} files: not the folder of a sweep")
