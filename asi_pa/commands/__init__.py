@@ -9,6 +9,7 @@ from asi_pa.commands.audit import add_audit
 from asi_pa.commands.compare import add_compare
 from asi_pa.commands.convert import add_convert
 from asi_pa.commands.designs import add_designs
+from asi_pa.commands.diff import add_diff
 from asi_pa.commands.explain import add_explain
 from asi_pa.commands.field import add_field
 from asi_pa.commands.info import add_info
@@ -27,6 +28,7 @@ VERBS: tuple[Callable[[Verbs[Any]], None], ...] = (
     add_compare,
     add_plot,
     add_explain,
+    add_diff,
     add_audit,
     add_starvation,
     add_pressure,

@@ -57,8 +57,8 @@ cdef uint32_t flags_of(const request_t *rq, int order, bint slow) noexcept nogil
 def request(Machine machine not None, int order, uint32_t gfp, int cpu=0):
     """What a request of this order and mask is, from this CPU.
 
-    A dict: ``freetype`` (where it looks first), ``sensitive``, ``may_block``, ``zones`` (numbers of those that
-    it may use, in order), ``pcp_list`` (None: no per-CPU list of this order), ``fast_flags`` and
+    A dict: ``freetype`` (where it looks first), ``sensitive``, ``may_block``, ``zones`` (numbers of those
+    that it may use, in order), ``pcp_list`` (None: no per-CPU list of this order), ``fast_flags`` and
     ``slow_flags`` (names of ALLOC_ flags).  Raises ValueError for an order or CPU that the machine has not.
     """
     cdef request_t rq
@@ -86,10 +86,10 @@ def request(Machine machine not None, int order, uint32_t gfp, int cpu=0):
 def watermark(Machine machine not None, int zone, int order, uint32_t gfp, int cpu=0, bint slow=False):
     """What a zone's watermark says of a request now: on the fast path, or on the slow path's first attempt.
 
-    A dict in pages: ``free`` (the counter), ``unusable`` (of it: the order's own, reserves and CMA that it may
-    not use), ``mark`` (its name is ``which``), ``boost``, ``least`` (mark and boost after what the request may
-    go below), ``reserve`` (lowmem_reserve), ``enough`` (free - unusable > least + reserve), and ``passes``,
-    the engine's own answer: enough, and a block of the order in reach.  Sources: mm/page_alloc.c
+    A dict in pages: ``free`` (the counter), ``unusable`` (of it: the order's own, reserves and CMA that it
+    may not use), ``mark`` (its name is ``which``), ``boost``, ``least`` (mark and boost after what the
+    request may go below), ``reserve`` (lowmem_reserve), ``enough`` (free - unusable > least + reserve), and
+    ``passes``, the engine's own answer: enough, and a block of the order in reach.  Sources: mm/page_alloc.c
     __zone_watermark_ok(), zone_watermark_fast().
     """
     cdef request_t rq

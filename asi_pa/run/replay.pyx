@@ -167,7 +167,7 @@ cdef class Replay:
         return self.r.skipped
 
     def held(self, uint64_t slot):
-        """The pfn of the allocation in a slot, -1 where there is none.  Raises ValueError for no such slot."""
+        """The pfn of the allocation in a slot, -1 where there is none.  ValueError for no such slot."""
         if slot >= self.r.nslots:
             raise ValueError(f"slot {slot} is not below {self.r.nslots}")
         return -1 if self.r.slots[slot] == NIL else self.r.slots[slot]
