@@ -64,7 +64,7 @@ def label(pfn):
 '''
 
 #: name of the invariant -> what shows it, as the end of the script; {pfn} is a page of it.
-_EVIDENCE = {
+EVIDENCE = {
     "protected-page-present": """
 pfn = {owned}
 print("pfn", pfn, "is allocated and to be absent: it is", "present" if present(pfn) else "absent")
@@ -173,7 +173,7 @@ def script(finding: Broken) -> str:
     labelled = f"label({finding.pfn}).mapped"
     if design.wrapper:
         labelled = str(design.tree == "unrestricted")
-    return text + _EVIDENCE[finding.invariant].format(
+    return text + EVIDENCE[finding.invariant].format(
         pfn=finding.pfn, owned=_owned(finding, names), labelled=labelled
     )
 

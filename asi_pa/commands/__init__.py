@@ -14,6 +14,7 @@ from asi_pa.commands.explain import add_explain
 from asi_pa.commands.field import add_field
 from asi_pa.commands.info import add_info
 from asi_pa.commands.options import Verbs
+from asi_pa.commands.oracle import add_oracle
 from asi_pa.commands.plot import add_plot
 from asi_pa.commands.pressure import add_pressure
 from asi_pa.commands.record import add_record
@@ -34,6 +35,7 @@ VERBS: tuple[Callable[[Verbs[Any]], None], ...] = (
     add_pressure,
     add_field,
     add_verify,
+    add_oracle,
     add_validate,
     add_info,
     add_convert,

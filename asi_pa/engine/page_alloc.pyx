@@ -150,6 +150,9 @@ cdef void decode_request_on(mm_t *mm, int node, uint32_t gfp, request_t *rq) noe
         slow |= fast            # September, patch 16 as posted: LOW watermark and NOFRAGMENT stay
     rq.fast_flags = fast
     rq.slow_flags = slow
+    rq.fast_large = 0
+    if mm.kernel.highatomic_first_attempt and rq.high and not rq.block and not rq.nomemalloc:
+        rq.fast_large = ALLOC_HIGHATOMIC
     for order in range(MAX_ORDERS):
         rq.pcp_list[order] = d.pcp_list[order][rq.ft]
 
@@ -182,7 +185,8 @@ cdef uint32_t rmqueue_buddy(zone_t *z, int order, const request_t *rq, uint32_t 
             if frame == NIL:
                 return NIL
     if flags & ALLOC_HIGHATOMIC and not z.kernel.reserve_highatomic_from_pcp:
-        reserve_highatomic(z, frame, order, rq.ft)
+        if not z.kernel.highatomic_first_attempt or flags & WMARK_MASK == WMARK_MIN:
+            reserve_highatomic(z, frame, order, rq.ft)
     return frame
 
 
@@ -252,7 +256,10 @@ cdef int64_t mm_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexcep
     cdef int64_t pfn
     cdef uint32_t flags
     cdef bint reserves
-    pfn = get_page_from_freelist(mm, cpu, order, rq, rq.fast_flags, 0)
+    flags = rq.fast_flags
+    if order > 0:
+        flags |= rq.fast_large
+    pfn = get_page_from_freelist(mm, cpu, order, rq, flags, 0)
     if pfn >= 0:
         return pfn
     mm.stats.slowpath += 1

@@ -133,8 +133,9 @@ cdef struct request_t:
     uint32_t info
     uint32_t fast_flags
     uint32_t slow_flags     # of order 0; ALLOC_HIGHATOMIC comes with the order
+    uint32_t fast_large     # joins fast_flags above order 0
     uint8_t pcp_list[MAX_ORDERS]    # the per-CPU list for this freetype; 255: none
-    uint8_t pad[20]         # 64 bytes: a cache line
+    uint8_t pad[16]         # 64 bytes: a cache line
 
 cdef struct design_t:
     # From a dict with these keys (engine/boot.pyx): the tables first, then what has a Design's field's name.
@@ -238,6 +239,7 @@ cdef struct kernel_t:
     int pcp_bulk_in_batches
     int pcp_refill_highatomic
     int reserve_highatomic_from_pcp
+    int highatomic_first_attempt
     int free_contig_by_page
     int slowpath_always_retries
     int isolate_is_bit

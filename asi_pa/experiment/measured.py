@@ -21,12 +21,20 @@ if TYPE_CHECKING:
     from asi_pa.run.replay import Replay
     from asi_pa.trace import CompiledTrace
 
-__all__ = ["Measured"]
+__all__ = ["Measured", "grouped"]
 
 _BLOCKS, _MOVABLE, _RECLAIMABLE = (
     GFP_NAMES[name] for name in ("__GFP_DIRECT_RECLAIM", "__GFP_MOVABLE", "__GFP_RECLAIMABLE")
 )
 _KB = {"4k": 4, "2m": 2048, "1g": 1 << 20}
+
+
+def grouped(classes: npt.NDArray[np.uint32], requests: npt.NDArray[np.int64]) -> dict[str, int]:
+    """Requests, given by class and order, by what their failure would mean (asi_pa.kernel.callers)."""
+    found = dict.fromkeys(GROUPS, 0)
+    for cls, order in np.argwhere(requests).tolist():
+        found[group_of(int(classes[cls]), order)] += int(requests[cls, order])
+    return found
 
 
 @dataclass(frozen=True)
@@ -47,10 +55,11 @@ class Measured:
         return self.machine.stats()
 
     @cached_property
-    def requests(self) -> npt.NDArray[np.bool_]:
-        """Which operations are requests."""
+    def requests(self) -> npt.NDArray[np.int64]:
+        """Requests that the trace makes, by class and order."""
         made = [Op.OP_ALLOC, Op.OP_INSTEAD] + [Op.OP_TRY] * self.run.replays_tries
-        return np.isin(self.compiled.ops["op"], made)
+        found: npt.NDArray[np.int64] = self.compiled.kinds[made].sum(axis=0)
+        return found[: len(self.compiled.classes)]
 
     @cached_property
     def allocations(self) -> int:
@@ -89,11 +98,7 @@ class Measured:
 
     def requests_by_group(self) -> dict[str, int]:
         """Requests by what their failure would mean (asi_pa.kernel.callers); replayed ones are real."""
-        ops = self.compiled.ops[self.requests]
-        kinds, counts = np.unique(ops["cls"].astype(np.int64) << 4 | ops["order"], return_counts=True)
-        found = dict.fromkeys(GROUPS, 0)
-        for kind, count in zip(kinds.tolist(), counts.tolist(), strict=True):
-            found[group_of(int(self.compiled.classes[kind >> 4]), kind & 15)] += count
+        found = grouped(self.compiled.classes, self.requests)
         found["real"] += self.extra
         return found
 
@@ -129,7 +134,7 @@ class Measured:
 
     def requests_by_order(self) -> list[int]:
         """Requests by order, 0 to MAX_PAGE_ORDER."""
-        orders: list[int] = np.bincount(self.compiled.ops["order"][self.requests], minlength=11).tolist()
+        orders: list[int] = self.requests.sum(axis=0)[:11].tolist()
         orders[0] += self.extra
         return orders
 
@@ -142,9 +147,7 @@ class Measured:
 
     def requests_by_kind(self) -> dict[str, int]:
         """Requests by what the classifier said of them."""
-        classes = len(self.compiled.classes)
-        by_class = np.bincount(self.compiled.ops["cls"][self.requests], minlength=classes)[:classes]
-        return self.by_kind(by_class.astype(np.int64) + self.replayed_by_class)
+        return self.by_kind(self.requests.sum(axis=1) + self.replayed_by_class)
 
     def shares(self, by_kind: Mapping[str, int]) -> dict[str, float | None]:
         """What is counted by kind as a share of its requests."""
@@ -157,9 +160,7 @@ class Measured:
         orders = {order for order, _ in design.pcp_lists(spec.pageblock_order)}
         if all(zone.pcp is None for zone in spec.zones):
             orders = set()
-        eligible = self.requests & np.isin(self.compiled.ops["order"], list(orders))
-        kind = self.sensitive[self.compiled.ops["cls"][eligible]]
-        served = {"sensitive": int(kind.sum()), "nonsensitive": int((~kind).sum())}
+        served = self.by_kind(self.requests[:, sorted(orders)].sum(axis=1))
         if 0 in orders:
             replayed = self.by_kind(self.replayed_by_class)
             served = {k: n + replayed[k] for k, n in served.items()}
@@ -181,7 +182,7 @@ class Measured:
                 able &= (classes & np.uint32(_MOVABLE | _RECLAIMABLE)) == 0
             if not (design.wrapper and design.tree == "unrestricted"):
                 able &= (classes & np.uint32(_BLOCKS)) != 0
-        requests = int(able[self.compiled.ops["cls"][self.requests]].sum())
+        requests = int(self.requests[able].sum())
         flushes = self.physmap_count("flushes_ranged") + self.physmap_count("flushes_full")
         return 1000 * flushes / requests if requests else None
 

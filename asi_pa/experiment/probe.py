@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from asi_pa.designs import Design
+from asi_pa.experiment.measured import grouped
 from asi_pa.experiment.runs import build
-from asi_pa.kernel.callers import GROUPS, WayOut, group_of
+from asi_pa.kernel.callers import WayOut
 from asi_pa.run.replay import Replay
 from asi_pa.trace import CompiledTrace
 from asi_pa.trace.compile import OP_ALLOC
@@ -60,12 +61,7 @@ class Failures:
 
 def requests(compiled: CompiledTrace) -> Failures:
     """Requests of a trace by group."""
-    ops = compiled.ops[compiled.ops["op"] == OP_ALLOC]
-    kinds, counts = np.unique(ops["cls"].astype(np.int64) << 4 | ops["order"], return_counts=True)
-    sums = dict.fromkeys(GROUPS, 0)
-    for kind, count in zip(kinds.tolist(), counts.tolist(), strict=True):
-        sums[group_of(int(compiled.classes[kind >> 4]), kind & 15)] += count
-    return Failures(**sums)
+    return Failures(**grouped(compiled.classes, compiled.kinds[OP_ALLOC]))
 
 
 def _failed(run: Replay) -> Failures:

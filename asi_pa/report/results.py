@@ -80,7 +80,7 @@ def _problems(node: Any, rule: Mapping[str, Any], root: Mapping[str, Any], where
     elif isinstance(node, list):
         if not rule.get("minItems", 0) <= len(node) <= rule.get("maxItems", len(node)):
             yield f"{where}: {len(node)} items"
-        if "items" in rule:
+        if "items" in rule and not _all_plain(node, rule["items"], root):
             for index, item in enumerate(node):
                 yield from _problems(item, rule["items"], root, f"{where}[{index}]")
 
@@ -99,6 +99,21 @@ def _object_problems(
             yield f"{where}: unknown key {key!r}"
         elif isinstance(others, dict):
             yield from _problems(value, others, root, f"{where}.{key}")
+
+
+def _all_plain(node: list[Any], rule: Mapping[str, Any], root: Mapping[str, Any]) -> bool:
+    """Whether a list as a whole is seen to be of one plain type; False: look at each item.
+
+    A result has millions of numbers, in lists of nothing else.
+    """
+    if "$ref" in rule:
+        rule = root["$defs"][rule["$ref"].removeprefix("#/$defs/")]
+    if not {"type", "minimum"}.issuperset(rule) or not isinstance(rule.get("type"), str):
+        return False
+    found = set(map(type, node))
+    if not found.issubset(_TYPES[rule["type"]]) or found & {dict, list}:
+        return False
+    return not node or "minimum" not in rule or (found <= {int, float} and min(node) >= rule["minimum"])
 
 
 def _is(node: Any, name: str) -> bool:
@@ -146,7 +161,7 @@ def _dump(node: Any, indent: str = "") -> str:
     if isinstance(node, dict) and node:
         rows = [f"{inner}{json.dumps(k, ensure_ascii=False)}: {_dump(v, inner)}" for k, v in node.items()]
         return "{\n" + ",\n".join(rows) + f"\n{indent}}}"
-    if isinstance(node, list) and any(isinstance(item, (dict, list)) for item in node):
+    if isinstance(node, list) and not {dict, list}.isdisjoint(map(type, node)):
         return "[\n" + ",\n".join(inner + _dump(item, inner) for item in node) + f"\n{indent}]"
     return json.dumps(node, ensure_ascii=False, separators=(",", ":"))
 

@@ -8,13 +8,14 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
+from functools import lru_cache
+
 import numpy as np
 
 from asi_pa.kernel.callers import fallback_of, is_huge, way_out
 from asi_pa.trace.ops import OP
 from asi_pa._core cimport (
     ALLOC,
-    CTX_POPULATE,
     HOLE,
     INFO_MT,
     KIND_MASK,
@@ -36,22 +37,35 @@ from asi_pa._core cimport (
     zone_t,
     zone_watermark_ok,
 )
-from asi_pa.engine.fill cimport copy_zone, fill_free, fill_pcp
-from asi_pa.engine.mapping cimport blocks_map, blocks_unmap
+from asi_pa.engine.fill cimport copy_zone, fill_pcp
 from asi_pa.engine.machine cimport NOT_MADE, Machine
 from asi_pa.engine.compaction cimport alloc_pages_direct_compact, compact_node, kcompactd_do_work
 from asi_pa.engine.migrate cimport lru_add_drain
-from asi_pa.engine.remapped cimport is_remapped, remapped_present, set_pages
-from asi_pa.engine.page_alloc cimport decode_request, decode_request_on, mm_t, set_dirty, zone_of
-from asi_pa.physmap.physmap cimport CAUSE_POPULATE, RESTRICTED, physmap_reset_counters
+from asi_pa.engine.page_alloc cimport decode_request, decode_request_on, mm_t, zone_of
+from asi_pa.physmap.physmap cimport physmap_reset_counters
 from asi_pa.engine.pool cimport pool_pages
 from asi_pa.engine.vmscan cimport direct_relief, reclaim
 from asi_pa.run.loop cimport MAX_CLASSES, WAYS, run_ops, run_t
+from asi_pa.run.populate cimport (
+    count_kinds,
+    fill_held,
+    fill_lists,
+    free_misplaced,
+    soil,
+    start_t,
+    type_blocks,
+)
 from asi_pa.trace.ops cimport OP_ALLOC, op_t
-from asi_pa.engine.wrappers cimport has_pool
 
 cdef enum:
     MOST_FALLBACKS = 4096       # of one operation
+
+
+@lru_cache(maxsize=4096)
+def _meaning(word):
+    """By order: the way out and whether it is huge (WAYS), and the mask of the pages asked for instead."""
+    ways = [2 * way_out(word, order) + is_huge(order) for order in range(MAX_ORDERS)]
+    return ways, [fallback_of(word, order) if order else None for order in range(MAX_ORDERS)]
 
 
 cdef class Replay:
@@ -112,12 +126,12 @@ cdef class Replay:
         cdef int i, order
         instead = list(words)
         for i, word in enumerate(words):
+            ways, pages = _meaning(word)
             for order in range(MAX_ORDERS):
-                self.r.way[i][order] = 2 * way_out(word, order) + is_huge(order)
-                page = fallback_of(word, order) if fallbacks and order else None
-                if page is not None:
+                self.r.way[i][order] = ways[order]
+                if fallbacks and pages[order] is not None:
                     # a caller's page is the same whatever the order of its try was
-                    instead[i] = page
+                    instead[i] = pages[order]
                     self.r.falls_back[i] |= 1u << order
             self.r.way_of_fallback[i] = 2 * way_out(instead[i], 0)
             decode_request(&self.machine.mm, words[i], &self.r.requests[i])
@@ -368,7 +382,6 @@ cdef class Replay:
         (``blocks``, ``mapped_blocks``, ``mixed_blocks``) and of allocations (``displaced``).
         """
         cdef zone_t *z = self.machine._zone(zone)
-        cdef mm_t *mm = &self.machine.mm
         cdef const uint32_t[::1] held = np.ascontiguousarray(population.held_pfn, np.uint32)
         cdef const uint8_t[::1] held_order = np.ascontiguousarray(population.held_order, np.uint8)
         cdef const uint8_t[::1] held_cls = np.ascontiguousarray(population.held_cls, np.uint8)
@@ -376,91 +389,35 @@ cdef class Replay:
         cdef const uint32_t[::1] free_pfn = np.ascontiguousarray(population.free_pfn, np.uint32)
         cdef const uint8_t[::1] free_order = np.ascontiguousarray(population.free_order, np.uint8)
         cdef const uint8_t[::1] block_mt = np.ascontiguousarray(population.block_mt, np.uint8)
-        cdef Py_ssize_t i, left = 0
-        cdef uint32_t frame, b, mixed = 0, mapped = 0, at, end
-        cdef int order, mt
-        cdef bint mapped_side, elsewhere, nonsensitive, by_block = mm.design.tracks
-        cdef uint8_t cls
-        cdef uint64_t base = z.base_pfn
-        pages_of = np.zeros((2, z.nblocks), np.uint32)
-        cdef uint32_t[:, ::1] kinds = pages_of
-        misplaced_array = np.zeros(max(1, held.shape[0]), np.uint8)
+        cdef uint32_t[:, ::1] kinds = np.zeros((z.nblocks + 1, 2), np.uint32)
+        misplaced_array = np.zeros(held.shape[0] + 1, np.uint8)
         cdef uint8_t[::1] misplaced = misplaced_array
-        if block_mt.shape[0] < z.nblocks - z.first_block:
-            raise ValueError(f"{block_mt.shape[0]} block types for {z.nblocks - z.first_block} pageblocks")
+        cdef start_t start
+        cdef int i
         self._check(z, held, held_order, "held allocation")
         self._check(z, free_pfn, free_order, "free block")
-        for i in range(held.shape[0]):
-            frame = <uint32_t>(held[i] - base)
-            if held_slot[i] >= self.r.nslots:
-                raise ValueError(f"slot {held_slot[i]} of a held allocation is not below {self.r.nslots}")
-            nonsensitive = not self.r.requests[held_cls[i]].sensitive
-            for b in range(block_of(z, frame), block_of(z, frame + (1u << held_order[i]) - 1) + 1):
-                kinds[nonsensitive, b] += min(1u << held_order[i], z.pageblock_pages)
-        for b in range(z.first_block, z.nblocks):
-            mapped_side = by_block and z.pbmapped[b]
-            if by_block and kinds[0, b] != kinds[1, b]:
-                mapped_side = kinds[1, b] > kinds[0, b]
-            if kinds[0, b] and kinds[1, b]:
-                mixed += 1
-            mt = block_mt[b - z.first_block]
-            if mt > MIGRATE_RECLAIMABLE:
-                raise ValueError(f"block type {mt} of an initial state is not one of 0, 1, 2")
-            z.pbtype[b] = mm.design.start[mt][0 if mapped_side else 1]
-            if by_block and mm.design.mapped[z.pbtype[b]] != mapped_side:
-                # the side has this one type only
-                z.pbtype[b] = mm.design.start[0][0 if mapped_side else 1]
-            z.pbbase[b] = z.pbtype[b]
-            if by_block:
-                mapped += mapped_side
-                if mapped_side and not z.pbmapped[b]:
-                    blocks_map(z, b, 1, CTX_POPULATE)
-                elif z.pbmapped[b] and not mapped_side:
-                    blocks_unmap(z, b, 1, CTX_POPULATE, False)
-        if z.dirty != NULL:
-            # whatever was free on a running machine may hold what a sensitive owner left
-            memset(z.dirty, 0xFF if mm.design.tree == RESTRICTED or by_block else 0, (z.nframes + 7) >> 3)
-            for b in range(z.first_block, z.nblocks):
-                if z.pbmapped[b]:
-                    at = b << z.pageblock_order
-                    for frame in range(at, at + z.pageblock_pages):
-                        z.dirty[frame >> 3] &= <uint8_t>~(1 << (frame & 7))
-        for i in range(free_pfn.shape[0]):
-            frame = <uint32_t>(free_pfn[i] - base)
-            fill_free(z, frame, free_order[i])
+        self._check_start(z, held_slot, held_cls, block_mt)
+        memset(&start, 0, sizeof(start))
+        start.held, start.free = held.shape[0], free_pfn.shape[0]
+        if start.held:
+            start.held_pfn, start.held_order = &held[0], &held_order[0]
+            start.held_cls, start.held_slot = &held_cls[0], &held_slot[0]
+        if start.free:
+            start.free_pfn, start.free_order = &free_pfn[0], &free_order[0]
+        start.kinds, start.misplaced = &kinds[0, 0], &misplaced[0]
+        if block_mt.shape[0]:
+            start.block_mt = &block_mt[0]
+        with nogil:
+            count_kinds(z, &self.r, &start)
+            type_blocks(z, &self.r, &start)
+            soil(z, &self.r)
+            fill_lists(z, &start)
         self._fill_pcp(z, population)
-        for i in range(held.shape[0]):
-            frame = <uint32_t>(held[i] - base)
-            order = held_order[i]
-            cls = held_cls[i]
-            memset(&z.state[frame], TAIL, 1u << order)
-            if by_block:
-                elsewhere = self.r.requests[cls].sensitive == z.pbmapped[block_of(z, frame)]
-            else:
-                elsewhere = (has_pool(mm) and order <= z.pageblock_order
-                             and is_remapped(mm, self.r.requests[cls].info))
-            if elsewhere:
-                misplaced[i] = 1
-                left += 1
-                continue
-            z.state[frame] = <uint8_t>(ALLOC | order)
-            z.links[frame].next = self.r.requests[cls].info
-            z.links[frame].prev = held_slot[i]
-            self.r.slots[held_slot[i]] = held[i]
-            if mm.wrapper != NULL and is_remapped(mm, self.r.requests[cls].info):
-                set_pages(mm, held[i], 1u << order, remapped_present(mm), CAUSE_POPULATE)
-                set_dirty(z, frame, 1u << order, not remapped_present(mm))
-        if left:
-            # their frames are free; what they held is allocated where the design would put it
-            moved = np.flatnonzero(misplaced_array[:held.shape[0]])
-            for index in moved:
-                i = index
-                frame = <uint32_t>(held[i] - base)
-                end = frame + (1u << held_order[i])
-                order = min(<int>held_order[i], z.pageblock_order)
-                while frame < end:
-                    free_one(z, frame, order, z.pbtype[block_of(z, frame)], True)
-                    frame += 1u << order
+        with nogil:
+            fill_held(z, &self.r, &start)
+            free_misplaced(z, &start)
+        if start.left:
+            moved = np.flatnonzero(misplaced_array[:start.held])
             redo = np.zeros(len(moved), OP)
             redo["op"] = OP_ALLOC
             redo["order"] = population.held_order[moved]
@@ -471,8 +428,25 @@ cdef class Replay:
             z.nr_free += z.diffs[i].free
             z.diffs[i].free = 0
         self._reset()
-        return {"blocks": z.nblocks - z.first_block, "mapped_blocks": mapped, "mixed_blocks": mixed,
-                "displaced": left}
+        return {"blocks": z.nblocks - z.first_block, "mapped_blocks": start.mapped_blocks,
+                "mixed_blocks": start.mixed_blocks, "displaced": start.left}
+
+    cdef int _check_start(self, zone_t *z, const uint32_t[::1] slots, const uint8_t[::1] classes,
+                          const uint8_t[::1] block_mt) except -1:
+        cdef Py_ssize_t i
+        if block_mt.shape[0] < z.nblocks - z.first_block:
+            raise ValueError(f"{block_mt.shape[0]} block types for {z.nblocks - z.first_block} pageblocks")
+        if slots.shape[0] != classes.shape[0]:
+            raise ValueError(f"{slots.shape[0]} slots but {classes.shape[0]} classes of held allocations")
+        for i in range(slots.shape[0]):
+            if slots[i] >= self.r.nslots:
+                raise ValueError(f"slot {slots[i]} of a held allocation is not below {self.r.nslots}")
+            if classes[i] >= self.nclasses:
+                raise ValueError(f"class {classes[i]} of a held allocation is not below {self.nclasses}")
+        for i in range(<Py_ssize_t>(z.nblocks - z.first_block)):
+            if block_mt[i] > MIGRATE_RECLAIMABLE:
+                raise ValueError(f"block type {block_mt[i]} of an initial state is not one of 0, 1, 2")
+        return 0
 
     cdef int _fill_pcp(self, zone_t *z, object population) except -1:
         # Pages on per-CPU lists; free in the buddy where the machine's design keeps no such list.

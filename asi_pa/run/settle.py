@@ -25,7 +25,7 @@ from asi_pa.trace.classify import request_words, translated
 from asi_pa.trace.format import Trace, profile
 from asi_pa.trace.frames import FRAME_FREE, FirstEvents, ZoneFrames, zone_frames
 from asi_pa.trace.initial import zone_spec
-from asi_pa.trace.ticks import TICK_NS, first_ticks
+from asi_pa.trace.ticks import all_ticks
 
 __all__ = [
     "busiest",
@@ -38,7 +38,6 @@ __all__ = [
     "requests",
     "settled",
     "snapshot_moment",
-    "ticks_ns",
 ]
 
 #: A snapshot of the start without a stamp is looked for in so much of the trace.
@@ -62,11 +61,6 @@ def freetypes(trace: Trace) -> npt.NDArray[np.uint8]:
         if name in MIGRATETYPE_NAMES:
             table[number] = MIGRATETYPE_NAMES.index(name)
     return table
-
-
-def ticks_ns(trace: Trace) -> npt.NDArray[np.uint64]:
-    """u64[cpus]: when each CPU's vmstat worker runs first; after a second where none is seen."""
-    return np.array(first_ticks(trace) or [TICK_NS] * trace.cpus, np.uint64)
 
 
 def busiest(trace: Trace, zone: dict[str, Any]) -> bool:
@@ -130,7 +124,7 @@ def _tracker(trace: Trace, spec: ZoneSpec, frames: ZoneFrames, block_mt: npt.NDA
         profile(trace),
         boot=False,
     )
-    tracker = Tracker(machine, requests(trace), freetypes(trace), ticks_ns(trace))
+    tracker = Tracker(machine, requests(trace), freetypes(trace), all_ticks(trace))
     pfn, order = free_blocks(frames.state == FRAME_FREE, frames.start_pfn, trace.max_page_order)
     rows = list_order(pfn, order, frames.taken, frames.start_pfn)
     tracker.load(0, pfn[rows], order[rows], frames.pcp, block_mt, frames.guessed)

@@ -3,29 +3,9 @@
 Who frees whom is resolved once, here, so that a replay needs no frame numbers of the recorded machine.  The
 rules:
 
-===================== the trace                           becomes
-       counted as ==================================
-       ==========================================================  =====================
-alloc                               ALLOC into a slot
-free of what was allocated          FREE of its slot
-free of what it never mentioned     FREE of an allocation that is there at the start
-``held_at_start`` free of a part                      SPLIT into single pages, once; FREE of each page
-   ``partial_frees``, ``splits`` free of several allocations at once FREE of each
-                     ``free_of_other_order``
-alloc of frames still allocated     FREE of what is in the way first: it went unrecorded
-``alloc_of_allocated`` free of frames already free         nothing: allocation and free went by unseen
-        ``free_of_free_dropped`` alloc that failed (pfn -1)          nothing: no caller has pages from it
-                          ``failed_allocs``
-free_batched                        nothing: repeats a free
-``free_batched_ignored`` zone_locked, pcpu_drain, extfrag    nothing: the allocator's own doing
-a second of the trace's time        TICK of each CPU, where snapshots are there when its own is seen to
-                                    happen (`asi_pa.trace.ticks`), else of all at once; at most 60 for a gap
-==================================  ==========================================================
-=====================
-=======
-================================  ===========================================  =============================
+================================  ===========================================  ============================
 the trace                         becomes                                      counted as
-================================  ===========================================  =============================
+================================  ===========================================  ============================
 alloc                             ALLOC into a slot
 free of what was allocated        FREE of its slot
 free of what it never mentioned   FREE of what is there at the start           ``held_at_start``
@@ -33,11 +13,14 @@ free of a part                    SPLIT into single pages, once; FREE of each  `
 free of several allocations       FREE of each                                 ``free_of_other_order``
 alloc of frames still allocated   FREE of what is in the way first             ``alloc_of_allocated``
 free of frames already free       nothing: its allocation went by unseen       ``free_of_free_dropped``
-alloc that failed (pfn -1)        ALLOC, and FREE of what it got here             ``failed_allocs``
+alloc that failed (pfn -1)        ALLOC, and FREE of what it got here          ``failed_allocs``
 free_batched                      nothing: repeats a free                      ``free_batched_ignored``
 zone_locked, pcpu_drain, extfrag  nothing: the allocator's own doing
-a second of the trace's time      TICK of each CPU (at most 60 for a gap)
-================================  ===========================================  =============================
+a second of the trace's time      TICK of each CPU (at most 60 for a gap)      ``ticks``
+================================  ===========================================  ============================
+
+With snapshots of the start a TICK stands where the trace shows that CPU's worker to have run, or at its phase
+(`asi_pa.trace.ticks`); else of all CPUs at once.
 """
 
 from __future__ import annotations
@@ -59,9 +42,9 @@ from asi_pa.trace.cpusets import CPUSETS_NOTE, cpusets_on, without_hardwall
 from asi_pa.trace.events import ALLOC
 from asi_pa.trace.format import Trace, facts_html, profile
 from asi_pa.trace.initial import HeldClasses, Population, Settle, recorded_population
-from asi_pa.trace.ops import OP, Op
+from asi_pa.trace.ops import OP, Op, count_kinds
 from asi_pa.trace.resize import Base, modelled_population
-from asi_pa.trace.ticks import first_ticks
+from asi_pa.trace.ticks import Ticks, seen_ticks
 from asi_pa.trace.tries import insert_tries, recorded_tries
 
 __all__ = [
@@ -123,6 +106,11 @@ class CompiledTrace:
     source: dict[str, Any] = field(default_factory=dict)
     """Provenance of the trace."""
 
+    @cached_property
+    def kinds(self) -> npt.NDArray[np.int64]:
+        """i64[`Op`, cls, order]: how many operations of each kind there are (`asi_pa.trace.ops`)."""
+        return count_kinds(self.ops)
+
     def __repr__(self) -> str:
         return "\n".join(f"{key}: {value}" if key else value for key, value in self._facts())
 
@@ -162,18 +150,18 @@ def operations(
     *,
     chunk: int = _CHUNK,
     cuts: Sequence[int] | None = None,
-    phases: Sequence[int] | None = None,
+    ticks: Ticks | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[npt.NDArray[np.void], Compiler, npt.NDArray[np.uint32]]]:
     """Compile chunk by chunk: yields (`OP`[k], the compiler, request classes) for every ``chunk`` events.
 
-    ``cuts``: lengths of the chunks, in events, where they are to be of different length.  ``phases``: when
-    each CPU ticks first, ns (None: all every second).  Memory grows with the frames that the trace touches,
-    not with its length.  Raises ValueError naming trace and event for an event that cannot be.
+    ``cuts``: lengths of the chunks, in events, where they are to be of different length.  ``ticks``: when
+    each CPU's vmstat worker runs (None: all every second).  Memory grows with the frames that the trace
+    touches, not with its length.  Raises ValueError naming trace and event for an event that cannot be.
     """
     masks, _ = asked_for(trace)
     pairs, thresholds, classes = classifier.table(masks, trace.comms or ("",), 11)
-    compiler = Compiler(pairs, thresholds, classifier.seed, trace.cpus, phases)
+    compiler = Compiler(pairs, thresholds, classifier.seed, trace.cpus, ticks)
     lengths = cuts or [min(chunk, len(trace) - start) for start in range(0, len(trace), chunk)]
     start = 0
     for length in lengths:
@@ -257,8 +245,8 @@ class Starts:
             raise ValueError(f"{trace.label}: {orders}")
         self.trace, self.classifier = trace, classifier
         self._evidence, self._settle = evidence, settle
-        phases = first_ticks(trace, evidence) if trace.has_start else None
-        parts = list(operations(trace, classifier, phases=phases, progress=progress))
+        ticks = seen_ticks(trace, evidence) if trace.has_start else None
+        parts = list(operations(trace, classifier, ticks=ticks, progress=progress))
         self._compiler, self._classes = parts[-1][1:]
         self._freed = self._compiler.held_at_start()
         self._ops = np.concatenate([part[0] for part in parts])

@@ -122,26 +122,36 @@ class HeldClasses:
         ``block_mt``: the type of each one's pageblock; what does not move in a Reclaimable one is slab of
         such caches (/proc/kpageflags cannot tell).
         """
-        cls = np.zeros(len(pfn), np.uint8)
-        slab = ~movable & (block_mt == Migratetype.RECLAIMABLE)
-        for mask, kind in (
-            (GFP_HIGHUSER_MOVABLE, movable),
-            (GFP_KERNEL | GFP_NAMES["__GFP_RECLAIMABLE"], slab),
-            (GFP_KERNEL, ~movable & ~slab),
-        ):
-            for size in np.unique(order[kind]).tolist():
-                chosen = kind & (order == size)
-                share = self.classifier.nonsensitive(mask, "", size)
-                sensitive, nonsensitive = request_words(mask)
-                if 0 < share < 1:
-                    draws = draw(self.classifier.seed, pfn.astype(np.uint64) + np.uint64(1 << 40))
-                    drawn = draws < np.uint64(share * 4294967296.0)
-                else:
-                    drawn = np.full(len(pfn), share > 0)
-                for word, part in ((nonsensitive, chosen & drawn), (sensitive, chosen & ~drawn)):
-                    if part.any():
-                        cls[part] = self.index(word)
+        # 16 x (0 movable, 1 slab, 2 other) + order
+        kinds = np.where(movable, np.uint8(0), np.where(block_mt == Migratetype.RECLAIMABLE, 16, 32))
+        kinds = (kinds + order).astype(np.uint8)
+        classes = np.zeros(48, np.uint8)
+        drawn: list[tuple[_U32, _U8]] = []
+        for kind in np.flatnonzero(np.bincount(kinds, minlength=48)).tolist():
+            mask = self._MASKS[kind >> 4]
+            share = self.classifier.nonsensitive(mask, "", kind & 15)
+            sensitive, nonsensitive = request_words(mask)
+            if 0 < share < 1:
+                drawn.append(self._draw(np.flatnonzero(kinds == kind), pfn, share, mask))
+            else:
+                classes[kind] = self.index(nonsensitive if share > 0 else sensitive)
+        cls = classes[kinds]
+        for rows, words in drawn:
+            cls[rows] = words
         return cls
+
+    _MASKS = (GFP_HIGHUSER_MOVABLE, GFP_KERNEL | GFP_NAMES["__GFP_RECLAIMABLE"], GFP_KERNEL)
+
+    def _draw(self, rows: Any, pfn: _U32, share: float, mask: int) -> tuple[Any, _U8]:
+        """Rows whose sensitivity is left to chance, and their classes."""
+        draws = draw(self.classifier.seed, pfn[rows].astype(np.uint64) + np.uint64(1 << 40))
+        odd = draws < np.uint64(share * 4294967296.0)
+        cls = np.zeros(len(rows), np.uint8)
+        sensitive, nonsensitive = request_words(mask)
+        for word, part in ((nonsensitive, odd), (sensitive, ~odd)):
+            if part.any():
+                cls[part] = self.index(word)
+        return rows, cls
 
 
 @dataclass
@@ -156,7 +166,15 @@ class Held:
     """On the LRU and not anonymous."""
 
     def take(self, rows: npt.NDArray[Any]) -> Held:
-        return Held(self.pfn[rows], self.order[rows], self.movable[rows], self.slot[rows], self.file[rows])
+        """Those rows, given by number or as a mask."""
+        at = np.flatnonzero(rows) if rows.dtype == bool else rows
+        return Held(
+            self.pfn.take(at),
+            self.order.take(at),
+            self.movable.take(at),
+            self.slot.take(at),
+            self.file.take(at),
+        )
 
     @staticmethod
     def join(parts: Sequence[Held]) -> Held:
@@ -233,8 +251,9 @@ def finish(
     pageblock_order: int,
 ) -> tuple[Population, int]:
     """A zone's population from its frames' states; ``taken`` as in `list_order`, slots from ``next_slot``."""
-    rows = np.lexsort((np.where(held.slot < 0, held.pfn, held.slot), held.slot < 0))
-    held = held.take(rows)
+    first = _by_slot(held.slot, np.flatnonzero(held.slot >= 0), next_slot)
+    rest = _ascending(held.pfn, np.flatnonzero(held.slot < 0))
+    held = held.take(np.concatenate([first, rest]))
     slots = held.slot.copy()
     others = np.flatnonzero(slots < 0)
     sizes = 1 << held.order[others].astype(np.int64)
@@ -265,6 +284,19 @@ def finish(
         pcp_cpu=pcp.cpu,
     )
     return population, next_slot
+
+
+def _by_slot(slot: npt.NDArray[np.int64], rows: npt.NDArray[np.intp], end: int) -> npt.NDArray[np.int32]:
+    """The rows by slot, of which each has its own, below ``end``."""
+    table = np.zeros(end, np.int32)
+    table[slot[rows]] = rows + 1
+    return table[table > 0] - np.int32(1)
+
+
+def _ascending(pfn: npt.NDArray[np.int64], rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """The rows by ascending pfn, which they mostly are already."""
+    sorted_ = pfn[rows]
+    return rows if (sorted_[1:] >= sorted_[:-1]).all() else rows[np.argsort(sorted_, kind="stable")]
 
 
 def zone_spec(zone: dict[str, Any], frames: ZoneFrames, cpus: int) -> ZoneSpec:

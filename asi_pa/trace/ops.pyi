@@ -3,6 +3,7 @@
 from enum import IntEnum
 
 import numpy as np
+import numpy.typing as npt
 
 class Op(IntEnum):
     """Codes of operations."""
@@ -15,3 +16,5 @@ class Op(IntEnum):
     OP_INSTEAD = 6
 
 OP: np.dtype[np.void]
+
+def count_kinds(ops: npt.NDArray[np.void]) -> npt.NDArray[np.int64]: ...

@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ import numpy.typing as npt
 
 from asi_pa.kernel.sizing import derive, single_zone
 from asi_pa.kernel.spec import MachineSpec, ZoneSpec
-from asi_pa.trace.blocks import frames_of, free_blocks, runs
+from asi_pa.trace.blocks import frames_of, free_blocks, ranges, runs
 from asi_pa.trace.events import ALLOC
 from asi_pa.trace.format import Trace, profile
 from asi_pa.trace.frames import FRAME_FREE, FRAME_HELD, FRAME_HOLE, FRAME_PCP, NO_EVENT, ZoneFrames
@@ -53,17 +54,100 @@ class Base:
     found: list[tuple[dict[str, Any], ZoneFrames]]
     """The zone and its record; empty without snapshots."""
     held: Held
+    """First what the trace frees, then the rest, ascending."""
     freed: npt.NDArray[np.void]
     """What the trace frees without having allocated it, less what was free at the start all the same."""
+    elsewhere: Held
+    """What it frees that lies in no zone that is looked at."""
+    max_page_order: int
+    pageblock_order: int
 
     @classmethod
     def of(cls, trace: Trace, freed: npt.NDArray[np.void], settle: Settle | None = None) -> Base:
         """``freed``: what the trace frees without having allocated it; ``settle`` as of `snapshot_frames`."""
         found, freed = snapshot_frames(trace, freed, largest=True, settle=settle)
+        orders = (trace.max_page_order, trace.pageblock_order)
         if not found:
-            return cls([], _of_trace(trace, freed[:0]), freed)
-        held = held_allocations(found[0][1], freed, trace.max_page_order, trace.pageblock_order)
-        return cls(found, held, freed)
+            return cls([], _of_trace(trace, freed[:0]), freed, _of_trace(trace, freed), *orders)
+        frames = found[0][1]
+        held = held_allocations(frames, freed, *orders)
+        outside = (freed["pfn"] < frames.start_pfn) | (freed["pfn"] >= frames.start_pfn + len(frames.state))
+        return cls(found, held, freed, _of_trace(trace, freed[outside]), *orders)
+
+    @cached_property
+    def chunks(self) -> Chunks:
+        """The recorded zone in chunks of 2^max_page_order frames."""
+        return Chunks.of(self)
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """A recorded zone chunk by chunk, from the frame ``base`` on."""
+
+    base: int
+    size: int
+    state: _U8
+    """u8[chunks, frames]"""
+    block_mt: _U8
+    """u8[chunks, pageblocks]"""
+    taken: _U32
+    """u32[chunks, frames]"""
+    available: npt.NDArray[np.intp]
+    """Chunks that are not all hole."""
+    free: npt.NDArray[np.float64]
+    """The free share of each of them."""
+    freed: npt.NDArray[np.int64]
+    """The chunk of each held allocation that the trace frees."""
+    movers: Held
+    """What the trace frees, of the zone and of elsewhere: all that may lose its place."""
+    ascending: npt.NDArray[np.intp]
+    """Their order by pfn, of which none is there twice."""
+    others: npt.NDArray[np.int64]
+    """i64[chunks + 1]: where the others of each chunk begin in the held allocations."""
+
+    @classmethod
+    def of(cls, base: Base) -> Chunks:
+        """Of what start states are cut out of."""
+        frames, size = base.found[0][1], 1 << base.max_page_order
+        lead = frames.start_pfn % size
+        first = frames.start_pfn - lead
+        total = -(-(lead + len(frames.state)) // size)
+        blocks = size >> base.pageblock_order
+
+        def whole(column: npt.NDArray[Any], at: int, count: int, empty: int) -> Any:
+            filled = np.full(total * count, empty, column.dtype)
+            filled[at : at + len(column)] = column
+            return filled.reshape(total, count)
+
+        state = whole(frames.state, lead, size, FRAME_HOLE)
+        available = np.flatnonzero((state != FRAME_HOLE).any(axis=1))
+        chunk = (base.held.pfn - first) >> base.max_page_order
+        count = int(np.count_nonzero(base.held.slot >= 0))
+        begins = np.searchsorted(chunk[count:], np.arange(total + 1)) + count
+        movers = Held.join([base.held.take(np.arange(count)), base.elsewhere])
+        return cls(
+            first, size, state,
+            whole(frames.block_mt, lead >> base.pageblock_order, blocks, 1),
+            whole(frames.taken, lead, size, NO_EVENT),
+            available, (state[available] == FRAME_FREE).mean(axis=1),
+            chunk[:count], movers, np.argsort(movers.pfn), begins.astype(np.int64),
+        )  # fmt: skip
+
+
+@dataclass
+class Cut:
+    """What a zone is made of: allocations that have their place and those that lost it, and its frames."""
+
+    held: Held
+    displaced: Held
+    """Only such as the trace frees, ascending."""
+    state: _U8
+    """By frame of the zone."""
+    block_mt: _U8
+    taken: _U32
+    """By frame: when it is first taken."""
+    pcp: PcpPages
+    notes: dict[str, Any]
 
 
 def balanced(free: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[np.intp]:
@@ -99,60 +183,68 @@ def modelled_population(
     fit.
     """
     base = base or Base.of(trace, freed, settle)
-    found, freed = base.found, base.freed
     rng = np.random.default_rng(seed)
-    orders: dict[str, Any] = {
-        "pageblock_order": trace.pageblock_order,
-        "max_page_order": trace.max_page_order,
-    }
-    chunk = 1 << trace.max_page_order
-    notes: dict[str, Any] = {"snapshot": bool(found)}
-    if found:
-        record, frames = found[0]
-        notes |= frames.notes
-        pages = pages or frames.managed
-        held, displaced, state, block_mt, taken, pcp, chunks = _choose(
-            trace, frames, freed, pages, base.held, rng
-        )
-        notes["chunks"], notes["chunks_recorded"] = chunks
-        start = frames.start_pfn // chunk * chunk
-        zone = ZoneSpec(start_pfn=start, spanned=len(state), holes=runs(state == FRAME_HOLE, start))
-        machine = MachineSpec(zones=(zone,), cpus=trace.cpus, **orders)
-        if pages == frames.managed:
-            spec = zone_spec(record, frames, trace.cpus)
-            zone = replace(
-                zone,
-                wmark=spec.wmark,
-                pcp=spec.pcp,
-                pcp_cpus=spec.pcp_cpus,
-                stat_threshold=spec.stat_threshold,
-            )
-            machine = replace(machine, zones=(zone,))
-        else:
-            machine = derive(machine, kernel=profile(trace))
+    if base.found:
+        pages = pages or base.found[0][1].managed
+        cut = _choose(base, pages, rng)
+        machine = _cut_machine(trace, base, cut, pages)
     else:
-        needed = peak + int((1 << freed["order"].astype(np.int64)).sum())
+        needed = peak + int((1 << base.freed["order"].astype(np.int64)).sum())
+        chunk = 1 << trace.max_page_order
         pages = pages or max(-(-2 * needed // chunk) * chunk, 1 << 16)
-        machine = single_zone(pages * 4096, cpus=trace.cpus, kernel=profile(trace), **orders)
-        state = np.full(pages, FRAME_FREE, np.uint8)
-        displaced = _of_trace(trace, freed)
-        held = displaced.take(np.zeros(0, np.intp))
-        taken, pcp = np.full(pages, NO_EVENT, np.uint32), PcpPages.none()
-        block_mt = np.ones(-(-pages // (1 << trace.pageblock_order)), np.uint8)
+        cut = _empty(base, pages)
+        machine = single_zone(pages * 4096, cpus=trace.cpus, kernel=profile(trace), **_orders(trace))
     zone = machine.zones[0]
-    held, placed = _place(held, displaced, state, block_mt, zone.start_pfn, trace, rng)
-    pcp = _still_listed(pcp, state, zone.start_pfn)
+    held, placed = _place(cut, zone.start_pfn, trace, rng)
     population, next_slot = finish(
-        held, state, taken, pcp, zone, block_mt, words, next_slot,
-        trace.max_page_order, trace.pageblock_order,
+        held, cut.state, cut.taken, _still_listed(cut.pcp, cut.state, zone.start_pfn), zone, cut.block_mt,
+        words, next_slot, trace.max_page_order, trace.pageblock_order,
     )  # fmt: skip
-    notes |= placed | {
-        "modelled_pages": pages,
-        "modelled_free_pages": population.free_pages,
-        "modelled_pcp_pages": population.pcp_pages,
-        "modelled_held_pages": population.held_pages,
-    }
+    notes = (
+        cut.notes
+        | placed
+        | {
+            "modelled_pages": pages,
+            "modelled_free_pages": population.free_pages,
+            "modelled_pcp_pages": population.pcp_pages,
+            "modelled_held_pages": population.held_pages,
+        }
+    )
     return machine, (population,), next_slot, notes
+
+
+def _orders(trace: Trace) -> dict[str, Any]:
+    return {"pageblock_order": trace.pageblock_order, "max_page_order": trace.max_page_order}
+
+
+def _cut_machine(trace: Trace, base: Base, cut: Cut, pages: int) -> MachineSpec:
+    """The machine of one zone: at the recorded size with the limits recorded, else with a kernel's."""
+    record, frames = base.found[0]
+    start = base.chunks.base
+    zone = ZoneSpec(start_pfn=start, spanned=len(cut.state), holes=runs(cut.state == FRAME_HOLE, start))
+    machine = MachineSpec(zones=(zone,), cpus=trace.cpus, **_orders(trace))
+    if pages != frames.managed:
+        return derive(machine, kernel=profile(trace))
+    spec = zone_spec(record, frames, trace.cpus)
+    zone = replace(
+        zone, wmark=spec.wmark, pcp=spec.pcp, pcp_cpus=spec.pcp_cpus, stat_threshold=spec.stat_threshold
+    )
+    return replace(machine, zones=(zone,))
+
+
+def _empty(base: Base, pages: int) -> Cut:
+    """A zone without a snapshot: everything is free; what the trace frees looks for a place."""
+    blocks = -(-pages // (1 << base.pageblock_order))
+    displaced = base.elsewhere
+    return Cut(
+        base.held,
+        displaced.take(np.argsort(displaced.pfn)),
+        np.full(pages, FRAME_FREE, np.uint8),
+        np.ones(blocks, np.uint8),
+        np.full(pages, NO_EVENT, np.uint32),
+        PcpPages.none(),
+        {"snapshot": False},
+    )
 
 
 def _of_trace(trace: Trace, freed: npt.NDArray[np.void]) -> Held:
@@ -171,68 +263,63 @@ def _of_trace(trace: Trace, freed: npt.NDArray[np.void]) -> Held:
     )
 
 
-def _choose(
-    trace: Trace,
-    frames: ZoneFrames,
-    freed: npt.NDArray[np.void],
-    pages: int,
-    held: Held,
-    rng: np.random.Generator,
-) -> tuple[Held, Held, _U8, _U8, _U32, PcpPages, tuple[int, int]]:
-    """Chunks of the recorded zone for a zone of ``pages`` frames, and what they hold.
-
-    Returns held allocations that have their place, those that lost it (only such as the trace frees), the
-    state by frame, block types, when frames are taken first, the pages on per-CPU lists, and the number of
-    chunks taken and available.
-    """
-    chunk, blocks = 1 << trace.max_page_order, 1 << (trace.max_page_order - trace.pageblock_order)
-    lead = frames.start_pfn % chunk
-    base = frames.start_pfn - lead
-    total = -(-(lead + len(frames.state)) // chunk)
-    state: _U8 = np.full(total * chunk, FRAME_HOLE, np.uint8)
-    state[lead : lead + len(frames.state)] = frames.state
-    block_mt: _U8 = np.ones(total * blocks, np.uint8)
-    first = lead >> trace.pageblock_order
-    block_mt[first : first + len(frames.block_mt)] = frames.block_mt
-    state, block_mt = state.reshape(total, chunk), block_mt.reshape(total, blocks)
-
-    available = np.flatnonzero((state != FRAME_HOLE).any(axis=1))
-    wanted = -(-pages // chunk)
+def _choose(base: Base, pages: int, rng: np.random.Generator) -> Cut:
+    """Chunks of the recorded zone for a zone of ``pages`` frames, and what they hold."""
+    frames, whole, size = base.found[0][1], base.chunks, base.chunks.size
+    wanted, total = -(-pages // size), len(whole.state)
     if pages >= frames.managed:
-        chosen = available
+        chosen = whole.available
     else:
-        free = (state[available] == FRAME_FREE).mean(axis=1)
-        chosen = np.sort(available[balanced(free, rng)[:wanted]])
-    new_state = np.zeros((max(wanted, len(chosen)), chunk), np.uint8)
-    new_state[: len(chosen)] = state[chosen]
-    new_mt = np.ones((len(new_state), blocks), np.uint8)
-    new_mt[: len(chosen)] = block_mt[chosen]
-    spanned = len(new_state) * chunk if pages == frames.managed else pages
+        chosen = np.sort(whole.available[balanced(whole.free, rng)[:wanted]])
+    count = max(wanted, len(chosen))
+    spanned = count * size if pages == frames.managed else pages
     place = np.full(total, -1, np.int64)
     place[chosen] = np.arange(len(chosen))
 
-    elsewhere = freed[
-        (freed["pfn"] < frames.start_pfn) | (freed["pfn"] >= frames.start_pfn + len(frames.state))
-    ]
-    at = (held.pfn - base) // chunk
-    new = place[at] * chunk + (held.pfn - base) % chunk
-    stays = (place[at] >= 0) & (new + (1 << held.order.astype(np.int64)) <= spanned)
-    gone = held.take(~stays & (held.slot >= 0))
-    displaced = Held.join([gone, _of_trace(trace, elsewhere)])
-    flat = new_state.reshape(-1)[:spanned]
+    def cut_out(column: npt.NDArray[Any], empty: int) -> Any:
+        made = np.full((count, column.shape[1]), empty, column.dtype)
+        np.take(column, chosen, axis=0, out=made[: len(chosen)])
+        return made.reshape(-1)
+
+    state = cut_out(whole.state, FRAME_FREE)[:spanned]
     if pages != frames.managed:
-        flat[flat == FRAME_HOLE] = FRAME_FREE
-    dropped = (place[at] >= 0) & ~stays & (new < spanned)
-    flat[np.minimum(frames_of(new[dropped], held.order[dropped]), spanned - 1)] = FRAME_FREE
-    kept = held.take(stays)
-    kept.pfn = new[stays] + base
-    mt = new_mt.reshape(-1)[: -(-spanned // (1 << trace.pageblock_order))]
-    old: _U32 = np.full(total * chunk, NO_EVENT, np.uint32)
-    old[lead : lead + len(frames.taken)] = frames.taken
-    taken: _U32 = np.full(len(new_state) * chunk, NO_EVENT, np.uint32)
-    taken[: len(chosen) * chunk] = old.reshape(total, chunk)[chosen].reshape(-1)
-    pcp = _listed(frames.pcp, place, base, chunk, flat)
-    return kept, displaced, flat, mt, taken[:spanned], pcp, (len(chosen), len(available))
+        state[state == FRAME_HOLE] = FRAME_FREE
+    held, displaced = _held_in(base, chosen, place, state)
+    return Cut(
+        held,
+        displaced,
+        state,
+        cut_out(whole.block_mt, 1)[: -(-spanned // (1 << base.pageblock_order))],
+        cut_out(whole.taken, NO_EVENT)[:spanned],
+        _listed(frames.pcp, place, whole.base, size, state),
+        {"snapshot": True, **frames.notes, "chunks": len(chosen), "chunks_recorded": len(whole.available)},
+    )
+
+
+def _held_in(
+    base: Base, chosen: npt.NDArray[np.intp], place: npt.NDArray[np.int64], state: _U8
+) -> tuple[Held, Held]:
+    """What is held in the chosen chunks, at its new place; and what the trace frees of the rest, ascending.
+
+    An allocation that the zone's end cuts off is not held; the part inside is free.
+    """
+    whole, size = base.chunks, base.chunks.size
+    begins, ends = whole.others[chosen], whole.others[chosen + 1]
+    kept = place[whole.freed] >= 0
+    rows = np.concatenate([np.flatnonzero(kept), ranges(begins, ends - begins)])
+    held = base.held.take(rows)
+    moved = np.concatenate([place[whole.freed[kept]], np.repeat(np.arange(len(chosen)), ends - begins)])
+    held.pfn = ((held.pfn - whole.base) & (size - 1)) + moved * size
+    gone = np.concatenate([~kept, np.ones(len(base.elsewhere.pfn), bool)])
+    over = held.pfn + (1 << held.order.astype(np.int64)) > len(state)
+    if over.any():
+        cut = over & (held.pfn < len(state))
+        state[np.minimum(frames_of(held.pfn[cut], held.order[cut]), len(state) - 1)] = FRAME_FREE
+        lost = rows[over]
+        gone[lost[lost < len(kept)]] = True
+        held = held.take(~over)
+    held.pfn += whole.base
+    return held, whole.movers.take(whole.ascending[gone[whole.ascending]])
 
 
 def _listed(pcp: PcpPages, place: npt.NDArray[np.int64], base: int, chunk: int, state: _U8) -> PcpPages:
@@ -258,65 +345,72 @@ def _still_listed(pcp: PcpPages, state: _U8, start: int) -> PcpPages:
     return pcp.take(whole)
 
 
-def _place(
-    held: Held,
-    displaced: Held,
-    state: _U8,
-    block_mt: _U8,
-    start: int,
-    trace: Trace,
-    rng: np.random.Generator,
-) -> tuple[Held, dict[str, int]]:
-    """Find places for displaced allocations; ``state`` is brought up to date."""
-    order_of = np.argsort(displaced.pfn, kind="stable")
-    displaced = displaced.take(order_of)
+def _place(cut: Cut, start: int, trace: Trace, rng: np.random.Generator) -> tuple[Held, dict[str, int]]:
+    """Find places for displaced allocations; ``cut.state`` is brought up to date."""
+    held, displaced = cut.held, cut.displaced
     homeless = np.ones(len(displaced.pfn), bool)
     taken_over = 0
-    for order in np.unique(displaced.order).tolist():
-        for movable in (False, True):
-            need = np.flatnonzero((displaced.order == order) & (displaced.movable == movable))
-            hosts = np.flatnonzero((held.slot < 0) & (held.order == order) & (held.movable == movable))
-            count = min(len(need), len(hosts))
-            if not count:
-                continue
+    kinds = np.where(held.slot < 0, 2 * held.order + held.movable, np.uint8(255))
+    lacking = 2 * displaced.order + displaced.movable
+    for kind in np.flatnonzero(np.bincount(lacking, minlength=64)).tolist():
+        need, hosts = np.flatnonzero(lacking == kind), np.flatnonzero(kinds == kind)
+        count = min(len(need), len(hosts))
+        if count:
             # Neighbours stay neighbours: a run of hosts, from a drawn place on.
             hosts = np.roll(hosts, -int(rng.integers(len(hosts))))[:count]
             held.slot[hosts] = displaced.slot[need[:count]]
             homeless[need[:count]] = False
             taken_over += count
-    rest = displaced.take(homeless)
-    fixed = state == FRAME_HOLE
-    fixed[frames_of(held.pfn[held.slot >= 0] - start, held.order[held.slot >= 0])] = True
+    rest = displaced.take(np.flatnonzero(homeless))
     evicted = 0
+    if len(rest.pfn):
+        held, evicted = _settle_in(held, rest, cut, start, trace)
+    notes = {"took_over_places": taken_over, "took_free_places": len(rest.pfn), "evicted": evicted}
+    return Held.join([held, rest]), notes
+
+
+def _settle_in(held: Held, rest: Held, cut: Cut, start: int, trace: Trace) -> tuple[Held, int]:
+    """Free places for what found no host, the largest first; what is held then, and how many were evicted."""
+    state, evicted = cut.state, 0
+    fixed = state == FRAME_HOLE
+    staying = held.slot >= 0
+    fixed[frames_of(held.pfn[staying] - start, held.order[staying])] = True
     for order in np.unique(rest.order)[::-1].tolist():
         for movable in (False, True):
             need = np.flatnonzero((rest.order == order) & (rest.movable == movable))
             if not len(need):
                 continue
             before = len(held.pfn)
-            held = _evict(held, state, fixed, start, int(order), len(need))
+            free = free_blocks(state == FRAME_FREE, start, trace.max_page_order)
+            lacking = len(need) - _room(free, order)
+            if lacking > 0:
+                held = _evict(held, state, fixed, start, order, lacking)
+                free = free_blocks(state == FRAME_FREE, start, trace.max_page_order)
             evicted += before - len(held.pfn)
-            rest.pfn[need] = _spots(state, block_mt, start, int(order), movable, len(need), trace)
+            rest.pfn[need] = _spots(free, state, cut.block_mt, start, order, movable, len(need), trace)
             fixed[frames_of(rest.pfn[need] - start, rest.order[need])] = True
-    notes = {"took_over_places": taken_over, "took_free_places": len(rest.pfn), "evicted": evicted}
-    return Held.join([held, rest]), notes
+    return held, evicted
 
 
-def _evict(held: Held, state: _U8, fixed: npt.NDArray[np.bool_], start: int, order: int, count: int) -> Held:
-    """Make room for ``count`` allocations of an order, at the cost of others that the trace never frees.
+def _room(free: tuple[_U32, _U8], order: int) -> int:
+    """How many allocations of an order fit into free blocks."""
+    size = free[1][free[1] >= order].astype(np.int64)
+    return int((1 << (size - order)).sum())
 
-    Nothing happens if there is room.  Emptied are the aligned ranges with the most free frames; pages on
-    per-CPU lists give way as well.
+
+def _evict(
+    held: Held, state: _U8, fixed: npt.NDArray[np.bool_], start: int, order: int, lacking: int
+) -> Held:
+    """Make room for ``lacking`` allocations of an order, at the cost of others that the trace never frees.
+
+    Emptied are the aligned ranges with the most free frames; pages on per-CPU lists give way as well.
     """
     size = 1 << order
     whole = len(state) // size * size
     room = np.count_nonzero((state == FRAME_FREE)[:whole].reshape(-1, size), axis=1)
-    lacking = count - int((room == size).sum())
     free = room + np.count_nonzero((state == FRAME_PCP)[:whole].reshape(-1, size), axis=1)
     free[room == size] = size + 1
     candidates = np.flatnonzero(~fixed[:whole].reshape(-1, size).any(axis=1) & (free <= size))
-    if lacking <= 0:
-        return held
     chosen = candidates[np.argsort(-free[candidates], kind="stable")[:lacking]]
     cleared = np.zeros(len(state) + 1, np.int64)
     emptied = frames_of(chosen * size, np.full(len(chosen), order, np.uint8))
@@ -330,10 +424,17 @@ def _evict(held: Held, state: _U8, fixed: npt.NDArray[np.bool_], start: int, ord
 
 
 def _spots(
-    state: _U8, block_mt: _U8, start: int, order: int, movable: bool, count: int, trace: Trace
+    free: tuple[_U32, _U8],
+    state: _U8,
+    block_mt: _U8,
+    start: int,
+    order: int,
+    movable: bool,
+    count: int,
+    trace: Trace,
 ) -> npt.NDArray[np.int64]:
     """``count`` free aligned places of an order: in blocks of the right type, smallest free block first."""
-    pfn, size = free_blocks(state == FRAME_FREE, start, trace.max_page_order)
+    pfn, size = free
     large = size >= order
     pfn, size = pfn[large].astype(np.int64), size[large]
     wrong = (block_mt[(pfn >> trace.pageblock_order) - (start >> trace.pageblock_order)] == 1) != movable

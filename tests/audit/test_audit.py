@@ -13,7 +13,7 @@ import asi_pa
 from asi_pa.audit import audit, scopes
 from asi_pa.audit.run import WALK
 from asi_pa.audit.scopes import scaled
-from asi_pa.audit.script import _EVIDENCE
+from asi_pa.audit.script import EVIDENCE
 from asi_pa.audit.search import STEP_DTYPE, Search
 from asi_pa.audit.shrink import shrink
 from asi_pa.designs import DESIGNS, as_design
@@ -111,7 +111,7 @@ def test_scripts_of_other_designs_show_what_was_found(design):
         assert ended.value.code == 1, finding.text()
 
 
-@pytest.mark.parametrize("invariant", _EVIDENCE)
+@pytest.mark.parametrize("invariant", EVIDENCE)
 def test_every_script_runs_to_its_end(march, invariant):
     """Also for what no built-in design breaks: the evidence is looked for, and not found."""
     finding = replace(march.findings[0], invariant=invariant, sequence=march.findings[0].sequence[:1])

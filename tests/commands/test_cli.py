@@ -38,7 +38,7 @@ def refused(capsys, *words):
 
 
 def verb_names():
-    parser = cli._parser()
+    parser = cli.command_line()
     (actions,) = (action for action in parser._actions if action.dest == "verb")
     return sorted(actions.choices or ())
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from asi_pa.audit import Meanwhile, audit
-from asi_pa.cli import _parser
+from asi_pa.cli import command_line
 from asi_pa.designs import DESIGNS, Design, Freetype, PcpBank, as_design
 from asi_pa.designs.describe import describe_design, diff_designs, list_designs
 from asi_pa.engine.machine import Machine
@@ -866,7 +866,7 @@ def test_the_documents_commands_are_understood(page: str, newcomer: Path) -> Non
     commands = [shlex.split(line)[1:] for line in re.findall(r"^    (asi-pa .*)$", text, re.MULTILINE)]
     assert len(commands) >= 3
     for command in commands:
-        args = _parser().parse_args(command)
+        args = command_line().parse_args(command)
         for word in [*(getattr(args, "designs", None) or ()), *getattr(args, "names", ())]:
             assert as_design(word)
 

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from asi_pa.allocator.hotplug import _overlaps, _with, _without
+from asi_pa.allocator.hotplug import overlaps, with_range, without_range
 from asi_pa.designs import DESIGNS, Design, as_design
 from asi_pa.kernel.gfp import GFP_NAMES, MODEL_LRU
 from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
@@ -176,7 +176,7 @@ class Lockstep(RuleBasedStateMachine):
     @initialize(rng=st.randoms(use_true_random=False))
     def build(self, rng: Any) -> None:
         self.spec = machine_spec(rng)
-        kernel, below_high = rng.choice(["7.2", "6.18", "6.12"]), rng.choice([False, True])
+        kernel, below_high = rng.choice(["7.3", "7.2", "6.18", "6.12"]), rng.choice([False, True])
         self.pair = (Twin(self.spec, self.design, kernel), engine.Machine(self.spec, self.design, kernel))
         self.end = self.spec.zones[0].end_pfn
         for machine in self.pair:
@@ -272,14 +272,14 @@ class Lockstep(RuleBasedStateMachine):
         pfn = rng.randrange(-(-zone.start_pfn // size), zone.end_pfn // size) * size
         state = self.plugged.get(pfn, "online")
         if state == "online":
-            if _overlaps(zone.holes, pfn, pfn + size):
+            if overlaps(zone.holes, pfn, pfn + size):
                 return
             answers = [module.offline_pages(machine, 0, pfn, size) for module, machine in self.pluggers()]
             assert answers[0] == answers[1]
             if answers[0] is None:
                 self.steps.add("offline")
                 self.plugged[pfn] = "offline"
-                self.resize(rng, -size, _with(zone.holes, pfn, pfn + size))
+                self.resize(rng, -size, with_range(zone.holes, pfn, pfn + size))
         elif state == "absent":
             for module, machine in self.pluggers():
                 module.add_memory(machine, 0, pfn, size)
@@ -295,7 +295,7 @@ class Lockstep(RuleBasedStateMachine):
                 module.online_pages(machine, 0, pfn, size)
             del self.plugged[pfn]
             self.steps.add("online")
-            self.resize(rng, size, _without(zone.holes, pfn, pfn + size))
+            self.resize(rng, size, without_range(zone.holes, pfn, pfn + size))
 
     def pluggers(self) -> list[tuple[Any, Any]]:
         return list(zip((hotplug, engine_hotplug), self.pair, strict=True))

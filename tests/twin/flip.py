@@ -22,7 +22,9 @@ from .tables import (
     ALLOC_NON_BLOCK,
     ALLOC_NOSTEAL,
     ALLOC_OOM,
+    ALLOC_WMARK_MASK,
     WMARK_HIGH,
+    WMARK_MIN,
 )
 from .zone import Zone
 
@@ -46,7 +48,10 @@ def rmqueue_buddy(zone: Zone, order: int, request: Request, alloc_flags: int) ->
         pfn = smallest_of(zone, order, highatomic)
     if pfn is None:
         pfn = flip(zone, order, freetype, alloc_flags)
-    if pfn is not None and alloc_flags & ALLOC_HIGHATOMIC and not zone.kernel.reserve_highatomic_from_pcp:
+    kernel = zone.kernel
+    reserves = not kernel.highatomic_first_attempt or alloc_flags & ALLOC_WMARK_MASK == WMARK_MIN
+    reserves = reserves and not kernel.reserve_highatomic_from_pcp
+    if pfn is not None and alloc_flags & ALLOC_HIGHATOMIC and reserves:
         reserve_highatomic(zone, pfn, order, freetype)
     return pfn
 

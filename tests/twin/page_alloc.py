@@ -202,6 +202,12 @@ def _fast_flags(zonelist: Zonelist, request: Request, spec: MachineSpec) -> int:
     return flags
 
 
+def _highatomic(order: int, request: Request) -> int:
+    """ALLOC_HIGHATOMIC for atomic requests above order 0 (alloc_flags_nonblocking, 7.3)."""
+    atomic = request.gfp & HIGH and not request.blocks and not request.gfp & NOMEMALLOC
+    return ALLOC_HIGHATOMIC if order > 0 and atomic else 0
+
+
 def slow_flags(zonelist: Zonelist, order: int, request: Request, spec: MachineSpec) -> int:
     """gfp_to_alloc_flags (7.2)."""
     flags = WMARK_MIN | ALLOC_CPUSET | _common_flags(request)
@@ -209,9 +215,7 @@ def slow_flags(zonelist: Zonelist, order: int, request: Request, spec: MachineSp
         flags |= ALLOC_MIN_RESERVE
     if not request.blocks:
         if not request.gfp & NOMEMALLOC:
-            flags |= ALLOC_NON_BLOCK
-            if order > 0 and request.gfp & HIGH:
-                flags |= ALLOC_HIGHATOMIC
+            flags |= ALLOC_NON_BLOCK | _highatomic(order, request)
         if request.gfp & HIGH:
             flags &= ~ALLOC_CPUSET
     if spec.defrag_mode:
@@ -248,7 +252,10 @@ def alloc_pages(
     def attempt(alloc_flags: int) -> tuple[Zone, int] | None:
         return get_page_from_freelist(zonelist, order, request, alloc_flags, spec)
 
-    found = attempt(_fast_flags(zonelist, request, spec))
+    first_flags = _fast_flags(zonelist, request, spec)
+    if kernel.highatomic_first_attempt:
+        first_flags |= _highatomic(order, request)
+    found = attempt(first_flags)
     if found:
         return found
     # __alloc_pages_slowpath from here on

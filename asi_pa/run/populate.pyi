@@ -1,0 +1,1 @@
+"""A zone's initial state, brought into a machine: for ``Replay.populate``."""
