@@ -55,8 +55,13 @@ class Scope:
     contig: tuple[int | None, int | None]
     """Requesters of contiguous ranges, protected and unprotected."""
     windows: bool = False
+    compaction: bool = False
     share: float = 1.0
-    """Of the time, against the other scopes."""
+    """Of the operations, against the other scopes."""
+
+    def orders(self) -> int:
+        """The largest order that is asked for; nothing larger than a pageblock moves."""
+        return self.machine.pageblock_order if self.compaction else self.machine.max_page_order
 
 
 def scaled(design: Design) -> Design:
@@ -139,10 +144,11 @@ class _Plan:
     kinds: tuple[str, ...] = _MT[:2]
     windows: bool = False
     share: float = 1.0
+    compaction: bool = False
 
 
 _SMALL = "two pageblocks of 2 pages"
-#: Those that can be closed first, those with windows last.
+#: Those that can be closed first, those with windows and with compaction last.
 _PLANS = (
     _Plan("smallest", _SMALL, _machine(), ("blocking", "nowait", "memalloc"), _MT, share=0.3),
     _Plan(
@@ -213,6 +219,24 @@ _PLANS = (
         ("blocking",),
         _MT[:2],
         True,
+        3.0,
+    ),
+    _Plan(
+        "compaction",
+        "four pageblocks of 2 pages, compacted",
+        _machine(2),
+        ("blocking",),
+        _MT[:2],
+        compaction=True,
+    ),
+    _Plan(
+        "compaction-cma",
+        "four pageblocks of 2 pages, one of them CMA, compacted",
+        _machine(2, cma=((4, 6),)),
+        ("blocking",),
+        _MT[:2],
+        share=0.5,
+        compaction=True,
     ),
 )
 
@@ -227,6 +251,7 @@ def scopes(design: Design) -> tuple[Scope, ...]:
             requests=_requests(design, plan.contexts, plan.kinds),
             contig=_contig(design),
             windows=plan.windows,
+            compaction=plan.compaction,
             share=plan.share,
         )
         for plan in _PLANS

@@ -9,7 +9,8 @@ from libc.string cimport memset
 import numpy as np
 
 from asi_pa.engine.boot cimport build_zone, check_spec, design_numbers, number_of
-from asi_pa.engine.compaction cimport watch_log
+from asi_pa.engine.compact_control cimport COMPACT_PRIO_SYNC_FULL
+from asi_pa.engine.compaction cimport alloc_pages_direct_compact, compact_node, watch_log
 from asi_pa._core cimport (
     ALLOC,
     HOLE,
@@ -40,6 +41,7 @@ from asi_pa.engine.page_isolation cimport (
     undo_isolate_page_range,
 )
 from asi_pa.engine.kswapd cimport kswapd
+from asi_pa.engine.migrate cimport lru_add_drain
 from asi_pa.engine.remapped cimport remapped_present
 from asi_pa.engine.page_alloc cimport (
     compact_log_t,
@@ -354,6 +356,29 @@ cdef class Machine:
         """One call of the pool's shrinker (design "pool"); pages given back to the allocator."""
         self._check_cpu(cpu)
         return self.mm.wrapper.shrink(&self.mm, cpu, pages) if has_pool(&self.mm) else 0
+
+    def compact_memory(self, int node=0, int cpu=0):
+        """One write to the node's ``compact`` file: compact_node(), and the moved pages are on the LRU."""
+        self._check_cpu(cpu)
+        compact_node(&self.mm, cpu, node, False)
+        lru_add_drain(&self.mm)
+        if self.watched:
+            self._afterwards()
+
+    def direct_compact(self, int order, uint32_t gfp, int cpu=0):
+        """__alloc_pages_direct_compact() of the highest priority; the pfn of 2**order pages, or -1."""
+        cdef request_t rq
+        cdef int64_t pfn
+        cdef int status = 0
+        self._check_order(order)
+        self._check_cpu(cpu)
+        decode_request_on(&self.mm, self.mm.cpu_node[cpu], gfp, &rq)
+        pfn = alloc_pages_direct_compact(&self.mm, cpu, order, &rq, rq.slow_flags, COMPACT_PRIO_SYNC_FULL,
+                                         &status)
+        lru_add_drain(&self.mm)
+        if self.watched:
+            self._afterwards()
+        return pfn
 
     def run_queue(self, int cpu=0):
         """The free queue's worker (design "rfcv2-queue") runs now."""
