@@ -27,8 +27,8 @@ def differences(a: Result, b: Result) -> dict[str, Any]:
 
     Keys: ``same``; ``about`` (what was asked and with what: key, ``a``, ``b``; no difference by itself);
     ``only`` (traces, designs and replays that one of them has); ``verdict`` (sentences of both); ``words``,
-    ``cells``, ``curves``, ``claims``, ``stored`` and ``metrics``: what differs, with where it stands, ``a`` and
-    ``b``.  Times by a clock are not compared.
+    ``cells``, ``curves``, ``claims``, ``stored`` and ``metrics``: what differs, with where it stands, ``a``
+    and ``b``.  Times by a clock are not compared.
     """
     found: dict[str, Any] = {
         "schema": SCHEMA,
