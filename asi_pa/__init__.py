@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         starve,
         validate,
     )
+    from asi_pa.sweeps import SweepResult, load_sweep, sweep
     from asi_pa.trace import CompiledTrace, Trace, bundled_traces, load_trace
 
 #: public name -> the module that has it
@@ -53,6 +54,7 @@ _HOME = {
     "ReplayResult": "results",
     "StarveResult": "results",
     "Statistics": "allocator",
+    "SweepResult": "sweeps",
     "Trace": "trace",
     "ValidateResult": "results",
     "ZoneSpec": "kernel.spec",
@@ -61,12 +63,14 @@ _HOME = {
     "compare": "results",
     "compile_trace": "experiment.points",
     "describe_gfp": "kernel.gfp",
+    "load_sweep": "sweeps",
     "load_trace": "trace",
     "parse_gfp": "kernel.gfp",
     "parse_size": "kernel.sizing",
     "replay": "results",
     "single_zone": "kernel.sizing",
     "starve": "results",
+    "sweep": "sweeps",
     "validate": "results",
 }
 
@@ -90,6 +94,7 @@ __all__ = [
     "ReplayResult",
     "StarveResult",
     "Statistics",
+    "SweepResult",
     "Trace",
     "ValidateResult",
     "ZoneSpec",
@@ -99,12 +104,14 @@ __all__ = [
     "compare",
     "compile_trace",
     "describe_gfp",
+    "load_sweep",
     "load_trace",
     "parse_gfp",
     "parse_size",
     "replay",
     "single_zone",
     "starve",
+    "sweep",
     "validate",
 ]
 

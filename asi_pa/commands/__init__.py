@@ -19,6 +19,7 @@ from asi_pa.commands.plot import add_plot
 from asi_pa.commands.pressure import add_pressure
 from asi_pa.commands.record import add_record
 from asi_pa.commands.starvation import add_starvation
+from asi_pa.commands.sweep import add_sweep
 from asi_pa.commands.validate import add_validate
 from asi_pa.commands.verify import add_verify
 
@@ -27,6 +28,7 @@ __all__ = ["VERBS"]
 #: Each adds a verb, in the order of the overview.
 VERBS: tuple[Callable[[Verbs[Any]], None], ...] = (
     add_compare,
+    add_sweep,
     add_plot,
     add_explain,
     add_diff,
