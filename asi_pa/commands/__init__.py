@@ -20,6 +20,7 @@ from asi_pa.commands.pressure import add_pressure
 from asi_pa.commands.record import add_record
 from asi_pa.commands.starvation import add_starvation
 from asi_pa.commands.sweep import add_sweep
+from asi_pa.commands.timeline import add_timeline
 from asi_pa.commands.validate import add_validate
 from asi_pa.commands.verify import add_verify
 
@@ -32,6 +33,7 @@ VERBS: tuple[Callable[[Verbs[Any]], None], ...] = (
     add_plot,
     add_explain,
     add_diff,
+    add_timeline,
     add_audit,
     add_starvation,
     add_pressure,

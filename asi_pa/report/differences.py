@@ -256,7 +256,7 @@ def _numbers(rows: Rows) -> Iterator[str]:
         a, b = row["a"], row["b"]
         if isinstance(a, str) or isinstance(b, str) or a is None or b is None:
             return float("inf")
-        return abs(a - b) / max(abs(a), abs(b))
+        return float(abs(a - b) / max(abs(a), abs(b)))
 
     for row in sorted(rows, key=moved, reverse=True):
         yield _plainly(row, f"{row['trace']}/{row['memory']}, {row['metric']}")
