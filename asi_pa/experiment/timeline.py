@@ -55,7 +55,7 @@ def timeline(
     """Runs a compiled trace through one design and looks at it ``samples`` times, evenly over operations.
 
     Counters by sample: free pages by freetype, free blocks by order, TLB flushes, flips and failures so far.
-    Instants: what happened since the sample before (flips, flushes, failures, fallbacks, ...), with how often.
+    Instants: what happened since the sample before (flips, flushes, failures, fallbacks ...), and how often.
     ``relief`` None: as `asi-pa compare`.  Raises ValueError for what cannot be.
     """
     chosen = as_design(design)
@@ -119,7 +119,8 @@ def _instants(before: Mapping[str, int], now: Mapping[str, int], when: float) ->
 
 
 def _counters(machine: Machine, run: Replay, now: Mapping[str, int], when: float) -> Iterator[Event]:
-    free = sum(typed_free(machine, zone) for zone in range(len(machine.spec.zones)))
+    zones = range(len(machine.spec.zones))
+    free = np.sum([typed_free(machine, zone) for zone in zones], axis=0, dtype=np.int64)
     pages = free @ (1 << np.arange(free.shape[1]))
     by_type = {ft.name: int(n) for ft, n in zip(machine.design.freetypes, pages, strict=True)}
     pool = int(run.free_pages()[-1])
