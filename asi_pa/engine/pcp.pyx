@@ -5,6 +5,9 @@ Rules: mm/page_alloc.c nr_pcp_alloc, nr_pcp_free, nr_pcp_high, free_pcppages_bul
 """
 
 from asi_pa._core cimport (
+    AHEAD_BACK,
+    AHEAD_BACK_TIMER,
+    AHEAD_NOW,
     ALLOC_FLIP,
     ALLOC_NOSTEAL,
     RMQUEUE_NORMAL,
@@ -85,7 +88,7 @@ cdef void pcp_refill(zone_t *z, pcp_t *pcp, int order, int ft, int index,
         n -= 1
     z.stats.pcp_refilled += wanted - n
     if z.design.looks_ahead:
-        z.ahead_due = 1
+        z.ahead_due |= z.design.looks_ahead & AHEAD_NOW
 
 
 cdef uint32_t rmqueue_pcplist(zone_t *z, int cpu, int order, const request_t *rq,
@@ -252,5 +255,7 @@ cdef bint refresh_cpu_vm_stats(zone_t *z, int cpu) noexcept nogil:
     z.nr_free_cma += diff.cma
     diff.free = diff.cma = 0
     set_plenty(z)
+    if z.design.looks_ahead & AHEAD_BACK_TIMER:
+        z.ahead_due |= AHEAD_BACK
     z.diff = diff
     return z.pcps != NULL and pcp_decay(z, &z.pcps[cpu])

@@ -230,7 +230,7 @@ cdef void take_numbers(Samples s, int64_t op, int64_t *out) noexcept nogil:
             if z == s.z:
                 of_zone += pages
     out[AT_UNUSABLE] = 1000 * (of_zone - whole) // of_zone if of_zone else 1000
-    out[AT_FREE + nft] = pool_pages(mm)
+    out[AT_FREE + nft] = pool_pages(mm, -1)
 
 
 cdef void take_row(Samples s, uint8_t *out) noexcept nogil:
