@@ -56,7 +56,7 @@ def test_the_tour(tmp_path):
     sweep.write_text(smaller.replace("seeds = 3", "seeds = 1"))
 
     audit = command("asi-pa audit")
-    assert "three-quarters" in run([*audit[:-1], "2"], tmp_path)
+    assert "`mine.py:THREE_QUARTERS`" in run([*audit[:-1], "2"], tmp_path)
     run(command("asi-pa sweep"), tmp_path)
     run(command("asi-pa plot"), tmp_path)
     assert (tmp_path / "failures.pdf").read_bytes().startswith(b"%PDF")
