@@ -16,6 +16,7 @@ from asi_pa.commands.oracle import add_oracle
 from asi_pa.commands.pressure import add_pressure
 from asi_pa.commands.record import add_record
 from asi_pa.commands.starvation import add_starvation
+from asi_pa.commands.sweep import add_sweep
 from asi_pa.commands.validate import add_validate
 from asi_pa.commands.verify import add_verify
 
@@ -24,6 +25,7 @@ __all__ = ["VERBS"]
 #: Each adds a verb, in the order of the overview.
 VERBS: tuple[Callable[[Verbs[Any]], None], ...] = (
     add_compare,
+    add_sweep,
     add_audit,
     add_starvation,
     add_pressure,
