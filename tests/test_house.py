@@ -22,7 +22,7 @@ from asi_pa.kernel.versions import Kernel
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST = 70
 #: Longer ones that are about to be cut.
-LONGER = {"compare", "hash_once", "run", "sized"}
+LONGER = {"compare", "run", "sized"}
 DEFINED = re.compile(r"^(?P<indent> *)(?:def|cpdef|cdef)\b[^=#]*?\b(?P<name>\w+)\(")
 
 
