@@ -182,6 +182,12 @@ cdef class Replay:
         """Frees and splits of what was never allocated."""
         return self.r.skipped
 
+    def held(self, uint64_t slot):
+        """The pfn of the allocation in a slot, -1 where there is none.  ValueError for no such slot."""
+        if slot >= self.r.nslots:
+            raise ValueError(f"slot {slot} is not below {self.r.nslots}")
+        return -1 if self.r.slots[slot] == NIL else self.r.slots[slot]
+
     # ------------------------------------------------------------ running
 
     def run(self, ops, Py_ssize_t start=0, end=None):
