@@ -1,4 +1,4 @@
-"""docs/use/tour.md is carried out: the files that it writes, the commands that it gives, the notebook beside it."""
+"""docs/use/tour.md is carried out: the files that it writes, the commands that it gives, the notebook."""
 
 from __future__ import annotations
 
