@@ -59,9 +59,9 @@ from .streams import CLASSES, Stream, churn_c, delay_for, fill_c, stream
 from .text import perf_text, read_with_regex
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENT = ROOT / "docs" / "performance.md"
+DOCUMENT = ROOT / "docs" / "engine" / "performance.md"
 RESULTS = DOCUMENT.with_suffix(".json")
-PLOT = ROOT / "docs" / "growth.svg"
+PLOT = DOCUMENT.with_name("growth.svg")
 MARKS = ("<!-- measured: begin -->", "<!-- measured: end -->")
 ROUNDS = 9
 #: Bytes of a small zone's lists and arrays, generously.
