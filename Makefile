@@ -11,7 +11,7 @@ HTML ?= compare.html
 BENCH_JSON ?= .benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help docs stored compare test pytest lint lint-style lint-cython lint-types lint-stubs format site sdist bench bench-compare build mutants fuzz sanitize soak scale clean
+.PHONY: help docs oracle stored compare test pytest lint lint-style lint-cython lint-types lint-stubs format site sdist bench bench-compare build mutants fuzz sanitize soak scale clean
 
 help:
 	@echo "make compare        what each design does with the bundled kernel traces: a table and $(HTML)"
@@ -22,6 +22,7 @@ help:
 	@echo "make site           the documents as pages, in build/site"
 	@echo "make bench          benchmarks, saved as JSON"
 	@echo "make bench-compare  the last two saved benchmark runs side by side"
+	@echo "make oracle         KERNEL=path: a real kernel recorded and verified (docs/evidence.md)"
 	@echo "make mutants        break the rules one by one; the tests must notice each"
 	@echo "make fuzz           damaged inputs for every reader; make sanitize: under ASan and UBSan"
 	@echo "make soak           very long runs, against the twin and in bounded memory"
@@ -87,7 +88,7 @@ lint-cython: $(VENV)/.test-ready
 	find asi_pa benchmarks -name '*.pyx' -o -name '*.pxd' | PATH="$(CURDIR)/$(VENV)/bin:$$PATH" xargs -r cython-lint
 
 lint-types: $(VENV)/.test-ready
-	$(VENV)/bin/mypy asi_pa tests benchmarks setup.py $(wildcard examples/*.py)
+	$(VENV)/bin/mypy asi_pa oracle tests benchmarks setup.py $(wildcard examples/*.py)
 	$(VENV)/bin/pyright --pythonpath $(PY) tests/api/everything.py
 
 lint-stubs: build $(VENV)/.test-ready
@@ -137,6 +138,11 @@ soak: build $(VENV)/.test-ready
 
 scale: build $(VENV)/.test-ready
 	$(PY) -m benchmarks.scale
+
+# KERNEL is a tree, a tarball or a linux-source package, ORACLE the work folder, SETS other sets than the core ones.
+oracle: build
+	@test -n "$(KERNEL)" || { echo "make oracle KERNEL=path/to/linux: a tree, a tarball or a package" >&2; exit 2; }
+	$(VENV)/bin/asi-pa oracle record $(KERNEL) $(SETS) $(if $(ORACLE),--work $(ORACLE))
 
 clean:
 	rm -rf $(VENV) build dist asi_pa.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

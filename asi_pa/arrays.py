@@ -92,6 +92,7 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> npt.ND
     if size != there:
         raise ValueError(f"array {name!r} of shape {shape} has {there} bytes, not {size}")
     flat = np.frombuffer(packed, dtype, offset=start) if size else np.zeros(math.prod(shape), dtype)
+    flat = flat.astype(flat.dtype.newbyteorder("="), copy=False)  # files may be of another byte order
     flat.flags.writeable = False
     return flat.reshape(shape, order="F" if fortran_order else "C")
 

@@ -22,7 +22,7 @@ class _Parser(argparse.ArgumentParser):
         raise ValueError(f"{message} (see {self.prog} --help)")
 
 
-def _parser() -> _Parser:
+def command_line() -> _Parser:
     from asi_pa.commands import VERBS  # here, where Ctrl-C is caught: it takes a while
 
     parser = _Parser(
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with standard_output():
             from asi_pa.commands.overwriting import refuse_overwriting
 
-            parser = _parser()
+            parser = command_line()
             args = parser.parse_args(words)
             if "run" not in args:
                 parser.print_help(sys.stderr)

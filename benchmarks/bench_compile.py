@@ -6,7 +6,7 @@ import pytest
 
 from asi_pa.trace import Classifier, load_trace
 from asi_pa.trace.compile import operations
-from asi_pa.trace.ticks import first_ticks
+from asi_pa.trace.ticks import seen_ticks
 
 from .harness import compiled_trace, measure, trace_engine
 
@@ -22,9 +22,7 @@ def test_compile(benchmark, trace, step):
             benchmark,
             f"compile, {trace}",
             lambda: loaded,
-            lambda loaded: sum(
-                len(part[0]) for part in operations(loaded, rule, phases=first_ticks(loaded, None))
-            ),
+            lambda loaded: sum(len(part[0]) for part in operations(loaded, rule, ticks=seen_ticks(loaded))),
             len(loaded),
         )
         assert done == len(compiled.ops)

@@ -113,7 +113,7 @@ def test_readme_links_lead_somewhere():
 
 
 def test_readme_commands_are_understood():
-    parser = cli._parser()
+    parser = cli.command_line()
     lines = [line.strip() for line in README.splitlines() if line.startswith("    asi-pa ")]
     assert len(lines) > 5
     for line in lines:

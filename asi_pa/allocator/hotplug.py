@@ -78,7 +78,7 @@ class MemoryBlocks:
                 if not plugged and any(a <= start and end <= b for a, b in missing):
                     continue
                 state = "absent" if number in self.absent else "offline" if plugged else "online"
-                whole = end - start == self.pages and (plugged or not _overlaps(zone.holes, start, end))
+                whole = end - start == self.pages and (plugged or not overlaps(zone.holes, start, end))
                 found.append(MemoryBlock(start, end - start, zone.nid, zone.name, state, whole))
         return found
 
@@ -118,7 +118,7 @@ class MemoryBlocks:
         zone = self._zone(pfn, n)
         memory_hotplug.online_pages(self.machine, zone, pfn, n)
         self.offline -= numbers
-        self._resized(zone, n, _without(self.machine.spec.zones[zone].holes, pfn, pfn + n))
+        self._resized(zone, n, without_range(self.machine.spec.zones[zone].holes, pfn, pfn + n))
 
     def offline_pages(self, pfn: int, n: int) -> tuple[int, str] | None:
         """offline_pages(): online -> offline; (pfn, why) of a page in use, and nothing changed."""
@@ -127,12 +127,12 @@ class MemoryBlocks:
         numbers = self._aligned(pfn, n)
         if not (self.absent | self.offline).isdisjoint(numbers):
             raise ValueError(f"pfns [{pfn}, {pfn + n}) are not online")
-        if _overlaps(spec.holes, pfn, pfn + n):
+        if overlaps(spec.holes, pfn, pfn + n):
             raise ValueError(f"pfns [{pfn}, {pfn + n}) have holes")
         busy = memory_hotplug.offline_pages(self.machine, zone, pfn, n)
         if busy is None:
             self.offline.update(numbers)
-            self._resized(zone, -n, _with(spec.holes, pfn, pfn + n))
+            self._resized(zone, -n, with_range(spec.holes, pfn, pfn + n))
         return busy
 
     def remove(self, pfn: int, n: int) -> None:
@@ -188,11 +188,11 @@ def absent_ranges(zone: ZoneSpec) -> Ranges:
     return ()
 
 
-def _overlaps(ranges: Ranges, start: int, end: int) -> bool:
+def overlaps(ranges: Ranges, start: int, end: int) -> bool:
     return any(a < end and start < b for a, b in ranges)
 
 
-def _with(ranges: Ranges, start: int, end: int) -> Ranges:
+def with_range(ranges: Ranges, start: int, end: int) -> Ranges:
     """The ranges and [start, end), joined to those that it touches."""
     apart = [(a, b) for a, b in ranges if b < start or a > end]
     touched = [(a, b) for a, b in ranges if b == start or a == end]
@@ -200,7 +200,7 @@ def _with(ranges: Ranges, start: int, end: int) -> Ranges:
     return tuple(sorted([*apart, (low, high)]))
 
 
-def _without(ranges: Ranges, start: int, end: int) -> Ranges:
+def without_range(ranges: Ranges, start: int, end: int) -> Ranges:
     """The ranges less [start, end), which lies inside one of them."""
     left = []
     for a, b in ranges:
@@ -210,5 +210,5 @@ def _without(ranges: Ranges, start: int, end: int) -> Ranges:
 
 def _cut(ranges: Ranges, cuts: Ranges) -> Ranges:
     for start, end in cuts:
-        ranges = _without(ranges, start, end)
+        ranges = without_range(ranges, start, end)
     return ranges

@@ -198,7 +198,7 @@ def _zone(allocator: Allocator, number: int | None, nid: int, name: str) -> proc
         )
     stats["nr_free_cma"] = state["nr_free_cma"]
     tail = {"node_unreclaimable": 0, "start_pfn": start}
-    if allocator.kernel.version == "7.2":
+    if allocator.kernel.version in ("7.2", "7.3"):
         tail |= {
             "reserved_highatomic": state["nr_reserved_highatomic"],
             "free_highatomic": state["nr_free_highatomic"],

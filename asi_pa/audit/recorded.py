@@ -35,7 +35,7 @@ _MARCH = {
     (_EXPOSED, "page reporting that relabels"): "Rx-e1",
     (_STRANDED, f"a protected unmovable {_MAY_NOT}"): "Rx-d1",
 }
-_RUNS: dict[str, dict[tuple[str, str], str]] = {
+RUNS: dict[str, dict[tuple[str, str], str]] = {
     "migratetype/as-posted": _MARCH,
     "unmapped/v2": {
         (_EXPOSED, _MERGED): "Vx-a2",
@@ -59,4 +59,4 @@ _RUNS: dict[str, dict[tuple[str, str], str]] = {
 
 def recorded_run(design: str, invariant: str, mechanism: str) -> str:
     """A recorded run in which a kernel with this design did the same; empty where there is none."""
-    return _RUNS.get(design, {}).get((invariant, mechanism), "")
+    return RUNS.get(design, {}).get((invariant, mechanism), "")

@@ -64,7 +64,7 @@ def label(pfn):
 '''
 
 #: name of the invariant -> what shows it, as the end of the script; {pfn} is a page of it.
-_EVIDENCE = {
+EVIDENCE = {
     "protected-page-present": """
 pfn = {owned}
 print("pfn", pfn, "is allocated and to be absent: it is", "present" if present(pfn) else "absent")
@@ -173,7 +173,7 @@ def script(finding: Broken) -> str:
     labelled = f"label({finding.pfn}).mapped"
     if design.wrapper:
         labelled = str(design.tree == "unrestricted")
-    return text + _EVIDENCE[finding.invariant].format(
+    return text + EVIDENCE[finding.invariant].format(
         pfn=finding.pfn, owned=_owned(finding, names), labelled=labelled
     )
 
@@ -206,9 +206,13 @@ def _spec(value: object) -> str:
 def _owned(finding: Broken, names: list[str | None]) -> str:
     """The page that shows it, told by the allocation it is of where there is one."""
     for step, name in zip(reversed(finding.sequence), reversed(names), strict=True):
+        if step["op"] == "compact_memory":
+            break  # it moves pages
         if name and step["result"] <= finding.pfn < step["result"] + (1 << step["order"]):
             offset = finding.pfn - step["result"]
             return f"{name} + {offset}" if offset else name
+        if step["op"] == "direct_compact":
+            break
     return str(finding.pfn)
 
 
@@ -216,7 +220,7 @@ def _statement(step: Step, number: int, names: list[str | None], cpus: int, last
     """A step as lines of the script; ``names`` gets the variable that holds its pfn."""
     name = None
     target = ""
-    if step["op"] == "alloc" and step.get("result", -1) >= 0:
+    if step["op"] in ("alloc", "direct_compact") and step.get("result", -1) >= 0:
         name = f"p{number}"
         target = f"{name} = "
     if last:

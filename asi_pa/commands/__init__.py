@@ -12,9 +12,11 @@ from asi_pa.commands.designs import add_designs
 from asi_pa.commands.field import add_field
 from asi_pa.commands.info import add_info
 from asi_pa.commands.options import Verbs
+from asi_pa.commands.oracle import add_oracle
 from asi_pa.commands.pressure import add_pressure
 from asi_pa.commands.record import add_record
 from asi_pa.commands.starvation import add_starvation
+from asi_pa.commands.sweep import add_sweep
 from asi_pa.commands.validate import add_validate
 from asi_pa.commands.verify import add_verify
 
@@ -23,11 +25,13 @@ __all__ = ["VERBS"]
 #: Each adds a verb, in the order of the overview.
 VERBS: tuple[Callable[[Verbs[Any]], None], ...] = (
     add_compare,
+    add_sweep,
     add_audit,
     add_starvation,
     add_pressure,
     add_field,
     add_verify,
+    add_oracle,
     add_validate,
     add_info,
     add_convert,

@@ -66,7 +66,9 @@ Examples:
         help="several: a table of how failures, flips and flushes depend on what is nonsensitive, with one "
         "seed, instead of the comparison",
     )
-    parser.add_argument("--kernel", metavar="VERSION", help="whose rules: 7.2, 6.18, 6.12 (the trace's own)")
+    parser.add_argument(
+        "--kernel", metavar="VERSION", help="whose rules: 7.3, 7.2, 6.18, 6.12 (the trace's own)"
+    )
     _add_method(parser)
     _add_output(parser)
 

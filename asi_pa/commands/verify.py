@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from asi_pa.errors import FAILED, GOOD, UNUSABLE, in_words, say_error
 from asi_pa.limits import state_limit, stated_limit
 
 if TYPE_CHECKING:
+    from asi_pa.designs import Design
     from asi_pa.verify import Verdict
 
 __all__ = ["add_verify"]
@@ -37,11 +39,17 @@ Examples:
   asi-pa verify recorded/D5-1.npz
   asi-pa verify --explain 1204 recorded/D5-1.npz
   asi-pa verify --jobs 2 --json verdicts.json recorded/*.npz
+  asi-pa verify --design mine.py:MINE recorded/X-1.npz
 """,
     )
     parser.add_argument("files", metavar="FILE", nargs="+", help="a recorded run (.npz)")
     parser.add_argument(
         "--explain", metavar="N", type=whole, help="show the state around operation N, expected and ours"
+    )
+    parser.add_argument(
+        "--design",
+        metavar="DESIGN",
+        help="what the recorded kernels ran, where their headers name none that is built in: FILE.py:NAME",
     )
     parser.add_argument("--json", metavar="FILE", type=output, help="write the verdicts there too")
     add_max_memory(parser)
@@ -53,7 +61,7 @@ def _verify(args: argparse.Namespace) -> int:
         return _explain(args)
     verdicts: list[tuple[str, Verdict]] = []
     refused = 0
-    for path, outcome in zip(args.files, _verify_all(args.files, args.jobs), strict=True):
+    for path, outcome in zip(args.files, _verify_all(args.files, args.jobs, args.design), strict=True):
         if isinstance(outcome, str):
             refused += 1
             say_error(f"{path}: {outcome}")
@@ -84,7 +92,7 @@ def _explain(args: argparse.Namespace) -> int:
     if len(args.files) > 1:
         raise ValueError(f"--explain shows one operation of one file, not of {len(args.files)}")
     try:
-        print(explain(args.files[0], args.explain))
+        print(explain(args.files[0], args.explain, _design(args.design)))
     except ValueError as error:
         raise ValueError(f"{args.files[0]}: {error}") from None
     return GOOD
@@ -94,11 +102,19 @@ def _verdict_record(path: str, verdict: Verdict) -> dict[str, object]:
     return {"file": path, "exact": verdict.exact, **asdict(verdict)}
 
 
-def _verify_all(files: Sequence[str], jobs: int) -> Iterator[Verdict | str]:
+def _design(words: str | None) -> Design | None:
+    from asi_pa.designs import as_design
+
+    return None if words is None else as_design(words)
+
+
+def _verify_all(files: Sequence[str], jobs: int, design: str | None) -> Iterator[Verdict | str]:
     """The verdict on each file, in order, or what is wrong with it; several processes at a time."""
+    _design(design)  # a word that names none is refused here, once
+    one = partial(_verify_one, design=design)
     jobs = min(jobs or os.cpu_count() or 1, len(files))
     if jobs < 2:
-        yield from map(_verify_one, files)
+        yield from map(one, files)
         return
     # Ctrl-C is for this process, which ends the workers: they inherit that it is ignored.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -107,13 +123,13 @@ def _verify_all(files: Sequence[str], jobs: int) -> Iterator[Verdict | str]:
     finally:
         signal.signal(signal.SIGINT, before)
     with pool:
-        yield from pool.imap(_verify_one, files)
+        yield from pool.imap(one, files)
 
 
-def _verify_one(path: str) -> Verdict | str:
+def _verify_one(path: str, design: str | None = None) -> Verdict | str:
     from asi_pa.verify import verify_file
 
     try:
-        return verify_file(path)
+        return verify_file(path, _design(design))
     except (ValueError, OSError, ImportError) as error:
         return in_words(error).removeprefix(f"{path}: ")

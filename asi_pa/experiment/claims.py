@@ -165,12 +165,8 @@ def _few_flushes(run: Mapping[str, Any]) -> Iterator[Figure]:
     for design, metrics in _subjects(run):
         for family in (PROPOSAL.page_by_page, PROPOSAL.separate_pool):
             for other, reference in _rivals(run, design, family):
-                yield from _compare(
-                    run, design, metrics, other, reference, "tlb_flushes_per_1000_allocations", lower=True
-                )
-                yield from _compare(
-                    run, design, metrics, other, reference, "tlb_flushes_per_1000_able", lower=True
-                )
+                for key in ("tlb_flushes_per_1000_allocations", "tlb_flushes_per_1000_able"):
+                    yield from _compare(run, design, other, key, metrics.get(key), reference.get(key))
         flushes, flips = tlb_flushes(metrics), metrics.get("flips_n2s")
         if flushes is not None and flips is not None:
             says = "pageblocks flipped N -> S: one flush a flip at most"
@@ -191,9 +187,13 @@ def _both_kinds(run: Mapping[str, Any]) -> Iterator[Figure]:
                 yield _figure(run, design, f"failures_by_cause.{cause}", value, value == 0, says)
         for linux, reference in _named(run, REFERENCE):
             yield from _groups(run, design, metrics, linux, reference)
-            yield from _compare(run, design, metrics, linux, reference, "extfrag_events", lower=True)
+            key = "extfrag_events"
+            yield from _compare(run, design, linux, key, metrics.get(key), reference.get(key))
             for kind in ("sensitive", "nonsensitive"):
-                yield from _by_kind(run, design, metrics, linux, reference, kind)
+                mine, theirs = (_share(m, "failures_by_kind", kind) for m in (metrics, reference))
+                yield from _compare(run, design, linux, f"failure_rate.{kind}", mine, theirs)
+                mine, theirs = (_share(m, "pcp_allocations_by_kind", kind) for m in (metrics, reference))
+                yield from _compare(run, design, linux, f"pcp_share.{kind}", mine, theirs, lower=False)
         for other, reference in _rivals(run, design, PROPOSAL.separate_pool):
             yield from _groups(run, design, metrics, other, reference)
 
@@ -206,51 +206,28 @@ def _groups(
     reference: Mapping[str, Any],
 ) -> Iterator[Figure]:
     """Failures by what they mean, group by group: they are never added up."""
-    mine, theirs = (
-        {f"failures_by_group.{group}": n for group, n in m.get("failures_by_group", {}).items()}
-        for m in (metrics, reference)
-    )
-    for key in mine:
-        yield from _compare(run, design, mine, other, theirs, key, lower=True)
+    theirs = reference.get("failures_by_group", {})
+    for group, failures in metrics.get("failures_by_group", {}).items():
+        yield from _compare(run, design, other, f"failures_by_group.{group}", failures, theirs.get(group))
 
 
-def _by_kind(
-    run: Mapping[str, Any],
-    design: str,
-    metrics: Mapping[str, Any],
-    other: str,
-    reference: Mapping[str, Any],
-    kind: str,
-) -> Iterator[Figure]:
-    for name, top, bottom, lower in (
-        ("failure_rate", "failures_by_kind", "requests_by_kind", True),
-        ("pcp_share", "pcp_allocations_by_kind", "requests_by_kind", False),
-    ):
-        mine, theirs = (
-            {name: share} if (share := _share(m, top, bottom, kind)) is not None else {}
-            for m in (metrics, reference)
-        )
-        for figure in _compare(run, design, mine, other, theirs, name, lower=lower):
-            yield figure | {"metric": f"{name}.{kind}"}
-
-
-def _share(metrics: Mapping[str, Any], top: str, bottom: str, kind: str) -> float | None:
-    part, whole = metrics.get(top, {}).get(kind), metrics.get(bottom, {}).get(kind)
+def _share(metrics: Mapping[str, Any], of: str, kind: str) -> float | None:
+    """Of the requests of a kind those that ``of`` counts; None where there were none."""
+    part, whole = metrics.get(of, {}).get(kind), metrics.get("requests_by_kind", {}).get(kind)
     return part / whole if whole and part is not None else None
 
 
 def _compare(
     run: Mapping[str, Any],
     design: str,
-    metrics: Mapping[str, Any],
     other: str,
-    reference: Mapping[str, Any],
     key: str,
+    mine: float | None,
+    theirs: float | None,
     *,
-    lower: bool,
+    lower: bool = True,
 ) -> Iterator[Figure]:
     """A figure that speaks for the claim if ``design`` is no worse than ``other`` in ``key``."""
-    mine, theirs = metrics.get(key), reference.get(key)
     if mine is None or theirs is None:
         return
     speaks = mine <= theirs if lower else mine >= theirs

@@ -27,6 +27,9 @@ class Kernel:
     """An empty pcp list is refilled for ALLOC_HIGHATOMIC requests too."""
     reserve_highatomic_from_pcp: bool
     """A HIGHATOMIC block is reserved after pcp hits too, not only after rmqueue_buddy."""
+    highatomic_first_attempt: bool
+    """An atomic request above order 0 may use the HIGHATOMIC reserve at its first attempt; only an attempt at
+    the MIN mark reserves."""
     free_contig_by_page: bool
     """free_contig_range frees single pages, not the largest aligned chunks."""
     slowpath_always_retries: bool
@@ -60,6 +63,7 @@ SOURCES: dict[str, str] = {
     "reserve_highatomic_from_pcp": (
         "mm/page_alloc.c get_page_from_freelist (6.12), rmqueue_buddy (7.2); recorded"
     ),
+    "highatomic_first_attempt": "mm/page_alloc.c __alloc_frozen_pages, rmqueue_buddy; since 7.3; recorded",
     "free_contig_by_page": "mm/page_alloc.c free_contig_range; between 6.12 and 7.2; recorded",
     "slowpath_always_retries": (
         "mm/page_alloc.c __alloc_pages_slowpath; from the two sources, no recorded set notices"
@@ -81,6 +85,27 @@ SOURCES: dict[str, str] = {
 }
 
 KERNELS: dict[str, Kernel] = {
+    "7.3": Kernel(
+        version="7.3",
+        evidence="recorded",
+        free_high_needs_high_min=True,
+        pcp_bulk_in_batches=True,
+        pcp_refill_highatomic=False,
+        reserve_highatomic_from_pcp=False,
+        highatomic_first_attempt=True,
+        free_contig_by_page=False,
+        slowpath_always_retries=False,
+        isolate_is_bit=True,
+        defrag_mode_retry=True,
+        compact_gap_is_capped=True,
+        compact_block_takes_movable=True,
+        compact_async_gate_without_cma=True,
+        compact_deferred_fails=True,
+        compact_cma_needs_flag=True,
+        split_ascending=True,
+        collapse_rox=True,
+        zone_batchsize_shift=12,
+    ),
     "7.2": Kernel(
         version="7.2",
         evidence="recorded",
@@ -88,6 +113,7 @@ KERNELS: dict[str, Kernel] = {
         pcp_bulk_in_batches=True,
         pcp_refill_highatomic=False,
         reserve_highatomic_from_pcp=False,
+        highatomic_first_attempt=False,
         free_contig_by_page=False,
         slowpath_always_retries=False,
         isolate_is_bit=True,
@@ -111,6 +137,7 @@ KERNELS: dict[str, Kernel] = {
         pcp_bulk_in_batches=False,
         pcp_refill_highatomic=True,
         reserve_highatomic_from_pcp=True,
+        highatomic_first_attempt=False,
         free_contig_by_page=True,
         slowpath_always_retries=True,
         isolate_is_bit=True,
@@ -131,6 +158,7 @@ KERNELS: dict[str, Kernel] = {
         pcp_bulk_in_batches=False,
         pcp_refill_highatomic=True,
         reserve_highatomic_from_pcp=True,
+        highatomic_first_attempt=False,
         free_contig_by_page=True,
         slowpath_always_retries=True,
         isolate_is_bit=False,

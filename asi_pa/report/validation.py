@@ -103,8 +103,8 @@ def _prediction(result: dict[str, Any]) -> list[str]:
         _row("end: pages in blocks of wrong order", "", _number(run["end_distance"]),
              f"nothing changes {_number(run['baseline'])}  {skill}"),
     ]  # fmt: skip
-    if "first_fit" in run:
-        lines.append(_row("  a first-fit toy", "", _number(run["first_fit"])))
+    toy = "" if run["skill_first_fit"] is None else f"skill {100 * run['skill_first_fit']:.0f} %"
+    lines.append(_row("  a first-fit toy", "", _number(run["first_fit"]), toy))
     if path:
         lines.append(_row("on the way, mean / max", "", f"{path['mean']:.2f}/{path['max']:.2f} %"))
     lines += [

@@ -14,6 +14,8 @@ cdef void learn_alloc(kind_t *k, mm_t *mm, int cpu, int order, const request_t *
     k.does = NO_HIT
     if not may_hit(mm) or z.zone_idx > rq.zone_idx:
         return
+    if order > 0 and rq.fast_large:
+        return          # looks in the HIGHATOMIC reserve first
     k.does = BUDDY_ALLOC
     k.order = <uint8_t>order
     k.state = <uint8_t>(ALLOC | order)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asi_pa.kernel.indexes import free_pages, suitable_blocks, unusable_index
+from asi_pa.run.first_fit import FirstFit
 from asi_pa.run.reference import Course, Followed, State, state_of
 from asi_pa.run.settle import recorded_free
 from asi_pa.trace import CompiledTrace
@@ -21,7 +22,7 @@ from asi_pa.trace.compile import OP_ALLOC
 from asi_pa.trace.events import EXTFRAG, ZONE_LOCKED
 from asi_pa.trace.format import FAILED_PFN
 
-__all__ = ["FreeRun", "distance", "end_distance", "free_run", "horizons", "measured"]
+__all__ = ["FreeRun", "distance", "end_distance", "first_fit", "free_run", "horizons", "measured"]
 
 #: Events after which a restarted run is compared.
 HORIZONS = (1_000, 10_000, 100_000, 300_000)
@@ -90,6 +91,28 @@ def end_distance(
     wanted = recorded_free(course.trace, course.record, "end")
     assert wanted is not None
     return distance(state_of(machine, course.zone).free, wanted)
+
+
+def first_fit(course: Course, end: int) -> _I64:
+    """i64[orders]: free blocks at event ``end`` of a toy that takes the lowest block that fits.
+
+    It begins with the model's start state, pages of per-CPU lists free, and is asked for what the recorded
+    zone served.
+    """
+    spec = course.compiled.machine.zones[course.zone]
+    population = course.compiled.population[course.zone]
+    toy = FirstFit(spec.start_pfn, spec.end_pfn, course.trace.max_page_order)
+    for pfn, order in (
+        (population.free_pfn, population.free_order),
+        (population.pcp_pfn, population.pcp_order),
+    ):
+        toy.free(pfn, order)
+    slots = np.full(course.compiled.nslots, FAILED_PFN, np.uint32)
+    slots[population.held_slot] = population.held_pfn
+    inside = (course.pfns >= spec.start_pfn) & (course.pfns < spec.end_pfn)
+    stop = int(course.operations_at([end])[0])
+    toy.run(course.compiled.ops[:stop], slots, inside.astype(np.uint8))
+    return toy.blocks()
 
 
 def horizons(course: Course, starts: Sequence[tuple[int, Any]]) -> list[dict[str, Any]]:
@@ -199,6 +222,7 @@ def measured(
     began = recorded_free(course.trace, course.record, "start")
     found = distance(run.states[end].free, followed.states[end].free if wanted is None else wanted)
     baseline = None if wanted is None or began is None else distance(began, wanted)
+    toy = distance(first_fit(course, end), followed.states[end].free if wanted is None else wanted)
     whole = course.trace.kind[:end] == ZONE_LOCKED
     served = course.trace.order[:end][whole]
     refilled = int(((served <= 3) | (served == course.trace.pageblock_order)).sum())
@@ -210,6 +234,8 @@ def measured(
         "end_distance": found,
         "baseline": baseline,
         "skill": None if not baseline else 1 - found / baseline,
+        "first_fit": toy,
+        "skill_first_fit": 1 - found / toy if toy else None,
         **_on_the_way(moments, run, followed),
         "refills": [run.counts["refilled"], refilled + extfrags],
         "drains": [run.counts["drained"], followed.drained],

@@ -22,7 +22,6 @@ from asi_pa.run.settle import (
     recorded_free,
     recorded_moment,
     requests,
-    ticks_ns,
 )
 from asi_pa.run.start import compile_trace
 from asi_pa.run.track import Tracker
@@ -32,7 +31,7 @@ from asi_pa.trace.compile import OP_ALLOC, OP_FREE, OP_SPLIT, operations
 from asi_pa.trace.events import ALLOC
 from asi_pa.trace.format import FAILED_PFN
 from asi_pa.trace.frames import recorded_zones
-from asi_pa.trace.ticks import first_ticks
+from asi_pa.trace.ticks import all_ticks, seen_ticks
 
 __all__ = ["Course", "Followed", "State", "follow", "state_of"]
 
@@ -83,7 +82,7 @@ class Course:
         if not zones:
             raise ValueError(f"trace {trace.name}: no zone has most of the events")
         self.trace, self.record = trace, zones[0]
-        self.phases = first_ticks(trace, evidence)
+        self.ticks = seen_ticks(trace, evidence)
         self.compiled: CompiledTrace = compile_trace(trace, recorded=True, evidence=evidence)
         self.kernel = kernel or self.compiled.kernel
         names = [(zone.name, zone.nid) for zone in self.compiled.machine.zones]
@@ -119,7 +118,7 @@ class Course:
         cuts = np.unique(np.array([0, *events, len(trace)], np.int64))
         counts, total = [0], 0
         chunks = iter(np.diff(cuts).tolist())
-        for part, _, _ in operations(trace, rule, cuts=list(chunks), phases=self.phases):
+        for part, _, _ in operations(trace, rule, cuts=list(chunks), ticks=self.ticks):
             total += len(part)
             counts.append(total)
         if total != len(self.compiled.ops):
@@ -181,7 +180,7 @@ class Followed:
 
 def _tracker(course: Course) -> Tracker:
     machine, _ = course.start()
-    return Tracker(machine, requests(course.trace), freetypes(course.trace), ticks_ns(course.trace))
+    return Tracker(machine, requests(course.trace), freetypes(course.trace), all_ticks(course.trace))
 
 
 def follow(

@@ -218,7 +218,7 @@ cdef void take_numbers(Samples s, int64_t op, int64_t *out) noexcept nogil:
                 orders &= orders - 1
                 pages += <int64_t>blocks_on(z, order, ft) << order
             out[AT_FREE + ft] += pages
-    out[AT_FREE + nft] = pool_pages(mm)
+    out[AT_FREE + nft] = pool_pages(mm, -1)
 
 
 cdef void take_row(Samples s, uint8_t *out) noexcept nogil:

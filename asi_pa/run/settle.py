@@ -25,7 +25,7 @@ from asi_pa.trace.classify import request_words, translated
 from asi_pa.trace.format import Trace, profile
 from asi_pa.trace.frames import FRAME_FREE, FirstEvents, ZoneFrames, zone_frames
 from asi_pa.trace.initial import zone_spec
-from asi_pa.trace.ticks import TICK_NS, first_ticks
+from asi_pa.trace.ticks import all_ticks
 
 __all__ = [
     "Start",
@@ -39,7 +39,6 @@ __all__ = [
     "requests",
     "settled",
     "snapshot_moment",
-    "ticks_ns",
 ]
 
 #: A snapshot of the start without a stamp is looked for in so much of the trace.
@@ -63,11 +62,6 @@ def freetypes(trace: Trace) -> npt.NDArray[np.uint8]:
         if name in MIGRATETYPE_NAMES:
             table[number] = MIGRATETYPE_NAMES.index(name)
     return table
-
-
-def ticks_ns(trace: Trace) -> npt.NDArray[np.uint64]:
-    """u64[cpus]: when each CPU's vmstat worker runs first; after a second where none is seen."""
-    return np.array(first_ticks(trace) or [TICK_NS] * trace.cpus, np.uint64)
 
 
 def busiest(trace: Trace, zone: dict[str, Any]) -> bool:
@@ -167,7 +161,7 @@ def settled(
     wanted = recorded_free(trace, zone, "start")
     if wanted is None or not busiest(trace, zone):
         return frames
-    ticks = ticks_ns(trace)
+    ticks = all_ticks(trace)
     moment = snapshot_moment(Start.of(trace, frames, ticks), spec, wanted)
     frames = zone_frames(trace, zone, kpf, first, end_kpf=end_kpf, moment=moment)
     start = Start.of(trace, frames, ticks)

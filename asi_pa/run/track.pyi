@@ -6,6 +6,7 @@ import numpy.typing as npt
 from asi_pa.engine.machine import Machine
 from asi_pa.trace.format import Trace
 from asi_pa.trace.pcplists import PcpPages
+from asi_pa.trace.ticks import Ticks
 
 QUESTION_NAMES: tuple[str, ...]
 
@@ -25,7 +26,7 @@ class Tracker:
         machine: Machine,
         requests: npt.NDArray[np.uint32],
         types: npt.NDArray[np.uint8],
-        ticks: npt.NDArray[np.uint64],
+        ticks: Ticks,
     ) -> None: ...
     def load(
         self,

@@ -95,7 +95,6 @@ cdef enum:                  # what is asked of the model, one step at a time
     QUESTIONS = 6
 
 cdef enum:
-    TICK_NS = 1000000000
     WALK_LIMIT = 4096
     SURELY = 3              # so often passed over, a block is not there
     NESTED = 16             # pages that an interrupt, or what it interrupted, may have been about
@@ -111,7 +110,6 @@ cdef struct refill_t:
     int64_t pages           # blocks so far
     int64_t expected
     uint32_t locked         # the last page that left the buddy, pfn
-    uint64_t next_tick
 
 
 @cython.final
@@ -124,7 +122,7 @@ cdef class Tracker:
         Of design "linux", in the trace's start state (``Replay.populate``, or ``load``).
     requests : uint32[gfps] request words (`asi_pa.kernel.gfp`) of the trace's gfp masks
     types : uint8[256] the model's freetype of a recorded migratetype's number; 255: none
-    ticks : uint64[cpus] when each CPU's vmstat worker first runs, ns; 2^64 - 1: never seen
+    ticks : `asi_pa.trace.ticks.Ticks`, when each CPU's vmstat worker runs
 
     Raises ValueError for another design.
     """
@@ -150,6 +148,9 @@ cdef class Tracker:
     cdef readonly uint64_t outside      # events of frames in no zone
     cdef readonly uint64_t done         # events
     cdef Py_ssize_t ext_at
+    cdef const uint64_t[::1] tick_ns
+    cdef const uint8_t[::1] tick_cpu
+    cdef Py_ssize_t tick_at
     # the events, while `run` follows them
     cdef const uint64_t *time_ns
     cdef const uint8_t *cpu
@@ -191,7 +192,10 @@ cdef class Tracker:
                 raise MemoryError("no memory to follow a trace")
         for i in range(self.mm.ncpus):
             self.refills[i].locked = NIL
-            self.refills[i].next_tick = ticks[i]
+        self.tick_ns = np.ascontiguousarray(ticks.time_ns, np.uint64)
+        self.tick_cpu = np.ascontiguousarray(ticks.cpu, np.uint8)
+        if (ticks.cpu >= self.mm.ncpus).any():
+            raise ValueError(f"ticks of CPU {ticks.cpu.max()}: the machine has {self.mm.ncpus}")
         self.fallbacks = []
         self.note_lists()
 
@@ -340,15 +344,14 @@ cdef class Tracker:
 
     cdef void tick(self, uint64_t now) noexcept nogil:
         # vmstat's worker lowers `high`; what it drains, the trace shows
-        cdef int c, i
+        cdef int i
         cdef zone_t *z
-        for c in range(self.mm.ncpus):
-            while self.refills[c].next_tick <= now:
-                self.refills[c].next_tick += TICK_NS
-                for i in range(self.mm.nzones):
-                    z = self.mm.zones[i]
-                    if z.pcps != NULL:
-                        pcp_lower_high(z, &z.pcps[c])
+        while self.tick_at < self.tick_ns.shape[0] and self.tick_ns[self.tick_at] <= now:
+            for i in range(self.mm.nzones):
+                z = self.mm.zones[i]
+                if z.pcps != NULL:
+                    pcp_lower_high(z, &z.pcps[self.tick_cpu[self.tick_at]])
+            self.tick_at += 1
 
     cdef int index_of_zone(self, zone_t *z) noexcept nogil:
         cdef int i

@@ -3,9 +3,9 @@
 Who frees whom is resolved once, here, so that a replay needs no frame numbers of the recorded machine.  The
 rules:
 
-================================  ===========================================  =============================
+================================  ===========================================  ============================
 the trace                         becomes                                      counted as
-================================  ===========================================  =============================
+================================  ===========================================  ============================
 alloc                             ALLOC into a slot
 free of what was allocated        FREE of its slot
 free of what it never mentioned   FREE of what is there at the start           ``held_at_start``
@@ -13,11 +13,14 @@ free of a part                    SPLIT into single pages, once; FREE of each  `
 free of several allocations       FREE of each                                 ``free_of_other_order``
 alloc of frames still allocated   FREE of what is in the way first             ``alloc_of_allocated``
 free of frames already free       nothing: its allocation went by unseen       ``free_of_free_dropped``
-alloc that failed (pfn -1)        ALLOC, and FREE of what it got here             ``failed_allocs``
+alloc that failed (pfn -1)        ALLOC, and FREE of what it got here          ``failed_allocs``
 free_batched                      nothing: repeats a free                      ``free_batched_ignored``
 zone_locked, pcpu_drain, extfrag  nothing: the allocator's own doing
-a second of the trace's time      TICK of each CPU (at most 60 for a gap)
-================================  ===========================================  =============================
+a second of the trace's time      TICK of each CPU (at most 60 for a gap)      ``ticks``
+================================  ===========================================  ============================
+
+With snapshots of the start a TICK stands where the trace shows that CPU's worker to have run, or at its phase
+(`asi_pa.trace.ticks`); else of all CPUs at once.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ from asi_pa.trace.format import Trace, facts_html, profile
 from asi_pa.trace.initial import HeldClasses, Population, Settle, Snapshot, recorded_population
 from asi_pa.trace.ops import OP, Op, count_kinds
 from asi_pa.trace.resize import Base, modelled_population
-from asi_pa.trace.ticks import first_ticks
+from asi_pa.trace.ticks import Ticks, seen_ticks
 from asi_pa.trace.tries import insert_tries, recorded_tries
 
 __all__ = [
@@ -147,18 +150,18 @@ def operations(
     *,
     chunk: int = _CHUNK,
     cuts: Sequence[int] | None = None,
-    phases: Sequence[int] | None = None,
+    ticks: Ticks | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[npt.NDArray[np.void], Compiler, npt.NDArray[np.uint32]]]:
     """Compile chunk by chunk: yields (`OP`[k], the compiler, request classes) for every ``chunk`` events.
 
-    ``cuts``: lengths of the chunks, in events, where they are to be of different length.  ``phases``: when
-    each CPU ticks first, ns (None: all every second).  Memory grows with the frames that the trace touches,
-    not with its length.  Raises ValueError naming trace and event for an event that cannot be.
+    ``cuts``: lengths of the chunks, in events, where they are to be of different length.  ``ticks``: when
+    each CPU's vmstat worker runs (None: all every second).  Memory grows with the frames that the trace
+    touches, not with its length.  Raises ValueError naming trace and event for an event that cannot be.
     """
     masks, _ = asked_for(trace)
     pairs, thresholds, classes = classifier.table(masks, trace.comms or ("",), 11)
-    compiler = Compiler(pairs, thresholds, classifier.seed, trace.cpus, phases)
+    compiler = Compiler(pairs, thresholds, classifier.seed, trace.cpus, ticks)
     lengths = cuts or [min(chunk, len(trace) - start) for start in range(0, len(trace), chunk)]
     start = 0
     for length in lengths:
@@ -242,8 +245,8 @@ class Starts:
             raise ValueError(f"{trace.label}: {orders}")
         self.trace, self.classifier = trace, classifier
         self._evidence, self._settle = evidence, settle
-        phases = first_ticks(trace, evidence) if trace.has_start else None
-        parts = list(operations(trace, classifier, phases=phases, progress=progress))
+        ticks = seen_ticks(trace, evidence) if trace.has_start else None
+        parts = list(operations(trace, classifier, ticks=ticks, progress=progress))
         self._compiler, self._classes = parts[-1][1:]
         self._freed = self._compiler.held_at_start()
         self._ops = np.concatenate([part[0] for part in parts])

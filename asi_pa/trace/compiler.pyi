@@ -1,10 +1,10 @@
-from collections.abc import Sequence
 from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
 
 from asi_pa.trace.events import EVENTS as EVENTS
+from asi_pa.trace.ticks import Ticks
 
 OP: np.dtype[np.void]
 HELD_AT_START: np.dtype[np.void]
@@ -18,7 +18,7 @@ class Compiler:
         thresholds: npt.NDArray[np.uint64],
         seed: int,
         ncpus: int,
-        phases: Sequence[int] | None = None,
+        ticks: Ticks | None = None,
     ) -> None: ...
     def feed(
         self,

@@ -128,7 +128,10 @@ cdef class Compiler:
     cdef uint64_t counts[R_COUNT]
     cdef int64_t pages, pages_max
     cdef uint64_t now, next_tick
-    cdef uint64_t *ticks            # when each CPU's vmstat worker runs next; NULL: all of them at once
+    cdef bint timed                 # each CPU's vmstat worker runs when tick_ns says; else all at once
+    cdef const uint64_t[::1] tick_ns
+    cdef const uint8_t[::1] tick_cpu
+    cdef Py_ssize_t tick_at
     cdef bint started
     cdef const uint8_t[:, ::1] pairs
     cdef const uint64_t[:, :, ::1] thresholds
@@ -143,8 +146,7 @@ cdef class Compiler:
         if self.directory == NULL or self.slot_info == NULL:
             raise MemoryError
 
-    def __init__(self, pairs, thresholds, seed, ncpus, phases=None):
-        cdef uint32_t i
+    def __init__(self, pairs, thresholds, seed, ncpus, ticks=None):
         self.pairs = np.ascontiguousarray(pairs, np.uint8)
         self.thresholds = np.ascontiguousarray(thresholds, np.uint64)
         self.ngfps = <uint32_t>self.thresholds.shape[0]
@@ -154,14 +156,15 @@ cdef class Compiler:
             raise ValueError("classifier table of the wrong shape")
         self.seed = <uint64_t>(seed & 0xFFFFFFFFFFFFFFFF)
         self.ncpus = ncpus
-        if phases is not None:
-            if len(phases) != ncpus:
-                raise ValueError(f"{len(phases)} phases of ticks for {ncpus} CPUs")
-            self.ticks = <uint64_t *>malloc(ncpus * sizeof(uint64_t))
-            if self.ticks == NULL:
-                raise MemoryError
-            for i in range(self.ncpus):
-                self.ticks[i] = phases[i]
+        self.next_tick = NO_TIME
+        if ticks is not None:
+            self.timed = True
+            self.tick_ns = np.ascontiguousarray(ticks.time_ns, np.uint64)
+            self.tick_cpu = np.ascontiguousarray(ticks.cpu, np.uint8)
+            if self.tick_ns.shape[0] != self.tick_cpu.shape[0] or (ticks.cpu >= ncpus).any():
+                raise ValueError("ticks of CPUs that are not there")
+            if self.tick_ns.shape[0]:
+                self.next_tick = self.tick_ns[0]
 
     def __dealloc__(self):
         cdef uint64_t i
@@ -169,7 +172,6 @@ cdef class Compiler:
             free(self.sections[i])
         for i in range(<uint64_t>(MAX_ORDER + 1)):
             free(self.stacks[i].data)
-        free(self.ticks)
         free(self.sections)
         free(self.directory)
         free(self.slot_info)
@@ -257,6 +259,12 @@ cdef class Compiler:
                 if section != NULL:
                     asi_prefetch(&section[pfn[i + AHEAD] & (SECTION - 1)])
             what = becomes[kind[i]]
+            self.now = time_ns[i]
+            if self.now >= self.next_tick:
+                code = self._reserve(TICKS_PER_GAP * self.ncpus + 8)
+                if code != OK:
+                    return code
+                self._ticks()
             if what >= NOTHING:
                 self.counts[R_BATCHED] += what == NOTHING_COUNTED
                 self.event += 1
@@ -267,16 +275,14 @@ cdef class Compiler:
                 return E_ORDER
             if cpu[i] >= self.ncpus:
                 return E_CPU
-            # A free of order 10 may become 1024 single ones, with a split each, after some ticks.
-            code = self._reserve(2 * SECTION + TICKS_PER_GAP * self.ncpus + 8)
+            # A free of order 10 may become 1024 single ones, with a split each.
+            code = self._reserve(2 * SECTION + 8)
             if code != OK:
                 return code
             if not self.started:
                 self.started = True
-                self.next_tick = time_ns[i] + (TICK_NS if self.ticks == NULL else 0)
-            self.now = time_ns[i]
-            if self.now >= self.next_tick:
-                self._ticks()
+                if not self.timed:
+                    self.next_tick = self.now + TICK_NS
             if what == ALLOC:
                 if gfp[i] >= self.ngfps:
                     return E_GFP
@@ -323,22 +329,19 @@ cdef class Compiler:
         self.out_count += 1
 
     cdef void _ticks(self) noexcept nogil:
-        cdef uint64_t due = (self.now - self.next_tick) // TICK_NS + 1, soonest = NO_TIME
-        cdef uint64_t _i
-        cdef uint32_t cpu
-        if self.ticks == NULL:
+        cdef uint64_t due, most = <uint64_t>TICKS_PER_GAP * self.ncpus, _i
+        if not self.timed:
+            due = (self.now - self.next_tick) // TICK_NS + 1
             self.next_tick += due * TICK_NS
             for _i in range(min(due, <uint64_t>TICKS_PER_GAP)):
                 self._emit(OP_TICK, 0, 0, ALL_CPUS, 0)
             return
-        for cpu in range(self.ncpus):
-            if self.ticks[cpu] <= self.now:
-                due = (self.now - self.ticks[cpu]) // TICK_NS + 1
-                self.ticks[cpu] += due * TICK_NS
-                for _i in range(min(due, <uint64_t>TICKS_PER_GAP)):
-                    self._emit(OP_TICK, 0, 0, <uint8_t>cpu, 0)
-            soonest = min(soonest, self.ticks[cpu])
-        self.next_tick = soonest
+        while self.next_tick <= self.now:
+            if most:
+                most -= 1
+                self._emit(OP_TICK, 0, 0, self.tick_cpu[self.tick_at], 0)
+            self.tick_at += 1
+            self.next_tick = self.tick_ns[self.tick_at] if self.tick_at < self.tick_ns.shape[0] else NO_TIME
 
     cdef inline uint32_t *_entries(self, uint32_t pfn) noexcept nogil:
         cdef uint32_t *section = self.directory[pfn >> SECTION_SHIFT]

@@ -56,19 +56,19 @@ FAILED_PFN = 0xFFFFFFFF
 KPF_BITS = ("BUDDY", "LRU", "ANON", "SLAB", "HEAD", "TAIL", "PGTABLE", "NOPAGE_OFFLINE_RESERVED")
 
 EVENT_COLUMNS: dict[str, np.dtype[Any]] = {
-    "time_ns": np.dtype("<u8"),
+    "time_ns": np.dtype("u8"),
     "cpu": np.dtype("u1"),
     "kind": np.dtype("u1"),
-    "pfn": np.dtype("<u4"),
+    "pfn": np.dtype("u4"),
     "order": np.dtype("u1"),
     "migratetype": np.dtype("i1"),
-    "gfp": np.dtype("<u2"),
-    "comm": np.dtype("<u2"),
+    "gfp": np.dtype("u2"),
+    "comm": np.dtype("u2"),
 }
 #: Details of the extfrag events; ``event`` is the row of the event.
 EXT = np.dtype(
     [
-        ("event", "<u8"),
+        ("event", "u8"),
         ("alloc_order", "u1"),
         ("fallback_order", "u1"),
         ("alloc_mt", "i1"),
@@ -80,6 +80,19 @@ EXT = np.dtype(
 #: Every column that a file may have.
 _DTYPES = {**EVENT_COLUMNS, "ext": EXT, "kpf_start": np.dtype("u1"), "kpf_end": np.dtype("u1")}
 _ALIGN = 64
+
+
+def _stored(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Files are little-endian, whatever the machine is."""
+    return dtype.newbyteorder("<")
+
+
+def _native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)
+    native.flags.writeable = False
+    return native
+
+
 _HEADER_LIMIT = 1 << 26
 #: Packed and unpacked in pieces of so many bytes.
 _PACKED, _UNPACKED = 1 << 20, 1 << 22
@@ -214,7 +227,8 @@ def _encode(array: npt.NDArray[Any], encoding: str) -> bytes:
     # In pieces, as in `_decode`: Ctrl-C is heard between them.
     if encoding == "delta+xz":
         array = np.diff(array, prepend=array.dtype.type(0))
-    data = np.ascontiguousarray(array).view(np.uint8).data if array.size else b""
+    array = np.ascontiguousarray(array, _stored(array.dtype))
+    data = array.view(np.uint8).data if array.size else b""
     packer = lzma.LZMACompressor(preset=6)
     parts = [packer.compress(data[at : at + _PACKED]) for at in range(0, len(data), _PACKED)]
     return b"".join([*parts, packer.flush()])
@@ -242,7 +256,7 @@ def _decode(data: Any, dtype: np.dtype[Any], count: int, encoding: str, where: s
         raise ValueError(f"{where}: damaged ({error})") from None
     if at != size or over or (size and not unpacker.eof):
         raise ValueError(f"{where}: {'more' if at == size else at} bytes unpacked, {size} expected")
-    array: npt.NDArray[Any] = raw.view(dtype)
+    array = _native(raw.view(_stored(dtype)))
     if encoding == "delta+xz":
         array = np.cumsum(array, dtype=dtype)
     array.flags.writeable = False
@@ -264,9 +278,10 @@ def write_trace(trace: Trace, path: str | os.PathLike[str], *, pack: bool = Fals
         else:
             data = np.ascontiguousarray(array, dtype)
             # A view, not a copy: columns of any size pass through.
-            blob = data.view(np.uint8).data if encoding == "raw" else _encode(data, encoding)
+            raw = data.astype(_stored(dtype), copy=False).view(np.uint8)
+            blob = raw.data if encoding == "raw" else _encode(data, encoding)
             count = len(data)
-        columns.append({"name": name, "dtype": "ext" if dtype == EXT else dtype.str, "count": count,
+        columns.append({"name": name, "dtype": "ext" if dtype == EXT else _stored(dtype).str, "count": count,
                         "offset": 0, "bytes": len(blob), "encoding": encoding})  # fmt: skip
         blobs.append(blob)
 
@@ -372,7 +387,7 @@ def _map_columns(entries: list[dict[str, Any]], view: memoryview, start: int, pa
     for entry in entries:
         name, count, offset, length = entry["name"], entry["count"], entry["offset"], entry["bytes"]
         dtype, encoding = _DTYPES[name], entry["encoding"]
-        good = entry["dtype"] == ("ext" if dtype == EXT else dtype.str) and offset % _ALIGN == 0
+        good = entry["dtype"] == ("ext" if dtype == EXT else _stored(dtype).str) and offset % _ALIGN == 0
         good = good and (encoding != "raw" or length == count * dtype.itemsize)
         if not good or name in columns:
             raise ValueError(f"{path}: column {entry!r} contradicts the format")
@@ -382,7 +397,9 @@ def _map_columns(entries: list[dict[str, Any]], view: memoryview, start: int, pa
         if name.startswith("kpf_"):
             columns[name] = (data, count, f"{path}: column {name!r}")
         elif encoding == "raw":
-            columns[name] = np.frombuffer(data, dtype, count) if count else np.zeros(0, dtype)
+            columns[name] = (
+                _native(np.frombuffer(data, _stored(dtype), count)) if count else np.zeros(0, dtype)
+            )
         else:
             columns[name] = _decode(data, dtype, count, encoding, f"{path}: column {name!r}")
     missing = [name for name in (*EVENT_COLUMNS, "ext") if name not in columns]

@@ -4,11 +4,12 @@ import numpy as np
 import numpy.typing as npt
 
 from asi_pa.trace.events import EVENTS as EVENTS
+from asi_pa.trace.format import EVENT_COLUMNS as EVENT_COLUMNS
+from asi_pa.trace.format import EXT as EXT
 
 REASONS: dict[int, str]
 OTHER: int
 ASKS_GFP: int
-EXT_ROW: np.dtype[np.void]
 
 @final
 class Reader:

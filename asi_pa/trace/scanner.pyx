@@ -18,6 +18,7 @@ from libc.string cimport memchr, memcmp, memcpy, memset
 import numpy as np
 
 from asi_pa.trace.events import EVENTS
+from asi_pa.trace.format import EVENT_COLUMNS, EXT
 
 cdef enum:
     LINE_EVENT = 0
@@ -101,15 +102,7 @@ cdef uint8_t HEX[256]
 for _code in range(256):
     HEX[_code] = int(chr(_code), 16) if chr(_code) in "0123456789abcdefABCDEF" else 255
 
-EXT_ROW = np.dtype(
-    [("event", "<u8"), ("alloc_order", "u1"), ("fallback_order", "u1"), ("alloc_mt", "i1"),
-     ("fallback_mt", "i1"), ("change_ownership", "u1"), ("pad", "u1", 3)]
-)
-
-_COLUMNS = (("time_ns", "u8"), ("cpu", "u1"), ("kind", "u1"), ("pfn", "u4"), ("order", "u1"),
-            ("migratetype", "i1"), ("gfp", "u2"), ("comm", "u2"))
-
-cdef struct ext_t:
+cdef struct ext_t:           # a row of `EXT`
     uint64_t event
     uint8_t alloc_order
     uint8_t fallback_order
@@ -408,7 +401,7 @@ cdef class Reader:
         """Scan whole lines of ``data[start:end]``.
 
         Stops after the last complete line or at one it does not know.  Returns (columns as a dict of arrays
-        that the next call overwrites, `EXT_ROW`[k], where it stopped, reason): reason 0 at the end,
+        that the next call overwrites, `EXT`[k], where it stopped, reason): reason 0 at the end,
         `OTHER` for a line that is no kmem:mm_page event, `ASKS_GFP` for one with a new gfp text, otherwise a
         key of `REASONS`.  The line itself is ``data[stop:]`` up to its end, its number ``line + 1``; `skip`
         goes past it.
@@ -448,7 +441,7 @@ cdef class Reader:
         if code == NO_MEMORY:
             raise MemoryError
         self.rows_before += rows
-        ext = np.empty(self.ext_count, EXT_ROW)
+        ext = np.empty(self.ext_count, EXT)
         cdef uint8_t[::1] target = ext.view(np.uint8)
         if self.ext_count:
             memcpy(&target[0], self.ext, self.ext_count * sizeof(ext_t))
@@ -481,7 +474,7 @@ cdef class Reader:
         if self.columns is not None and rows <= self.capacity:
             return
         self.capacity = rows
-        self.columns = {name: np.empty(rows, dtype) for name, dtype in _COLUMNS}
+        self.columns = {name: np.empty(rows, dtype) for name, dtype in EVENT_COLUMNS.items()}
         cdef uint64_t[::1] time_ns = self.columns["time_ns"]
         cdef uint8_t[::1] cpu = self.columns["cpu"]
         cdef uint8_t[::1] kind = self.columns["kind"]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from asi_pa.designs import Design
 from asi_pa.kernel.gfp import MODEL_LRU, describe_gfp
 from asi_pa.verify.codes import Code
 from asi_pa.verify.dump import BELOW_HIGH, DumpShape, Words, ZoneState, pcp_list_name, take_apart
@@ -161,13 +162,15 @@ def _by(recorded: Recorded, row: int, order: int) -> str:
     return f" by operation {row}{split}"
 
 
-def explain(path: str | os.PathLike[str], n: int) -> str:
+def explain(path: str | os.PathLike[str], n: int, design: Design | None = None) -> str:
     """The state around operation ``n`` of a recorded run, as text of up to about 110 columns.
+
+    design : what the recorded kernel ran, where the header names none that is built in.
 
     Raises ValueError for a file that is no recorded run and for an operation that it does not have, OSError
     where the file cannot be read.
     """
-    recorded = read_recording(path)
+    recorded = read_recording(path, design)
     if not 0 <= n < len(recorded.ops):
         raise ValueError(f"operation {n} is not in 0..{len(recorded.ops) - 1}")
     replayed = Replayed(recorded)

@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 Ints: TypeAlias = npt.NDArray[np.int32]
+Refuse: TypeAlias = Callable[[npt.NDArray[np.bool_], str], None]
 
 #: Added to a frame number in ``res`` that lies in the second zone.
 SECOND_ZONE = 0x40000000
@@ -62,6 +63,8 @@ OPERATIONS = {
     Code.OP_RESET_SKIP: Operation("reset_isolation_suitable", compaction=True),
     Code.OP_KCOMPACTD: Operation("kcompactd_do_work", compaction=True),
 }
+#: Operations that carry a request.
+REQUESTS = (Code.OP_ALLOC, Code.OP_COMPACT, Code.OP_DIRECT_COMPACT)
 PRIORITIES = ("full", "light", "async")
 
 
@@ -107,13 +110,13 @@ def check_ops(
     n = len(recorded)
     ops = np.zeros((n, 6), np.int32)
     ops[:, : recorded.shape[1]] = recorded
-    code, order, flags, a, b, cpu = (ops[:, i] for i in range(6))
 
     def refuse(bad: npt.NDArray[np.bool_], why: str) -> None:
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
             raise ValueError(f"operation {row} ({', '.join(map(str, recorded[row]))}): {why}")
 
+    code, flags, cpu = ops[:, 0], ops[:, 2].copy(), ops[:, 5]
     refuse(~np.isin(code, list(OPERATIONS)), "unknown code")
     if not compaction:
         refuse(
@@ -121,14 +124,33 @@ def check_ops(
             "compaction in a run whose events do not tell of it",
         )
     refuse((cpu < 0) | (cpu >= meta["nr_cpus"]), f"the CPU is not in 0..{meta['nr_cpus'] - 1}")
+    _check_requests(ops, meta, design, refuse, compaction=compaction)
+    _check_frees(ops, refuse)
+    _check_ranges(ops, meta, refuse)
+    given = _check_lists(ops, meta, design, refuse)
 
-    is_alloc = np.isin(code, (Code.OP_ALLOC, Code.OP_COMPACT, Code.OP_DIRECT_COMPACT))
+    is_alloc = np.isin(code, REQUESTS)
+    words, classes = np.unique(flags[is_alloc], return_inverse=True)
+    requests = [
+        request_word(int(word), sensitivity=bool(design.protects), compaction=compaction) for word in words
+    ]
+    ops[code == Code.OP_UNRESERVE, 2] = given[code == Code.OP_UNRESERVE]
+    ops[is_alloc, 2] = classes
+    return ops, np.array(requests, np.uint32)
+
+
+def _check_requests(
+    ops: Ints, meta: dict[str, Any], design: Design, refuse: Refuse, *, compaction: bool
+) -> None:
+    """Orders, priorities, and flags that are known."""
+    code, order, flags, a = (ops[:, i] for i in range(4))
+    is_alloc = np.isin(code, REQUESTS)
     refuse(
         (is_alloc | (code == Code.OP_KCOMPACTD)) & ((order < 0) | (order > meta["max_page_order"])),
         "impossible order",
     )
     without = 1023 if design.protects else 511 if meta["zone2_spanned"] else 255
-    known = np.full(n, without)
+    known = np.full(len(ops), without)
     if compaction:
         known = np.where(code == Code.OP_ALLOC, 2048 | 1023, 1024 | 1023)
         refuse(
@@ -136,34 +158,39 @@ def check_ops(
             "only movable folios can be pinned",
         )
     refuse(is_alloc & ((flags & ~known != 0) | (flags & 3 == 3)), "unknown request flags")
+    asks = np.isin(code, (Code.OP_COMPACT, Code.OP_DIRECT_COMPACT))
+    refuse(asks & ((a < 0) | (a >= len(PRIORITIES))), "impossible priority")
+    refuse((code == Code.OP_COMPACT_NODE) & ~np.isin(a, (0, 1)), "proactive (1) or not (0)?")
 
+
+def _check_frees(ops: Ints, refuse: Refuse) -> None:
+    """A free names an operation before it that allocated, once."""
+    n, code, a = len(ops), ops[:, 0], ops[:, 3]
     is_free = code == Code.OP_FREE
     refuse(is_free & ((a < 0) | (a >= np.arange(n))), "frees a later operation, or none")
     freed = np.where(is_free, a, 0)
-    refuse(
-        is_free & ~np.isin(code[freed], codes_where(lambda operation: operation.allocates)),
-        "frees an operation that allocates nothing",
-    )
+    allocates = codes_where(lambda operation: operation.allocates)
+    refuse(is_free & ~np.isin(code[freed], allocates), "frees an operation that allocates nothing")
     first = np.full(n, n)
     np.minimum.at(first, a[is_free], np.flatnonzero(is_free))
     refuse(is_free & (first[freed] < np.arange(n)), "frees what is freed already")
 
+
+def _check_ranges(ops: Ints, meta: dict[str, Any], refuse: Refuse) -> None:
+    code, order, a, b = (ops[:, i] for i in (0, 1, 3, 4))
     is_range = np.isin(code, (Code.OP_ISOLATE, Code.OP_UNISOLATE, Code.OP_CONTIG))
     refuse(
         is_range & ((a < 0) | (b <= a) | (b > meta["spanned"])),
         f"the range is not inside the zone's {meta['spanned']} frames",
     )
-    refuse(
-        (code == Code.OP_ISOLATE) & ~np.isin(order, (1, 2)), "the mode is neither CMA_ALLOC (1) nor OTHER (2)"
-    )
+    isolates = code == Code.OP_ISOLATE
+    refuse(isolates & ~np.isin(order, (1, 2)), "the mode is neither CMA_ALLOC (1) nor OTHER (2)")
     refuse((code == Code.OP_CONTIG) & ~np.isin(order, (0, 1)), "for CMA (1) or not (0)?")
 
-    refuse(
-        np.isin(code, (Code.OP_COMPACT, Code.OP_DIRECT_COMPACT)) & ((a < 0) | (a >= len(PRIORITIES))),
-        "impossible priority",
-    )
-    refuse((code == Code.OP_COMPACT_NODE) & ~np.isin(a, (0, 1)), "proactive (1) or not (0)?")
 
+def _check_lists(ops: Ints, meta: dict[str, Any], design: Design, refuse: Refuse) -> Ints:
+    """What is done to lists, reserves, pool and queue; the freetypes that reserves are given."""
+    code, flags, a, b = (ops[:, i] for i in (0, 2, 3, 4))
     lists = len(design.freetypes)
     refuse((code == Code.OP_TAKE) & ((a < 0) | (a >= lists)), f"the list is not one of the {lists}")
     refuse((code == Code.OP_TAKE) & ((b < 0) | (b > meta["max_page_order"])), "impossible order")
@@ -174,14 +201,7 @@ def check_ops(
     refuse((code == Code.OP_WORKER) & (design.wrapper != "queue"), "there is no free queue")
     refuse((code == Code.OP_SHRINK) & (design.wrapper != "pool"), "there is no pool")
     refuse((code == Code.OP_SHRINK) & (a < 0), "fewer pages than none")
-
-    words, classes = np.unique(flags[is_alloc], return_inverse=True)
-    requests = [
-        request_word(int(word), sensitivity=bool(design.protects), compaction=compaction) for word in words
-    ]
-    ops[code == Code.OP_UNRESERVE, 2] = given[code == Code.OP_UNRESERVE]
-    ops[is_alloc, 2] = classes
-    return ops, np.array(requests, np.uint32)
+    return given.copy()
 
 
 def check_results(ops: Ints, res: Ints, meta: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from asi_pa.verify.ops import OPERATIONS, codes_where
 from asi_pa.verify.recording import Recorded, read_recording
 
 if TYPE_CHECKING:
+    from asi_pa.designs import Design
     from asi_pa.engine.machine import Machine
     from asi_pa.verify.replay import Recording
 
@@ -145,13 +146,15 @@ class Replayed:
         return words
 
 
-def verify_file(path: str | os.PathLike[str]) -> Verdict:
+def verify_file(path: str | os.PathLike[str], design: Design | None = None) -> Verdict:
     """Replays one recorded run through the engine and compares everything.
+
+    design : what the recorded kernel ran, where the header names none that is built in.
 
     Raises ValueError for a file that is not a recorded run or contradicts itself, OSError where it cannot be
     read.
     """
-    return verify_recording(read_recording(path))
+    return verify_recording(read_recording(path, design))
 
 
 def verify_recording(recorded: Recorded) -> Verdict:

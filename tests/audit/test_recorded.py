@@ -3,7 +3,7 @@
 import pytest
 
 from asi_pa.audit import audit
-from asi_pa.audit.recorded import _RUNS, recorded_run
+from asi_pa.audit.recorded import RUNS, recorded_run
 from asi_pa.designs import DESIGNS
 from asi_pa.verify.recording import read_recording
 from asi_pa.verify.verdict import verify_recording
@@ -19,9 +19,7 @@ def committed(name):
 @pytest.fixture(scope="module")
 def found():
     """(invariant, mechanism) of everything found, by design."""
-    results = {
-        name: audit(name, depth=5, states=150_000, seconds=60, only=("smallest", "reserve")) for name in NEW
-    }
+    results = {name: audit(name, depth=5, states=150_000, only=("smallest", "reserve")) for name in NEW}
     return {
         name: {(f.invariant, f.mechanism): f for f in result.findings + result.liveness}
         for name, result in results.items()
@@ -30,7 +28,7 @@ def found():
 
 @pytest.mark.parametrize("design", NEW)
 def test_each_is_found_without_being_told(found, design):
-    missing = [pair for pair in _RUNS[design] if pair not in found[design]]
+    missing = [pair for pair in RUNS[design] if pair not in found[design]]
     assert missing == []
     for (invariant, mechanism), finding in found[design].items():
         assert finding.recorded == recorded_run(design, invariant, mechanism)
@@ -38,9 +36,9 @@ def test_each_is_found_without_being_told(found, design):
         assert ("recorded: " in finding.text()) == bool(finding.recorded)
 
 
-@pytest.mark.parametrize("design", list(_RUNS))
+@pytest.mark.parametrize("design", list(RUNS))
 def test_the_runs_are_of_that_design_and_exact(design):
-    for name in set(_RUNS[design].values()):
+    for name in set(RUNS[design].values()):
         recorded = read_recording(committed(name))
         assert recorded.design is DESIGNS[design]
         assert verify_recording(recorded).exact

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from asi_pa.audit import Meanwhile, audit
-from asi_pa.cli import _parser
+from asi_pa.cli import command_line
 from asi_pa.designs import DESIGNS, Design, Freetype, PcpBank, as_design
 from asi_pa.designs.describe import describe_design, diff_designs, list_designs
 from asi_pa.engine.machine import Machine
@@ -834,7 +834,7 @@ def test_a_hook_that_returns_no_number_says_so() -> None:
 
 def test_audits_tell_of_an_exception_in_a_hook() -> None:
     with pytest.raises(RuntimeError, match="no idea"):
-        audit(Failing.based_on("migratetype", name="failing"), depth=2, seconds=5, only=("smallest",))
+        audit(Failing.based_on("migratetype", name="failing"), depth=2, only=("smallest",))
 
 
 def test_hooks_that_are_not_overridden_cost_nothing() -> None:
@@ -866,7 +866,7 @@ def test_the_documents_commands_are_understood(page: str, newcomer: Path) -> Non
     commands = [shlex.split(line)[1:] for line in re.findall(r"^    (asi-pa .*)$", text, re.MULTILINE)]
     assert len(commands) >= 3
     for command in commands:
-        args = _parser().parse_args(command)
+        args = command_line().parse_args(command)
         for word in [*(getattr(args, "designs", None) or ()), *getattr(args, "names", ())]:
             assert as_design(word)
 
@@ -912,10 +912,10 @@ def test_the_first_step_of_the_walk_through(newcomer: Path) -> None:
     theirs, ours = (entry["metrics"] for entry in run["designs"][1:])
     less, more = (m["failures_by_group"]["real"] for m in (ours, theirs))
     assert f"{more - less:,} fewer requests without a way out fail, {less:,} for {more:,}." in page
-    assert audit("mine.py:MINE", depth=3, seconds=30, only=("smallest", "cma")).status == 0
+    assert audit("mine.py:MINE", depth=3, only=("smallest", "cma")).status == 0
     mine = as_design("mine.py:MINE")
     loose = tuple(replace(ft, whole_blocks_only=False) for ft in mine.freetypes)
-    broken = audit(replace(mine, freetypes=loose), depth=2, seconds=30, only=("cma",), liveness=False)
+    broken = audit(replace(mine, freetypes=loose), depth=2, only=("cma",), liveness=False)
     assert [(f.operations, f.mechanism) for f in broken.findings] == [
         (2, "partial claim that maps under a live page")
     ]

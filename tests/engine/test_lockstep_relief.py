@@ -73,7 +73,7 @@ def walk(design: Design, seed: int) -> dict[str, int]:
     """One machine, some thousand operations; the counts at the end."""
     rng = random.Random(seed)
     spec = some_spec(rng)
-    kernel = rng.choice(["7.2", "6.18", "6.12"])
+    kernel = rng.choice(["7.3", "7.2", "6.18", "6.12"])
     twin, compiled = Twin(spec, design, kernel), Machine(spec, design, kernel)
     classes = [request(rng) | LRU * (rng.random() < 0.5) | NORETRY * (rng.random() < 0.2) for _ in range(12)]
     classes += TRIES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,19 @@ def test_round_trip(trace: Trace, tmp_path: Path, pack: bool) -> None:
     # A packed snapshot is passed on as it is.
     write_trace(back, tmp_path / "y.trace")
     np.testing.assert_array_equal(read_trace(tmp_path / "y.trace").kpf("start"), trace.kpf("start"))
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_files_are_little_endian_whatever_the_columns_are(trace: Trace, tmp_path: Path, pack: bool) -> None:
+    turned = {name: getattr(trace, name) for name in (*EVENT_COLUMNS, "ext")}
+    turned = {name: column.astype(column.dtype.newbyteorder()) for name, column in turned.items()}
+    write_trace(trace, tmp_path / "x.trace", pack=pack)
+    write_trace(replace(trace, **turned), tmp_path / "y.trace", pack=pack)
+    assert (tmp_path / "x.trace").read_bytes() == (tmp_path / "y.trace").read_bytes()
+    header = json.loads(
+        (tmp_path / "x.trace").read_bytes()[16:].split(b"\0")[0].partition(b"}]}")[0] + b"}]}"
+    )
+    assert {column["dtype"] for column in header["columns"]} == {"<u8", "<u4", "<u2", "|u1", "|i1", "ext"}
 
 
 def test_columns_are_mapped_not_copied(trace: Trace, tmp_path: Path) -> None:

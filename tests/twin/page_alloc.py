@@ -36,6 +36,7 @@ __all__ = [
     "Zonelist",
     "alloc_pages",
     "count_failure",
+    "fast_flags",
     "get_page_from_freelist",
     "slow_flags",
     "watermark_ok",
@@ -161,7 +162,7 @@ def _take(zone: Zone, order: int, request: Request, alloc_flags: int) -> int | N
         if zone.pcp[zone.this_cpu].enabled and zone.tables.pcp_index(order, request.freetype) is not None:
             zone.stats.pcp_missed_sensitive += request.sensitive
             zone.stats.pcp_missed_nonsensitive += not request.sensitive
-        zone.ahead_due = True
+        zone.lists_used()
     if alloc_flags & ALLOC_HIGHATOMIC and zone.kernel.reserve_highatomic_from_pcp:
         reserve_highatomic(zone, pfn, order, request.freetype)
     zone.hand_out(pfn, order, request)
@@ -193,13 +194,19 @@ def get_page_from_freelist(
 # The whole request
 
 
-def _fast_flags(zonelist: Zonelist, request: Request, spec: MachineSpec) -> int:
+def fast_flags(zonelist: Zonelist, request: Request, spec: MachineSpec) -> int:
     """prepare_alloc_pages and alloc_flags_nofragment (7.2)."""
     flags = WMARK_LOW | _common_flags(request)
     normal = zonelist.preferred(request).spec.zone_idx == ZONE_NORMAL
     if spec.defrag_mode or (zonelist.nofragment and normal):
         flags |= ALLOC_NOFRAGMENT
     return flags
+
+
+def _highatomic(order: int, request: Request) -> int:
+    """ALLOC_HIGHATOMIC for atomic requests above order 0 (alloc_flags_nonblocking, 7.3)."""
+    atomic = request.gfp & HIGH and not request.blocks and not request.gfp & NOMEMALLOC
+    return ALLOC_HIGHATOMIC if order > 0 and atomic else 0
 
 
 def slow_flags(zonelist: Zonelist, order: int, request: Request, spec: MachineSpec) -> int:
@@ -209,15 +216,13 @@ def slow_flags(zonelist: Zonelist, order: int, request: Request, spec: MachineSp
         flags |= ALLOC_MIN_RESERVE
     if not request.blocks:
         if not request.gfp & NOMEMALLOC:
-            flags |= ALLOC_NON_BLOCK
-            if order > 0 and request.gfp & HIGH:
-                flags |= ALLOC_HIGHATOMIC
+            flags |= ALLOC_NON_BLOCK | _highatomic(order, request)
         if request.gfp & HIGH:
             flags &= ~ALLOC_CPUSET
     if spec.defrag_mode:
         flags |= ALLOC_NOFRAGMENT
     if zonelist.zones[0].tables.design.slow_keeps_fast:  # September 2025, patch 16, as posted
-        flags |= _fast_flags(zonelist, request, spec) & (ALLOC_WMARK_MASK | ALLOC_NOFRAGMENT)
+        flags |= fast_flags(zonelist, request, spec) & (ALLOC_WMARK_MASK | ALLOC_NOFRAGMENT)
     return flags
 
 
@@ -248,11 +253,16 @@ def alloc_pages(
     def attempt(alloc_flags: int) -> tuple[Zone, int] | None:
         return get_page_from_freelist(zonelist, order, request, alloc_flags, spec)
 
-    found = attempt(_fast_flags(zonelist, request, spec))
+    first_flags = fast_flags(zonelist, request, spec)
+    if kernel.highatomic_first_attempt:
+        first_flags |= _highatomic(order, request)
+    found = attempt(first_flags)
     if found:
         return found
     # __alloc_pages_slowpath from here on
     first.stats.slowpath += 1
+    for zone in zonelist.zones:
+        zone.back_due |= zone.tables.gives_back == "lazy"
     if request.kswapd:
         _wake_all_kswapds(zonelist, order, request, spec)
     flags = slow_flags(zonelist, order, request, spec)

@@ -116,6 +116,14 @@ def test_arrays_come_as_they_were_written(tmp_path):
     assert np.array_equal(read_arrays(tmp_path / "b.npz", "a")["a"], arrays["a"])
 
 
+def test_arrays_of_the_other_byte_order_are_the_same(tmp_path):
+    arrays, meta = arrays_of("Rx-a1")
+    turned = {name: a.astype(a.dtype.newbyteorder()) for name, a in arrays.items()}
+    path = save(tmp_path / "turned.npz", turned, meta)
+    assert all(a.dtype.isnative for a in read_arrays(path, tuple(turned)).values())
+    assert verify_file(path).exact
+
+
 @pytest.mark.parametrize("name", ["ops", "res", "dump_at", "dump_off", "dumps"])
 def test_missing_arrays_and_wrong_types(tmp_path, name):
     arrays, meta = arrays_of("D7p-1")

@@ -1,0 +1,1 @@
+"""The example of a design that is recorded: docs/evidence.md."""
