@@ -25,7 +25,7 @@ from asi_pa.trace.classify import request_words, translated
 from asi_pa.trace.format import Trace, profile
 from asi_pa.trace.frames import FRAME_FREE, FirstEvents, ZoneFrames, zone_frames
 from asi_pa.trace.initial import zone_spec
-from asi_pa.trace.ticks import all_ticks
+from asi_pa.trace.ticks import Ticks, all_ticks
 
 __all__ = [
     "Start",
@@ -118,12 +118,12 @@ class Start:
 
     trace: Trace
     frames: ZoneFrames
-    ticks: npt.NDArray[np.uint64]
+    ticks: Ticks
     pfn: npt.NDArray[np.uint32]
     order: npt.NDArray[np.uint8]
 
     @classmethod
-    def of(cls, trace: Trace, frames: ZoneFrames, ticks: npt.NDArray[np.uint64]) -> Start:
+    def of(cls, trace: Trace, frames: ZoneFrames, ticks: Ticks) -> Start:
         pfn, order = free_blocks(frames.state == FRAME_FREE, frames.start_pfn, trace.max_page_order)
         rows = list_order(pfn, order, frames.taken, frames.start_pfn)
         return cls(trace, frames, ticks, pfn[rows], order[rows])
