@@ -23,8 +23,9 @@ from typing import Any
 from asi_pa.designs import as_design
 from asi_pa.experiment.runs import build
 from asi_pa.experiment.study import Subject
+from asi_pa.run.replay import Replay
 from asi_pa.run.settle import settled
-from asi_pa.trace import Classifier, Starts, load_trace
+from asi_pa.trace import Classifier, CompiledTrace, Starts, Trace, load_trace
 
 from .targets import Row, line, row
 
@@ -77,9 +78,24 @@ def middle(run: Callable[[int], Any], rounds: int = 7) -> float:
     return statistics.median(thread_ms(partial(run, k)) for k in range(rounds))
 
 
+def started(compiled: CompiledTrace, seed: int) -> Replay:
+    """A machine of design linux in a start state, ready to run."""
+    return build(compiled, as_design("linux"), reclaim=None, compaction=True, seed=seed)[1]
+
+
+def replay_of(runs: list[Replay], compiled: CompiledTrace, number: int) -> None:
+    runs[number].run(compiled.ops)
+
+
+def compile_all(trace: Trace, _: int) -> None:
+    """Operations and both machines, settled."""
+    starts = Starts(trace, Classifier.parse("rfc", 0), settle=settled)
+    starts.at(None, 0)
+    starts.recorded()
+
+
 def parts() -> Iterator[Row]:
     """A start state and the compile of a trace, against a linux replay of it."""
-    linux = as_design("linux")
     for name, needed in NEEDED.items():
         trace = load_trace(name)
         subject = Subject.of(trace, "rfc", 0)
@@ -87,21 +103,15 @@ def parts() -> Iterator[Row]:
         subject.starts.at(pages, 0)
         cut = middle(partial(subject.starts.at, pages))
         compiled = subject.starts.at(pages, 1)
-        built = middle(lambda seed, c=compiled: build(c, linux, reclaim=None, compaction=True, seed=seed))
-        runs = [build(compiled, linux, reclaim=None, compaction=True, seed=1)[1] for _ in range(7)]
-        replayed = middle(lambda k, c=compiled, r=runs: r[k].run(c.ops))
+        built = middle(partial(started, compiled))
+        runs = [started(compiled, 1) for _ in range(7)]
+        replayed = middle(partial(replay_of, runs, compiled))
         note = (
             f"cut {cut:.1f}, loaded {built:.1f}, replayed {replayed:.1f} ms; every design loads the same cut"
         )
         yield row(f"{name}: cutting a start state, against its replay", cut / replayed, 0.2, note)
         yield row(f"{name}: loading it into a machine, against its replay", built / replayed, 0.2)
-
-        def compile_all(_: int, trace: Any = trace) -> None:
-            starts = Starts(trace, Classifier.parse("rfc", 0), settle=settled)
-            starts.at(None, 0)
-            starts.recorded()
-
-        spent = middle(compile_all, 3)
+        spent = middle(partial(compile_all, trace), 3)
         note = f"{spent:.0f} ms; both machines, settled"
         yield row(f"{name}: compile, all of it, against its replay", spent / replayed, 5.0, note)
 
