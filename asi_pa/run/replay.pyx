@@ -335,7 +335,7 @@ cdef class Replay:
 
     @property
     def supply_used(self):
-        """How many slots of the supply have been asked for their pages: with none, its order plays no part."""
+        """Slots of the supply that were asked for their pages: with none its order plays no part."""
         return self.machine.mm.supply_at
 
     def compact_node(self, int nid=0, bint proactive=False):
