@@ -368,7 +368,7 @@ class Study:
         found = []
         for (s, tell), futures, one in zip(named, waiting, ample, strict=True):
             rows = [future.result() for future in futures]
-            found.append(Found(rows, self._spare(pool, s, tell, one.result()), []))
+            found.append(Found(rows, self._spare(pool, s, tell, one.result()), [], []))
         return found
 
 
