@@ -24,6 +24,7 @@ class Replay:
     def __init__(
         self, machine: Machine, classes: npt.NDArray[np.uint32], nslots: int, fallbacks: bool = True
     ) -> None: ...
+    def held(self, slot: int) -> int: ...
     def run(self, ops: npt.NDArray[np.void], start: int = 0, end: int | None = None) -> None: ...
     def run_and_see(
         self, ops: npt.NDArray[np.void], start: int = 0, end: int | None = None
@@ -35,6 +36,8 @@ class Replay:
         compacts: bool = True,
         since: npt.NDArray[np.uint64] | None = None,
         pages: npt.NDArray[np.int64] | None = None,
+        *,
+        kswapd_every: int = 100,
     ) -> None: ...
     @property
     def supply_used(self) -> int: ...
