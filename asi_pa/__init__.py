@@ -13,6 +13,7 @@ __version__ = "0.2.0"
 if TYPE_CHECKING:
     from asi_pa.allocator import Allocator, MemoryBlock, OutOfMemoryError, RangeBusyError, Statistics
     from asi_pa.designs import DESIGNS, Design
+    from asi_pa.engine.hooks import ZoneView
     from asi_pa.experiment.points import compile_trace
     from asi_pa.kernel.gfp import GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, describe_gfp, parse_gfp
     from asi_pa.kernel.sizing import parse_size, single_zone
@@ -58,6 +59,7 @@ _HOME = {
     "Trace": "trace",
     "ValidateResult": "results",
     "ZoneSpec": "kernel.spec",
+    "ZoneView": "engine.hooks",
     "audit_design": "results",
     "bundled_traces": "trace",
     "compare": "results",
@@ -98,6 +100,7 @@ __all__ = [
     "Trace",
     "ValidateResult",
     "ZoneSpec",
+    "ZoneView",
     "__version__",
     "audit_design",
     "bundled_traces",

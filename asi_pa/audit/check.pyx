@@ -287,7 +287,7 @@ cdef void check_failure(search_t *s, const step_t *step) noexcept nogil:
         # only a pool has free blocks of its own, only a queue pages that wait
         if z.nonempty[POOL_LIST] >> big:
             found_stranded(s, step)
-        elif pool_pages(s.mm) >= 1 << step.op.order:
+        elif pool_pages(s.mm, -1) >= 1 << step.op.order:
             found(s, step, POOR_FAILURE, BY_FAILURE | FAIL_POOL | side, 0)
         if z.queue != NIL:
             found(s, step, POOR_FAILURE, BY_FAILURE | FAIL_QUEUE | side, 0)

@@ -69,6 +69,12 @@ def scaled(design: Design) -> Design:
     changes: dict[str, int] = {}
     if design.unmap_low:
         changes = {"unmap_low": 2, "unmap_high": 4}
+    if design.pool_low:
+        changes["pool_low"] = 1
+    if design.pool_high:
+        changes["pool_high"] = 2
+    if design.flip_used == "move":
+        changes["flip_free"] = min(design.flip_free, 50)
     if design.map_back:
         changes["map_back"] = 1
     if design.wrapper == "pool":

@@ -9,6 +9,8 @@ from libc.string cimport memcpy
 
 from asi_pa.audit.state cimport INFO_CONTIG, dirty_frames, present_frames, set_present_frames
 from asi_pa._core cimport (
+    AHEAD_BACK,
+    AHEAD_BACK_TIMER,
     ALLOC,
     FREE,
     INFO_SENSITIVE,
@@ -207,7 +209,9 @@ cdef int64_t operate(search_t *s, const op_t *op) noexcept nogil:
     elif op.code == OP_UNRESERVE:
         result = unreserve_highatomic(z, op.which, True)
     elif op.code == OP_TICK:
-        result = pcp_decay(z, &z.pcps[op.cpu])
+        result = pcp_decay(z, &z.pcps[op.cpu]) if z.pcps != NULL else 0
+        if z.design.looks_ahead & AHEAD_BACK_TIMER:
+            z.ahead_due |= AHEAD_BACK
     elif op.code == OP_TAKE:
         result = take_and_putback(z, op.which, op.order)
     elif op.code == OP_SHRINK:
@@ -216,6 +220,8 @@ cdef int64_t operate(search_t *s, const op_t *op) noexcept nogil:
         mm.wrapper.work(mm, op.cpu)
     elif op.code == OP_COMPACT_NODE or op.code == OP_DIRECT_COMPACT:
         result = compact(s, op)
+    if z.design.looks_ahead:
+        run_ahead(mm)
     return result
 
 
@@ -407,6 +413,8 @@ cdef int list_operations(search_t *s, op_t *ops) noexcept nogil:
                 add(ops, &n, OP_DRAIN, cpu, 0, 0, 0, 0)
             if s.ticks:
                 add(ops, &n, OP_TICK, cpu, 0, 0, 0, 0)
+        elif z.design.looks_ahead & AHEAD_BACK_TIMER:
+            add(ops, &n, OP_TICK, cpu, 0, 0, 0, 0)
     if s.isolation or s.contig:
         list_ranges(s, ops, &n)
     if z.nr_free_highatomic > 0:

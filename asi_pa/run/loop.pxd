@@ -20,6 +20,7 @@ cdef struct run_t:
     uint64_t done           # operations of the last call
     const op_t *stretch         # where the operations under way began
     uint64_t clock          # operations of all calls
+    uint64_t kswapd_every   # of these, between two chances of kswapd to run
     bint waits              # kswapd was awake when the stretch under way began
     bint woke               # an operation of the stretch woke it
     uint64_t allocations
@@ -44,5 +45,4 @@ cdef struct run_t:
     kind_t kinds[KINDS]     # by hash of the key
 
 
-cdef void own(mm_t *mm, uint32_t pfn, uint32_t slot) noexcept nogil
 cdef Py_ssize_t run_ops(run_t *run, const op_t *ops, Py_ssize_t i, Py_ssize_t end) noexcept nogil

@@ -44,6 +44,7 @@ from asi_pa.engine.migrate cimport lru_add_drain
 from asi_pa.engine.page_alloc cimport decode_request, decode_request_on, mm_t, zone_of
 from asi_pa.physmap.physmap cimport physmap_reset_counters
 from asi_pa.engine.pool cimport pool_pages
+from asi_pa.engine.kswapd cimport KSWAPD_EVERY
 from asi_pa.engine.vmscan cimport direct_relief, reclaim
 from asi_pa.run.loop cimport MAX_CLASSES, WAYS, run_ops, run_t
 from asi_pa.run.populate cimport (
@@ -109,10 +110,13 @@ cdef class Replay:
         memset(self.r.tried, 0xFF, sizeof(self.r.tried))
         self.r.nslots = nslots
         self.r.slots = <uint32_t *>big_alloc((nslots + 1) * sizeof(uint32_t))
+        self.r.kswapd_every = KSWAPD_EVERY
         self.r.in_pages = <uint8_t *>calloc((nslots >> 3) + 1, 1)
         if self.r.slots == NULL or self.r.in_pages == NULL:
             raise MemoryError(f"no memory for {nslots} slots")
         memset(self.r.slots, 0xFF, (nslots + 1) * sizeof(uint32_t))
+        if machine.mm.zones[0].evacuate != NULL:
+            machine.mm.slots = self.r.slots     # a page that moves has a slot to tell
         self.displaced = []
         self.extfrags = []
 
@@ -179,6 +183,12 @@ cdef class Replay:
     def skipped(self):
         """Frees and splits of what was never allocated."""
         return self.r.skipped
+
+    def held(self, uint64_t slot):
+        """The pfn of the allocation in a slot, -1 where there is none.  ValueError for no such slot."""
+        if slot >= self.r.nslots:
+            raise ValueError(f"slot {slot} is not below {self.r.nslots}")
+        return -1 if self.r.slots[slot] == NIL else self.r.slots[slot]
 
     # ------------------------------------------------------------ running
 
@@ -296,7 +306,7 @@ cdef class Replay:
                 z.links[pfns[i] - <uint32_t>z.base_pfn].prev = <uint32_t>i
         self._reset()
 
-    def relieve(self, supply, bint compacts=True, since=None, pages=None):
+    def relieve(self, supply, bint compacts=True, since=None, pages=None, *, int kswapd_every=KSWAPD_EVERY):
         """Lets kswapd and requests that may block reclaim, and these compact, too (``asi_pa.engine.vmscan``).
 
         To be called before anything runs: an allocation that compaction moves must have a slot to tell.
@@ -304,10 +314,14 @@ cdef class Replay:
         supply : uint32 slots whose allocations reclaim may free (page cache), in that order
         since : uint64, after how many operations each of them is there, ascending; None: all from the start
         pages : how many each of them has; None: one
+        kswapd_every : operations between two chances of kswapd to run once it was woken
         """
         cdef mm_t *mm = &self.machine.mm
         if self.r.done:
             raise ValueError(f"relief cannot begin after {self.r.done} operations")
+        if kswapd_every < 1:
+            raise ValueError(f"kswapd_every {kswapd_every} is not at least 1")
+        self.r.kswapd_every = kswapd_every
         self.supply = np.ascontiguousarray(supply, np.uint32)
         if len(self.supply) and self.supply.max() >= self.r.nslots:
             raise ValueError(f"slot {self.supply.max()} of the supply is not below {self.r.nslots}")
@@ -330,6 +344,11 @@ cdef class Replay:
         mm.supply_n = len(self.supply)
         mm.supply_at = 0
         mm.compacts = compacts
+
+    @property
+    def supply_used(self):
+        """Slots of the supply that were asked for their pages: with none its order plays no part."""
+        return self.machine.mm.supply_at
 
     def compact_node(self, int nid=0, bint proactive=False):
         """compact_node(): what /proc/sys/vm/compact_memory does, or kcompactd of itself (proactive)."""
@@ -553,7 +572,7 @@ cdef class Replay:
             for ft in range(mm.design.nft):
                 for order in range(mm.zones[i].max_order + 1):
                     view[ft] += <int64_t>blocks_on(mm.zones[i], order, ft) << order
-        view[mm.design.nft] = pool_pages(mm)
+        view[mm.design.nft] = pool_pages(mm, -1)
         return out
 
     def free_blocks(self, int zone=0):
