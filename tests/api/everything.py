@@ -13,6 +13,14 @@ import asi_pa
 GFP: int = asi_pa.GFP_HIGHUSER_MOVABLE | asi_pa.parse_gfp("__GFP_SENSITIVE")
 
 
+class Own(asi_pa.Design):
+    """A design with a hook."""
+
+    def unmap_ahead(self, view: asi_pa.ZoneView) -> int:
+        """Nothing is unmapped before somebody asks."""
+        return 0
+
+
 def allocator() -> asi_pa.Statistics:
     """Machines, calls, refusals."""
     zone: asi_pa.ZoneSpec = asi_pa.single_zone("64M").zones[0]
@@ -41,7 +49,7 @@ def replays(name: str) -> asi_pa.ReplayResult:
     """Traces, compiled and replayed."""
     trace: asi_pa.Trace = asi_pa.load_trace(name)
     compiled: asi_pa.CompiledTrace = asi_pa.compile_trace(trace, memory="ample")
-    design: asi_pa.Design = asi_pa.DESIGNS["migratetype"]
+    design: asi_pa.Design = Own.based_on(asi_pa.DESIGNS["migratetype"], name="migratetype/own")
     found = asi_pa.replay(compiled, design, samples=3)
     share: float | None = found.value("restricted_2m_share")
     flushes: int = found.metrics["tlb_flushes"]
