@@ -115,7 +115,7 @@ def start_state(name: str, *, description: str = "", proc: str = "/proc") -> Tra
     """The machine's memory now as a trace without events; its stamps are from when it was begun to be read.
 
     The files are read one after the other, not at once: of what changes meanwhile nothing says when.
-    Raises
+    Raises ValueError naming the file that cannot be read.
     """
     taken = snapshot(proc)
     began = int(taken["proc"]["zoneinfo"]["t0"])
