@@ -68,16 +68,20 @@ void oracle_evp(int kind, long pfn1, long pfn2, long c, long d)
 
 /* ---------------------------------------------------------------- the state before the first operation */
 
+/* Every CPU's: memory was handed over by whichever one the driver ran on. */
 static void fold(struct zone *zone)
 {
-	struct per_cpu_zonestat *stat = this_cpu_ptr(zone->per_cpu_zonestats);
-	int i;
+	int cpu, i;
 
-	for (i = 0; i < NR_VM_ZONE_STAT_ITEMS; i++) {
-		int value = stat->vm_stat_diff[i];
+	for_each_online_cpu(cpu) {
+		struct per_cpu_zonestat *stat = per_cpu_ptr(zone->per_cpu_zonestats, cpu);
 
-		stat->vm_stat_diff[i] = 0;
-		zone_page_state_add(value, zone, i);
+		for (i = 0; i < NR_VM_ZONE_STAT_ITEMS; i++) {
+			int value = stat->vm_stat_diff[i];
+
+			stat->vm_stat_diff[i] = 0;
+			zone_page_state_add(value, zone, i);
+		}
 	}
 }
 
@@ -439,12 +443,12 @@ static int __ref oracle_thread(void *unused)
 		return 0;
 	pr_info("oracle: zone %s, start %lx, spanned %lx, free %ld\n", oracle.zone->name, oracle.base,
 		oracle.zone->spanned_pages, zone_page_state_snapshot(oracle.zone, NR_FREE_PAGES));
+	set_cpus_allowed_ptr(current, cpumask_of(0));
 	oracle_handover();
 	set_watermarks();
 #ifdef CONFIG_COMPACTION
 	kcompactd_stop(zone_to_nid(oracle.zone));	/* without preemption, cond_resched() would let it in */
 #endif
-	set_cpus_allowed_ptr(current, cpumask_of(0));
 	msleep(400);		/* until kswapd sleeps */
 	preempt_disable();
 	lru_add_drain();
