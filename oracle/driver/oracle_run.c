@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 // Holds a zone back at boot, hands it over, runs the script with preemption off, and powers off.
+#include <linux/sched.h>
+#include <linux/mm.h>
 #include <linux/compaction.h>
 #include <linux/cpu.h>
 #include <linux/delay.h>
@@ -193,6 +195,18 @@ struct on_cpu {
 	s32 result;
 };
 
+/* The slow path of who may block ends before reclaim: the task has PF_MEMALLOC, the request __GFP_NOMEMALLOC. */
+static struct page *allocate(struct oracle_op *op)
+{
+	unsigned int flags = op->flags & FLAG_DIRECT ? PF_MEMALLOC : 0;
+	struct page *page;
+
+	current->flags |= flags;
+	page = alloc_pages_node_noprof(1, oracle_gfp(op->flags), op->order);
+	current->flags &= ~flags;
+	return page;
+}
+
 /* What may run on any CPU, in the way of an interrupt. */
 static void run_here(void *data)
 {
@@ -203,7 +217,7 @@ static void run_here(void *data)
 
 	switch (op->code) {
 	case OP_ALLOC:
-		page = alloc_pages_node_noprof(1, oracle_gfp(op->flags), op->order);
+		page = allocate(op);
 		job->result = page ? oracle_own(job->row, page, op) : -1;
 		break;
 	case OP_FREE:
@@ -467,10 +481,8 @@ static int __ref oracle_thread(void *unused)
 			spin_lock(&this_cpu_ptr(oracle.zone2->per_cpu_pageset)->lock);
 	}
 #ifdef ORACLE_DESIGN
-	if (oracle_mode(MODE_DESIGN)) {
+	if (oracle_mode(MODE_DESIGN))
 		oracle_book_start();
-		current->flags |= PF_MEMALLOC;	/* the slow path of who may block ends before reclaim */
-	}
 #endif
 	oracle.logging = true;
 	run_script(pcp);
