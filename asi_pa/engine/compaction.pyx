@@ -427,7 +427,7 @@ cdef int compaction_order(mm_t *mm, int order, const request_t *rq) noexcept nog
     if mm.design.flips and mm.design.compaction != COMPACTS_ORDER:
         if mm.design.compaction == COMPACTS_BOTH or not mm.design.mapped[rq.ft]:
             return big
-    if mm.defrag_mode and rq.mt != MIGRATE_MOVABLE:
+    if mm.defrag_mode and order > 0 and rq.mt != MIGRATE_MOVABLE:
         return big
     return order
 

@@ -164,7 +164,7 @@ class Machine:
         asks = how == "both" or (how == "unmapped" and not tables.mapped[request.freetype])
         if tables.design.flips != "none" and asks:
             return big
-        if self.spec.defrag_mode and request.migratetype is not Migratetype.MOVABLE:
+        if self.spec.defrag_mode and order and request.migratetype is not Migratetype.MOVABLE:
             return big
         return order
 
