@@ -13,6 +13,7 @@ __version__ = "0.2.0"
 if TYPE_CHECKING:
     from asi_pa.allocator import Allocator, MemoryBlock, OutOfMemoryError, RangeBusyError, Statistics
     from asi_pa.designs import DESIGNS, Design
+    from asi_pa.engine.hooks import ZoneView
     from asi_pa.experiment.points import compile_trace
     from asi_pa.kernel.gfp import GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, describe_gfp, parse_gfp
     from asi_pa.kernel.sizing import parse_size, single_zone
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         starve,
         validate,
     )
+    from asi_pa.sweeps import SweepResult, load_sweep, sweep
     from asi_pa.trace import CompiledTrace, Trace, bundled_traces, load_trace
 
 #: public name -> the module that has it
@@ -53,20 +55,24 @@ _HOME = {
     "ReplayResult": "results",
     "StarveResult": "results",
     "Statistics": "allocator",
+    "SweepResult": "sweeps",
     "Trace": "trace",
     "ValidateResult": "results",
     "ZoneSpec": "kernel.spec",
+    "ZoneView": "engine.hooks",
     "audit_design": "results",
     "bundled_traces": "trace",
     "compare": "results",
     "compile_trace": "experiment.points",
     "describe_gfp": "kernel.gfp",
+    "load_sweep": "sweeps",
     "load_trace": "trace",
     "parse_gfp": "kernel.gfp",
     "parse_size": "kernel.sizing",
     "replay": "results",
     "single_zone": "kernel.sizing",
     "starve": "results",
+    "sweep": "sweeps",
     "validate": "results",
 }
 
@@ -90,21 +96,25 @@ __all__ = [
     "ReplayResult",
     "StarveResult",
     "Statistics",
+    "SweepResult",
     "Trace",
     "ValidateResult",
     "ZoneSpec",
+    "ZoneView",
     "__version__",
     "audit_design",
     "bundled_traces",
     "compare",
     "compile_trace",
     "describe_gfp",
+    "load_sweep",
     "load_trace",
     "parse_gfp",
     "parse_size",
     "replay",
     "single_zone",
     "starve",
+    "sweep",
     "validate",
 ]
 

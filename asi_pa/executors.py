@@ -34,8 +34,14 @@ __all__ = ["RETRIES", "Opened", "WorkerDiedError", "carry_out", "check_executor"
 RETRIES = 2
 _T = TypeVar("_T")
 _R = TypeVar("_R")
+#: So many pieces in a row that kill their workers, and it is not the pieces.
+_GUILTY = 3
+#: Seconds between looks at whether a pool broke, and until what it was doing counts as lost.
+_LOOK, _GRACE = 5.0, 2.0
 #: Pieces that a foreign executor of unknown size is given ahead.
 _AHEAD = 256
+_FOREIGN = "the executor broke, and it is not ours to make anew"
+_USELESS = "workers die at once, whatever they are given (has the script its if __name__ == '__main__':?)"
 _FORMS = "processes[:N], threads[:N], here, dask://HOST:PORT, mpi"
 
 
@@ -160,10 +166,12 @@ class Opened:
         return True
 
     def _close(self) -> None:
-        self.executor.shutdown(wait=True, cancel_futures=True)
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        if self._client is None:
+            self.executor.shutdown(wait=True, cancel_futures=True)
+            return
+        self.executor.shutdown(wait=False)  # which cancels what is under way
+        self._client.close()
+        self._client = None
 
     def __enter__(self) -> Opened:
         return self
@@ -188,6 +196,8 @@ class _Work:
         self.running: dict[Future[Any], int] = {}
         self.deaths: Counter[int] = Counter()
         self.retries = retries
+        self.broke = 0
+        """How often the executor broke since the last result."""
 
     @property
     def left(self) -> bool:
@@ -233,10 +243,12 @@ def carry_out(
             piece = work.running.pop(future)
             try:
                 result = future.result()
+                work.broke = 0
             except Exception as error:
                 if _lost(error):
                     lost.append(piece)
                 else:
+                    work.broke = 0
                     failed(piece, error)
             else:
                 done(piece, result)
@@ -246,13 +258,18 @@ def carry_out(
         while work.left:
             refused = _begin(work, function, items, opened)
             alone = len(work.running) + len(refused) == 1
-            lost = refused + collect(wait(work.running, return_when=FIRST_COMPLETED).done)
-            if lost and _broken(opened.executor):
-                # a process that dies breaks its whole pool
-                lost += collect(list(work.running))
-                if not opened.renew():
+            lost = refused + collect(wait(work.running, _LOOK, FIRST_COMPLETED).done)
+            if _said_broken(opened.executor) or (lost and _broken(opened.executor)):
+                # A process that dies breaks its whole pool, and nothing of it runs any more.  What was given
+                # to it in that moment may never hear of it (submit() races the pool's thread, Python 3.11).
+                lost += collect(wait(work.running, _GRACE).done)
+                lost += work.running.values()
+                work.running.clear()
+                work.broke += 1
+                useless = work.broke > _GUILTY * (retries + 1)
+                if useless or not opened.renew():
                     for piece in (*lost, *work.suspects, *work.fresh):
-                        failed(piece, WorkerDiedError("the executor broke, and it is not ours to make anew"))
+                        failed(piece, WorkerDiedError(_USELESS if useless else _FOREIGN))
                     return
             for piece in work.died(lost, alone):
                 failed(piece, WorkerDiedError(f"its worker died {work.deaths[piece]} times"))
@@ -270,6 +287,11 @@ def _begin(work: _Work, function: Callable[[Any], Any], items: Sequence[Any], op
         except RuntimeError:  # BrokenExecutor is one
             return [piece]
     return []
+
+
+def _said_broken(executor: Executor) -> bool:
+    """Whether a pool of processes knows that one of them died."""
+    return isinstance(executor, ProcessPoolExecutor) and bool(getattr(executor, "_broken", False))
 
 
 def _broken(executor: Executor) -> bool:

@@ -11,19 +11,21 @@ FAILED = {"e": 0.02}
 
 
 @pytest.mark.parametrize("name", "abcde")
-@pytest.mark.parametrize("contender", ["limit", "buddy", "pcp"])
+@pytest.mark.parametrize("contender", ["limit", "array limit", "buddy", "pcp"])
 def test_stream(benchmark, name, contender):
     stream = prepared(name)
 
     def make():
-        return filled_limit(stream) if contender == "limit" else filled_engine(stream, pcp=contender == "pcp")
+        if contender.endswith("limit"):
+            return filled_limit(stream, arrays=contender != "limit")
+        return filled_engine(stream, pcp=contender == "pcp")
 
     def run(state):
         state.run(stream.ops)
         return state
 
     state = measure(benchmark, f"stream {name}", make, run, len(stream.ops), pages=stream.pages, full=BIG)
-    left = state.free_pages() if contender == "limit" else free_pages(state)
+    left = state.free_pages() if contender.endswith("limit") else free_pages(state)
     assert state.failures <= FAILED.get(name, 0.001) * len(stream.ops)
     if state.failures == 0:
         assert left == stream.pages - alive_pages(stream.fill, stream.ops)

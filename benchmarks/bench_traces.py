@@ -6,7 +6,7 @@ import pytest
 
 from .harness import BIG, compiled_trace, measure, trace_engine, trace_limit
 
-DESIGNS = ("limit", "linux", "migratetype", "freetype/as-posted", "pool", "per-page")
+DESIGNS = ("limit", "array limit", "linux", "migratetype", "freetype/as-posted", "pool", "per-page")
 COUNT = None if BIG else 1 << 14
 
 
@@ -17,7 +17,9 @@ def test_replay(benchmark, trace, design):
     count = len(compiled.ops) if COUNT is None else COUNT
 
     def make():
-        return trace_limit(compiled) if design == "limit" else trace_engine(compiled, design)
+        if design.endswith("limit"):
+            return trace_limit(compiled, arrays=design != "limit")
+        return trace_engine(compiled, design)
 
     state = measure(
         benchmark,
@@ -27,7 +29,7 @@ def test_replay(benchmark, trace, design):
         count,
         kernel=compiled.kernel,
     )
-    if design == "limit":
+    if design.endswith("limit"):
         assert state.free_pages() > 0
     else:
         assert state.allocations == int((compiled.ops["op"][:count] == 1).sum())

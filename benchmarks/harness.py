@@ -44,6 +44,7 @@ __all__ = [
     "interleaved",
     "measure",
     "prepared",
+    "running",
     "trace_engine",
     "trace_limit",
     "zone_machine",
@@ -81,9 +82,9 @@ def filled_engine(stream: Stream, design: Design | str = "linux", *, pcp: bool =
     return replay
 
 
-def filled_limit(stream: Stream) -> Limit:
-    """The limit after the stream's fill."""
-    limit = Limit(stream.pages, stream.nslots)
+def filled_limit(stream: Stream, *, arrays: bool = False) -> Limit:
+    """The limit after the stream's fill; ``arrays``: with per-CPU arrays in front."""
+    limit = Limit(stream.pages, stream.nslots, arrays=arrays)
     limit.run(stream.fill)
     return limit
 
@@ -123,12 +124,13 @@ def trace_engine(compiled: CompiledTrace, design: Design | str = "linux") -> Rep
     return build(compiled, design if isinstance(design, Design) else DESIGNS[design])[1]
 
 
-def trace_limit(compiled: CompiledTrace) -> Limit:
+def trace_limit(compiled: CompiledTrace, *, arrays: bool = False) -> Limit:
     """The limit in a trace's initial state: the same free blocks, the same allocations held."""
     zone = compiled.population[0]
     # Blocks merge by number, so frame 0 stands for an aligned pfn.
     base = zone.start_pfn >> 10 << 10
-    limit = Limit(-(-(zone.start_pfn + zone.spanned - base) // 1024) * 1024, compiled.nslots, boot=False)
+    frames = -(-(zone.start_pfn + zone.spanned - base) // 1024) * 1024
+    limit = Limit(frames, compiled.nslots, boot=False, arrays=arrays)
     limit.load(
         (zone.free_pfn - np.uint32(base)).astype(np.uint32),
         zone.free_order,
@@ -185,6 +187,16 @@ class Ratio:
         """Smallest and largest of these ratios."""
         pairs = [a / b for a, b in zip(self.ns[name], self.ns[base], strict=True)]
         return min(pairs), max(pairs)
+
+
+def running(make: Callable[[], Any], ops: Any) -> Callable[[], Callable[[int, int], Any]]:
+    """A contender for `interleaved`: a state that ``make`` makes runs parts of ``ops``."""
+
+    def start() -> Callable[[int, int], Any]:
+        state = make()
+        return lambda a, b: state.run(ops, a, b)
+
+    return start
 
 
 def interleaved(

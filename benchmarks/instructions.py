@@ -45,14 +45,16 @@ def cases() -> Iterator[tuple[str, str, Any, Ops]]:
             state = Limit(pages, burst) if contender == "limit" else Replay(machine, CLASSES, burst)
             state.run(ops)  # warms the lists up
             yield name, contender, state, ops
-    for name in ("a", "b", "c"):
+    for name in ("a", "b", "c", "e"):
         made = stream(name, PAGES, STREAM)
         yield name, "limit", filled_limit(made), made.ops
+        yield name, "array limit", filled_limit(made, arrays=True), made.ops
         yield name, "buddy", filled_engine(made, pcp=False), made.ops
         yield name, "pcp", filled_engine(made), made.ops
     for name in ("redis", "net"):
         compiled = compiled_trace(name)
         yield name, "limit", trace_limit(compiled), compiled.ops[:TRACE]
+        yield name, "array limit", trace_limit(compiled, arrays=True), compiled.ops[:TRACE]
         for design in ("linux", "freetype/as-posted"):
             yield name, design, trace_engine(compiled, design), compiled.ops[:TRACE]
 

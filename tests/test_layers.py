@@ -21,6 +21,7 @@ ROOMS = (
     ("allocator",),
     ("report",),
     ("results",),
+    ("sweeps",),
     ("commands",),
     ("cli", "__main__"),
 )

@@ -383,6 +383,8 @@ cdef class Allocator(BulkCalls):
             for c in range(self.mm.ncpus):
                 self.machine.refresh_vm_stats(c, zone)
         self.machine.run_kswapd()
+        if self.machine.watched:
+            self.machine._afterwards()
         after_operation(self.mm, &self.clock, 0)
 
     def replay(self, start=None, end=None):

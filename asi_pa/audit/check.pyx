@@ -24,6 +24,7 @@ from asi_pa.audit.step cimport (
     BY_LIST,
     BY_MAP,
     BY_MERGED,
+    BY_MOVED,
     BY_OP,
     BY_PAGE,
     BY_PCP_FREED,
@@ -83,7 +84,7 @@ from asi_pa.engine.pool cimport pool_pages
 from asi_pa.engine.check cimport zone_verify
 from asi_pa.engine.page_isolation cimport head_of
 from asi_pa.engine.wrappers cimport has_pool, has_queue
-from asi_pa.verify.codes cimport OP_ALLOC, OP_FREE, OP_FREE_CONTIG
+from asi_pa.verify.codes cimport OP_ALLOC, OP_COMPACT_NODE, OP_DIRECT_COMPACT, OP_FREE, OP_FREE_CONTIG
 
 
 # ---------------------------------------------------------------- findings
@@ -104,8 +105,7 @@ cdef void found(search_t *s, const step_t *step, int invariant, int mechanism, u
     s.nfound += 1
     f.invariant = <uint8_t>invariant
     f.mechanism = <uint16_t>mechanism
-    f.parent = <uint32_t>(s.level_first + s.level_at)
-    f.depth = s.depth + 1
+    f.parent = s.parent_node
     f.frame = frame
     f.step = step[0]
     f.walked = s.walked
@@ -140,6 +140,13 @@ cdef int by_pool(int why) noexcept nogil:
     return BY_PAGE
 
 
+cdef bint moved_there(const search_t *s, const op_t *op, uint32_t frame) noexcept nogil:
+    # Did the operation compact, and is the frame none of what it allocated?
+    if op.code == OP_COMPACT_NODE:
+        return True
+    return op.code == OP_DIRECT_COMPACT and not s.result <= frame < s.result + (1 << op.order)
+
+
 cdef int why_handed_out(search_t *s, const step_t *step, uint32_t frame) noexcept nogil:
     # An allocation got a frame of the wrong mapping: where did it come from?
     cdef zone_t *z = s.z
@@ -147,6 +154,8 @@ cdef int why_handed_out(search_t *s, const step_t *step, uint32_t frame) noexcep
     cdef const uint8_t *states = s.old_state
     cdef int ft = s.old_type[block], order
     cdef const op_t *op = &step.op
+    if moved_there(s, op, frame):
+        return BY_MOVED
     if z.links[head_of(z, frame)].next & INFO_CONTIG:
         return BY_RELABEL | (s.x.why[block] - 1) if s.x.why[block] else BY_CONTIG
     if not z.design.tracks:
@@ -183,7 +192,7 @@ cdef void each_frame(search_t *s, const step_t *step, int invariant, uint64_t fr
             if ctx < 0 and z.design.tracks:
                 continue        # left by a page that was exposed: found there
             mechanism = BY_MAP | (ctx if ctx >= 0 else 0)
-        elif same:
+        elif same and not moved_there(s, &step.op, frame):
             ctx = last_event(z, frame, 1, EVENT_MAP if invariant == BAD_EXPOSED else EVENT_UNMAP, 0xFF)
             if ctx < 0:
                 ctx = 0
@@ -278,7 +287,7 @@ cdef void check_failure(search_t *s, const step_t *step) noexcept nogil:
         # only a pool has free blocks of its own, only a queue pages that wait
         if z.nonempty[POOL_LIST] >> big:
             found_stranded(s, step)
-        elif pool_pages(s.mm) >= 1 << step.op.order:
+        elif pool_pages(s.mm, -1) >= 1 << step.op.order:
             found(s, step, POOR_FAILURE, BY_FAILURE | FAIL_POOL | side, 0)
         if z.queue != NIL:
             found(s, step, POOR_FAILURE, BY_FAILURE | FAIL_QUEUE | side, 0)
@@ -409,6 +418,10 @@ cdef bint check_whole(search_t *s, const step_t *step) noexcept nogil:
     # Lists, counters, states: the engine's own walk.  False: broken, nothing more may be done with the zone.
     cdef uint64_t where = 0
     if zone_verify(s.z, &where) != NULL:
-        found(s, step, BAD_LOST, BY_OP | step.op.code, <uint32_t>where)
+        found_lost(s, step, <uint32_t>where)
         return False
     return True
+
+
+cdef void found_lost(search_t *s, const step_t *step, uint32_t where) noexcept nogil:
+    found(s, step, BAD_LOST, BY_OP | step.op.code, where)

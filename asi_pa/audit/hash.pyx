@@ -72,6 +72,7 @@ cdef struct naming_t:
     uint8_t seq[MAX_FRAMES]         # when a frame was met on the way through all lists
     uint8_t met[MAX_FRAMES]         # the frames in that order
     int nmet
+    int max_order                   # the zone's
     uint8_t name[MAX_FRAMES + 8]    # a frame's canonical number; eight are written at a time
     bint pages_differ               # the design maps or clears page by page: no two of a pair are alike
     uint64_t dirty_pages            # where it does; else 0
@@ -188,95 +189,134 @@ cdef int emit_unit(naming_t *c, const zone_t *z, const extra_t *x, uint32_t star
     return words
 
 
-cdef void hash_once(const zone_t *z, const extra_t *x, bint swap_cpus, hash_t *h) noexcept nogil:
-    cdef naming_t c
-    cdef uint64_t text[MAX_FRAMES * 4 + 64]
+cdef void order_units(const naming_t *c, int units, int words, int *rank, int *order_of,
+                      const uint64_t (*text)[UNIT_WORDS]) noexcept nogil:
+    # The largest blocks in canonical order: as the way through all lists meets them, then those on no list.
+    cdef int i, j, k, ranked = 0, met
+    for i in range(units):
+        rank[i] = -1
+    for i in range(c.nmet):
+        j = c.met[i] >> c.max_order
+        if rank[j] < 0:
+            rank[j] = ranked
+            order_of[ranked] = j
+            ranked += 1
+            if ranked == units:
+                break
+    # blocks on no list have no name from outside: their content orders them, equal ones are equal
+    met = ranked
+    for i in range(units):
+        if rank[i] >= 0:
+            continue
+        k = ranked
+        while k > met and memcmp(text[i], text[order_of[k - 1]], words * sizeof(uint64_t)) < 0:
+            order_of[k] = order_of[k - 1]
+            k -= 1
+        order_of[k] = i
+        ranked += 1
+    for i in range(units):
+        rank[order_of[i]] = i
+
+
+cdef uint8_t *put_units(naming_t *c, const zone_t *z, const extra_t *x, int *rank,
+                        uint64_t *text) noexcept nogil:
+    # All frames and pageblocks, the largest blocks in canonical order; `rank` gets each one's place.
     cdef uint64_t unit[MAX_FRAMES][UNIT_WORDS]
-    cdef int rank[MAX_FRAMES]       # of a largest block
     cdef int order_of[MAX_FRAMES]
-    cdef int units = <int>(z.nframes >> z.max_order), words = 0, i, j, k, cpu, ranked = 0
-    cdef uint8_t *p
-    cdef uint32_t frame
-    cdef uint64_t mask
-    cdef const pcp_t *pcp
-    c.pages_differ = not z.design.tracks or z.design.zeroing == ZERO_ALLOC or z.design.owner_zeroes
-    c.dirty_pages = dirty_frames(z) if c.pages_differ else 0
-    c.dirty_blocks = 0 if c.pages_differ else dirty_frames(z)
-    c.present = 0 if z.design.tracks else present_frames(z)
-    meet_all(&c, z, swap_cpus)
+    cdef int units = <int>(z.nframes >> z.max_order), words = 0, i
     if units == 1:
         rank[0] = 0
-        p = <uint8_t *>(text + emit_unit(&c, z, x, 0, text))
-    else:
-        for i in range(units):
-            rank[i] = -1
-            words = emit_unit(&c, z, x, <uint32_t>i << z.max_order, unit[i])
-        for i in range(c.nmet):
-            j = c.met[i] >> z.max_order
-            if rank[j] < 0:
-                rank[j] = ranked
-                order_of[ranked] = j
-                ranked += 1
-                if ranked == units:
-                    break
-        # blocks on no list have no name from outside: their content orders them, equal ones are equal
-        j = ranked
-        for i in range(units):
-            if rank[i] >= 0:
-                continue
-            k = ranked
-            while k > j and memcmp(unit[i], unit[order_of[k - 1]], words * sizeof(uint64_t)) < 0:
-                order_of[k] = order_of[k - 1]
-                k -= 1
-            order_of[k] = i
-            ranked += 1
-        for i in range(units):
-            rank[order_of[i]] = i
-            for k in range(words):
-                text[i * words + k] = unit[order_of[i]][k]
-        p = <uint8_t *>(text + units * words)
+        return <uint8_t *>(text + emit_unit(c, z, x, 0, text))
+    for i in range(units):
+        words = emit_unit(c, z, x, <uint32_t>i << z.max_order, unit[i])
+    order_units(c, units, words, rank, order_of, unit)
+    for i in range(units):
+        memcpy(text + i * words, unit[order_of[i]], words * sizeof(uint64_t))
+    return <uint8_t *>(text + units * words)
+
+
+cdef inline uint8_t name_of(const naming_t *c, const int *rank, uint32_t frame) noexcept nogil:
+    return <uint8_t>(rank[frame >> c.max_order] << c.max_order | c.name[frame])
+
+
+cdef uint8_t *put_lists(const naming_t *c, const zone_t *z, const extra_t *x, const int *rank,
+                        uint8_t *p) noexcept nogil:
+    # The frames of all lists in their order, and the sets of frames that are known by name.
+    cdef int i
+    cdef uint64_t mask
     for i in range(c.nmet):
-        frame = c.met[i]
-        p[0] = <uint8_t>(rank[frame >> z.max_order] << z.max_order | c.name[frame])
+        p[0] = name_of(c, rank, c.met[i])
         p += 1
     if z.listed != NULL:
         # a free page's list is not told by its pageblock
         for i in range(c.nmet):
             p[0] = z.listed[c.met[i]] if z.state[c.met[i]] & KIND_MASK == FREE else 0
             p += 1
-    p = put(p, z.nr_reserved_highatomic)
-    p = put(p, z.boost)
-    p[0] = <uint8_t>z.below_high
-    p[1] = x.due
-    p += 2
     if x.unflushed:
         mask = 0
         for i in range(<int>z.nframes):
             if x.unflushed >> i & 1:
-                mask |= <uint64_t>1 << (rank[i >> z.max_order] << z.max_order | c.name[i])
+                mask |= <uint64_t>1 << name_of(c, rank, i)
         memcpy(p, &mask, 8)
         p += 8
+    return p
+
+
+cdef uint8_t *put_counters(const zone_t *z, const extra_t *x, uint8_t *p) noexcept nogil:
+    # Also those that follow from the rest: a state in which they do not is another one, and looked at.
+    p = put(p, z.nr_free)
+    p = put(p, z.nr_free_cma)
+    p = put(p, z.nr_free_highatomic)
+    p = put(p, z.nr_isolate_blocks)
+    p = put(p, z.nr_reserved_highatomic)
+    p = put(p, z.boost)
+    p[0] = <uint8_t>z.below_high
+    p[1] = x.due
+    return p + 2
+
+
+cdef uint8_t *put_pcp(const zone_t *z, const pcp_t *pcp, uint8_t *p) noexcept nogil:
+    cdef int k
+    cdef uint32_t frame
+    p = put(p, pcp.count)
+    p = put(p, pcp.high)
+    p = put(p, pcp.alloc_factor)
+    p = put(p, pcp.free_count)
+    p = put(p, pcp_flags(pcp))
+    if not pcp.count:
+        return p
+    # which list holds how many of the pages met
+    for k in range(z.design.npcp):
+        frame = pcp.lists[k].head
+        if frame == NIL:
+            continue
+        p[0] = <uint8_t>k
+        p[1] = 0
+        while frame != NIL and p[1] < z.nframes:
+            p[1] += 1
+            frame = z.links[frame].next
+        p += 2
+    return p
+
+
+cdef void hash_once(const zone_t *z, const extra_t *x, bint swap_cpus, hash_t *h) noexcept nogil:
+    cdef naming_t c
+    cdef uint64_t text[MAX_FRAMES * 4 + 64]
+    cdef int rank[MAX_FRAMES]       # of a largest block
+    cdef int i
+    cdef uint8_t *p
+    c.max_order = z.max_order
+    c.pages_differ = not z.design.tracks or z.design.zeroing == ZERO_ALLOC or z.design.owner_zeroes
+    c.dirty_pages = dirty_frames(z) if c.pages_differ else 0
+    c.dirty_blocks = 0 if c.pages_differ else dirty_frames(z)
+    c.present = 0 if z.design.tracks else present_frames(z)
+    meet_all(&c, z, swap_cpus)
+    p = put_units(&c, z, x, rank, text)
+    p = put_lists(&c, z, x, rank, p)
+    p = put_counters(z, x, p)
     if z.pcps != NULL:
         for i in range(z.ncpus):
-            cpu = z.ncpus - 1 - i if swap_cpus else i
-            pcp = &z.pcps[cpu]
-            p = put(p, pcp.count)
-            p = put(p, pcp.high)
-            p = put(p, pcp.alloc_factor)
-            p = put(p, pcp.free_count)
-            p = put(p, pcp_flags(pcp))
-            if pcp.count:
-                # which list holds how many of the pages met above
-                for k in range(z.design.npcp):
-                    frame = pcp.lists[k].head
-                    if frame == NIL:
-                        continue
-                    p[0] = <uint8_t>k
-                    p[1] = 0
-                    while frame != NIL and p[1] < z.nframes:
-                        p[1] += 1
-                        frame = z.links[frame].next
-                    p += 2
+            p = put_pcp(z, &z.pcps[z.ncpus - 1 - i if swap_cpus else i], p)
     asi_pa_hash128(<uint8_t *>text, <int>(p - <uint8_t *>text), &h.a, &h.b)
 
 

@@ -55,8 +55,13 @@ class Scope:
     contig: tuple[int | None, int | None]
     """Requesters of contiguous ranges, protected and unprotected."""
     windows: bool = False
+    compaction: bool = False
     share: float = 1.0
-    """Of the time, against the other scopes."""
+    """Of the operations, against the other scopes."""
+
+    def orders(self) -> int:
+        """The largest order that is asked for; nothing larger than a pageblock moves."""
+        return self.machine.pageblock_order if self.compaction else self.machine.max_page_order
 
 
 def scaled(design: Design) -> Design:
@@ -64,6 +69,12 @@ def scaled(design: Design) -> Design:
     changes: dict[str, int] = {}
     if design.unmap_low:
         changes = {"unmap_low": 2, "unmap_high": 4}
+    if design.pool_low:
+        changes["pool_low"] = 1
+    if design.pool_high:
+        changes["pool_high"] = 2
+    if design.flip_used == "move":
+        changes["flip_free"] = min(design.flip_free, 50)
     if design.map_back:
         changes["map_back"] = 1
     if design.wrapper == "pool":
@@ -139,10 +150,11 @@ class _Plan:
     kinds: tuple[str, ...] = _MT[:2]
     windows: bool = False
     share: float = 1.0
+    compaction: bool = False
 
 
 _SMALL = "two pageblocks of 2 pages"
-#: Those that can be closed first, those with windows last.
+#: Those that can be closed first, those with windows and with compaction last.
 _PLANS = (
     _Plan("smallest", _SMALL, _machine(), ("blocking", "nowait", "memalloc"), _MT, share=0.3),
     _Plan(
@@ -213,6 +225,24 @@ _PLANS = (
         ("blocking",),
         _MT[:2],
         True,
+        3.0,
+    ),
+    _Plan(
+        "compaction",
+        "four pageblocks of 2 pages, compacted",
+        _machine(2),
+        ("blocking",),
+        _MT[:2],
+        compaction=True,
+    ),
+    _Plan(
+        "compaction-cma",
+        "four pageblocks of 2 pages, one of them CMA, compacted",
+        _machine(2, cma=((4, 6),)),
+        ("blocking",),
+        _MT[:2],
+        share=0.5,
+        compaction=True,
     ),
 )
 
@@ -227,6 +257,7 @@ def scopes(design: Design) -> tuple[Scope, ...]:
             requests=_requests(design, plan.contexts, plan.kinds),
             contig=_contig(design),
             windows=plan.windows,
+            compaction=plan.compaction,
             share=plan.share,
         )
         for plan in _PLANS

@@ -206,9 +206,13 @@ def _spec(value: object) -> str:
 def _owned(finding: Broken, names: list[str | None]) -> str:
     """The page that shows it, told by the allocation it is of where there is one."""
     for step, name in zip(reversed(finding.sequence), reversed(names), strict=True):
+        if step["op"] == "compact_memory":
+            break  # it moves pages
         if name and step["result"] <= finding.pfn < step["result"] + (1 << step["order"]):
             offset = finding.pfn - step["result"]
             return f"{name} + {offset}" if offset else name
+        if step["op"] == "direct_compact":
+            break
     return str(finding.pfn)
 
 
@@ -216,7 +220,7 @@ def _statement(step: Step, number: int, names: list[str | None], cpus: int, last
     """A step as lines of the script; ``names`` gets the variable that holds its pfn."""
     name = None
     target = ""
-    if step["op"] == "alloc" and step.get("result", -1) >= 0:
+    if step["op"] in ("alloc", "direct_compact") and step.get("result", -1) >= 0:
         name = f"p{number}"
         target = f"{name} = "
     if last:

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+from asi_pa.verify.codes import Code
 
 if TYPE_CHECKING:
     from asi_pa.audit.search import Search
 
 __all__ = ["shrink"]
 
-_ALLOC, _FREE, _CONTIG = 1, 2, 9
-
 Steps = npt.NDArray[np.void]
 Owners = list[tuple[int, int]]
 
 
-def shrink(search: Search, steps: Steps, pair: tuple[int, int], until: float = float("inf")) -> Steps:
+def shrink(
+    search: Search, steps: Steps, pair: tuple[int, int], stopped: Callable[[], bool] = lambda: False
+) -> Steps:
     """The steps without those that are not needed to break ``pair`` (invariant, mechanism).
 
-    Frames move when earlier operations go, so a free follows the allocation that it belonged to.  At
-    ``until`` (time.monotonic) it ends with what it has.
+    Frames move when earlier operations go, so a free follows the allocation that it belonged to.  Once
+    ``stopped`` says so it ends with what it has.
     """
     owners = _owners(search, steps)
     keep = list(range(len(steps)))
@@ -32,9 +34,9 @@ def shrink(search: Search, steps: Steps, pair: tuple[int, int], until: float = f
         return steps
     keep = keep[: len(best)]
     size = max(len(keep) // 2, 1)
-    while time.monotonic() < until:
+    while not stopped():
         at, shorter = 0, False
-        while at < len(keep) and time.monotonic() < until:
+        while at < len(keep) and not stopped():
             trial = keep[:at] + keep[at + size :]
             got = _attempt(search, steps, owners, trial, pair)
             if got is None:
@@ -53,10 +55,12 @@ def _owners(search: Search, steps: Steps) -> Owners:
     owner: dict[int, tuple[int, int]] = {}
     out = []
     for number, (row, result) in enumerate(zip(steps, results, strict=True)):
-        out.append(owner.get(int(row["frame"]), (-1, 0)) if row["code"] == _FREE else (-1, 0))
-        if row["code"] == _ALLOC and result >= 0:
+        out.append(owner.get(int(row["frame"]), (-1, 0)) if row["code"] == Code.OP_FREE else (-1, 0))
+        if row["code"] in (Code.OP_COMPACT_NODE, Code.OP_DIRECT_COMPACT):
+            owner.clear()  # pages were moved
+        if row["code"] in (Code.OP_ALLOC, Code.OP_DIRECT_COMPACT) and result >= 0:
             owner |= {int(result) + i: (number, i) for i in range(1 << int(row["order"]))}
-        elif row["code"] == _CONTIG and result == 0:
+        elif row["code"] == Code.OP_CONTIG and result == 0:
             owner |= {int(row["frame"]) + i: (number, i) for i in range(int(row["n"]))}
     return out
 

@@ -201,8 +201,25 @@ cdef inline uint32_t long_frame(uint8_t frame) noexcept nogil:
     return <uint32_t>NIL if frame == 255 else frame
 
 
+cdef inline int set_bytes(uint32_t n) noexcept nogil:
+    # Of a set of n frames or blocks.
+    return <int>(n + 7) >> 3
+
+
+cdef inline uint8_t *put_set(uint8_t *p, uint64_t members, uint32_t n) noexcept nogil:
+    memcpy(p, &members, set_bytes(n))
+    return p + set_bytes(n)
+
+
+cdef inline const uint8_t *get_set(const uint8_t *p, uint64_t *members, uint32_t n) noexcept nogil:
+    members[0] = 0
+    memcpy(members, p, set_bytes(n))
+    return p + set_bytes(n)
+
+
 cdef int packed_size(const zone_t *z) noexcept nogil:
-    cdef int n = 2 * z.nframes + 5 * z.nblocks + 38 + (z.max_order + 1) * (z.design.nft + 1) + 14
+    cdef int n = 2 * z.nframes + 5 * z.nblocks + 2 + (z.max_order + 1) * (z.design.nft + 1) + 14
+    n += 4 * set_bytes(z.nframes) + set_bytes(z.nblocks)
     if z.pcps != NULL:
         n += z.ncpus * (z.design.npcp + 10)
     return n
@@ -218,7 +235,6 @@ cdef inline const uint8_t *get(const uint8_t *p, int64_t *value) noexcept nogil:
 cdef void pack(const zone_t *z, const extra_t *x, uint8_t *p) noexcept nogil:
     cdef uint32_t i
     cdef int order, ft, cpu, k
-    cdef uint64_t mask
     cdef const pcp_t *pcp
     for i in range(z.nframes):
         p[0] = z.state[i]
@@ -234,16 +250,14 @@ cdef void pack(const zone_t *z, const extra_t *x, uint8_t *p) noexcept nogil:
     memcpy(p + 3 * z.nblocks, z.pbpool, z.nblocks)
     memcpy(p + 4 * z.nblocks, x.why, z.nblocks)
     p += 5 * z.nblocks
-    mask = dirty_frames(z)
-    memcpy(p, &mask, 8)
-    mask = 0 if z.design.tracks else present_frames(z)
-    memcpy(p + 8, &mask, 8)
-    memcpy(p + 16, &x.freed, 8)
-    memcpy(p + 24, &x.unflushed, 8)
-    p[32] = x.due
-    p[33] = short_frame(z, z.queue)
-    memcpy(p + 34, &x.shrunk, 4)
-    p += 38
+    p = put_set(p, dirty_frames(z), z.nframes)
+    p = put_set(p, 0 if z.design.tracks else present_frames(z), z.nframes)
+    p = put_set(p, x.freed, z.nframes)
+    p = put_set(p, x.unflushed, z.nframes)
+    p = put_set(p, x.shrunk, z.nblocks)
+    p[0] = x.due
+    p[1] = short_frame(z, z.queue)
+    p += 2
     for order in range(z.max_order + 1):
         for ft in range(z.design.nft):
             p[0] = short_frame(z, first_of(z, order, ft))
@@ -312,16 +326,17 @@ cdef void unpack(zone_t *z, extra_t *x, const uint8_t *p) noexcept nogil:
     memcpy(z.pbpool, p + 3 * z.nblocks, z.nblocks)
     memcpy(x.why, p + 4 * z.nblocks, z.nblocks)
     p += 5 * z.nblocks
-    memcpy(z.dirty, p, (z.nframes + 7) >> 3)
+    memcpy(z.dirty, p, set_bytes(z.nframes))
+    p = get_set(p + set_bytes(z.nframes), &mask, z.nframes)
     if not z.design.tracks:
-        memcpy(&mask, p + 8, 8)
         set_present_frames(z, mask)
-    memcpy(&x.freed, p + 16, 8)
-    memcpy(&x.unflushed, p + 24, 8)
-    x.due = p[32]
-    z.queue = long_frame(p[33])
-    memcpy(&x.shrunk, p + 34, 4)
-    p += 38
+    p = get_set(p, &x.freed, z.nframes)
+    p = get_set(p, &x.unflushed, z.nframes)
+    p = get_set(p, &mask, z.nblocks)
+    x.shrunk = <uint32_t>mask
+    x.due = p[0]
+    z.queue = long_frame(p[1])
+    p += 2
     memset(z.nonempty, 0, sizeof(z.nonempty))
     for order in range(z.max_order + 1):
         for ft in range(z.design.nft):

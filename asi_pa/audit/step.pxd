@@ -2,14 +2,14 @@
 # The meaning of all numbers, in words, is in audit/words.py.
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from asi_pa.audit.hash cimport hash_t
+from asi_pa.audit.met cimport hash_t, table_t
 from asi_pa.audit.state cimport MAX_BLOCKS, MAX_FRAMES, extra_t, home_t
 from asi_pa._core cimport request_t, zone_t
 from asi_pa.engine.page_alloc cimport mm_t
 
 cdef enum:
     MAX_OPS = 1024
-    MAX_FOUND = 128
+    MAX_FOUND = 256
     MAX_REQUESTS = 32
     MAX_SEARCH_ORDERS = 6
 
@@ -41,6 +41,7 @@ cdef enum:                      # by what: a family in the high byte, an event's
     BY_PAGE = 0x407
     BY_MERGED = 0x408           # the page was on another list than its pageblock's, after a merge
     BY_LATE = 0x409             # mapped before it was cleared
+    BY_MOVED = 0x40A            # compaction moved the page there
     BY_POOL_REFILL = 0x410      # a refill that leaves part of its chunk as it was
     BY_POOL_MARK = 0x411        # a free into the pool by the mark of a pageblock that it has only part of
     BY_POOL_LEFT = 0x412        # ... of a pageblock that the shrinker gave back
@@ -92,15 +93,30 @@ cdef struct found_t:
     uint8_t invariant
     uint16_t mechanism
     uint32_t parent
-    int32_t depth
     uint32_t frame
     step_t step
     int32_t walked              # steps of the walk from `parent` up to `step`; -1: found by the search itself
 
-cdef struct table_t:
-    hash_t *slots               # open addressing; an empty slot has a == 0
+cdef struct candidate_t:
+    # a state that one of a batch's led to and nothing frozen knew
+    hash_t hash
+    step_t step
+    uint32_t lost               # a frame that shows how it is broken, where `broken`
+    uint8_t broken
+    uint8_t window              # search_t.inner_window
+
+cdef struct batch_t:
+    # What a run of a level's states leads to, found out while the set of states met stands still.
+    table_t own                 # the candidates
+    candidate_t *candidates
+    uint64_t n
     uint64_t room
-    uint64_t used
+    uint8_t *states             # packed, of each candidate
+    uint64_t *ends              # of each state expanded: candidates up to its last one
+    uint64_t *transitions       # and operations
+    uint64_t expanded
+    found_t found[MAX_FOUND]
+    int nfound
 
 cdef enum:
     MAX_SIBLINGS = 127          # a uint8_t numbers them, and their table of 256 stays half empty
@@ -114,6 +130,7 @@ cdef struct siblings_t:
     masks_t masks[MAX_SIBLINGS]
     extra_t extra[MAX_SIBLINGS]     # when it was looked up in `met`
     bint kept[MAX_SIBLINGS]     # it was
+    bint broken[MAX_SIBLINGS]   # lists, counters, states disagree in it
 
 cdef struct search_t:
     mm_t *mm
@@ -130,6 +147,7 @@ cdef struct search_t:
     bint contig
     bint report
     bint ticks
+    bint compaction
     bint windows
     bint liveness
     uint32_t cma_blocks
@@ -156,18 +174,24 @@ cdef struct search_t:
     # results
     found_t found[MAX_FOUND]
     int nfound
+    int nexplored               # of these, by exploring; walks come behind
     # the search
     home_t home
-    uint8_t *parent             # image of the state being expanded
+    uint32_t parent_node        # of the state being expanded
+    uint8_t *parent             # its image
     extra_t parent_extra
     bint moved                  # the zone is not in that state
+    bint broken                 # the state that was looked up last
     bint tree_differs           # the page tables are not what the blocks' marks say
     siblings_t siblings
     node_t *nodes
     uint64_t nnodes
     uint64_t room
     table_t met                 # states, up to symmetry
-    bint symmetry               # False: `met` holds every single one, `orbits` what they are up to symmetry
+    const table_t *frozen       # another search's, where this one helps it; else `met`
+    batch_t *batch              # where new states are put as long as `frozen` stands still; NULL: in `met`
+    bint symmetry               # False: `met` holds every single one
+    bint counts_orbits          # `orbits` holds what they are up to symmetry
     table_t orbits
     uint8_t *level              # packed states of the level being expanded
     uint64_t level_n
@@ -178,10 +202,8 @@ cdef struct search_t:
     uint64_t next_n
     uint64_t next_room
     int size                    # of a packed state
-    int depth                   # of the level being expanded
+    int depth                   # of the level being expanded, from 0
     uint64_t transitions
-    bint full                   # a limit or memory stopped it
-
 
 cdef bint absent_wanted(const mm_t *mm, uint32_t info) noexcept nogil
 cdef void take_masks(const search_t *s, masks_t *m) noexcept nogil

@@ -9,6 +9,8 @@ from libc.string cimport memcpy
 
 from asi_pa.audit.state cimport INFO_CONTIG, dirty_frames, present_frames, set_present_frames
 from asi_pa._core cimport (
+    AHEAD_BACK,
+    AHEAD_BACK_TIMER,
     ALLOC,
     FREE,
     INFO_SENSITIVE,
@@ -26,9 +28,12 @@ from asi_pa._core cimport (
     WINDOW_UNMAPPED,
     ZERO_MAPPED,
     blocks_on,
+    request_t,
     vmdiff_t,
     zone_t,
 )
+from asi_pa.engine.compact_control cimport COMPACT_PRIO_SYNC_FULL
+from asi_pa.engine.compaction cimport alloc_pages_direct_compact, compact_node, compaction_order
 from asi_pa.engine.highatomic cimport unreserve_highatomic
 from asi_pa.engine.page_isolation cimport (
     alloc_contig_range,
@@ -37,6 +42,7 @@ from asi_pa.engine.page_isolation cimport (
     take_and_putback,
     undo_isolate_page_range,
 )
+from asi_pa.engine.migrate cimport lru_add_drain
 from asi_pa.engine.remapped cimport is_remapped, remapped_present
 from asi_pa.engine.page_alloc cimport mm_t
 from asi_pa.engine.pcp cimport pcp_decay, pcp_drain
@@ -51,7 +57,9 @@ from asi_pa.engine.wrappers cimport (
 )
 from asi_pa.verify.codes cimport (
     OP_ALLOC,
+    OP_COMPACT_NODE,
     OP_CONTIG,
+    OP_DIRECT_COMPACT,
     OP_DRAIN,
     OP_FREE,
     OP_FREE_CONTIG,
@@ -150,6 +158,20 @@ cdef void mark_contig(search_t *s, uint32_t frame, uint32_t n) noexcept nogil:
         s.z.links[i].next |= INFO_CONTIG
 
 
+cdef int64_t compact(search_t *s, const op_t *op) noexcept nogil:
+    # Either kind looks at the whole zone whatever earlier runs kept of it, so that no state has this.
+    cdef request_t *rq = &s.requests[op.which]
+    cdef int64_t result = 0
+    cdef int status = 0
+    if op.code == OP_COMPACT_NODE:
+        compact_node(s.mm, op.cpu, s.z.nid, False)
+    else:
+        result = alloc_pages_direct_compact(s.mm, op.cpu, op.order, rq, rq.slow_flags, COMPACT_PRIO_SYNC_FULL,
+                                            &status)
+    lru_add_drain(s.mm)
+    return result
+
+
 cdef int64_t operate(search_t *s, const op_t *op) noexcept nogil:
     cdef zone_t *z = s.z
     cdef mm_t *mm = s.mm
@@ -187,13 +209,19 @@ cdef int64_t operate(search_t *s, const op_t *op) noexcept nogil:
     elif op.code == OP_UNRESERVE:
         result = unreserve_highatomic(z, op.which, True)
     elif op.code == OP_TICK:
-        result = pcp_decay(z, &z.pcps[op.cpu])
+        result = pcp_decay(z, &z.pcps[op.cpu]) if z.pcps != NULL else 0
+        if z.design.looks_ahead & AHEAD_BACK_TIMER:
+            z.ahead_due |= AHEAD_BACK
     elif op.code == OP_TAKE:
         result = take_and_putback(z, op.which, op.order)
     elif op.code == OP_SHRINK:
         result = mm.wrapper.shrink(mm, op.cpu, op.n)
     elif op.code == OP_WORKER:
         mm.wrapper.work(mm, op.cpu)
+    elif op.code == OP_COMPACT_NODE or op.code == OP_DIRECT_COMPACT:
+        result = compact(s, op)
+    if z.design.looks_ahead:
+        run_ahead(mm)
     return result
 
 
@@ -349,6 +377,18 @@ cdef void list_ranges(search_t *s, op_t *ops, int *n) noexcept nogil:
             list_contig(s, ops, n, frame, 1u << z.max_order, cma)
 
 
+cdef void list_compaction(search_t *s, op_t *ops, int *n) noexcept nogil:
+    # compact_memory, and direct compaction for every request that it is for (a wrapper's comes through it).
+    cdef int i, order
+    add(ops, n, OP_COMPACT_NODE, 0, 0, 0, 0, 0)
+    for i in range(s.nrequests if s.mm.wrapper == NULL else 0):
+        if not s.requests[i].block:
+            continue
+        for order in range(s.min_alloc_order[i], s.max_alloc_order[i] + 1):
+            if compaction_order(s.mm, order, &s.requests[i]) > 0:
+                add(ops, n, OP_DIRECT_COMPACT, 0, order, i, 0, 0)
+
+
 cdef int list_operations(search_t *s, op_t *ops) noexcept nogil:
     # What can be asked for in this state; what would change nothing is left out where that is plain.
     cdef zone_t *z = s.z
@@ -373,6 +413,8 @@ cdef int list_operations(search_t *s, op_t *ops) noexcept nogil:
                 add(ops, &n, OP_DRAIN, cpu, 0, 0, 0, 0)
             if s.ticks:
                 add(ops, &n, OP_TICK, cpu, 0, 0, 0, 0)
+        elif z.design.looks_ahead & AHEAD_BACK_TIMER:
+            add(ops, &n, OP_TICK, cpu, 0, 0, 0, 0)
     if s.isolation or s.contig:
         list_ranges(s, ops, &n)
     if z.nr_free_highatomic > 0:
@@ -388,6 +430,8 @@ cdef int list_operations(search_t *s, op_t *ops) noexcept nogil:
             for order in range(z.pageblock_order - 1, z.max_order + 1):
                 if z.nonempty[ft] >> order & 1:
                     add(ops, &n, OP_TAKE, 0, order, ft, 0, 0)
+    if s.compaction:
+        list_compaction(s, ops, &n)
     if has_pool(s.mm):
         for order in range(z.max_order + 1):
             if blocks_on(z, order, POOL_LIST):

@@ -59,7 +59,9 @@ def _one(
 
     op = OPERATIONS[Code(get("code"))]
     step: Step = {"op": op}
-    if op == "alloc":
+    if op in ("compact_memory", "direct_compact"):
+        owner.clear()  # pages were moved: what is freed later is told by its pfn
+    if op in ("alloc", "direct_compact"):
         request = scope.requests[get("which")]
         step |= {"order": get("order"), "gfp": request.gfp, "request": request.words, "cpu": get("cpu")}
         if result is not None and result >= 0:
@@ -68,7 +70,7 @@ def _one(
         step |= {"pfn": get("frame"), "order": get("order"), "cpu": get("cpu")}
         if get("frame") in owner:
             step["of"] = owner.pop(get("frame"))
-    elif op in ("drain", "tick", "run_queue"):
+    elif op in ("drain", "tick", "run_queue", "compact_memory"):
         step["cpu"] = get("cpu")
     elif op == "shrink_pool":
         step |= {"pages": get("n"), "cpu": get("cpu")}
@@ -86,7 +88,7 @@ def _one(
         step |= {"freetype": get("which"), "name": design.freetypes[get("which")].name}
     elif op == "take_and_putback":
         step |= {"freetype": get("which"), "name": design.freetypes[get("which")].name, "order": get("order")}
-    if result is not None and op not in ("free", "drain", "unisolate", "free_contig_range"):
+    if result is not None and op not in ("free", "drain", "unisolate", "free_contig_range", "compact_memory"):
         step["result"] = result
     return step
 
@@ -100,6 +102,10 @@ def sentence(step: Step, cpus: int = 1) -> str:
     result = step.get("result")
     if op == "alloc":
         text = f"allocate order {step['order']}, {step['request']}"
+    elif op == "direct_compact":
+        text = f"compact for order {step['order']}, {step['request']}"
+    elif op == "compact_memory":
+        text = "compact the zone"
     elif op == "free":
         text = f"free order {step['order']} at pfn {step['pfn']}"
         if "of" in step:
@@ -126,7 +132,7 @@ def sentence(step: Step, cpus: int = 1) -> str:
         text = "the free queue's worker runs"
     if cpus > 1 and "cpu" in step:
         text = f"CPU {step['cpu']}: {text}"
-    if op == "alloc" and result is not None:
+    if op in ("alloc", "direct_compact") and result is not None:
         text += f" -> pfn {result}" if result >= 0 else " -> fails"
     elif op in ("isolate", "alloc_contig_range") and result:
         text += f" -> {result}"
@@ -146,11 +152,13 @@ def call(step: Step, names: Sequence[str | None]) -> str:
     """The step as a call of Machine ``m``; ``names[i]`` is the variable that step i + 1 left its pfn in."""
     op = step["op"]
     cpu = f", cpu={step['cpu']}" if step.get("cpu") else ""
-    if op == "alloc":
-        return f"m.alloc({step['order']}, 0x{step['gfp']:x}{cpu})"
+    if op in ("alloc", "direct_compact"):
+        return f"m.{op}({step['order']}, 0x{step['gfp']:x}{cpu})"
     if op == "free":
         name = names[step["of"] - 1] if "of" in step else None
         return f"m.free({name or step['pfn']}, {step['order']}{cpu})"
+    if op == "compact_memory":
+        return f"m.compact_memory({cpu[2:]})"
     if op in ("drain", "tick", "run_queue"):
         return f"m.{op}({step['cpu']})"
     if op == "shrink_pool":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from asi_pa.audit.run import AuditResult
+from asi_pa.audit.result import AuditResult
 
 __all__ = ["audit_table"]
 

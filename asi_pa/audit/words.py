@@ -20,6 +20,8 @@ OPERATIONS = {
     Code.OP_TAKE: "take_and_putback",
     Code.OP_SHRINK: "shrink_pool",
     Code.OP_WORKER: "run_queue",
+    Code.OP_COMPACT_NODE: "compact_memory",
+    Code.OP_DIRECT_COMPACT: "direct_compact",
 }
 
 _EXPOSED, _HIDDEN, _STALE, _LABEL, _LOST, _UNFLUSHED, _CMA, _LOCKED, _PHYSMAP = range(1, 10)
@@ -73,6 +75,7 @@ _DETAILS = {
     0x407: "page handed out without its mapping changed",
     0x408: "merge of unlike blocks: the page was on another list than its block's",
     0x409: "flip that maps before it clears",
+    0x40A: "compaction that moves a page to a block of the other mapping",
     0x410: "pool refill that leaves part of its chunk as it was",
     0x411: "free into the pool by the mark of a block that is only partly the pool's",
     0x412: "free into the pool by the mark of a block that the shrinker gave back",

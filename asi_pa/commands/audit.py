@@ -29,13 +29,13 @@ Explores every sequence of requests, frees, drains, isolations and contiguous ra
 breadth first and then at random, and checks after every step that nothing protected is mapped, nothing
 else is missing, and nothing is lost. For each broken invariant and mechanism it shows one shortest
 sequence. The exit status is 1 if something was found, 0 with the depth and the number of states if not.
-Several designs, or --all built-in ones, make a table, a line for each; --seconds and the other limits hold
-for each.
+Several designs, or --all built-in ones, make a table, a line for each; the limits hold for each. The work
+is shared out over all processors, and comes out the same on any number of them.
 
 Examples:
   asi-pa audit migratetype/as-posted
   asi-pa audit migratetype --depth 6 --json audit.json
-  asi-pa audit my.py:MINE --seconds 30 --scripts counterexamples
+  asi-pa audit my.py:MINE --operations 20000000 --scripts counterexamples
   asi-pa audit --all
 """,
     )
@@ -44,10 +44,21 @@ Examples:
     )
     parser.add_argument("--all", action="store_true", help="every built-in design that protects something")
     parser.add_argument(
-        "--depth", metavar="N", type=count, help="operations at most (as deep as time allows)"
+        "--depth", metavar="N", type=count, help="longest sequence, in operations (as the other limits allow)"
     )
     parser.add_argument("--states", metavar="N", type=whole, help="states at most, a machine")
-    parser.add_argument("--seconds", metavar="S", type=float, help="time for all searches together (90)")
+    parser.add_argument(
+        "--operations", metavar="N", type=count, help="carried out and checked, a design (150,000,000)"
+    )
+    parser.add_argument(
+        "--seconds",
+        metavar="S",
+        type=float,
+        help="of processor time, a design, instead: how far that comes depends on the machine",
+    )
+    parser.add_argument(
+        "--jobs", metavar="N", type=count, help="threads (as many as there are processors): the same result"
+    )
     parser.add_argument("--seed", metavar="N", type=whole, default=0, help="of the random walk (0)")
     parser.add_argument(
         "--no-liveness",
@@ -65,7 +76,7 @@ Examples:
 
 
 def _audit(args: argparse.Namespace) -> int:
-    from asi_pa.audit import audit_table
+    from asi_pa.audit import audit_table, audits
     from asi_pa.designs import DESIGNS, as_design
 
     words = list(args.designs)
@@ -79,12 +90,27 @@ def _audit(args: argparse.Namespace) -> int:
             raise ValueError(f"design {design.name!r} protects nothing, there is nothing to audit")
     if args.scripts:
         Path(args.scripts).mkdir(parents=True, exist_ok=True)
-    results: list[AuditResult] = []
+    so_far: list[AuditResult] = []
+
+    def each(result: AuditResult) -> None:
+        so_far.append(result)
+        if len(words) > 1 and not args.quiet:
+            print(audit_table(so_far).splitlines()[-1], file=sys.stderr, flush=True)
+
     with Progress(args.quiet) as progress:
-        for word in words:
-            results.append(_one(args, word, progress))
-            if len(words) > 1 and not args.quiet:
-                print(audit_table(results).splitlines()[-1], file=sys.stderr, flush=True)
+        results = audits(
+            words,
+            depth=args.depth,
+            states=args.states,
+            operations=args.operations,
+            seconds=args.seconds,
+            seed=args.seed,
+            liveness=not args.no_liveness,
+            progress=progress,
+            only=args.only,
+            jobs=args.jobs,
+            each=each,
+        )
     print(results[0].text() if len(results) == 1 else audit_table(results))
     if args.json:
         made = [result.as_dict() for result in results]
@@ -94,21 +120,6 @@ def _audit(args: argparse.Namespace) -> int:
             folder = Path(args.scripts)
             _write_scripts(folder if len(results) == 1 else folder / _file_name(result.design_word), result)
     return max(result.status for result in results)
-
-
-def _one(args: argparse.Namespace, word: str, progress: Progress) -> AuditResult:
-    from asi_pa.audit import DEFAULT_SECONDS, audit
-
-    return audit(
-        word,
-        depth=args.depth,
-        states=args.states,
-        seconds=DEFAULT_SECONDS if args.seconds is None else args.seconds,
-        seed=args.seed,
-        liveness=not args.no_liveness,
-        progress=progress,
-        only=args.only,
-    )
 
 
 def _file_name(word: str) -> str:

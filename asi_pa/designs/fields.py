@@ -31,6 +31,10 @@ def _tracks(design: Any) -> bool:
     return bool(design.protects) and not design.wrapper
 
 
+def _overrides(design: Any, hook: str) -> bool:
+    return str(getattr(type(design), hook).__qualname__) != f"Design.{hook}"
+
+
 EVERY = Reader("")
 PROTECTS = Reader("where `protects` says something", lambda d: bool(d.protects))
 LABELS = Reader("where pageblocks' labels say what is mapped: `protects`, and no `wrapper`", _tracks)
@@ -40,6 +44,18 @@ CLEARS = Reader(
     "where `protects` says something, and `wrapper` is not pool", lambda d: d.protects and d.wrapper != "pool"
 )
 UNMAPS_AHEAD = Reader("where `unmap_low` is above 0", lambda d: _tracks(d) and d.unmap_low > 0)
+MOVES = Reader(
+    "where `flip_used` is move", lambda d: _tracks(d) and d.flips != "none" and d.flip_used == "move"
+)
+WAITS = Reader(
+    "where `flips` is not none, or `wrapper` is pool or queue",
+    lambda d: bool(d.protects) and (d.wrapper in ("pool", "queue") or (_tracks(d) and d.flips != "none")),
+)
+GIVES_BACK = Reader("where `map_back` or `pool_high` is above 0", lambda d: d.map_back > 0 or d.pool_high > 0)
+UNMAPS = Reader(
+    "where `unmap_low` is above 0, there is an unmap_ahead(), or `wrapper` is queue",
+    lambda d: d.wrapper == "queue" or (_tracks(d) and (d.unmap_low > 0 or _overrides(d, "unmap_ahead"))),
+)
 QUEUE = Reader("where `wrapper` is queue", lambda d: d.wrapper == "queue")
 POOL = Reader("where `wrapper` is pool", lambda d: d.wrapper == "pool")
 

@@ -8,28 +8,35 @@ means stands at the field, once (`asi_pa.designs.fields`).
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from asi_pa.designs.derived import Derived
 from asi_pa.designs.fields import (
     CLEARS,
     FLIPS,
+    GIVES_BACK,
     LABELS,
+    MOVES,
     POOL,
     PROTECTS,
     QUEUE,
     SEPTEMBER,
+    UNMAPS,
     UNMAPS_AHEAD,
+    WAITS,
     described,
     nearest,
     says,
 )
 from asi_pa.designs.freetypes import Freetype, PcpBank
 
+if TYPE_CHECKING:
+    from asi_pa import ZoneView
+
 __all__ = ["HOOKS", "Design", "Proposal"]
 
 #: Decisions of the slow path that a subclass may take in Python, and of which designs they are asked.
-HOOKS = {"unmap_ahead": LABELS, "choose_block": FLIPS}
+HOOKS = {"unmap_ahead": LABELS, "choose_block": FLIPS, "choose_refill": POOL}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +224,40 @@ class Design(Derived):
         metadata=says("A flip may take blocks out of CMA (September as posted).", read=SEPTEMBER),
     )
 
+    flip_free: int = field(
+        default=100,
+        metadata=says(
+            "Percent of a pageblock that must be free before it may flip: 100, all of it, as every "
+            "posting has it.  With less a request for at most a pageblock that finds no whole one "
+            "looks among the 64 pageblocks with the largest free pieces, and the one that flips is "
+            "emptied first (`flip_used`); in March's design in either direction.",
+            least=1,
+            most=100,
+            read=MOVES,
+        ),
+    )
+    flip_used: str = field(
+        default="refuse",
+        metadata=says(
+            "What becomes of the used pages of a pageblock that is to flip: refuse (it does not flip), "
+            "or move (to other pages of their own side, as compaction moves them: folios on the LRU "
+            "that nobody pinned; else it does not flip).",
+            words=("refuse", "move"),
+            read=FLIPS,
+        ),
+    )
+    may_wait: str = field(
+        default="posted",
+        metadata=says(
+            "Which requests may wait for what the design has to change for them (a flip, a refill of "
+            "the pool, the free queue's worker): posted (flips: those that may block; refills: all; the "
+            "worker: none), none, block (__GFP_DIRECT_RECLAIM), any, and of those that may block the "
+            "sensitive or the nonsensitive.",
+            words=("posted", "none", "block", "any", "sensitive", "nonsensitive"),
+            read=WAITS,
+        ),
+    )
+
     unmap_low: int = field(
         default=0,
         metadata=says(
@@ -239,6 +280,24 @@ class Design(Derived):
             "Giving back ahead of need: whole free unmapped pageblocks beyond this many (0: never) are "
             "mapped again, cleared as flips clear, by the same worker.",
             read=LABELS,
+        ),
+    )
+    give_back: str = field(
+        default="eager",
+        metadata=says(
+            "When what is free beyond `map_back` or `pool_high` goes back: eager (as soon as the free "
+            "lists or the pool were used), lazy (when a request had to take the slow path), timer (once "
+            "a second, with vmstat's worker).",
+            words=("eager", "lazy", "timer"),
+            read=GIVES_BACK,
+        ),
+    )
+    unmap_batch: int = field(
+        default=1,
+        metadata=says(
+            "Chunks that a worker unmaps between two flushes; 0: all that it unmaps at once (the free "
+            "queue of RFCv2: 1).",
+            read=UNMAPS,
         ),
     )
 
@@ -303,24 +362,41 @@ class Design(Derived):
             heading="The free queue (RFCv2)",
         ),
     )
-    queue_batch: int = field(
-        default=1,
-        metadata=says(
-            "Chunks that the worker unmaps between two flushes; 0: all that wait (RFCv2: 1).", read=QUEUE
-        ),
-    )
-    queue_waits: bool = field(
-        default=False,
-        metadata=says("A request that may block and found nothing waits for the worker.", read=QUEUE),
-    )
-
     refill_order: int = field(
         default=9,
         metadata=says(
-            "The largest order of a refill (2023: 9), at most pageblock_order.",
-            most=9,
+            "The order of the chunk that a refill begins with (2023: 9), a lower one at a time until "
+            "there is one.  Above the largest order of the free lists a request that may block takes a "
+            "free aligned range, as alloc_contig_pages() does; 18 is 1 GiB.  Counted for pageblocks of "
+            "order 9: with smaller ones a chunk has as many pageblocks.",
+            most=18,
             read=POOL,
             heading="The pool (2023)",
+        ),
+    )
+    pool_by_node: bool = field(
+        default=False,
+        metadata=says(
+            "A pool a node: a request is served from its CPU's node's, which is refilled of that node's "
+            "memory; then from what the others have, then by a refill of any node's.  Else one pool, "
+            "whose refills take what an ordinary request would get.",
+            read=POOL,
+        ),
+    )
+    pool_low: int = field(
+        default=0,
+        metadata=says(
+            "Below this many free pages of the pool (0: never) a worker refills it, of what lies above "
+            "the LOW mark, to `pool_high` pages, at least to this.",
+            read=POOL,
+        ),
+    )
+    pool_high: int = field(
+        default=0,
+        metadata=says(
+            "Whole free pageblocks of the pool beyond this many pages (0: never) are given back, the "
+            "largest chunks first (`give_back`).",
+            read=POOL,
         ),
     )
     refill_leaves: bool = field(
@@ -383,18 +459,28 @@ class Design(Derived):
 
     # ------------------------------------------------ slow-path decisions a subclass may override
 
-    def unmap_ahead(self, view: Any) -> int:
+    # ``view`` is an `asi_pa.ZoneView`, valid during the call only.
+
+    def unmap_ahead(self, view: ZoneView) -> int:
         """How many whole free blocks to flip now, before anybody asks; called after refills of free lists.
 
-        ``view`` is an `asi_pa.engine.hooks.ZoneView`.  n > 0 unmaps n blocks, n < 0 maps -n.  The engine's
-        own rule (``unmap_low``, ``unmap_high``) costs no call; override this for another.
+        n > 0 unmaps n blocks, n < 0 maps -n.  The engine's own rule (``unmap_low``, ``unmap_high``) costs no
+        call; override this for another.
         """
         raise NotImplementedError
 
-    def choose_block(self, view: Any, order: int, freetype: str) -> int | None:
+    def choose_block(self, view: ZoneView, order: int, freetype: str) -> int | None:
         """The pfn of the free block of at least ``order`` that a request of ``freetype`` shall flip.
 
         None leaves it to the engine; so does a pfn that heads no such block of the other side.
+        """
+        raise NotImplementedError
+
+    def choose_refill(self, view: ZoneView, order: int) -> int | None:
+        """The order of the chunk that a refill of the pool begins with, for a request of ``order``.
+
+        0 to 18 as the machine counts; less than ``order``: no refill.  None leaves it to the engine
+        (``refill_order``).  ``view`` shows the first zone of the node that asks.
         """
         raise NotImplementedError
 

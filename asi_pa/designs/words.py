@@ -152,6 +152,10 @@ def _without_effect(design: Design) -> Iterator[str]:
             yield f"{field.name} {value!r} has no effect: it is read {known.read.words}"
     if 0 < design.unmap_high < design.unmap_low:
         yield f"unmap_high {design.unmap_high} has no effect: it is below unmap_low {design.unmap_low}"
+    if design.flip_used == "move" and design.flip_free == 100:
+        yield "flip_used 'move' has no effect: with `flip_free` 100 there is no used page"
+    if 0 < design.pool_high < design.pool_low:
+        yield f"pool_high {design.pool_high} has no effect on refills: it is below pool_low {design.pool_low}"
     for hook, read in HOOKS.items():
         if getattr(type(design), hook) is not getattr(Design, hook) and not read.reads(design):
             yield f"{hook}() has no effect: it is asked {read.words}"

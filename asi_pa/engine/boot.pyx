@@ -7,6 +7,10 @@ from libc.stdlib cimport calloc
 from libc.string cimport memset
 
 from asi_pa._core cimport (
+    AHEAD_BACK,
+    AHEAD_BACK_LAZY,
+    AHEAD_BACK_TIMER,
+    AHEAD_STOCK,
     CTX_FLIP,
     CTX_UNMAP,
     HOLE,
@@ -34,7 +38,7 @@ from asi_pa._core cimport (
 from asi_pa.engine.page_alloc cimport MAX_NODES, MAX_ZONES, mm_t
 from asi_pa.engine.pcp cimport NO_PCP_LIST
 
-from asi_pa.engine.types import Compaction, Flips, Refill, Zeroing
+from asi_pa.engine.types import Compaction, Flips, Refill, Waits, Zeroing
 from asi_pa.engine.wrappers import Wrapper
 from asi_pa.physmap.physmap import tree_number
 
@@ -73,6 +77,7 @@ _WORDS = {
     "zeroing": (Zeroing, "ZERO_"),
     "compaction": (Compaction, "COMPACTS_"),
     "refill_unmaps": (Refill, "REFILL_"),
+    "may_wait": (Waits, "WAITS_"),
     "wrapper": (Wrapper, "WRAP_"),
 }
 
@@ -103,8 +108,21 @@ cdef dict design_numbers(object design, int pageblock_order):
     numbers["tracks"] = bool(design.protects) and not design.wrapper
     numbers["flips_both_ways"] = design.flips == "september"
     numbers["flip_ctx"] = CTX_UNMAP if design.flips == "march" else CTX_FLIP
-    numbers["looks_ahead"] = design.unmap_low > 0 or design.map_back > 0
+    numbers["looks_ahead"] = ahead_of(design)
+    numbers["unmap_high"] = max(design.unmap_high, design.unmap_low)
+    # counted as on x86-64, where a pageblock has order 9
+    numbers["refill_order"] = max(0, design.refill_order + pageblock_order - 9)
     return numbers | _freetype_tables(design) | _pcp_tables(design, pageblock_order)
+
+
+cdef int ahead_of(object design) except -1:
+    """What a worker has to do, and when (AHEAD_*)."""
+    cdef int work = 0
+    if design.unmap_low or design.pool_low:
+        work |= AHEAD_STOCK
+    if design.map_back or design.pool_high:
+        work |= {"eager": AHEAD_BACK, "lazy": AHEAD_BACK_LAZY, "timer": AHEAD_BACK_TIMER}[design.give_back]
+    return work
 
 
 def _freetype_tables(design):
@@ -137,9 +155,10 @@ def _freetype_tables(design):
         "mt": by_freetype(lambda i: kinds[i].mt, n),
         "sensitive": by_freetype(lambda i: kinds[i].sensitive, n),
         "mapped": by_freetype(lambda i: kinds[i].mapped, n),
-        # March flips for requests of the unmapped side only (patch 11)
+        # March flips for requests of the unmapped side only (patch 11): the other side claims blocks, but not
+        # those that are to be emptied first
         "may_flip": by_freetype(lambda i: design.flips == "september" or (
-            design.flips == "march" and not kinds[i].mapped), n),
+            design.flips == "march" and (not kinds[i].mapped or design.flip_free < 100)), n),
         "whole_only": by_freetype(lambda i: kinds[i].whole_blocks_only, n),
         "nfallback": by_freetype(lambda i: len(kinds[i].fallbacks), n),
         "fallback": [fallbacks(i) for i in range(n)] + [[0] * MAX_FALLBACKS] * (MAX_FREETYPES - n),

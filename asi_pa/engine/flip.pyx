@@ -7,6 +7,8 @@ ours (``migratetype/eager``).
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from asi_pa._core cimport (
+    AHEAD_BACK,
+    AHEAD_STOCK,
     ALLOC_CMA,
     ALLOC_FLIP,
     ALLOC_NOSTEAL,
@@ -25,7 +27,7 @@ from asi_pa._core cimport (
     WINDOW_FLUSHED,
     WINDOW_MAPPED,
     WINDOW_TAKEN,
-    ZERO_LOCKED,
+    WINDOW_UNMAPPED,
     ZERO_MAPPED,
     account_freepages,
     block_of,
@@ -42,6 +44,7 @@ from asi_pa._core cimport (
     zone_t,
 )
 from asi_pa.engine.mapping cimport block_zero, blocks_map, blocks_unmap, lock_dropped
+from asi_pa.physmap.physmap cimport physmap_flush
 
 
 cdef uint32_t take_to_flip(zone_t *z, int order, int ft, uint32_t flags) noexcept nogil:
@@ -71,6 +74,21 @@ cdef uint32_t take_to_flip(zone_t *z, int order, int ft, uint32_t flags) noexcep
     return rmqueue(z, order, other, flags & ~<uint32_t>ALLOC_NOSTEAL, &mode)
 
 
+cdef void clear_and_map(zone_t *z, uint32_t frame, int order) noexcept nogil:
+    # A chunk off the lists, cleared as the design has it.
+    cdef uint32_t first = block_of(z, frame), last = block_of(z, frame + (1u << order)), block
+    cdef bint late = z.design.zeroing == ZERO_MAPPED
+    if not late:
+        for block in range(first, last):
+            block_zero(z, block, False)
+    blocks_map(z, first, last - first, CTX_FLIP)
+    if late:
+        # 2026, v4: what former owners left is in the map until this is done
+        lock_dropped(z, WINDOW_MAPPED, frame, order)
+        for block in range(first, last):
+            block_zero(z, block, False)
+
+
 cdef uint32_t rmqueue_flip(zone_t *z, int order, int ft, uint32_t flags) noexcept nogil:
     # The slow step after everything else failed: a whole block of the other kind changes sides.
     cdef design_t *d = z.design
@@ -83,6 +101,8 @@ cdef uint32_t rmqueue_flip(zone_t *z, int order, int ft, uint32_t flags) noexcep
         z.stats.noblock_refusals += d.may_flip[ft]      # who may not block
         return NIL
     frame = take_to_flip(z, big, ft, flags)
+    if frame == NIL and z.evacuate != NULL and big == z.pageblock_order:
+        frame = z.evacuate(z, ft)
     if frame == NIL:
         return NIL
     z.state[frame] = <uint8_t>(TAKEN | big)
@@ -93,15 +113,7 @@ cdef uint32_t rmqueue_flip(zone_t *z, int order, int ft, uint32_t flags) noexcep
         blocks_unmap(z, first, last - first, d.flip_ctx, True)
         z.stats.flush_allocs += 1
     else:
-        if d.zeroing != ZERO_MAPPED:
-            for block in range(first, last):
-                block_zero(z, block, d.zeroing == ZERO_LOCKED)
-        blocks_map(z, first, last - first, CTX_FLIP)
-        if d.zeroing == ZERO_MAPPED:
-            # 2026, v4: what former owners left is in the map until this is done
-            lock_dropped(z, WINDOW_MAPPED, frame, big)
-            for block in range(first, last):
-                block_zero(z, block, False)
+        clear_and_map(z, frame, big)
         z.stats.map_allocs += 1
     lock_dropped(z, WINDOW_FLUSHED, frame, big)
     for block in range(first, last):
@@ -121,12 +133,60 @@ cdef uint32_t rmqueue_flip(zone_t *z, int order, int ft, uint32_t flags) noexcep
     return frame
 
 
+# ---------------------------------------------------------------- ahead of need
+
+cdef void settle_block(zone_t *z, uint32_t frame, int order, int target) noexcept nogil:
+    # A chunk whose mapping was changed, and flushed, goes to the other side's lists.
+    cdef uint32_t first = block_of(z, frame), last = block_of(z, frame + (1u << order)), block
+    lock_dropped(z, WINDOW_FLUSHED, frame, order)
+    for block in range(first, last):
+        set_block_type(z, block, target, CTX_FLIP)
+    z.state[frame] = TAIL
+    for block in range(first, last):
+        # one at a time: another CPU may have isolated part of it
+        free_one(z, block << z.pageblock_order, z.pageblock_order, z.pbtype[block], True)
+
+
+cdef void map_taken(zone_t *z, uint32_t frame, int order, int target) noexcept nogil:
+    # A chunk off the lists is cleared and mapped.
+    lock_dropped(z, WINDOW_TAKEN, frame, order)
+    clear_and_map(z, frame, order)
+    settle_block(z, frame, order, target)
+
+
+cdef void unmap_taken(zone_t *z, uint32_t head, bint alone, int target) noexcept nogil:
+    # Chunks off the lists (links[].next) are unmapped under one flush: nobody has one before.  `alone`: a
+    # single chunk, whose unmapping flushes.
+    cdef uint32_t frame = head, low = NIL, end = 0, block, following
+    cdef int order
+    while frame != NIL:
+        order = z.state[frame] & ORDER_MASK
+        block = block_of(z, frame)
+        lock_dropped(z, WINDOW_TAKEN, frame, order)
+        blocks_unmap(z, block, block_of(z, frame + (1u << order)) - block, CTX_FLIP, alone)
+        low = min(low, frame)
+        end = max(end, frame + (1u << order))
+        frame = z.links[frame].next
+    if not alone:
+        frame = head
+        while frame != NIL:
+            lock_dropped(z, WINDOW_UNMAPPED, frame, z.state[frame] & ORDER_MASK)
+            frame = z.links[frame].next
+        if z.physmap != NULL:
+            physmap_flush(z.physmap, z.base_pfn + low, end - low)
+    frame = head
+    while frame != NIL:
+        following = z.links[frame].next
+        settle_block(z, frame, z.state[frame] & ORDER_MASK, target)
+        frame = following
+
+
 cdef int64_t flip_free_blocks(zone_t *z, int64_t n, bint to_mapped) noexcept nogil:
-    # Up to n wholly free pageblocks change sides ahead of need; one flush for all that are unmapped.
+    # Up to n wholly free pageblocks change sides ahead of need; `unmap_batch` chunks under one flush.
     cdef design_t *d = z.design
-    cdef int ft, order, target, big
-    cdef int64_t done = 0
-    cdef uint32_t frame, block, first, last
+    cdef int ft, order, target
+    cdef int64_t done = 0, held = 0
+    cdef uint32_t frame, head = NIL, tail = NIL
     if to_mapped:
         target = d.start[MIGRATE_UNMOVABLE][0]
     else:
@@ -138,57 +198,66 @@ cdef int64_t flip_free_blocks(zone_t *z, int64_t n, bint to_mapped) noexcept nog
             if d.mt[ft] > MIGRATE_RECLAIMABLE or d.mapped[ft] == to_mapped:
                 continue
             while done < n and blocks_on(z, order, ft):
-                frame = first_of(z, order, ft)
-                big = order
                 if order > z.pageblock_order and n - done < <int64_t>1 << (order - z.pageblock_order):
                     break
-                list_del(z, frame, big, ft)
-                account_freepages(z, ft, -(<int64_t>1 << big))
-                z.state[frame] = <uint8_t>(TAKEN | big)
-                first = block_of(z, frame)
-                last = block_of(z, frame + (1u << big))
-                lock_dropped(z, WINDOW_TAKEN, frame, big)
+                frame = first_of(z, order, ft)
+                list_del(z, frame, order, ft)
+                account_freepages(z, ft, -(<int64_t>1 << order))
+                z.state[frame] = <uint8_t>(TAKEN | order)
+                z.links[frame].next = NIL
+                done += <int64_t>1 << (order - z.pageblock_order)
                 if to_mapped:
-                    for block in range(first, last):
-                        block_zero(z, block, False)
-                    blocks_map(z, first, last - first, CTX_FLIP)
+                    map_taken(z, frame, order, target)
+                    continue
+                if head == NIL:
+                    head = frame
                 else:
-                    # each chunk is flushed before anybody can have it
-                    blocks_unmap(z, first, last - first, CTX_FLIP, True)
-                lock_dropped(z, WINDOW_FLUSHED, frame, big)
-                for block in range(first, last):
-                    set_block_type(z, block, target, CTX_FLIP)
-                z.state[frame] = TAIL
-                for block in range(first, last):
-                    # one at a time: another CPU may have isolated part of it
-                    free_one(z, block << z.pageblock_order, z.pageblock_order, z.pbtype[block], True)
-                done += last - first
+                    z.links[tail].next = frame
+                tail = frame
+                held += 1
+                if held == d.unmap_batch:
+                    unmap_taken(z, head, held == 1, target)
+                    head = NIL
+                    held = 0
+    if head != NIL:
+        unmap_taken(z, head, held == 1, target)
     return done
 
 
-cdef void balance_ahead(zone_t *z) noexcept nogil:
-    # The worker that a refill or a request beside the pcp lists woke; it may wait for flushes, they may not.
-    cdef design_t *d = z.design
+cdef int64_t whole_unmapped(const zone_t *z) noexcept nogil:
+    cdef int64_t whole = 0
     cdef int ft, order
-    cdef int64_t unmapped = 0, whole = 0
-    z.ahead_due = 0
-    if z.ahead != NULL:
-        z.ahead(z)
-        return
-    if d.map_back:
-        for ft in range(d.nft):
-            if d.mapped[ft] or d.mt[ft] > MIGRATE_RECLAIMABLE:
-                continue
+    for ft in range(z.design.nft):
+        if not z.design.mapped[ft] and z.design.mt[ft] <= MIGRATE_RECLAIMABLE:
             for order in range(z.pageblock_order, z.max_order + 1):
                 whole += <int64_t>blocks_on(z, order, ft) << (order - z.pageblock_order)
-        if whole > d.map_back:
-            flip_free_blocks(z, whole - d.map_back, True)
-    if d.unmap_low:
-        for ft in range(d.nft):
-            if d.mapped[ft] or d.mt[ft] > MIGRATE_RECLAIMABLE:
-                continue
+    return whole
+
+
+cdef int64_t free_unmapped(const zone_t *z) noexcept nogil:
+    cdef int64_t pages = 0
+    cdef int ft, order
+    for ft in range(z.design.nft):
+        if not z.design.mapped[ft] and z.design.mt[ft] <= MIGRATE_RECLAIMABLE:
             for order in range(z.max_order + 1):
-                unmapped += <int64_t>blocks_on(z, order, ft) << order
-        if unmapped < d.unmap_low:
+                pages += <int64_t>blocks_on(z, order, ft) << order
+    return pages
+
+
+cdef void balance_ahead(zone_t *z) noexcept nogil:
+    # The worker that was woken (AHEAD_*); it may wait for flushes, requests may not.
+    cdef design_t *d = z.design
+    cdef int due = z.ahead_due
+    cdef int64_t pages
+    z.ahead_due = 0
+    if due & AHEAD_STOCK and z.ahead != NULL:
+        z.ahead(z)
+    if due & AHEAD_BACK and d.map_back:
+        pages = whole_unmapped(z)
+        if pages > d.map_back:
+            flip_free_blocks(z, pages - d.map_back, True)
+    if due & AHEAD_STOCK and d.unmap_low and z.ahead == NULL:
+        pages = free_unmapped(z)
+        if pages < d.unmap_low:
             z.stats.unmapped_ahead += flip_free_blocks(
-                z, (d.unmap_high - unmapped + z.pageblock_pages - 1) >> z.pageblock_order, False)
+                z, (d.unmap_high - pages + z.pageblock_pages - 1) >> z.pageblock_order, False)

@@ -8,7 +8,7 @@ from libc.stdint cimport uint8_t
 
 from asi_pa._core cimport CTX_WORKER, EVENT_QUEUED, NIL, ORDER_MASK, QUEUED, free_to_buddy
 from asi_pa.engine.mapping cimport log_event
-from asi_pa.engine.page_alloc cimport mm_alloc
+from asi_pa.engine.page_alloc cimport may_wait, mm_alloc
 from asi_pa.engine.remapped cimport is_remapped, map_chunk, remap_for
 from asi_pa.physmap.physmap cimport physmap_flush
 
@@ -18,8 +18,8 @@ cdef int64_t queue_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noex
     if mm.queue_due and mm.now >= mm.queue_due:
         queue_run(mm, cpu)
     pfn = mm_alloc(mm, cpu, order, rq)
-    if pfn < 0 and mm.design.queue_waits and rq.block and mm.queue_due:
-        # direct reclaim waits for the worker; as posted the pages are stuck
+    if pfn < 0 and mm.queue_due and may_wait(&mm.design, rq, False):
+        # it waits for the worker; as posted the pages are stuck
         queue_run(mm, cpu)
         mm.stats.flush_allocs += 1
         pfn = mm_alloc(mm, cpu, order, rq)
@@ -48,7 +48,7 @@ cdef void queue_add(mm_t *mm, zone_t *z, uint32_t frame, int order) noexcept nog
 
 cdef void queue_run(mm_t *mm, int cpu) noexcept nogil:
     # The worker: so many chunks are unmapped, flushed together, and only then free.
-    cdef int64_t batch = mm.design.queue_batch, unmapped, freed
+    cdef int64_t batch = mm.design.unmap_batch, unmapped, freed
     cdef int i
     cdef zone_t *z
     cdef uint32_t frame, n

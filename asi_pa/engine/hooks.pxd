@@ -1,5 +1,5 @@
 # Decisions in Python.
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint32_t
 
 from asi_pa._core cimport zone_t
 
@@ -7,9 +7,12 @@ from asi_pa._core cimport zone_t
 cdef class ZoneView:
     cdef zone_t *z
     cdef object design
-    cdef object zone
+    cdef object spec            # ZoneSpec; None: of no machine
+    cdef object keeps           # what the zone lies in
     cdef public object error
+    cdef uint32_t _frame(self, object pfn) except? 0xFFFFFFFF
 
 
 cdef void ahead_hook(zone_t *z) noexcept with gil
 cdef int64_t choose_hook(zone_t *z, int order, int ft) noexcept with gil
+cdef int refill_hook(zone_t *z, int order) noexcept with gil

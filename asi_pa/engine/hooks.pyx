@@ -2,24 +2,73 @@
 
 import operator
 
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from asi_pa._core cimport blocks_on, first_of, zone_t
+from asi_pa._core cimport (
+    FREE,
+    HOLE,
+    KIND_MASK,
+    ORDER_MASK,
+    POOL_LIST,
+    TAIL,
+    block_of,
+    blocks_on,
+    first_of,
+    zone_t,
+)
 from asi_pa.engine.flip cimport flip_free_blocks
+from asi_pa.engine.page_isolation cimport head_of
 
 
 cdef zone_t NO_ZONE             # what a view of no machine shows: zeros
 
+cdef enum:
+    LARGEST_REFILL = 18         # 1 GiB
+
 
 cdef class ZoneView:
-    """What a design's slow-path decision may look at; valid only during the call."""
+    """One zone, as a design's slow-path decision may look at it; valid only during the call.
+
+    Sizes are pages unless said otherwise.  ``mapped`` and ``freetype`` choose among the free lists that
+    requests can have: True, False or None for either side of the mapping, a freetype's name.
+    """
 
     def __cinit__(self):
         self.z = &NO_ZONE
 
     @property
+    def zone(self):
+        """The zone's name, such as "Normal"."""
+        return "" if self.spec is None else self.spec.name
+
+    @property
+    def node(self):
+        """The zone's node."""
+        return self.z.nid
+
+    @property
+    def start_pfn(self):
+        """The zone's first frame; pfns are absolute."""
+        return self.z.base_pfn + self.z.first
+
+    @property
+    def end_pfn(self):
+        """One past its last frame."""
+        return self.z.base_pfn + self.z.nframes
+
+    @property
+    def pageblock_order(self):
+        return self.z.pageblock_order
+
+    @property
     def pageblock_pages(self):
+        """Pages of a pageblock."""
         return self.z.pageblock_pages
+
+    @property
+    def max_order(self):
+        """MAX_PAGE_ORDER: of the largest free blocks."""
+        return self.z.max_order
 
     @property
     def managed(self):
@@ -48,6 +97,48 @@ cdef class ZoneView:
             for order in range(self.z.pageblock_order, self.z.max_order + 1):
                 n += <int64_t>blocks_on(self.z, order, ft) << (order - self.z.pageblock_order)
         return n
+
+    def counts(self, *, mapped=None, freetype=None):
+        """Free blocks by order, from 0 to ``max_order``: of one side, of one freetype, or all."""
+        cdef int order
+        return tuple(sum(blocks_on(self.z, order, ft) for ft in self._types(mapped, freetype))
+                     for order in range(self.z.max_order + 1))
+
+    def pool_pages(self):
+        """Free pages of the zone that the pool holds (wrapper "pool")."""
+        cdef int order
+        cdef int64_t n = 0
+        for order in range(self.z.max_order + 1):
+            n += <int64_t>blocks_on(self.z, order, POOL_LIST) << order
+        return n
+
+    def block_free(self, pfn):
+        """Pages of a pfn's pageblock that are on the free lists."""
+        cdef uint32_t frame = block_of(self.z, self._frame(pfn)) << self.z.pageblock_order
+        cdef uint32_t end = frame + self.z.pageblock_pages, head
+        cdef int64_t n = 0
+        while frame < end:
+            head = head_of(self.z, frame)
+            if self.z.state[head] & KIND_MASK == FREE:
+                n += min(end, head + (1u << (self.z.state[head] & ORDER_MASK))) - frame
+            if self.z.state[head] & KIND_MASK in (TAIL, HOLE):
+                frame += 1
+            else:
+                frame = head + (1u << (self.z.state[head] & ORDER_MASK))
+        return n
+
+    def block_type(self, pfn):
+        """The name of the freetype that a pfn's pageblock has."""
+        return self.design.freetypes[self.z.pbtype[block_of(self.z, self._frame(pfn))]].name
+
+    def block_mapped(self, pfn):
+        """Is a pfn's pageblock present in the tree that a design protects that goes by labels?"""
+        return bool(self.z.pbmapped[block_of(self.z, self._frame(pfn))])
+
+    cdef uint32_t _frame(self, object pfn) except? 0xFFFFFFFF:
+        if not self.start_pfn <= pfn < self.end_pfn:
+            raise ValueError(f"pfn {pfn} is not in [{self.start_pfn}, {self.end_pfn})")
+        return <uint32_t>(<uint64_t>pfn - self.z.base_pfn)
 
     def free_list(self, freetype, int order, int most=64):
         """pfns at the head of one free list, at most ``most``."""
@@ -103,6 +194,24 @@ cdef int64_t choose_hook(zone_t *z, int order, int ft) noexcept with gil:
         if not z.base_pfn + z.first <= pfn < z.base_pfn + z.nframes:
             return -1
         return pfn - z.base_pfn
+    except BaseException as error:
+        view.error = error
+        return -1
+
+
+cdef int refill_hook(zone_t *z, int order) noexcept with gil:
+    cdef ZoneView view = <ZoneView>z.hooks
+    if view.error is not None:
+        return -1
+    try:
+        wanted = view.design.choose_refill(view, order)
+        if wanted is None:
+            return -1
+        wanted = whole_number(view, "choose_refill", wanted)
+        if not 0 <= wanted <= LARGEST_REFILL:
+            raise ValueError(f"design {view.design.name!r}: choose_refill() returned {wanted}, "
+                             f"orders are 0 to {LARGEST_REFILL}")
+        return wanted
     except BaseException as error:
         view.error = error
         return -1

@@ -9,8 +9,10 @@ from libc.string cimport memset
 import numpy as np
 
 from asi_pa.engine.boot cimport build_zone, check_spec, design_numbers, number_of
-from asi_pa.engine.compaction cimport watch_log
+from asi_pa.engine.compact_control cimport COMPACT_PRIO_SYNC_FULL
+from asi_pa.engine.compaction cimport alloc_pages_direct_compact, compact_node, watch_log
 from asi_pa._core cimport (
+    AHEAD_STOCK,
     ALLOC,
     HOLE,
     NIL,
@@ -30,8 +32,9 @@ from asi_pa._core cimport (
     vmdiff_t,
     zone_t,
 )
+from asi_pa.engine.evacuate cimport evacuate_block
 from asi_pa.engine.highatomic cimport unreserve_highatomic
-from asi_pa.engine.hooks cimport ZoneView, ahead_hook, choose_hook
+from asi_pa.engine.hooks cimport ZoneView, ahead_hook, choose_hook, refill_hook
 from asi_pa.engine.page_isolation cimport (
     alloc_contig_range,
     free_contig_range,
@@ -40,6 +43,7 @@ from asi_pa.engine.page_isolation cimport (
     undo_isolate_page_range,
 )
 from asi_pa.engine.kswapd cimport kswapd
+from asi_pa.engine.migrate cimport lru_add_drain
 from asi_pa.engine.remapped cimport remapped_present
 from asi_pa.engine.page_alloc cimport (
     compact_log_t,
@@ -148,6 +152,7 @@ cdef class Machine:
         self._attach_hooks()
 
     def __dealloc__(self):
+        free(self.mm.moved)
         free(self.mm.pieces.frame)
         free(self.mm.compact_room)
         if self.mm.compact_log != NULL:
@@ -184,19 +189,26 @@ cdef class Machine:
             view = ZoneView()
             (<ZoneView>view).z = self.mm.zones[i]
             (<ZoneView>view).design = self.design
-            (<ZoneView>view).zone = zone
+            (<ZoneView>view).spec = zone.spec
+            (<ZoneView>view).keeps = zone
             self.views.append(view)
             self.mm.zones[i].hooks = <void *>view
             if kind.unmap_ahead is not Design.unmap_ahead:
                 self.mm.zones[i].ahead = ahead_hook
-                self.mm.design.looks_ahead = 1
+                self.mm.design.looks_ahead |= AHEAD_STOCK
                 set_plenty(self.mm.zones[i])
             if kind.choose_block is not Design.choose_block:
                 self.mm.zones[i].choose = choose_hook
+            if kind.choose_refill is not Design.choose_refill:
+                self.mm.zones[i].refill = refill_hook
+            if self.design.flip_used == "move":
+                self.mm.zones[i].evacuate = evacuate_block
+                self.mm.zones[i].machine = &self.mm
         self._watch()
 
     cdef int _watch(self) except -1:
         self.watched = (self.mm.design.looks_ahead or self.mm.zones[0].choose != NULL
+                        or self.mm.zones[0].refill != NULL
                         or self.on_window is not None)
         return 0
 
@@ -355,6 +367,29 @@ cdef class Machine:
         self._check_cpu(cpu)
         return self.mm.wrapper.shrink(&self.mm, cpu, pages) if has_pool(&self.mm) else 0
 
+    def compact_memory(self, int node=0, int cpu=0):
+        """One write to the node's ``compact`` file: compact_node(), and the moved pages are on the LRU."""
+        self._check_cpu(cpu)
+        compact_node(&self.mm, cpu, node, False)
+        lru_add_drain(&self.mm)
+        if self.watched:
+            self._afterwards()
+
+    def direct_compact(self, int order, uint32_t gfp, int cpu=0):
+        """__alloc_pages_direct_compact() of the highest priority; the pfn of 2**order pages, or -1."""
+        cdef request_t rq
+        cdef int64_t pfn
+        cdef int status = 0
+        self._check_order(order)
+        self._check_cpu(cpu)
+        decode_request_on(&self.mm, self.mm.cpu_node[cpu], gfp, &rq)
+        pfn = alloc_pages_direct_compact(&self.mm, cpu, order, &rq, rq.slow_flags, COMPACT_PRIO_SYNC_FULL,
+                                         &status)
+        lru_add_drain(&self.mm)
+        if self.watched:
+            self._afterwards()
+        return pfn
+
     def run_queue(self, int cpu=0):
         """The free queue's worker (design "rfcv2-queue") runs now."""
         self._check_cpu(cpu)
@@ -406,6 +441,21 @@ cdef class Machine:
         if z.pcps == NULL:
             return 0, 0, nr_free
         return z.pcps[cpu].count, z.pcps[cpu].high, nr_free
+
+    def moved(self):
+        """int64 (n, 2): pfns before and after, of allocations that moved since the last call.
+
+        Where a design moves used pages out of a block that is to flip (``flip_used``), one that a caller
+        holds by its pfn is another one's from then on.  What a replay's slots hold is told there.
+        """
+        cdef size_t i
+        out = np.empty((self.mm.nmoved, 2), np.int64)
+        cdef int64_t[:, ::1] view = out
+        for i in range(self.mm.nmoved):
+            view[i, 0] = self.mm.moved[2 * i]
+            view[i, 1] = self.mm.moved[2 * i + 1]
+        self.mm.nmoved = 0
+        return out
 
     def raise_hook_error(self):
         """Raises what a design's own slow-path decision, or a callback of `at_window`, raised, if any did."""

@@ -6,6 +6,7 @@ from asi_pa._core cimport zone_t
 from asi_pa.engine.page_alloc cimport mm_t
 
 cdef void lru_add_drain(mm_t *mm) noexcept nogil
+cdef void tell_owner(mm_t *mm, zone_t *z, uint32_t owner, uint32_t frame) noexcept nogil
 cdef void putback_movable_pages(compact_control_t *cc, const uint32_t *frames, uint32_t n) noexcept nogil
 cdef uint32_t migrate_pages(compact_control_t *cc, uint32_t *left, int *error) noexcept nogil
 cdef bint free_allocated(mm_t *mm, zone_t *z, int cpu, uint32_t frame, int order) noexcept nogil

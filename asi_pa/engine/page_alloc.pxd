@@ -8,6 +8,11 @@ from asi_pa._core cimport (
     MAX_ORDERS,
     NIL,
     TAIL,
+    WAITS_ANY,
+    WAITS_BLOCK,
+    WAITS_NONE,
+    WAITS_POSTED,
+    WAITS_SENSITIVE,
     ZERO_ALLOC,
     block_of,
     design_t,
@@ -26,9 +31,12 @@ cdef enum:
     MAX_NODES = 8
     LRU_BATCH = 31              # PAGEVEC_SIZE
 
-cdef enum:                  # include/linux/gfp_types.h, 7.2
+cdef enum:                  # include/linux/gfp_types.h, 7.2; the last is ours (gfp.py)
     GFP_IO = 0x40
     GFP_FS = 0x80
+    GFP_KSWAPD_RECLAIM = 0x800
+    GFP_THISNODE = 0x200000
+    GFP_SENSITIVE = 0x80000000
 
 cdef struct pieces_t:
     # Where the pages of split folios are, a power of two at a time (migrate.pyx).
@@ -61,6 +69,8 @@ cdef struct wrapper_t:
     int64_t (*shrink)(mm_t *mm, int cpu, int64_t pages) noexcept nogil
     # the worker that empties its free queue; NULL: it has none
     void (*work)(mm_t *mm, int cpu) noexcept nogil
+    # the worker that keeps to the pool's marks (AHEAD_*); NULL: it has none
+    void (*balance)(mm_t *mm, int due) noexcept nogil
 
 cdef struct mm_t:
     int nzones
@@ -105,6 +115,10 @@ cdef struct mm_t:
     int64_t queued_chunks
     int64_t queued_pages
     int64_t pool_wrong          # pages in the pool that are not remapped
+    # pages that moved out of a block that flips and belong to no slot: pfns before and after, in turn
+    uint64_t *moved
+    size_t nmoved
+    size_t moved_room
 
 
 cdef inline zone_t *zone_of(mm_t *mm, uint64_t pfn) noexcept nogil:
@@ -116,6 +130,17 @@ cdef inline zone_t *zone_of(mm_t *mm, uint64_t pfn) noexcept nogil:
         if pfn >= z.base_pfn + z.first and pfn < z.base_pfn + z.nframes:
             return z
     return NULL
+
+
+cdef inline bint may_wait(const design_t *d, const request_t *rq, bint posted) noexcept nogil:
+    # May a request wait for what its design has to change?  `posted`: what its posting says.
+    if d.may_wait == WAITS_POSTED:
+        return posted
+    if d.may_wait == WAITS_NONE or d.may_wait == WAITS_ANY:
+        return d.may_wait == WAITS_ANY
+    if not rq.block:
+        return False
+    return d.may_wait == WAITS_BLOCK or rq.sensitive == (d.may_wait == WAITS_SENSITIVE)
 
 
 # ---------------------------------------------------------------- designs with a protected tree

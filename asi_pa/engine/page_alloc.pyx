@@ -8,6 +8,9 @@ from libc.string cimport memset
 
 from asi_pa.engine.pcp cimport NO_PCP_LIST, rmqueue_pcplist
 from asi_pa._core cimport (
+    AHEAD_BACK,
+    AHEAD_BACK_LAZY,
+    AHEAD_NOW,
     ALLOC_CMA,
     ALLOC_CPUSET,
     ALLOC_FLIP,
@@ -50,7 +53,7 @@ from asi_pa.engine.flip cimport rmqueue_flip
 from asi_pa.engine.highatomic cimport reserve_highatomic
 from asi_pa.engine.kswapd cimport wake_all_kswapds, wakeup_kswapd
 
-cdef enum:                  # include/linux/gfp_types.h, 7.2; __GFP_SENSITIVE and MODEL_LRU are ours (gfp.py)
+cdef enum:                  # include/linux/gfp_types.h, 7.2; MODEL_LRU and its like are ours (gfp.py)
     GFP_DMA = 0x1
     GFP_HIGHMEM = 0x2
     GFP_DMA32 = 0x4
@@ -58,15 +61,12 @@ cdef enum:                  # include/linux/gfp_types.h, 7.2; __GFP_SENSITIVE an
     GFP_RECLAIMABLE = 0x10
     GFP_HIGH = 0x20
     GFP_DIRECT_RECLAIM = 0x400
-    GFP_KSWAPD_RECLAIM = 0x800
     GFP_MEMALLOC = 0x20000
     GFP_COMP = 0x40000
     GFP_NOMEMALLOC = 0x80000
-    GFP_THISNODE = 0x200000
     GFP_MODEL_UNSPLITTABLE = 0x10000000
     GFP_MODEL_PINNED = 0x20000000
     GFP_MODEL_LRU = 0x40000000
-    GFP_SENSITIVE = 0x80000000
 
 
 # ---------------------------------------------------------------- requests
@@ -143,7 +143,7 @@ cdef void decode_request_on(mm_t *mm, int node, uint32_t gfp, request_t *rq) noe
             slow |= ALLOC_NON_BLOCK
         if rq.high:
             slow &= ~<uint32_t>ALLOC_CPUSET
-    if d.may_flip[rq.ft] and rq.block:
+    if d.may_flip[rq.ft] and may_wait(d, rq, rq.block):
         fast |= ALLOC_FLIP
         slow |= ALLOC_FLIP
     if d.slow_keeps_fast:
@@ -204,7 +204,7 @@ cdef uint32_t zone_take(zone_t *z, int cpu, int order, const request_t *rq, uint
             z.stats.pcp_missed_sensitive += rq.sensitive
             z.stats.pcp_missed_nonsensitive += not rq.sensitive
         if z.design.looks_ahead:
-            z.ahead_due = 1
+            z.ahead_due |= z.design.looks_ahead & AHEAD_NOW
     if flags & ALLOC_HIGHATOMIC and z.kernel.reserve_highatomic_from_pcp:
         reserve_highatomic(z, frame, order, rq.ft)
     prep_new_page(z, frame, order, rq)
@@ -254,6 +254,7 @@ cdef int64_t get_page_from_freelist(mm_t *mm, int cpu, int order, const request_
 cdef int64_t mm_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil:
     # __alloc_pages(), __alloc_pages_slowpath()
     cdef int64_t pfn
+    cdef int i
     cdef uint32_t flags
     cdef bint reserves
     flags = rq.fast_flags
@@ -263,6 +264,9 @@ cdef int64_t mm_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexcep
     if pfn >= 0:
         return pfn
     mm.stats.slowpath += 1
+    if mm.design.looks_ahead & AHEAD_BACK_LAZY:
+        for i in range(mm.nzones):
+            mm.zones[i].ahead_due |= AHEAD_BACK
     if rq.kswapd:
         wake_all_kswapds(mm, cpu, order, rq)
     flags = rq.slow_flags
@@ -299,7 +303,7 @@ cdef int64_t pages_off_lists(const zone_t *z) noexcept nogil:
     if z.pcps != NULL:
         for i in range(z.ncpus):
             pages += z.pcps[i].count
-    for i in range(z.pageblock_order + 1):
+    for i in range(z.max_order + 1):
         pages += <int64_t>blocks_on(z, i, POOL_LIST) << i
     while frame != NIL:
         pages += <int64_t>1 << (z.state[frame] & ORDER_MASK)

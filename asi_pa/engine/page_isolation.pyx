@@ -134,6 +134,7 @@ cdef int set_migratetype_isolate(zone_t *z, uint32_t block, int mode, uint32_t s
             ft = z.design.start[MIGRATE_MOVABLE][z.design.sensitive[ft]]
         if ft != NO_FREETYPE:
             z.pbbase[block] = <uint8_t>ft
+            z.pbtype[block] = z.design.isolate[ft]
     z.nr_isolate_blocks += 1
     return 0
 

@@ -5,6 +5,9 @@ Rules: mm/page_alloc.c nr_pcp_alloc, nr_pcp_free, nr_pcp_high, free_pcppages_bul
 """
 
 from asi_pa._core cimport (
+    AHEAD_BACK,
+    AHEAD_BACK_TIMER,
+    AHEAD_NOW,
     ALLOC_FLIP,
     ALLOC_NOSTEAL,
     RMQUEUE_NORMAL,
@@ -12,6 +15,8 @@ from asi_pa._core cimport (
     WMARK_HIGH,
     block_of,
     free_one,
+    link_t,
+    prefetchw,
     rmqueue,
     pcp_set_quiet,
     set_below_high,
@@ -19,6 +24,10 @@ from asi_pa._core cimport (
     vmdiff_t,
     zone_watermark_ok,
 )
+
+
+cdef enum:
+    LINKS_AHEAD = 4
 
 
 cdef inline int64_t clamp(int64_t x, int64_t low, int64_t high) noexcept nogil:
@@ -60,6 +69,7 @@ cdef void pcp_refill(zone_t *z, pcp_t *pcp, int order, int ft, int index,
                      uint32_t flags) noexcept nogil:
     # rmqueue_bulk(): one rmqueue mode for the whole refill, pages in the order they came.
     cdef int64_t n = nr_pcp_alloc(z, pcp, order)
+    cdef int64_t wanted = n
     cdef int mode = RMQUEUE_NORMAL
     cdef uint32_t frame
     cdef pcplist_t *fl = &pcp.lists[index]
@@ -75,10 +85,10 @@ cdef void pcp_refill(zone_t *z, pcp_t *pcp, int order, int ft, int index,
             break
         pcp_append(z, fl, frame, order)
         pcp.count += <int64_t>1 << order
-        z.stats.pcp_refilled += 1
         n -= 1
+    z.stats.pcp_refilled += wanted - n
     if z.design.looks_ahead:
-        z.ahead_due = 1
+        z.ahead_due |= z.design.looks_ahead & AHEAD_NOW
 
 
 cdef uint32_t rmqueue_pcplist(zone_t *z, int cpu, int order, const request_t *rq,
@@ -98,7 +108,6 @@ cdef uint32_t rmqueue_pcplist(zone_t *z, int cpu, int order, const request_t *rq
 
 cdef void free_pcppages_bulk(zone_t *z, pcp_t *pcp, int64_t count, int index) noexcept nogil:
     # From the list's tail until it is empty, then the next lists in turn, until `count` pages are gone.
-    cdef uint32_t frame
     cdef int order
     if count > pcp.count:
         count = pcp.count
@@ -109,13 +118,40 @@ cdef void free_pcppages_bulk(zone_t *z, pcp_t *pcp, int64_t count, int index) no
             if index == z.design.npcp:
                 index = 0
         order = z.design.pcp_list_order[index]
-        while count > 0 and pcp.lists[index].head != NIL:
-            frame = pcp_pop_tail(z, &pcp.lists[index])
-            z.state[frame] = TAIL
-            z.stats.pcp_drained += 1
-            count -= <int64_t>1 << order
-            pcp.count -= <int64_t>1 << order
-            free_one(z, frame, order, z.pbtype[block_of(z, frame)], False)
+        count = free_from_tail(z, pcp, &pcp.lists[index], count, order)
+
+
+cdef int64_t free_from_tail(zone_t *z, pcp_t *pcp, pcplist_t *fl, int64_t count,
+                            int order) noexcept nogil:
+    # Frees from a list that is not empty until it is, or `count` pages are gone; returns what is left of
+    # these.
+    # What comes is some links ahead: each page's line, cold by now, holds the number of the next.
+    cdef const link_t *links = z.links
+    cdef uint32_t frame = fl.tail, far = frame, last = fl.head, prev
+    cdef int64_t pages = <int64_t>1 << order, before = pcp.count
+    cdef int _i
+    for _i in range(LINKS_AHEAD):
+        if far != last:
+            far = links[far].prev
+    while True:
+        prev = links[frame].prev
+        if far != last:
+            far = links[far].prev
+            prefetchw(&z.state[far])
+        z.state[frame] = TAIL
+        count -= pages
+        pcp.count -= pages
+        free_one(z, frame, order, z.pbtype[block_of(z, frame)], False)
+        if frame == last:
+            fl.head = NIL
+            break
+        frame = prev
+        if count <= 0:
+            fl.tail = frame
+            z.links[frame].next = NIL
+            break
+    z.stats.pcp_drained += (before - pcp.count) >> order
+    return count
 
 
 cdef int64_t nr_pcp_high(zone_t *z, pcp_t *pcp, bint free_high) noexcept nogil:
@@ -219,5 +255,7 @@ cdef bint refresh_cpu_vm_stats(zone_t *z, int cpu) noexcept nogil:
     z.nr_free_cma += diff.cma
     diff.free = diff.cma = 0
     set_plenty(z)
+    if z.design.looks_ahead & AHEAD_BACK_TIMER:
+        z.ahead_due |= AHEAD_BACK
     z.diff = diff
     return z.pcps != NULL and pcp_decay(z, &z.pcps[cpu])

@@ -158,7 +158,7 @@ cdef struct design_t:
     uint8_t pcp_free[MAX_ORDERS][MAX_FREETYPES]     # what a page freed in such a block joins; 255: none
     uint8_t pcp_list_order[MAX_PCP_LISTS]
     int tracks                          # the design has a protected tree: mapping is recorded
-    int looks_ahead                     # balance_ahead() has something to do
+    int looks_ahead                     # AHEAD_*: what a worker has to do and when; 0: nothing
     # fields of a Design
     int label_maps                      # March 2025: labelling a block maps it when the label says mapped
     int flips                           # Flips below
@@ -178,10 +178,14 @@ cdef struct design_t:
     int shrink_counts           # the shrinker stops when it has freed what was asked
     int64_t shrink_batch
     int64_t queue_delay
-    int64_t queue_batch
-    bint queue_waits
+    int64_t unmap_batch         # chunks that a worker unmaps between two flushes; 0: all
+    int may_wait                # Waits below
     int refill_order
     bint refill_leaves
+    bint pool_by_node
+    int64_t pool_low
+    int64_t pool_high
+    int flip_free               # percent of a pageblock that must be free before it may flip
     int64_t unmap_low
     int64_t unmap_high
     int64_t map_back                    # whole free unmapped blocks beyond which they are mapped; 0: never
@@ -221,6 +225,21 @@ cpdef enum Compaction:      # what direct compaction is asked for
 cpdef enum Refill:          # what a refill of the pool changes the mapping of
     REFILL_CHUNK = 0
     REFILL_REQUEST = 1          # its pages, at the chunk's start
+
+cpdef enum Waits:           # which requests may wait for what their design has to change
+    WAITS_POSTED = 0            # as the posting has it
+    WAITS_NONE = 1
+    WAITS_BLOCK = 2             # those that may block
+    WAITS_ANY = 3
+    WAITS_SENSITIVE = 4         # of those that may block the sensitive ones
+    WAITS_NONSENSITIVE = 5
+
+cdef enum:                  # looks_ahead: a worker's work, and what wakes it; the first two: ahead_due, too
+    AHEAD_STOCK = 1             # keep a stock of what is asked for next: woken where lists were asked
+    AHEAD_BACK = 2              # give back what is free beyond a mark: likewise ("eager")
+    AHEAD_NOW = 3
+    AHEAD_BACK_LAZY = 4         # the same, woken by a request in the slow path
+    AHEAD_BACK_TIMER = 8        # the same, woken once a second
 
 cdef enum:                  # where a step drops the zone lock: another CPU may act there
     WINDOW_TAKEN = 1        # the block is off its list, nothing mapped, unmapped or cleared yet
@@ -310,6 +329,7 @@ cdef struct stats_t:
     uint64_t pages_zeroed
     uint64_t pages_zeroed_locked    # of these, under the zone lock
     uint64_t unmapped_ahead         # pageblocks unmapped before anybody asked
+    uint64_t moved_to_flip          # pages moved out of a pageblock that was to flip
     uint64_t extfrag_events
     uint64_t extfrag_fragmenting
     uint64_t extfrag_severe
@@ -413,7 +433,7 @@ cdef struct zone_t:
     uint32_t heads
     uint32_t nonempty[MAX_LISTS]    # bit per order
     uint32_t queue                  # design "rfcv2-queue" only: the first page that waits
-    int ahead_due               # balance_ahead() is to run when no request is under way
+    int ahead_due               # AHEAD_STOCK, AHEAD_BACK: what a worker is to do when no request is under way
     # what an operation changes ends here (the auditor's images)
     # shared by the machine's zones
     kernel_t *kernel
@@ -425,7 +445,11 @@ cdef struct zone_t:
     # slow-path decisions of a design written in Python; NULL: the engine's own
     void (*ahead)(zone_t *z) noexcept nogil
     int64_t (*choose)(zone_t *z, int order, int ft) noexcept nogil
+    int (*refill)(zone_t *z, int order) noexcept nogil
     void *hooks
+    # empties a pageblock that is partly free so that it can flip (evacuate.pyx); NULL: such blocks stay
+    uint32_t (*evacuate)(zone_t *z, int ft) noexcept nogil
+    void *machine               # mm_t, for it
     # compaction
     compact_state_t compact
     capture_t *capture          # of the run that is under way, NULL: none

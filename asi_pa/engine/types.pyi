@@ -26,6 +26,16 @@ class Compaction(IntEnum):
     COMPACTS_UNMAPPED = 1
     COMPACTS_BOTH = 2
 
+class Waits(IntEnum):
+    """Of Design.may_wait."""
+
+    WAITS_POSTED = 0
+    WAITS_NONE = 1
+    WAITS_BLOCK = 2
+    WAITS_ANY = 3
+    WAITS_SENSITIVE = 4
+    WAITS_NONSENSITIVE = 5
+
 class Refill(IntEnum):
     """Of Design.refill_unmaps."""
 

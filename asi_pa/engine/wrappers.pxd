@@ -34,14 +34,18 @@ cdef inline bint has_queue(const mm_t *mm) noexcept nogil:
 
 
 cdef inline void run_ahead(mm_t *mm) noexcept nogil:
-    # the workers that requests woke (balance_ahead); called when no request is under way
-    cdef int i
+    # the workers that requests woke (balance_ahead, pool_balance); called when no request is under way
+    cdef int i, due = 0
     for i in range(mm.nzones):
-        if mm.zones[i].ahead_due:
+        due |= mm.zones[i].ahead_due
+        if mm.zones[i].ahead_due and mm.wrapper == NULL:
             balance_ahead(mm.zones[i])
+    if due and mm.wrapper != NULL:
+        wrapper_balance(mm, due)
 
 
 cdef const wrapper_t *wrapper_of(int number) noexcept
+cdef void wrapper_balance(mm_t *mm, int due) noexcept nogil
 cdef void wrapped_contig(mm_t *mm, zone_t *z, uint32_t frame, uint32_t n, uint32_t info) noexcept nogil
 cdef int64_t wrapped_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil
 cdef void wrapped_free(mm_t *mm, zone_t *z, int cpu, uint32_t frame, int order) noexcept nogil

@@ -9,7 +9,7 @@ from asi_pa._core cimport INFO_SENSITIVE
 from asi_pa.engine.free_queue cimport queue_alloc, queue_keep, queue_run
 from asi_pa.engine.page_alloc cimport set_dirty, zone_of
 from asi_pa.engine.per_page cimport per_page_alloc, per_page_keep
-from asi_pa.engine.pool cimport pool_alloc, pool_keep, pool_shrink
+from asi_pa.engine.pool cimport pool_alloc, pool_balance, pool_keep, pool_shrink
 from asi_pa.engine.remapped cimport (
     audit_mapping,
     given_back,
@@ -26,18 +26,21 @@ PER_PAGE.alloc = per_page_alloc
 PER_PAGE.keep = per_page_keep
 PER_PAGE.shrink = NULL
 PER_PAGE.work = NULL
+PER_PAGE.balance = NULL
 
 cdef wrapper_t POOL_OF_PAGES
 POOL_OF_PAGES.alloc = pool_alloc
 POOL_OF_PAGES.keep = pool_keep
 POOL_OF_PAGES.shrink = pool_shrink
 POOL_OF_PAGES.work = NULL
+POOL_OF_PAGES.balance = pool_balance
 
 cdef wrapper_t FREE_QUEUE
 FREE_QUEUE.alloc = queue_alloc
 FREE_QUEUE.keep = queue_keep
 FREE_QUEUE.shrink = NULL
 FREE_QUEUE.work = queue_run
+FREE_QUEUE.balance = NULL
 
 
 cdef const wrapper_t *wrapper_of(int number) noexcept:
@@ -65,6 +68,14 @@ cdef void wrapped_free(mm_t *mm, zone_t *z, int cpu, uint32_t frame, int order) 
     given_back(mm, z, frame, order)
     if not mm.wrapper.keep(mm, z, frame, order):
         zone_free(z, cpu, frame, order)
+
+
+cdef void wrapper_balance(mm_t *mm, int due) noexcept nogil:
+    cdef int i
+    if mm.wrapper.balance != NULL:
+        mm.wrapper.balance(mm, due)
+    for i in range(mm.nzones):
+        mm.zones[i].ahead_due = 0       # what the worker itself took wakes nobody
 
 
 cdef void wrapped_contig(mm_t *mm, zone_t *z, uint32_t frame, uint32_t n, uint32_t info) noexcept nogil:

@@ -800,6 +800,21 @@ METRICS: tuple[Metric, ...] = (
         optional=True,
     ),
     Metric(
+        "pages_moved_to_flip",
+        "count",
+        "pages",
+        "kinds",
+        "moved so that a block could flip",
+        "",
+        "Used pages moved out of partly free pageblocks so that these could flip.",
+        "Used pages that went to other frames because their pageblock, partly free, was to flip "
+        "(`flip_used`, `flip_free`); those of attempts that found no place for the rest, too.",
+        measure=Counter("moved_to_flip"),
+        asi=True,
+        screen=False,
+        optional=True,
+    ),
+    Metric(
         "restricted_2m_share",
         "number?",
         "share",

@@ -60,6 +60,7 @@ class Series:
             "flushes": samples.flushes.tolist(),
             "flips_s2n": flips[:, 0].tolist(),
             "flips_n2s": flips[:, 1].tolist(),
+            "unusable_index": samples.unusable_index.tolist(),
         }
         if self.machine.physmap is not None:
             leaves = samples.leaves

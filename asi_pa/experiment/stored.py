@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from asi_pa.audit import audit
+from asi_pa.audit import AuditResult, audits
 from asi_pa.designs import DESIGNS, Design
 from asi_pa.experiment.starvation import starvation
 from asi_pa.files import write_atomic
@@ -23,9 +23,6 @@ from asi_pa.files import write_atomic
 __all__ = ["FILE", "fresh", "holes", "load", "make", "posted", "shows", "stored", "yields"]
 
 FILE = "stored.json"
-#: Of processor time, for each design's audit.
-SECONDS = 30.0
-
 Holes = list[dict[str, Any]]
 
 
@@ -47,13 +44,12 @@ def yields(designs: Sequence[str | Design]) -> dict[str, dict[str, int]]:
     return {row.design: {"fresh": row.fresh, "fragmented": row.stressed} for row in starvation(designs)}
 
 
-def holes(design: str | Design, seconds: float = SECONDS) -> Holes:
+def holes(result: AuditResult) -> Holes:
     """Broken promises by invariant and mechanism, each with its script and whether that, alone, shows it."""
-    found = audit(design, seconds=seconds, liveness=False).findings
-    scripts = [finding.script() for finding in found]
+    scripts = [finding.script() for finding in result.findings]
     return [
         {"invariant": f.invariant, "mechanism": f.mechanism, "script": script, "shows": shows(script)}
-        for f, script in zip(found, scripts, strict=True)
+        for f, script in zip(result.findings, scripts, strict=True)
     ]
 
 
@@ -89,23 +85,21 @@ def fresh(
 ) -> dict[str, Any]:
     """The same, computed now, for these designs alone."""
     protecting = [design for design in designs if design.protects]
-    made: dict[str, Any] = {"yields": yields(designs), "holes": {}}
-    for number, design in enumerate(protecting):
-        progress(f"audit of {design.name}", number, len(protecting))
-        made["holes"][design.name] = holes(design)
-    return made
+    found = audits(protecting, progress=progress)
+    return {"yields": yields(designs), "holes": {result.design.name: holes(result) for result in found}}
 
 
-def make(path: str, seconds: float = SECONDS) -> None:
+def make(path: str) -> None:
     """Compute everything for every built-in design and write the file."""
     names = [name for name, design in DESIGNS.items() if name == design.name]
-    found: dict[str, Any] = {"yields": yields(names), "holes": {}}
-    for name in names:
-        if DESIGNS[name].protects:
-            found["holes"][name] = holes(name, seconds)
-            print(f"{name}: {len(found['holes'][name])} holes", file=sys.stderr, flush=True)
-    write_atomic(path, json.dumps(found, indent=1) + "\n")
+
+    def each(result: AuditResult) -> None:
+        print(f"{result.design_word}: {len(result.findings)} holes", file=sys.stderr, flush=True)
+
+    found = audits([name for name in names if DESIGNS[name].protects], each=each)
+    made = {"yields": yields(names), "holes": {result.design_word: holes(result) for result in found}}
+    write_atomic(path, json.dumps(made, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    make(str(Path(__file__).resolve().parent.parent / "data" / FILE), *map(float, sys.argv[1:]))
+    make(str(Path(__file__).resolve().parent.parent / "data" / FILE))

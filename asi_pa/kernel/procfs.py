@@ -1,15 +1,18 @@
-"""/proc/buddyinfo, /proc/pagetypeinfo and /proc/zoneinfo: as the kernel prints them, and back.
+"""/proc/buddyinfo, pagetypeinfo and zoneinfo, debugfs' extfrag/: as the kernel prints them, and back.
 
 Printing takes plain numbers, reading returns the same records, so that text -> records -> text is
 the identity.  Source: mm/vmstat.c (frag_show_print, pagetypeinfo_showfree_print,
-pagetypeinfo_showblockcount_print, zoneinfo_show_print), Linux 6.12 to 7.2.
+pagetypeinfo_showblockcount_print, zoneinfo_show_print, unusable_show_print, extfrag_show_print), Linux 6.12
+to 7.2.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from asi_pa.kernel import indexes
 
 __all__ = [
     "MIGRATETYPE_NAMES",
@@ -18,10 +21,12 @@ __all__ = [
     "TypedZone",
     "ZoneInfo",
     "buddyinfo",
+    "extfrag_index",
     "pagetypeinfo",
     "parse_buddyinfo",
     "parse_pagetypeinfo",
     "parse_zoneinfo",
+    "unusable_index",
     "zoneinfo",
 ]
 
@@ -92,6 +97,21 @@ def buddyinfo(zones: Iterable[BuddyZone]) -> str:
         f"Node {zone.nid}, zone {zone.name:>8s} " + "".join(f"{count:6d} " for count in zone.free) + "\n"
         for zone in zones
     )
+
+
+def unusable_index(zones: Iterable[BuddyZone]) -> str:
+    """The text of extfrag/unusable_index in debugfs, of the free blocks that buddyinfo shows."""
+    return "".join(_index_line(zone, indexes.unusable_index) for zone in zones)
+
+
+def extfrag_index(zones: Iterable[BuddyZone]) -> str:
+    """The text of extfrag/extfrag_index in debugfs, of the free blocks that buddyinfo shows."""
+    return "".join(_index_line(zone, indexes.extfrag_index) for zone in zones)
+
+
+def _index_line(zone: BuddyZone, index: Callable[[Sequence[int], int], int]) -> str:
+    values = [index(zone.free, order) for order in range(len(zone.free))]
+    return f"Node {zone.nid}, zone {zone.name:>8s} {indexes.index_text(values)}\n"
 
 
 def pagetypeinfo(info: PageTypes) -> str:

@@ -1,20 +1,35 @@
 """Colours that stay apart for colour-blind readers, the same for the same thing everywhere.
 
 Designs and kinds of memory take hues of Okabe and Ito's palette; lightness differs as well, so that
-a grey print still tells them apart.
+a grey print still tells them apart.  This is the only table of colours: the page and the figures of
+``asi-pa plot`` take theirs from here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from asi_pa.designs import REFERENCE
+from asi_pa.designs import DESIGNS, Design
 
-__all__ = ["DASHES", "GRID", "INK", "LEAF_COLOURS", "MUTED", "design_colours", "kind_colours"]
+__all__ = ["DASHES", "GRID", "INK", "LEAF_COLOURS", "MUTED", "block_kind", "design_colours", "kind_colours"]
 
 INK, MUTED, GRID = "#1f2933", "#5f6c7b", "#e4e7eb"
 
-_DESIGNS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a5a00", "#5e3c99", "#7a8b00")
+#: A hue by family of designs, whatever it is compared with; the reference is grey.
+_FAMILIES = {
+    "linux": "#7b8794",
+    "migratetype": "#009e73",
+    "pool": "#d55e00",
+    "freetype": "#cc79a7",
+    "unmapped": "#0072b2",
+    "per-page": "#56b4e9",
+    "rfcv2-queue": "#e69f00",
+    "ours": "#8a5a00",
+}
+#: Hues of designs from elsewhere, in the order in which they are met.
+_ELSEWHERE = ("#5e3c99", "#7a8b00", "#1f2933", "#a6195e", "#00798c")
+#: From a family's hue to its other variants, in the order of the designs: toward white, toward black.
+_SHADES = (0.45, -0.4, 0.65, -0.65)
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 #: Leaves of the physmap, from the wanted to the unwanted.
@@ -43,14 +58,40 @@ _SPARE = ("#f0e442", "#a65628", "#66a61e", "#b3b3b3", "#e7298a", "#17becf")
 
 
 def design_colours(designs: Iterable[str]) -> dict[str, str]:
-    """A colour per design: grey for the reference, hues for the others in order, then the hues lighter."""
+    """A colour per design: a built-in one has the same in every picture, those from elsewhere their own hues.
+
+    A variant by a word (``pool:refill=10``) takes the next free shade of its design.
+    """
     colours: dict[str, str] = {}
-    for name in designs:
-        if name not in colours:
-            hues = len(colours) - (REFERENCE in colours)
-            lighter, hue = divmod(hues, len(_DESIGNS))
-            colours[name] = "#7b8794" if name == REFERENCE else _lighter(_DESIGNS[hue], 1 - 0.6**lighter)
+    elsewhere = 0
+    for name in dict.fromkeys(designs):
+        known = DESIGNS.get(name) or DESIGNS.get(name.partition(":")[0])
+        if known is not None and known.family in _FAMILIES:
+            shades = _shades(_FAMILIES[known.family])
+            variants = list(dict.fromkeys(d.name for d in _by_place() if d.family == known.family))
+            first = variants.index(known.name)
+        else:
+            lighter, hue = divmod(elsewhere, len(_ELSEWHERE))
+            shades, first = _shades(_lighter(_ELSEWHERE[hue], 1 - 0.6**lighter)), 0
+            elsewhere += 1
+        colours[name] = next(c for c in [*shades[first:], *_spares()] if c not in colours.values())
     return colours
+
+
+def _by_place() -> list[Design]:
+    """Every built-in design, those first that `compare` shows."""
+    return sorted(DESIGNS.values(), key=lambda design: (not design.compared, design.compared))
+
+
+def _shades(hue: str) -> list[str]:
+    return [hue, *(_lighter(hue, share) if share > 0 else _darker(hue, -share) for share in _SHADES)]
+
+
+def _spares() -> Iterator[str]:
+    """Ever lighter greys and hues, for more designs than anyone tells apart."""
+    for step in range(1, 40):
+        for hue in (*_FAMILIES.values(), *_ELSEWHERE):
+            yield _lighter(hue, 1 - 0.93**step)
 
 
 def kind_colours(kinds: Iterable[str]) -> dict[str, str]:
@@ -70,6 +111,37 @@ def kind_colours(kinds: Iterable[str]) -> dict[str, str]:
     return colours
 
 
+#: By type of a pageblock: as most memory is, and on the side that the design changes it to.
+_BLOCKS = {
+    "unmovable": ("#1f3b57", "#d55e00"),
+    "movable": ("#7fb8de", "#e69f00"),
+    "reclaimable": ("#009e73", "#f0e442"),
+    "free": ("#f2efe6", "#fbe3b0"),
+}
+_OTHER_BLOCKS = ("#6b4c9a", "#cc79a7")
+
+
+def block_kind(kind: str, tree: str) -> tuple[str, str]:
+    """(words, colour) for a kind of a block map's legend (``free Movable unmapped``), few enough for print.
+
+    The side is named only where it is the one that the design changes blocks to: mapped in the
+    ``restricted`` tree, unmapped in the ``unrestricted`` one.
+    """
+    words = kind.lower().split()
+    name = words[1] if words[0] == "free" and len(words) > 1 else words[0]
+    known = next(
+        (known for known in ("unmovable", "movable", "reclaimable") if name.startswith(known)), "other"
+    )
+    known = "free" if words[0] == "free" else known
+    odd = words[-1] == ("mapped" if tree == "restricted" else "unmapped")
+    return f"{known}, {words[-1]}" if odd else known, _BLOCKS.get(known, _OTHER_BLOCKS)[odd]
+
+
 def _lighter(colour: str, share: float) -> str:
     parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return "#" + "".join(f"{round(p + (255 - p) * share):02x}" for p in parts)
+
+
+def _darker(colour: str, share: float) -> str:
+    parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(p * (1 - share)):02x}" for p in parts)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from asi_pa.audit import DEFAULT_SECONDS, audit
-from asi_pa.designs import Design, as_design
+from asi_pa.audit import Unit, UnitResult, audits, gather, search_unit, units
+from asi_pa.designs import Design
 from asi_pa.executors import Opened, carry_out
 from asi_pa.names import several
 from asi_pa.tabular import Cell, Column, Result, Table, frozen
@@ -26,7 +26,7 @@ _COLUMNS = (
     Column("exhaustive", "yes or no", "Every reachable state of every small machine was met."),
     Column("states", "whole", "Distinct states.", "count"),
     Column("transitions", "whole", "Operations carried out and checked.", "count"),
-    Column("seconds", "number", "Wall-clock time.", "seconds"),
+    Column("seconds", "number", "Of processor time.", "seconds"),
 )
 
 
@@ -124,28 +124,17 @@ def _cell(value: Cell) -> str:
     return f"{value:,}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Asked:
-    """One design's audit: a piece of work that an executor can be given."""
-
-    design: str | Design
-    more: dict[str, Any]
-
-
-def _one(asked: _Asked) -> dict[str, Any]:
-    return audit(asked.design, **asked.more).as_dict()
-
-
 def audit_design(
     designs: str | Design | Sequence[str | Design],
     *,
     depth: int | None = None,
     states: int | None = None,
-    seconds: float = DEFAULT_SECONDS,
+    operations: int | None = None,
+    seconds: float | None = None,
     seed: int = 0,
     liveness: bool = True,
     only: str | Sequence[str] = (),
-    executor: str | Executor | None = "here",
+    executor: str | Executor | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> AuditResult:
     """Can these designs ever break their promise?
@@ -153,40 +142,72 @@ def audit_design(
     Parameters
     ----------
     designs : a design's name, FILE.py:NAME or a Design, or several
-    depth : longest sequence, in operations; None: as far as the time allows
+    depth : longest sequence, in operations; None: as far as the other limits allow
     states : most states of a small machine; None: 3,000,000
-    seconds : for each design, on two CPUs
+    operations : of each design at most; None: 150,000,000, or no limit where there are ``seconds``
+    seconds : of processor time, of each design at most
     seed : of the random walks beyond the exhaustive depth
     liveness : look for failures beside usable memory as well
     only : names of small machines; none: all
-    executor : an Executor of concurrent.futures, or words for one (docs/use/sweep.md); a design is a piece of
-        work
-    progress : called with (what, designs done, of)
+    executor : an Executor of concurrent.futures, or words for one (docs/use/sweep.md); a design on a small
+        machine is a piece of work.  None: this process's threads, on all processors
+    progress : called with (what, small machines done, of)
 
     Raises ValueError for an unknown design or small machine, for a design that protects nothing, and for
-    numbers that cannot be.  How far a search comes depends on the machine's speed, unless ``depth`` or
-    ``states`` ends it before.
+    numbers that cannot be.  The result is the same for every executor, unless ``seconds`` are given: then how
+    far a search comes depends on the machine's speed.
     """
     chosen = several(designs, Design)
-    for design in chosen:
-        if not as_design(design).protects:
-            raise ValueError(f"design {as_design(design).name!r} protects nothing, there is nothing to audit")
-    more = {
-        "depth": depth, "states": states, "seconds": seconds, "seed": seed, "liveness": liveness,
-        "only": several(only),
-    }  # fmt: skip
-    made: list[dict[str, Any]] = [{} for _ in chosen]
-    count = [0]
+    only = several(only)
+    if executor is None:
+        found = audits(
+            chosen,
+            depth=depth,
+            states=states,
+            operations=operations,
+            seconds=seconds,
+            seed=seed,
+            liveness=liveness,
+            only=only,
+            progress=progress,
+        )
+    else:
+        work = [
+            units(
+                design,
+                depth=depth,
+                states=states,
+                operations=operations,
+                seconds=seconds,
+                seed=seed,
+                liveness=liveness,
+                only=only,
+            )
+            for design in chosen
+        ]
+        searched = iter(_searched([unit for each in work for unit in each], executor, progress))
+        found = [
+            gather(design, each, [next(searched) for _ in each])
+            for design, each in zip(chosen, work, strict=True)
+        ]
+    made = [result.as_dict() for result in found]
+    return AuditResult(made[0] if len(made) == 1 else {"schema": "asi_pa.audits/1", "audits": made})
 
-    def done(number: int, found: dict[str, Any]) -> None:
-        made[number] = found
-        count[0] += 1
+
+def _searched(
+    work: Sequence[Unit], executor: str | Executor, progress: Callable[[str, int, int], None] | None
+) -> list[UnitResult]:
+    """The units' results, in their order."""
+    made: dict[int, UnitResult] = {}
+
+    def done(number: int, result: UnitResult) -> None:
+        made[number] = result
         if progress is not None:
-            progress(f"audit of {found['design']}", count[0], len(made))
+            progress("audit", len(made), len(work))
 
     def failed(_: int, error: Exception) -> None:
         raise error
 
     with Opened(executor) as opened:
-        carry_out(_one, [_Asked(design=each, more=more) for each in chosen], opened, done, failed)
-    return AuditResult(made[0] if len(made) == 1 else {"schema": "asi_pa.audits/1", "audits": made})
+        carry_out(search_unit, work, opened, done, failed)
+    return [made[number] for number in range(len(work))]

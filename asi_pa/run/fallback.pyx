@@ -10,7 +10,6 @@ from libc.stdint cimport int64_t, uint32_t
 from asi_pa._core cimport NIL, request_t, zone_t
 from asi_pa.engine.page_alloc cimport count_failure, mm_t, zone_of
 from asi_pa.engine.wrappers cimport design_alloc, design_free
-from asi_pa.run.loop cimport own
 from asi_pa.trace.ops cimport OP_TRY
 
 
@@ -92,3 +91,9 @@ cdef void free_in_pages(run_t *run, const op_t *op) noexcept nogil:
         run.slots[op.slot + k] = NIL
         z = zone_of(mm, held)
         design_free(mm, z, op.cpu, held - <uint32_t>z.base_pfn, 0)
+
+
+cdef void own(mm_t *mm, uint32_t pfn, uint32_t slot) noexcept nogil:
+    # compaction tells the owner where its pages went
+    cdef zone_t *z = zone_of(mm, pfn)
+    z.links[pfn - <uint32_t>z.base_pfn].prev = slot

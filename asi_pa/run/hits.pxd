@@ -3,6 +3,9 @@
 #
 # Operations are of few kinds: what is done, order, request, CPU.  All that follows from these alone (which
 # list, whose counters, what is written to the frame) is looked up once for a kind.
+#
+# `tracks` is the zone's: the loop has it as a constant, so that a machine without a protected tree pays
+# nothing.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 
 from asi_pa._core cimport (
@@ -46,7 +49,7 @@ cdef struct kind_t:
     uint16_t pad                # 64 bytes in all
 
 
-cdef inline uint32_t pcp_alloc_hit(zone_t *z, const kind_t *k) noexcept nogil:
+cdef inline uint32_t pcp_alloc_hit(zone_t *z, const kind_t *k, bint tracks) noexcept nogil:
     # __alloc_pages() where the zone has plenty and the list has a block; else NIL, and nothing changed.
     cdef uint32_t frame
     if not likely(z.nr_free > z.plenty, 1):
@@ -57,43 +60,43 @@ cdef inline uint32_t pcp_alloc_hit(zone_t *z, const kind_t *k) noexcept nogil:
     frame = k.list.head
     if likely(frame != NIL, 1):
         pcp_take(z, k.pcp, k.list, k.pages)
-        hand_out(z, k, frame)
+        hand_out(z, k, frame, tracks)
     return frame
 
 
-cdef inline uint32_t buddy_alloc_hit(zone_t *z, const kind_t *k) noexcept nogil:
+cdef inline uint32_t buddy_alloc_hit(zone_t *z, const kind_t *k, bint tracks) noexcept nogil:
     # The same without per-CPU lists.
     cdef uint32_t frame, orders = z.nonempty[k.ft] >> k.order
     if not likely(z.nr_free > z.plenty and orders != 0 and not z.detours, 1):
         return NIL
     frame = take_first(z, k.free_list, orders, k.order, k.ft)
     mod_free(z, k.diff, -k.pages)
-    hand_out(z, k, frame)
+    hand_out(z, k, frame, tracks)
     return frame
 
 
-cdef inline void hand_out(zone_t *z, const kind_t *k, uint32_t frame) noexcept nogil:
+cdef inline void hand_out(zone_t *z, const kind_t *k, uint32_t frame, bint tracks) noexcept nogil:
     # prep_new_page()
     z.state[frame] = k.state
     z.links[frame] = k.owned
-    if z.tracks:
+    if tracks:
         page_handed_out(z, frame, k.order, k.sensitive)
 
 
-cdef inline void pcp_free_hit(zone_t *z, const kind_t *k, uint32_t frame) noexcept nogil:
+cdef inline void pcp_free_hit(zone_t *z, const kind_t *k, uint32_t frame, bint tracks) noexcept nogil:
     # __free_frozen_pages(): the pcp list of the block's type, or the buddy.
     cdef int ft = z.pbtype[block_of(z, frame)]
     cdef int number = k.list_of[ft]
     if not likely(number != NO_PCP_LIST, 1):
-        buddy_free_hit(z, k, frame)
+        buddy_free_hit(z, k, frame, tracks)
         return
-    if z.tracks:
+    if tracks:
         page_given_back(z, frame, k.order)
     pcp_put(z, k.pcp, number, frame, k.order, k.pages)
 
 
-cdef inline void buddy_free_hit(zone_t *z, const kind_t *k, uint32_t frame) noexcept nogil:
-    if z.tracks:
+cdef inline void buddy_free_hit(zone_t *z, const kind_t *k, uint32_t frame, bint tracks) noexcept nogil:
+    if tracks:
         page_given_back(z, frame, k.order)
     z.diff = k.diff
     buddy_free(z, frame, k.order, z.pbtype[block_of(z, frame)])
@@ -101,18 +104,18 @@ cdef inline void buddy_free_hit(zone_t *z, const kind_t *k, uint32_t frame) noex
 
 cdef inline uint32_t alloc_hit(zone_t *z, const kind_t *k) noexcept nogil:
     if k.does == PCP_ALLOC:
-        return pcp_alloc_hit(z, k)
+        return pcp_alloc_hit(z, k, z.tracks)
     if k.does == BUDDY_ALLOC:
-        return buddy_alloc_hit(z, k)
+        return buddy_alloc_hit(z, k, z.tracks)
     return NIL
 
 
 cdef inline bint free_hit(zone_t *z, const kind_t *k, uint32_t frame) noexcept nogil:
     # False, and nothing done, for a kind that does not hit.
     if k.does == PCP_FREE:
-        pcp_free_hit(z, k, frame)
+        pcp_free_hit(z, k, frame, z.tracks)
     elif k.does == BUDDY_FREE:
-        buddy_free_hit(z, k, frame)
+        buddy_free_hit(z, k, frame, z.tracks)
     else:
         return False
     return True

@@ -44,5 +44,4 @@ cdef struct run_t:
     kind_t kinds[KINDS]     # by hash of the key
 
 
-cdef void own(mm_t *mm, uint32_t pfn, uint32_t slot) noexcept nogil
 cdef Py_ssize_t run_ops(run_t *run, const op_t *ops, Py_ssize_t i, Py_ssize_t end) noexcept nogil

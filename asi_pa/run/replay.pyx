@@ -113,6 +113,8 @@ cdef class Replay:
         if self.r.slots == NULL or self.r.in_pages == NULL:
             raise MemoryError(f"no memory for {nslots} slots")
         memset(self.r.slots, 0xFF, (nslots + 1) * sizeof(uint32_t))
+        if machine.mm.zones[0].evacuate != NULL:
+            machine.mm.slots = self.r.slots     # a page that moves has a slot to tell
         self.displaced = []
         self.extfrags = []
 
@@ -179,6 +181,12 @@ cdef class Replay:
     def skipped(self):
         """Frees and splits of what was never allocated."""
         return self.r.skipped
+
+    def held(self, uint64_t slot):
+        """The pfn of the allocation in a slot, -1 where there is none.  ValueError for no such slot."""
+        if slot >= self.r.nslots:
+            raise ValueError(f"slot {slot} is not below {self.r.nslots}")
+        return -1 if self.r.slots[slot] == NIL else self.r.slots[slot]
 
     # ------------------------------------------------------------ running
 
@@ -553,7 +561,7 @@ cdef class Replay:
             for ft in range(mm.design.nft):
                 for order in range(mm.zones[i].max_order + 1):
                     view[ft] += <int64_t>blocks_on(mm.zones[i], order, ft) << order
-        view[mm.design.nft] = pool_pages(mm)
+        view[mm.design.nft] = pool_pages(mm, -1)
         return out
 
     def free_blocks(self, int zone=0):

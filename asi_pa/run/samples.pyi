@@ -13,6 +13,7 @@ class Samples:
     flushes: npt.NDArray[np.int64]
     leaves: npt.NDArray[np.int64]
     mapped_pages: npt.NDArray[np.int64]
+    unusable_index: npt.NDArray[np.int64]
     blocks: npt.NDArray[np.uint8]
     def __init__(self, machine: Machine, zone: int, most: int) -> None: ...
     def __len__(self) -> int: ...

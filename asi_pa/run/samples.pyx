@@ -29,7 +29,8 @@ cdef enum:                      # numbers of a sample, before those by freetype
     AT_FLUSHES = 3
     AT_LEAVES = 4               # of 4K, 2M, 1G
     AT_MAPPED = 7
-    AT_FREE = 8
+    AT_UNUSABLE = 8             # unusable_free_index at the order of a pageblock
+    AT_FREE = 9
 
 cdef enum:
     AHEAD = 8                   # links of a walk, fetched ahead
@@ -183,6 +184,11 @@ cdef class Samples:
         return self._column(AT_MAPPED, 1)[:, 0]
 
     @property
+    def unusable_index(self):
+        """int64[samples]: the zone's unusable_free_index x 1000 at the order of a pageblock (mm/vmstat.c)."""
+        return self._column(AT_UNUSABLE, 1)[:, 0]
+
+    @property
     def blocks(self):
         """uint8[samples, columns]: the map of the zone's pageblocks."""
         out = np.zeros((self.length, self.ncolumns), np.uint8)
@@ -197,7 +203,7 @@ cdef void take_numbers(Samples s, int64_t op, int64_t *out) noexcept nogil:
     cdef physmap_t *pm = mm.physmap
     cdef const zone_t *z
     cdef uint32_t orders
-    cdef int64_t pages
+    cdef int64_t pages, here, of_zone = 0, whole = 0
     cdef int i, k, ft, order, nft = mm.design.nft
     out[AT_OP] = op
     out[AT_FLIPS_S2N] = mm.stats.flips_s2n
@@ -216,9 +222,15 @@ cdef void take_numbers(Samples s, int64_t op, int64_t *out) noexcept nogil:
             while orders:
                 order = ctz(orders)
                 orders &= orders - 1
-                pages += <int64_t>blocks_on(z, order, ft) << order
+                here = <int64_t>blocks_on(z, order, ft) << order
+                pages += here
+                if z == s.z and order >= z.pageblock_order:
+                    whole += here
             out[AT_FREE + ft] += pages
-    out[AT_FREE + nft] = pool_pages(mm)
+            if z == s.z:
+                of_zone += pages
+    out[AT_UNUSABLE] = 1000 * (of_zone - whole) // of_zone if of_zone else 1000
+    out[AT_FREE + nft] = pool_pages(mm, -1)
 
 
 cdef void take_row(Samples s, uint8_t *out) noexcept nogil:

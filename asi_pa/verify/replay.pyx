@@ -232,7 +232,7 @@ cdef class Recording:
         cdef int64_t present = <int64_t>physmap_present_pages(mm.physmap, mm.design.tree)
         if has_pool(mm):
             self.gotx[i, 3] = <int32_t>mm.pool_wrong
-            self.gotx[i, 4] = <int32_t>pool_pages(mm)
+            self.gotx[i, 4] = <int32_t>pool_pages(mm, -1)
             self.gotx[i, 5] = <int32_t>(self.managed - present)
         else:
             self.gotx[i, 3] = <int32_t>mm.queued_pages

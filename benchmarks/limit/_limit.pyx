@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""What the engine is measured against: the leanest buddy, an empty method, memory itself."""
+"""What the engine is measured against: the leanest buddy (arrays in front or not), an empty call, memory."""
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
@@ -17,7 +17,7 @@ cdef extern from "buddy.h":
         uint32_t nframes
         uint32_t nslots
         uint64_t failed
-    int limit_init(limit_buddy *, uint32_t, uint32_t) noexcept nogil
+    int limit_init(limit_buddy *, uint32_t, uint32_t, int) noexcept nogil
     void limit_destroy(limit_buddy *) noexcept nogil
     void limit_run(limit_buddy *, const limit_op *, size_t, size_t, size_t) noexcept nogil
     void limit_free(limit_buddy *, uint32_t, unsigned int) noexcept nogil
@@ -28,14 +28,17 @@ cdef extern from "buddy.h":
 
 
 cdef class Limit:
-    """The leanest buddy over ``frames`` frames; everything is free unless ``boot`` is false."""
+    """The leanest buddy over ``frames`` frames; everything is free unless ``boot`` is false.
+
+    With ``arrays`` an array of frames for each of the orders 0 to 3 stands in front.
+    """
 
     cdef limit_buddy b
 
-    def __init__(self, frames, nslots, bint boot=True):
+    def __init__(self, frames, nslots, bint boot=True, bint arrays=False):
         cdef uint32_t frame = 0
         cdef int order
-        if limit_init(&self.b, frames, nslots):
+        if limit_init(&self.b, frames, nslots, arrays):
             raise MemoryError(f"no memory for {frames} frames")
         while boot and frame < self.b.nframes:
             # ascending blocks on each list, as the engine boots
@@ -70,7 +73,7 @@ cdef class Limit:
         return self.b.failed
 
     def free_pages(self):
-        """Pages on the lists; ValueError if links are broken."""
+        """Pages on the lists and in the arrays; ValueError if links are broken."""
         pages = limit_free_pages(&self.b)
         if pages < 0:
             raise ValueError("a free list is broken")

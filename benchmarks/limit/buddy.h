@@ -1,4 +1,5 @@
-/* The least that a linked-list buddy allocator can do: one migratetype, no per-CPU lists, no checks.
+/* The least that a linked-list buddy allocator can do: one migratetype, no checks; without per-CPU lists, or with
+ * an array of frames for each small order in front.
  *
  * Two links of 32 bits and a byte per frame, as in the engine.  Lists are circular through a sentinel per order,
  * so inserting and removing need no branch.  The operations and slots are those of asi_pa's replay; the frames
@@ -11,9 +12,17 @@
 
 #define LIMIT_NIL 0xFFFFFFFFu
 #define LIMIT_ORDERS 11
+#define LIMIT_CACHED 4          /* orders with an array in front: those of the per-CPU lists, but for huge pages */
+#define LIMIT_ROOM 512          /* frames in an array */
+#define LIMIT_BATCH 63          /* what a refill takes; as the kernel's, one less than a power of two */
 
 typedef struct { uint8_t op, order, cls, cpu; uint32_t slot; } limit_op;
 typedef struct { uint32_t next, prev; } limit_link;
+
+typedef struct {
+    uint32_t n;
+    uint32_t frame[LIMIT_ROOM];
+} limit_array;
 
 typedef struct {
     limit_link *links;          /* the last LIMIT_ORDERS are the lists' sentinels */
@@ -21,6 +30,7 @@ typedef struct {
     uint32_t *slots;
     uint32_t nframes, nslots, nonempty;
     uint64_t failed;
+    limit_array *arrays;        /* one an order; NULL: every operation goes to the lists */
 } limit_buddy;
 
 /* Memory of any content, in huge pages where the system gives them for the asking. */
@@ -90,41 +100,103 @@ static inline void limit_free(limit_buddy *b, uint32_t frame, unsigned order)
     limit_add(b, frame, order);
 }
 
+/* ---- the arrays: the last freed is handed out first; what is too much goes back from the other end ---- */
+
+static inline void limit_fetch(const limit_buddy *b, uint32_t frame)
+{
+    __builtin_prefetch(&b->state[frame], 1);
+    __builtin_prefetch(&b->links[frame], 1);
+}
+
+static __attribute__((noinline)) uint32_t limit_refill(limit_buddy *b, limit_array *a, unsigned order)
+{
+    uint32_t want = LIMIT_BATCH >> order, at = want;
+    while (at) {
+        uint32_t frame = limit_alloc(b, order);
+        if (frame == LIMIT_NIL)
+            break;
+        a->frame[--at] = frame;
+    }
+    a->n = want - at;
+    if (!a->n)
+        return LIMIT_NIL;
+    if (at)
+        memmove(a->frame, a->frame + at, a->n * sizeof a->frame[0]);
+    return a->frame[--a->n];
+}
+
+/* Half of a full array, the longest there first; the frames are known, so they are fetched ahead. */
+static __attribute__((noinline)) void limit_spill(limit_buddy *b, limit_array *a, unsigned order)
+{
+    const uint32_t half = LIMIT_ROOM / 2, ahead = 8;
+    for (uint32_t i = 0; i < half; i++) {
+        limit_fetch(b, a->frame[i + ahead]);
+        limit_free(b, a->frame[i], order);
+    }
+    memcpy(a->frame, a->frame + half, half * sizeof a->frame[0]);
+    a->n = half;
+}
+
+static inline uint32_t limit_take(limit_buddy *b, limit_array *a, unsigned order)
+{
+    return a->n ? a->frame[--a->n] : limit_refill(b, a, order);
+}
+
+static inline void limit_put(limit_buddy *b, limit_array *a, uint32_t frame, unsigned order)
+{
+    if (a->n == LIMIT_ROOM)
+        limit_spill(b, a, order);
+    a->frame[a->n++] = frame;
+}
+
 /* An operation names a slot, the slot a frame: the slot is fetched twice as far ahead as the frame. */
 #define LIMIT_AHEAD 12
 
-static void limit_run(limit_buddy *b, const limit_op *ops, size_t i, size_t end, size_t n)
+static inline __attribute__((always_inline)) void limit_run_some(
+    limit_buddy *b, const limit_op *ops, size_t i, size_t end, size_t n, const unsigned cached)
 {
     uint32_t *slots = b->slots;
     for (; i < end; i++) {
         uint32_t slot = ops[i].slot, frame;
+        unsigned order = ops[i].order;
         if (i + 2 * LIMIT_AHEAD < n) {
             __builtin_prefetch(&slots[ops[i + 2 * LIMIT_AHEAD].slot], 1);
             frame = slots[ops[i + LIMIT_AHEAD].slot];
-            frame &= -(uint32_t)(frame != LIMIT_NIL);   /* frame 0 instead: a branch would cost more */
-            __builtin_prefetch(&b->state[frame], 1);
-            __builtin_prefetch(&b->links[frame], 1);
+            /* frame 0 instead of none and of what goes to an array: a branch would cost more */
+            frame &= -(uint32_t)((frame != LIMIT_NIL) & (ops[i + LIMIT_AHEAD].order >= cached));
+            limit_fetch(b, frame);
         }
         if (ops[i].op == 1) {
-            frame = limit_alloc(b, ops[i].order);
+            frame = order < cached ? limit_take(b, &b->arrays[order], order) : limit_alloc(b, order);
             slots[slot] = frame;
             b->failed += frame == LIMIT_NIL;
         } else if (ops[i].op == 2) {
             frame = slots[slot];
             if (frame != LIMIT_NIL) {
                 slots[slot] = LIMIT_NIL;
-                limit_free(b, frame, ops[i].order);
+                if (order < cached)
+                    limit_put(b, &b->arrays[order], frame, order);
+                else
+                    limit_free(b, frame, order);
             }
         } else if (ops[i].op == 3) {
             frame = slots[slot];
             if (frame != LIMIT_NIL)
-                for (uint32_t k = 1; k < 1u << ops[i].order; k++)
+                for (uint32_t k = 1; k < 1u << order; k++)
                     slots[slot + k] = frame + k;
         }
     }
 }
 
-static int limit_init(limit_buddy *b, uint32_t nframes, uint32_t nslots)
+static void limit_run(limit_buddy *b, const limit_op *ops, size_t i, size_t end, size_t n)
+{
+    if (b->arrays)
+        limit_run_some(b, ops, i, end, n, LIMIT_CACHED);
+    else
+        limit_run_some(b, ops, i, end, n, 0);
+}
+
+static int limit_init(limit_buddy *b, uint32_t nframes, uint32_t nslots, int arrays)
 {
     memset(b, 0, sizeof *b);
     b->nframes = nframes;
@@ -132,7 +204,8 @@ static int limit_init(limit_buddy *b, uint32_t nframes, uint32_t nslots)
     b->links = limit_memory(((size_t)nframes + LIMIT_ORDERS) * sizeof *b->links);
     b->state = limit_memory(nframes + 1ul);
     b->slots = limit_memory((nslots + 1ul) * sizeof *b->slots);
-    if (!b->links || !b->state || !b->slots)
+    b->arrays = arrays ? calloc(LIMIT_CACHED, sizeof *b->arrays) : NULL;
+    if (!b->links || !b->state || !b->slots || (arrays && !b->arrays))
         return -1;
     memset(b->state, 0, nframes + 1ul);
     memset(b->slots, 0xff, (nslots + 1ul) * sizeof *b->slots);
@@ -146,9 +219,10 @@ static void limit_destroy(limit_buddy *b)
     free(b->links);
     free(b->state);
     free(b->slots);
+    free(b->arrays);
 }
 
-/* Pages on the free lists; links both ways checked.  -1: broken. */
+/* Pages on the free lists and in the arrays; links both ways checked.  -1: broken. */
 static int64_t limit_free_pages(const limit_buddy *b)
 {
     int64_t pages = 0;
@@ -162,6 +236,8 @@ static int64_t limit_free_pages(const limit_buddy *b)
             at = b->links[at].next;
         }
     }
+    for (unsigned o = 0; b->arrays && o < LIMIT_CACHED; o++)
+        pages += (int64_t)b->arrays[o].n << o;
     return pages;
 }
 

@@ -6,6 +6,8 @@ naming every public name.
 
 from __future__ import annotations
 
+from tempfile import TemporaryDirectory
+
 import asi_pa
 
 GFP: int = asi_pa.GFP_HIGHUSER_MOVABLE | asi_pa.parse_gfp("__GFP_SENSITIVE")
@@ -61,6 +63,16 @@ def results(name: str) -> list[str]:
     ]
 
 
+def swept(folder: str) -> asi_pa.SweepResult:
+    """Many points at once, kept in a folder and read from it again."""
+    found: asi_pa.SweepResult = asi_pa.sweep(
+        "fresh:32M", ["linux", "pool"], memory=["ample", "48M"], seeds=2, folder=folder, executor="here"
+    )
+    again = asi_pa.load_sweep(folder)
+    print(again.complete, [str(each) for each in again.missing], again.summary("failures").rows[0])
+    return found
+
+
 def validated(name: str) -> float:
     """How near the model is to a recorded machine."""
     found: asi_pa.ValidateResult = asi_pa.validate(name, restarts=0)
@@ -73,6 +85,8 @@ def main() -> None:
     print(asi_pa.__version__, allocator().pages_free)
     print(replays("stress:32M").to_pandas().shape, replays("stress:32M").to_polars().shape)
     print(*results("stress:32M"), sep="\n")
+    with TemporaryDirectory() as folder:
+        print(swept(folder).to_pandas().groupby("design").failures.max())
 
 
 if __name__ == "__main__":

@@ -179,6 +179,10 @@ def test_an_audit_of_two(results):
     assert len(hole.sequence) >= 1
     assert "Machine(spec, design)" in hole.script
     assert broken.records()[0]["findings"] == len(broken.findings)
+    elsewhere = asi_pa.audit_design(
+        "migratetype/as-posted", depth=2, only=["smallest"], executor="processes:1"
+    )
+    assert elsewhere.findings == broken.findings
 
 
 def test_a_validation():

@@ -19,9 +19,7 @@ def committed(name):
 @pytest.fixture(scope="module")
 def found():
     """(invariant, mechanism) of everything found, by design."""
-    results = {
-        name: audit(name, depth=5, states=150_000, seconds=60, only=("smallest", "reserve")) for name in NEW
-    }
+    results = {name: audit(name, depth=5, states=150_000, only=("smallest", "reserve")) for name in NEW}
     return {
         name: {(f.invariant, f.mechanism): f for f in result.findings + result.liveness}
         for name, result in results.items()

@@ -160,7 +160,7 @@ def test_starvation(capsys):
 
 def test_audit(capsys, tmp_path):
     found, scripts = tmp_path / "audit.json", tmp_path / "scripts"
-    words = ("--seconds", "4", "--depth", "3", "--json", str(found), "--scripts", str(scripts))
+    words = ("--jobs", "2", "--depth", "3", "--json", str(found), "--scripts", str(scripts))
     status, out, err = run(capsys, "audit", "migratetype/as-posted", *words)
     assert (status, err) == (1, "")
     result = json.loads(found.read_text())

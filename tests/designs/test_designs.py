@@ -834,7 +834,7 @@ def test_a_hook_that_returns_no_number_says_so() -> None:
 
 def test_audits_tell_of_an_exception_in_a_hook() -> None:
     with pytest.raises(RuntimeError, match="no idea"):
-        audit(Failing.based_on("migratetype", name="failing"), depth=2, seconds=5, only=("smallest",))
+        audit(Failing.based_on("migratetype", name="failing"), depth=2, only=("smallest",))
 
 
 def test_hooks_that_are_not_overridden_cost_nothing() -> None:
@@ -912,10 +912,10 @@ def test_the_first_step_of_the_walk_through(newcomer: Path) -> None:
     theirs, ours = (entry["metrics"] for entry in run["designs"][1:])
     less, more = (m["failures_by_group"]["real"] for m in (ours, theirs))
     assert f"{more - less:,} fewer requests without a way out fail, {less:,} for {more:,}." in page
-    assert audit("mine.py:MINE", depth=3, seconds=30, only=("smallest", "cma")).status == 0
+    assert audit("mine.py:MINE", depth=3, only=("smallest", "cma")).status == 0
     mine = as_design("mine.py:MINE")
     loose = tuple(replace(ft, whole_blocks_only=False) for ft in mine.freetypes)
-    broken = audit(replace(mine, freetypes=loose), depth=2, seconds=30, only=("cma",), liveness=False)
+    broken = audit(replace(mine, freetypes=loose), depth=2, only=("cma",), liveness=False)
     assert [(f.operations, f.mechanism) for f in broken.findings] == [
         (2, "partial claim that maps under a live page")
     ]

@@ -66,6 +66,22 @@ class Decides(Design):
         return found[-1] if found else None
 
 
+class Refills(Design):
+    """How large a refill is, by what the view shows of the zone that would give it."""
+
+    def choose_refill(self, view: Any, order: int) -> int | None:
+        if view.pool_pages() > view.managed // 3:
+            return -1 + order if order else None
+        if view.node == 1 or view.zone == "DMA32":
+            return int(view.pageblock_order)
+        whole = [size for size, blocks in enumerate(view.counts()) if blocks]
+        heads = view.free_list("Movable", max(whole, default=0), 3)
+        if any(view.block_free(pfn) < view.pageblock_pages for pfn in heads):
+            return None
+        assert all(view.block_type(pfn) for pfn in heads)
+        return max([order, *whole]) + 2
+
+
 #: The built-in designs in sizes that fit a small zone, and variants for rules that none of them has.
 SMALL = {design.name: design for design in DESIGNS.values()}
 SMALL |= {
@@ -73,7 +89,7 @@ SMALL |= {
     for design in (
         replace(SMALL["migratetype/eager"], unmap_low=20, unmap_high=50),
         replace(SMALL["rfcv2-queue/as-posted"], queue_delay=7),
-        replace(SMALL["rfcv2-queue/sound"], queue_delay=9, queue_batch=3),
+        replace(SMALL["rfcv2-queue/sound"], queue_delay=9, unmap_batch=3),
         replace(SMALL["ours/two-way"], map_back=1),
         replace(SMALL["pool/sound"], shrink_batch=10, refill_order=1),
         replace(SMALL["pool/as-posted"], shrink_batch=10, refill_order=1),
@@ -90,11 +106,29 @@ VARIANTS = {
         "unmapped/sound:flips_by_any=yes,isolates_unmapped=yes,contig_flips=yes,owner_zeroes=yes",
         "unmapped/v2:zeroing=dirty",
         "per-page:tree=unrestricted",
+        "migratetype/sound:flip_used=move,flip_free=50",
+        "freetype/sound:flip_used=move,flip_free=25,may_wait=any,flip_before_steal=yes",
+        "unmapped/sound:flip_used=move,flip_free=40,may_wait=sensitive,unmap_low=9,unmap_high=30,unmap_batch=2",
+        "ours/two-way:map_back=1,give_back=timer,unmap_low=20,unmap_high=60,unmap_batch=0",
+        "ours/two-way:map_back=1,give_back=lazy,may_wait=nonsensitive",
+        "migratetype/sound:may_wait=none,unmap_low=20,unmap_high=90,unmap_batch=3",
+        "pool/sound:refill_order=13,pool_by_node=yes,shrink_batch=10,refill_leaves=yes",
+        "pool/nonsensitive:refill_order=12,shrink_batch=5,pool_low=20,pool_high=60",
+        "pool/sound:shrink_batch=5,pool_low=9,pool_high=9,give_back=timer,may_wait=block",
+        "pool/as-posted:shrink_batch=10,refill_order=14,pool_high=20,give_back=lazy",
+        "rfcv2-queue/sound:queue_delay=9,may_wait=any",
     )
-} | {"decides": Decides.based_on("migratetype/sound", name="decides", unmap_low=0)}
+} | {
+    "decides": Decides.based_on("migratetype/sound", name="decides", unmap_low=0),
+    "refills": Refills.based_on("pool/sound", name="refills", shrink_batch=9, pool_by_node=True),
+}
 #: As posted: some of what the tests do exposes pages or hands them out on the wrong side.  All others must
 #: not, whatever happens.
-UNSOUND = (*(design.name for design in DESIGNS.values() if design.as_posted), "unmapped/v2:zeroing=dirty")
+UNSOUND = (
+    *(design.name for design in DESIGNS.values() if design.as_posted),
+    "unmapped/v2:zeroing=dirty",
+    *(word for word in VARIANTS if word.startswith("pool/as-posted")),
+)
 
 
 def machine_spec(rng: Any) -> MachineSpec:
@@ -135,9 +169,9 @@ def machine_spec(rng: Any) -> MachineSpec:
     return replace(spec, zones=(*spec.zones, second))
 
 
-def request(rng: random.Random, sensitive: float = 0.5) -> int:
-    """A request word; ``sensitive`` is the share of sensitive ones."""
-    word = rng.choice(KINDS) | rng.choice(CONTEXTS) | rng.choice(PLACES) | LRU * (rng.random() < 0.5)
+def request(rng: random.Random, sensitive: float = 0.5, lru: float = 0.5) -> int:
+    """A request word; ``sensitive`` is the share of sensitive ones, ``lru`` of pages that may move."""
+    word = rng.choice(KINDS) | rng.choice(CONTEXTS) | rng.choice(PLACES) | LRU * (rng.random() < lru)
     return word | SENSITIVE * (rng.random() < sensitive)
 
 
@@ -164,6 +198,7 @@ class Lockstep(RuleBasedStateMachine):
         self.isolated: list[tuple[int, int]] = []
         #: First pfn -> "offline" or "absent".
         self.plugged: dict[int, str] = {}
+        self.moves: list[list[int]] = []
         self.steps: set[str] = set()
         self.windows: set[Window] = set()
 
@@ -171,7 +206,21 @@ class Lockstep(RuleBasedStateMachine):
         """The answer that both give, be it an exception."""
         answers = [asked(getattr(machine, method), *arguments) for machine in self.pair]
         assert answers[0] == answers[1], f"{method}{arguments}: twin {answers[0]}, engine {answers[1]}"
+        self.follow_moves()
         return answers[0]
+
+    def follow_moves(self) -> None:
+        """What moved out of a block that flips is held by another pfn from now on."""
+        if self.design.flip_used != "move":
+            return
+        twin, moves = self.pair[0].moved(), self.pair[1].moved().tolist()
+        assert twin == moves
+        self.moves = moves
+        self.apply_moves()
+
+    def apply_moves(self) -> None:
+        for before, after in self.moves:
+            self.held = [(after if pfn == before else pfn, order) for pfn, order in self.held]
 
     @initialize(rng=st.randoms(use_true_random=False))
     def build(self, rng: Any) -> None:
@@ -220,7 +269,7 @@ class Lockstep(RuleBasedStateMachine):
         """Many operations of one mood, near the limits: what single steps would hardly come upon."""
         rng = random.Random(seed)
         sensitive, large = rng.choice([0.0, 0.1, 0.5, 0.9, 1.0]), rng.choice([0, 0, 1, MAX_ORDER])
-        filled, fuller = request(rng, sensitive), rng.random()
+        filled, fuller = request(rng, sensitive, self.lru), rng.random()
         if fuller < 0.5:
             self.fill(rng.randint(0, MAX_ORDER), filled, 0, 2000)
         elif fuller < 0.8:
@@ -241,7 +290,7 @@ class Lockstep(RuleBasedStateMachine):
         order = rng.choice([0, 0, 1, 2, 3, rng.randint(0, MAX_ORDER)]) if large < MAX_ORDER else MAX_ORDER
         start, length = rng.randrange(124), rng.randint(1, 24)
         if what < 0.5:
-            self.allocate(max(order, large), request(rng, sensitive), cpu)
+            self.allocate(max(order, large), request(rng, sensitive, self.lru), cpu)
         elif what < 0.75:
             self.free_some(rng, rng.choice([1, 1, 4, 12]), cpu)
         elif what < 0.8:
@@ -251,13 +300,13 @@ class Lockstep(RuleBasedStateMachine):
         elif what < 0.88 and self.isolated:
             self.both("unisolate", *self.isolated.pop())
         elif what < 0.91:
-            self.contiguous_range(start, length, rng.random() < 0.5, request(rng, sensitive))
+            self.contiguous_range(start, length, rng.random() < 0.5, request(rng, sensitive, self.lru))
         elif what < 0.94 and self.contiguous:
             self.both("free_contig_range", *self.contiguous.pop())
         elif what < 0.96:
             self.take_and_putback(rng.randrange(12), order)
         elif what < 0.98:
-            self.both(rng.choice(["drain", "tick"]), cpu)
+            self.both(rng.choice(["drain", "tick", "refresh_vm_stats"]), cpu)
         else:
             self.work(rng.randint(1, 40), cpu)
         if self.plugs and rng.random() < 0.1:
@@ -265,6 +314,8 @@ class Lockstep(RuleBasedStateMachine):
 
     #: Memory comes and goes.
     plugs = False
+    #: The share of pages that may move.
+    lru = 0.5
 
     def plug(self, rng: random.Random) -> None:
         """A block of the first zone takes a step between online, offline and absent."""
@@ -436,11 +487,29 @@ def test_the_twin_and_the_engine_agree(name: str) -> None:
     )
 
 
+#: Walks in which blocks are emptied, where all pages may move.
+MOVING = (13, 16, 20, 22, 24)
+
+
 @pytest.mark.parametrize("name", [*SMALL, *VARIANTS])
 def test_they_agree_on_long_walks(name: str) -> None:
     """Further than Hypothesis goes: machines that have been near their limits for a while."""
     for seed in range(3):
         walk((SMALL | VARIANTS)[name], seed)
+    if (SMALL | VARIANTS)[name].flip_used == "move":
+        for seed in MOVING:
+            walk((SMALL | VARIANTS)[name], seed, lru=1)
+
+
+#: Counters that a walk with one of these designs must have moved, or the walks would not notice its rules.
+MOVED = {"flip_used=move": "moved_to_flip", "unmap_low": "unmapped_ahead", "pool_low": "pool_refills"}
+
+
+@pytest.mark.parametrize("words", MOVED)
+def test_the_walks_come_upon_what_the_variants_are_for(words: str) -> None:
+    for name in [name for name in VARIANTS if words in name]:
+        runs = [walk(VARIANTS[name], seed, lru=1) for seed in MOVING]
+        assert sum(run.pair[1].stats()[MOVED[words]] for run in runs) > 0, name
 
 
 @pytest.mark.parametrize("name", [*SMALL, *VARIANTS])
@@ -515,6 +584,7 @@ class Windows(Lockstep):
         answer = super().both(method, *arguments)
         assert others[0].log == others[1].log
         self.held, self.isolated = others[0].held, others[0].isolated
+        self.apply_moves()
         self.windows |= others[0].windows
         return answer
 

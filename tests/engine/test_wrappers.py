@@ -51,7 +51,7 @@ def test_a_shrunk_leaf_is_split_where_the_pool_keeps_a_part() -> None:
 
 @pytest.mark.parametrize(("batch", "flushes"), [(1, 5), (2, 3), (0, 1)])
 def test_the_queue_s_worker_flushes_once_a_batch(batch: int, flushes: int) -> None:
-    machine = Machine(single_zone("64M"), f"rfcv2-queue/sound:queue_delay=1000,queue_batch={batch}")
+    machine = Machine(single_zone("64M"), f"rfcv2-queue/sound:queue_delay=1000,unmap_batch={batch}")
     for pfn in [machine.alloc(0, GFP_KERNEL) for _ in range(5)]:
         machine.free(pfn, 0)
     physmap = machine.physmap

@@ -93,6 +93,30 @@ def test_buddyinfo_text():
     assert procfs.parse_buddyinfo(line) == [zone]
 
 
+#: Read at one moment on a machine with Linux 6.18.
+READ = """\
+Node 0, zone      DMA      0      0      0      0      0      0      0      0      1      1      3 
+Node 0, zone    DMA32      1      1      4      2      5      4      3      3      4      2    752 
+Node 0, zone   Normal  64668  36726  39002  17595   6660   1974    804    232     52    100    381 
+"""  # noqa: W291
+UNUSABLE = """\
+Node 0, zone      DMA 0.000 0.000 0.000 0.000 0.000 0.000 0.000 0.000 0.000 0.066 0.200 
+Node 0, zone    DMA32 0.000 0.000 0.000 0.000 0.000 0.000 0.000 0.000 0.001 0.002 0.003 
+Node 0, zone   Normal 0.000 0.056 0.121 0.257 0.381 0.474 0.530 0.575 0.601 0.613 0.657 
+"""  # noqa: W291
+
+
+def test_debugfs_texts_are_the_kernels():
+    zones = procfs.parse_buddyinfo(READ)
+    assert procfs.buddyinfo(zones) == READ
+    assert procfs.unusable_index(zones) == UNUSABLE
+    assert procfs.extfrag_index(zones) == "".join(
+        f"Node 0, zone {name:>8} {'-1.000 ' * 11}\n" for name in ("DMA", "DMA32", "Normal")
+    )
+    none = [procfs.BuddyZone(1, "Normal", (0,) * 11)]
+    assert procfs.unusable_index(none) == f"Node 1, zone   Normal {'1.000 ' * 11}\n"
+
+
 def test_pagetypeinfo_text():
     info = procfs.parse_pagetypeinfo(PAGETYPEINFO)
     assert info.pageblock_order == 9

@@ -292,6 +292,7 @@ def _design(
                 "1g": [0] * samples,
             },
             "mapped_pages": _walk(rng, samples, pages // 20, 0, pages // 4).tolist(),
+            "unusable_index": [(37 * int(at) + 10 * len(name)) % 1000 for at in range(samples)],
         },
         "blockmap": {
             "op": op.tolist(),

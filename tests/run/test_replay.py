@@ -13,6 +13,7 @@ pytest.importorskip("asi_pa.run.replay", reason="the extension modules are not b
 from asi_pa import experiment
 from asi_pa.engine.machine import Machine
 from asi_pa.kernel.gfp import GFP_NAMES, parse_gfp
+from asi_pa.kernel.indexes import unusable_index
 from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
 from asi_pa.run.replay import Replay
 from asi_pa.run.samples import Samples
@@ -186,6 +187,7 @@ def test_samples_are_what_the_machine_says(design, most):
                 flushes,
                 leaves,
                 mapped,
+                unusable_index(replay.free_blocks(0).tolist(), machine.spec.pageblock_order),
                 [np.bincount(kinds[a:b]).argmax() for a, b in pairwise(edges)],
             )
         )
@@ -196,6 +198,7 @@ def test_samples_are_what_the_machine_says(design, most):
         samples.flushes,
         samples.leaves,
         samples.mapped_pages,
+        samples.unusable_index,
         samples.blocks,
     )
     assert len(samples) == len(expected)

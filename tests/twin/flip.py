@@ -7,11 +7,12 @@ failed, without the zone lock, for requests that may block.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from asi_pa.kernel.gfp import Migratetype
 
 from . import buddy, mapping
+from .evacuate import evacuate
 from .fallback import Mode, reserve_highatomic, rmqueue, smallest_of
 from .mapping import Context, Window
 from .request import Request
@@ -77,7 +78,7 @@ def _take_to_flip(zone: Zone, order: int, freetype: int, alloc_flags: int) -> in
 def _chosen(zone: Zone, order: int, freetype: int) -> int | None:
     """The block that a design's own Design.choose_block() names, if it suits."""
     tables = zone.tables
-    pfn = tables.design.choose_block(ZoneView(zone), order, tables.names[freetype])
+    pfn = tables.design.choose_block(cast(Any, ZoneView(zone)), order, tables.names[freetype])
     if pfn is None or zone.buddy.get(pfn, -1) < order:
         return None
     other = zone.type_of(pfn)
@@ -95,13 +96,12 @@ def flip(zone: Zone, order: int, freetype: int, alloc_flags: int) -> int | None:
     if tables.other_side[freetype] == freetype:
         return None
     if not alloc_flags & ALLOC_FLIP:
-        flips = tables.design.flips
-        zone.stats.noblock_refusals += flips == "september" or (
-            flips == "march" and not tables.mapped[freetype]
-        )
+        zone.stats.noblock_refusals += tables.may_flip(freetype)
         return None
     large = max(order, zone.pageblock_order)
     pfn = _take_to_flip(zone, large, freetype, alloc_flags)
+    if pfn is None and tables.design.flip_used == "move" and large == zone.pageblock_order:
+        pfn = evacuate(zone, freetype)
     if pfn is None:
         return None
     ctx = Context.UNMAP if tables.design.flips == "march" else Context.FLIP
@@ -131,21 +131,24 @@ def flip(zone: Zone, order: int, freetype: int, alloc_flags: int) -> int | None:
 
 def _change_sides(zone: Zone, pfn: int, order: int, mapped: bool, ctx: Context) -> None:
     """Clear and map, or unmap and flush, a block that is on no list."""
-    blocks = 1 << (order - zone.pageblock_order)
     zone.lock_dropped(Window.TAKEN, pfn, order)
     if mapped:
-        late = zone.tables.design.zeroing == "mapped"
-        if not late:
-            for block in zone.blocks(pfn, order):
-                mapping.zero(zone, block, locked=False)
-        mapping.map_blocks(zone, pfn, blocks, Context.FLIP)
-        if late:  # 2026, v4: readable until it is cleared
-            zone.lock_dropped(Window.MAPPED, pfn, order)
-            for block in zone.blocks(pfn, order):
-                mapping.zero(zone, block, locked=False)
+        _clear_and_map(zone, pfn, order)
     else:
-        mapping.unmap_blocks(zone, pfn, blocks, ctx)
+        mapping.unmap_blocks(zone, pfn, 1 << (order - zone.pageblock_order), ctx)
     zone.lock_dropped(Window.FLUSHED, pfn, order)
+
+
+def _clear_and_map(zone: Zone, pfn: int, order: int) -> None:
+    late = zone.tables.design.zeroing == "mapped"
+    if not late:
+        for block in zone.blocks(pfn, order):
+            mapping.zero(zone, block, locked=False)
+    mapping.map_blocks(zone, pfn, 1 << (order - zone.pageblock_order), Context.FLIP)
+    if late:  # 2026, v4: readable until it is cleared
+        zone.lock_dropped(Window.MAPPED, pfn, order)
+        for block in zone.blocks(pfn, order):
+            mapping.zero(zone, block, locked=False)
 
 
 # Ahead of need
@@ -161,6 +164,7 @@ def flip_free_blocks(zone: Zone, count: int, mapped: bool) -> int:
         if tables.mapped[target]:  # designs where only UNMOVABLE can be unmapped
             target = tables.start(Migratetype.UNMOVABLE, True)
     done = 0
+    held: list[tuple[int, int]] = []
     for order in range(zone.max_page_order, zone.pageblock_order - 1, -1):
         blocks = 1 << (order - zone.pageblock_order)
         for freetype in range(tables.count):
@@ -171,12 +175,38 @@ def flip_free_blocks(zone: Zone, count: int, mapped: bool) -> int:
                 if pfn is None:
                     break
                 zone.delete(pfn, order, freetype)
-                _change_sides(zone, pfn, order, mapped, Context.FLIP)
-                zone.set_type(pfn, order, target, Context.FLIP)
-                for block in zone.blocks(pfn, order):
-                    buddy.free_one(zone, block, zone.pageblock_order, zone.type_of(block), to_tail=True)
                 done += blocks
+                if mapped:
+                    _change_sides(zone, pfn, order, mapped, Context.FLIP)
+                    _to_lists(zone, pfn, order, target)
+                    continue
+                held.append((pfn, order))
+                if len(held) == tables.design.unmap_batch:
+                    _unmap_together(zone, held, target)
+                    held = []
+    if held:
+        _unmap_together(zone, held, target)
     return done
+
+
+def _to_lists(zone: Zone, pfn: int, order: int, target: int) -> None:
+    zone.set_type(pfn, order, target, Context.FLIP)
+    for block in zone.blocks(pfn, order):
+        buddy.free_one(zone, block, zone.pageblock_order, zone.type_of(block), to_tail=True)
+
+
+def _unmap_together(zone: Zone, chunks: list[tuple[int, int]], target: int) -> None:
+    """Chunks that are on no list, under one flush (Design.unmap_batch)."""
+    alone = len(chunks) == 1
+    for pfn, order in chunks:
+        zone.lock_dropped(Window.TAKEN, pfn, order)
+        mapping.unmap_blocks(zone, pfn, 1 << (order - zone.pageblock_order), Context.FLIP, flush=alone)
+    if not alone:
+        for pfn, order in chunks:
+            zone.lock_dropped(Window.UNMAPPED, pfn, order)
+    for pfn, order in chunks:
+        zone.lock_dropped(Window.FLUSHED, pfn, order)
+        _to_lists(zone, pfn, order, target)
 
 
 def balance_ahead(zone: Zone) -> None:
@@ -185,23 +215,24 @@ def balance_ahead(zone: Zone) -> None:
     Below ``unmap_low`` free sensitive pages, free blocks are unmapped until there are ``unmap_high``; whole
     free unmapped blocks beyond ``map_back`` are mapped again.
     """
-    tables = zone.tables
-    zone.ahead_due = False
-    if tables.asks_ahead:
-        wanted = tables.design.unmap_ahead(ZoneView(zone))
+    tables, view = zone.tables, ZoneView(zone)
+    stock, back = zone.stock_due, zone.back_due
+    zone.stock_due = zone.back_due = False
+    wanted = 0
+    if stock and tables.asks_ahead:
+        wanted = tables.design.unmap_ahead(cast(Any, view))
         if wanted < 0:
             flip_free_blocks(zone, -wanted, True)
-    else:
-        wanted = 0
-        beyond = ZoneView(zone).whole_blocks(mapped=False) - tables.design.map_back
-        if tables.design.map_back and beyond > 0:
-            flip_free_blocks(zone, beyond, True)
-        unmapped = ZoneView(zone).free_pages(mapped=False)
-        if unmapped < tables.design.unmap_low:
-            missing = tables.design.unmap_high - unmapped
-            wanted = (missing + zone.pageblock_nr_pages - 1) >> zone.pageblock_order
     if wanted > 0:
         zone.stats.unmapped_ahead += flip_free_blocks(zone, wanted, False)
+    beyond = view.whole_blocks(mapped=False) - tables.design.map_back
+    if back and tables.design.map_back and beyond > 0:
+        flip_free_blocks(zone, beyond, True)
+    if stock and not tables.asks_ahead:
+        missing = max(tables.design.unmap_high, tables.design.unmap_low) - view.free_pages(mapped=False)
+        if view.free_pages(mapped=False) < tables.design.unmap_low:
+            wanted = (missing + zone.pageblock_nr_pages - 1) >> zone.pageblock_order
+            zone.stats.unmapped_ahead += flip_free_blocks(zone, wanted, False)
 
 
 class ZoneView:
@@ -211,6 +242,9 @@ class ZoneView:
         self._zone = zone
         self.pageblock_pages = zone.pageblock_nr_pages
         self.managed = zone.managed
+        self.zone, self.node = zone.spec.name, zone.spec.nid
+        self.start_pfn, self.end_pfn = zone.spec.start_pfn, zone.spec.end_pfn
+        self.pageblock_order, self.max_order = zone.pageblock_order, zone.max_page_order
         self.watermarks = tuple(zone.wmark(mark) for mark in range(WMARK_HIGH + 1))
 
     def free_pages(self, **which: Any) -> int:
@@ -219,6 +253,26 @@ class ZoneView:
     def whole_blocks(self, **which: Any) -> int:
         least = self._zone.pageblock_order
         return sum(len(blocks) << (order - least) for order, blocks in self._lists(**which) if order >= least)
+
+    def counts(self, **which: Any) -> tuple[int, ...]:
+        found = self._lists(**which)
+        orders = range(self._zone.max_page_order + 1)
+        return tuple(sum(len(blocks) for at, blocks in found if at == order) for order in orders)
+
+    def pool_pages(self) -> int:
+        return sum(len(blocks) << order for order, blocks in enumerate(self._zone.pool))
+
+    def block_free(self, pfn: int) -> int:
+        start = self._zone.block_start(pfn)
+        return sum(
+            self._zone.free_block_of(page) is not None for page in range(start, start + self.pageblock_pages)
+        )
+
+    def block_type(self, pfn: int) -> str:
+        return self._zone.tables.names[self._zone.type_of(pfn)]
+
+    def block_mapped(self, pfn: int) -> bool:
+        return self._zone.is_mapped(pfn)
 
     def free_list(self, freetype: str, order: int, most: int = 64) -> list[int]:
         return list(self._zone.free_list[order][self._zone.tables.names.index(freetype)])[:most]

@@ -62,7 +62,11 @@ class Machine:
         #: Pages that no page table has: what remove_memory() took away.
         self.absent: set[int] = set()
         self.compactor = Compactor(self)
+        for each in self.zones:
+            each.tell = self.compactor.owners.moved
         self.wrapper = wrap(self.tables, self.counts, self.zones, self._alloc, self._give_back)
+        if isinstance(self.wrapper, Pool):
+            self.wrapper.machine = self
 
     # Requests
 
@@ -82,9 +86,12 @@ class Machine:
         return found
 
     def look_ahead(self) -> None:
-        """The worker that unmaps ahead of need, where it was woken."""
+        """The workers, where they were woken."""
+        if isinstance(self.wrapper, Pool):
+            self.wrapper.balance()
+            return
         for zone in self.zones:
-            if zone.ahead_due and self.tables.looks_ahead:
+            if zone.stock_due or zone.back_due:
                 balance_ahead(zone)
 
     def _alloc(self, order: int, request: Request) -> tuple[Zone, int] | None:
@@ -109,6 +116,7 @@ class Machine:
             raise ValueError(f"pfn {pfn} was allocated with order {used.order}, not {order}")
         self.on_cpu(cpu)
         self.release(zone, pfn, order)
+        self.look_ahead()
 
     def release(self, zone: Zone, pfn: int, order: int) -> None:
         """free() of what is known to be an allocation, on the CPU that the zone is used from."""
@@ -207,9 +215,15 @@ class Machine:
         """drain_local_pages: empty one CPU's lists of one zone."""
         self.on_cpu(cpu)
         pcp.drain(self._zone(zone), cpu)
+        self.look_ahead()
 
     def tick(self, cpu: int = 0, zone: int = 0) -> int:
         """decay_pcp_high: 1 if there was anything to do, -1 where there are no per-CPU lists."""
+        more = self._tick(cpu, zone)
+        self.look_ahead()
+        return more
+
+    def _tick(self, cpu: int, zone: int) -> int:
         target = self._zone(zone)
         self.on_cpu(cpu)
         return int(pcp.tick(target)) if target.pcp[cpu].enabled else -1
@@ -219,7 +233,8 @@ class Machine:
         target = self._zone(zone)
         for counter in (target.nr_free_pages, target.nr_free_cma):
             counter.fold(cpu)
-        self.tick(cpu, zone)
+        target.back_due |= self.tables.gives_back == "timer"
+        self._tick(cpu, zone)
 
     # Pageblocks
 
@@ -230,13 +245,16 @@ class Machine:
         """
         zone = self._range(start, end)
         self.on_cpu(0)
-        return isolation.start_isolate_page_range(zone, start, end, IsolateMode(mode))
+        result = isolation.start_isolate_page_range(zone, start, end, IsolateMode(mode))
+        self.look_ahead()
+        return result
 
     def unisolate(self, start: int, end: int) -> None:
         """undo_isolate_page_range."""
         zone = self._range(start, end)
         self.on_cpu(0)
         isolation.undo_isolate_page_range(zone, start, end)
+        self.look_ahead()
 
     def alloc_contig_range(self, start: int, end: int, cma: bool, gfp: int = 0) -> int:
         """Take [start, end) as single pages; 0 or -errno.  ``gfp`` says on which side they must be."""
@@ -244,6 +262,14 @@ class Machine:
         request = decode(self.tables, gfp)
         self.on_cpu(0)
         mode = IsolateMode.CMA_ALLOC if cma else IsolateMode.OTHER
+        result = self.take_range(zone, start, end, mode, request)
+        if result == 0 and self.wrapper:
+            self.wrapper.contiguous(zone, start, end, request)
+        self.look_ahead()
+        return result
+
+    def take_range(self, zone: Zone, start: int, end: int, mode: IsolateMode, request: Request) -> int:
+        """alloc_contig_range, whatever wraps the allocator."""
         result = isolation.start_isolate_page_range(zone, start, end, mode)
         if result:
             # The kernel undoes the whole range, what others had isolated there included (6.12 and 7.2).
@@ -258,8 +284,6 @@ class Machine:
             self._free_contig(zone, outer[0], start - outer[0])
             self._free_contig(zone, end, outer[1] - end)
         isolation.undo_isolate_page_range(zone, start, end)
-        if outer and self.wrapper:
-            self.wrapper.contiguous(zone, start, end, request)
         return 0 if outer else -EBUSY
 
     def free_contig_range(self, start: int, n: int, cpu: int = 0) -> None:
@@ -275,6 +299,7 @@ class Machine:
                 self.wrapper.free(zone, pfn, 0)
         else:
             self._free_contig(zone, start, n)
+        self.look_ahead()
 
     def _free_contig(self, zone: Zone, start: int, n: int) -> None:
         """free_contig_range (mm/page_alloc.c): 6.12 page by page, 7.2 in aligned chunks."""
@@ -301,7 +326,9 @@ class Machine:
         """unreserve_highatomic_pageblock in one zone: 1 if a block was turned to ``freetype``."""
         self._check_freetype(freetype)
         self.on_cpu(cpu)
-        return int(unreserve_highatomic(self._zone(zone), freetype, force))
+        done = int(unreserve_highatomic(self._zone(zone), freetype, force))
+        self.look_ahead()
+        return done
 
     def take_and_putback(self, freetype: int, min_order: int) -> int:
         """Take a free block out and put it back, as page reporting does; its pfn or -1.
@@ -311,6 +338,11 @@ class Machine:
         self._check_order(min_order)
         self._check_freetype(freetype)
         self.on_cpu(0)
+        taken = self._take_and_putback(freetype, min_order)
+        self.look_ahead()
+        return taken
+
+    def _take_and_putback(self, freetype: int, min_order: int) -> int:
         zone = self.zones[0]
         for order in range(min_order, zone.max_page_order + 1):
             pfn = zone.head(order, freetype)
@@ -326,6 +358,13 @@ class Machine:
         for start in range(pfn, pfn + (1 << order), 1 << piece):
             buddy.free_one(zone, start, piece, zone.type_of(start), to_tail=True)
         return pfn
+
+    def moved(self) -> list[list[int]]:
+        """(before, after) of allocations that moved out of blocks that were to flip, since the last call."""
+        found = [pair for zone in self.zones for pair in zone.moved]
+        for zone in self.zones:
+            zone.moved = []
+        return found
 
     def at_window(self, callback: Callable[[int, int, int], None] | None) -> None:
         """Call back where a step drops the zone lock, as another CPU would act: callback(at, pfn, order)."""

@@ -131,8 +131,8 @@ def map_blocks(zone: Zone, pfn: int, blocks: int, ctx: Context) -> None:
     log(zone, Kind.MAP, ctx, 0, 0, pfn, pages, stale | already << 16)
 
 
-def unmap_blocks(zone: Zone, pfn: int, blocks: int, ctx: Context) -> None:
-    """asi_unmap (March 2025, patch 5): entries cleared, then a flush of the range."""
+def unmap_blocks(zone: Zone, pfn: int, blocks: int, ctx: Context, *, flush: bool = True) -> None:
+    """asi_unmap (March 2025, patch 5): entries cleared, then a flush, unless the caller has one for more."""
     absent = 0
     for block in range(pfn, pfn + blocks * zone.pageblock_nr_pages, zone.pageblock_nr_pages):
         if not zone.is_mapped(block):
@@ -144,7 +144,8 @@ def unmap_blocks(zone: Zone, pfn: int, blocks: int, ctx: Context) -> None:
         zone.stats.absences += nonsensitive
         zone.stats.flips_n2s += 1
         zone.set_mapped(block, False)
-    zone.lock_dropped(Window.UNMAPPED, pfn, zone.pageblock_order)
+    if flush:
+        zone.lock_dropped(Window.UNMAPPED, pfn, zone.pageblock_order)
     pages = blocks * zone.pageblock_nr_pages
     # The recorder calls March's unmap "other": only the change of type after it has a number.
     recorded = Context.OTHER if ctx is Context.UNMAP else ctx

@@ -57,12 +57,14 @@ class Owners:
             del self.place[pfn]
         return pfns
 
-    def moved(self, old: int, new: int) -> None:
-        """An allocation is somewhere else."""
-        if old in self.place:
-            owner, k = self.place.pop(old)
-            self.held[owner][k] = new
-            self.place[new] = (owner, k)
+    def moved(self, old: int, new: int) -> bool:
+        """An allocation is somewhere else; False if it is nobody's here."""
+        if old not in self.place:
+            return False
+        owner, k = self.place.pop(old)
+        self.held[owner][k] = new
+        self.place[new] = (owner, k)
+        return True
 
     def split(self, pfn: int, order: int) -> None:
         """An allocation is 2^order pages now."""

@@ -36,6 +36,7 @@ __all__ = [
     "Zonelist",
     "alloc_pages",
     "count_failure",
+    "fast_flags",
     "get_page_from_freelist",
     "slow_flags",
     "watermark_ok",
@@ -161,7 +162,7 @@ def _take(zone: Zone, order: int, request: Request, alloc_flags: int) -> int | N
         if zone.pcp[zone.this_cpu].enabled and zone.tables.pcp_index(order, request.freetype) is not None:
             zone.stats.pcp_missed_sensitive += request.sensitive
             zone.stats.pcp_missed_nonsensitive += not request.sensitive
-        zone.ahead_due = True
+        zone.lists_used()
     if alloc_flags & ALLOC_HIGHATOMIC and zone.kernel.reserve_highatomic_from_pcp:
         reserve_highatomic(zone, pfn, order, request.freetype)
     zone.hand_out(pfn, order, request)
@@ -193,7 +194,7 @@ def get_page_from_freelist(
 # The whole request
 
 
-def _fast_flags(zonelist: Zonelist, request: Request, spec: MachineSpec) -> int:
+def fast_flags(zonelist: Zonelist, request: Request, spec: MachineSpec) -> int:
     """prepare_alloc_pages and alloc_flags_nofragment (7.2)."""
     flags = WMARK_LOW | _common_flags(request)
     normal = zonelist.preferred(request).spec.zone_idx == ZONE_NORMAL
@@ -221,7 +222,7 @@ def slow_flags(zonelist: Zonelist, order: int, request: Request, spec: MachineSp
     if spec.defrag_mode:
         flags |= ALLOC_NOFRAGMENT
     if zonelist.zones[0].tables.design.slow_keeps_fast:  # September 2025, patch 16, as posted
-        flags |= _fast_flags(zonelist, request, spec) & (ALLOC_WMARK_MASK | ALLOC_NOFRAGMENT)
+        flags |= fast_flags(zonelist, request, spec) & (ALLOC_WMARK_MASK | ALLOC_NOFRAGMENT)
     return flags
 
 
@@ -252,7 +253,7 @@ def alloc_pages(
     def attempt(alloc_flags: int) -> tuple[Zone, int] | None:
         return get_page_from_freelist(zonelist, order, request, alloc_flags, spec)
 
-    first_flags = _fast_flags(zonelist, request, spec)
+    first_flags = fast_flags(zonelist, request, spec)
     if kernel.highatomic_first_attempt:
         first_flags |= _highatomic(order, request)
     found = attempt(first_flags)
@@ -260,6 +261,8 @@ def alloc_pages(
         return found
     # __alloc_pages_slowpath from here on
     first.stats.slowpath += 1
+    for zone in zonelist.zones:
+        zone.back_due |= zone.tables.gives_back == "lazy"
     if request.kswapd:
         _wake_all_kswapds(zonelist, order, request, spec)
     flags = slow_flags(zonelist, order, request, spec)

@@ -82,7 +82,7 @@ def alloc(zone: Zone, order: int, freetype: int, alloc_flags: int) -> int | None
             pages.append(pfn)
             pcp.count += 1 << order
             zone.stats.pcp_refilled += 1
-        zone.ahead_due = True
+        zone.lists_used()
         if not pages:
             return None
     pcp.count -= 1 << order

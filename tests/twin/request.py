@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from asi_pa.designs import Design
 from asi_pa.kernel.gfp import (
     GFP_NAMES,
     MODEL_LRU,
@@ -16,7 +17,7 @@ from asi_pa.kernel.gfp import (
 
 from .tables import Tables
 
-__all__ = ["Request", "decode"]
+__all__ = ["Request", "decode", "may_wait"]
 
 _COMP = GFP_NAMES["__GFP_COMP"]
 _DIRECT_RECLAIM = GFP_NAMES["__GFP_DIRECT_RECLAIM"]
@@ -75,6 +76,17 @@ def decode(tables: Tables, gfp: int) -> Request:
         kswapd=bool(gfp & _KSWAPD_RECLAIM),
         this_node=bool(gfp & _THISNODE),
         # March 2025, patch 11: sensitive requests that may block.  September, patch 16: whoever may block.
-        flips=blocks
-        and (design.flips == "september" or (design.flips == "march" and not tables.mapped[freetype])),
+        flips=tables.may_flip(freetype) and may_wait(design, blocks, sensitive, posted=blocks),
     )
+
+
+def may_wait(design: Design, blocks: bool, sensitive: bool, *, posted: bool) -> bool:
+    """May a request wait for what its design has to change (Design.may_wait)?"""
+    return {
+        "posted": posted,
+        "none": False,
+        "any": True,
+        "block": blocks,
+        "sensitive": blocks and sensitive,
+        "nonsensitive": blocks and not sensitive,
+    }[design.may_wait]

@@ -96,7 +96,11 @@ class Tables:
         self.event_type = tuple(int(kind.mt) if doubled else freetype for freetype, kind in enumerate(kinds))
         #: Does the design unmap ahead of need, by its own rule or by one written in Python?
         self.asks_ahead = type(design).unmap_ahead is not Design.unmap_ahead
-        self.looks_ahead = self.asks_ahead or design.unmap_low > 0 or design.map_back > 0
+        #: What a worker does, and what wakes it.
+        self.stocks = self.asks_ahead or design.unmap_low > 0 or design.pool_low > 0
+        self.gives_back = design.give_back if design.map_back or design.pool_high else ""
+        self.looks_ahead = bool(self.stocks or self.gives_back)
+        self.asks_refill = type(design).choose_refill is not Design.choose_refill
         self.chooses = type(design).choose_block is not Design.choose_block
 
     @property
@@ -134,6 +138,11 @@ class Tables:
             return there[0] if there else None
         movable = self.start(Migratetype.MOVABLE, not mapped)
         return movable if self.mapped[movable] == mapped else self.start(Migratetype.UNMOVABLE, not mapped)
+
+    def may_flip(self, freetype: int) -> bool:
+        """Do its requests flip?  March's for the mapped side claim, unless blocks are emptied first."""
+        march = not self.mapped[freetype] or self.design.flip_free < 100
+        return self.design.flips == "september" or (self.design.flips == "march" and march)
 
     def ordinary(self, freetype: int) -> bool:
         """UNMOVABLE, MOVABLE or RECLAIMABLE of either kind (migratetype_is_mergeable, 7.2)."""

@@ -7,18 +7,24 @@ nonsensitive ones (present there), in the unrestricted tree the sensitive unmova
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, cast
 
-from asi_pa.kernel.gfp import Migratetype
+from asi_pa.kernel.gfp import GFP_NAMES, Migratetype
 
 from . import buddy
+from .flip import ZoneView
+from .isolation import IsolateMode
 from .mapping import Context, Kind, log
-from .request import Request
+from .page_alloc import Zonelist, fast_flags, get_page_from_freelist, watermark_ok
+from .request import Request, decode, may_wait
 from .stats import Stats
-from .tables import Tables
+from .tables import WMARK_LOW, Tables
 from .zone import Allocation, Zone
 
 __all__ = ["PerPage", "Pool", "Queue", "Wrapper", "wrap"]
 
+SENSITIVE, THISNODE = GFP_NAMES["__GFP_SENSITIVE"], GFP_NAMES["__GFP_THISNODE"]
 #: The allocator beneath: a request's pages, or None.
 Allocate = Callable[[int, Request], tuple[Zone, int] | None]
 #: Its way back: through the per-CPU lists, or not.
@@ -176,8 +182,9 @@ class Queue(PerPage):
         if self.due is not None and self.now >= self.due:
             self.work()
         found = self.below(order, request)
-        if found is None and self.design.queue_waits and request.blocks and self.due is not None:
-            # Direct reclaim waits for the worker.  As posted the pages are stuck.
+        waits = may_wait(self.design, request.blocks, request.sensitive, posted=False)
+        if found is None and waits and self.due is not None:
+            # It waits for the worker.  As posted the pages are stuck.
             self.work()
             self.stats.flush_allocs += 1
             found = self.below(order, request)
@@ -200,7 +207,7 @@ class Queue(PerPage):
         """The worker: so many chunks are unmapped and flushed together; they go past the per-CPU lists."""
         self.due = None
         waiting = [(zone, *chunk) for zone in self.zones for chunk in reversed(zone.queue.items())]
-        batch = self.design.queue_batch or len(waiting) or 1
+        batch = self.design.unmap_batch or len(waiting) or 1
         for start in range(0, len(waiting), batch):
             for zone, pfn, order in waiting[start : start + batch]:
                 self.change(zone, pfn, order, False, Context.WORKER)
@@ -216,12 +223,14 @@ class Pool(Wrapper):
     posted, when its pageblock is marked.
     """
 
+    machine: Any
+    """Whose CPUs and nodes they are, and its contiguous ranges."""
+
     def alloc(self, order: int, request: Request) -> tuple[Zone, int] | None:
         if self.wants_remapped(request):
-            found = self.take(order, request)
-            if found is None and self.refill(order, request):
-                found = self.take(order, request)
+            found = self._get(order, request)
             self.stats.pool_hits += found is not None
+            self.zones[0].lists_used()
         else:
             found = self.below(order, request)
             if found is None and request.blocks:
@@ -231,9 +240,26 @@ class Pool(Wrapper):
                 self.stats.flush_allocs += found is not None and self.remapped_present
         return found and self.audited(*found, order, request)
 
+    def _get(self, order: int, request: Request) -> tuple[Zone, int] | None:
+        """From the pool, refilled if need be; with a pool a node from the own node's first."""
+        may = may_wait(self.design, request.blocks, request.sensitive, posted=True)
+        places: list[tuple[int | None, Request]] = [(None, request)]
+        if self.design.pool_by_node:
+            own = replace(request, this_node=True)
+            node = self.machine.nodes[self.machine.cpu]
+            places = [(node, own)] if request.this_node else [(node, own), (None, request)]
+        for node, asked in places:
+            found = self.take(order, request, node)
+            if found is None and may and self.refill(order, asked):
+                found = self.take(order, request, node)
+            if found:
+                return found
+        return None
+
     def free(self, zone: Zone, pfn: int, order: int) -> None:
         self.forget(zone, pfn, order)
-        owns = self._marks(zone)[self._block(zone, pfn)] if self.design.pool_by_mark else pfn in self.remapped
+        marked = self._marks(zone)[self._block(zone, pfn)]
+        owns = marked if self.design.pool_by_mark else pfn in self.remapped
         if not owns:
             self.free_below(zone, pfn, order)
             return
@@ -242,6 +268,7 @@ class Pool(Wrapper):
         if wrong:
             log(zone, Kind.POOLED, Context.OTHER, 0, 0, pfn, 1 << order, wrong << 16)
         self.add(zone, pfn, order)
+        self.zones[0].back_due |= zone.tables.gives_back == "eager"
 
     @staticmethod
     def _marks(zone: Zone) -> list[bool]:
@@ -263,11 +290,11 @@ class Pool(Wrapper):
         zone.pool[order][pfn] = None
         zone.pool[order].move_to_end(pfn, last=False)
 
-    def take(self, order: int, request: Request) -> tuple[Zone, int] | None:
+    def take(self, order: int, request: Request, node: int | None) -> tuple[Zone, int] | None:
         """The smallest order that fits, split; the pool knows no zones, every zone's share is asked."""
         for current in range(order, self.zones[0].max_page_order + 1):
             for zone in self.zones:
-                if not zone.pool[current]:
+                if node not in (None, zone.spec.nid) or not zone.pool[current]:
                     continue
                 pfn, _ = zone.pool[current].popitem(last=False)
                 while current > order:
@@ -277,11 +304,65 @@ class Pool(Wrapper):
                 return zone, pfn
         return None
 
-    def refill(self, order: int, request: Request) -> bool:
-        """A zeroed pageblock from the allocator, or an order less at a time down to the request's."""
-        most = min(max(order, self.design.refill_order), self.zones[0].pageblock_order)
-        for current in range(most, order - 1, -1):
-            found = self.below(current, request)
+    def _first_order(self, order: int) -> int:
+        """Of the chunk that a refill begins with."""
+        home: Zone = self.machine.zonelists[self.machine.nodes[self.machine.cpu]].zones[0]
+        if home.tables.asks_refill:
+            chosen: int | None = self.design.choose_refill(cast(Any, ZoneView(home)), order)
+            if chosen is not None:
+                return chosen
+        wanted = max(0, self.design.refill_order + home.pageblock_order - 9)
+        most: int = max(wanted, home.pageblock_order)
+        return min(max(order, wanted), most)
+
+    def _chunk(self, order: int, request: Request, worker: bool) -> tuple[Zone, int] | None:
+        zonelist = self.machine.zonelists[self.machine.nodes[self.machine.cpu]]
+        if order > self.zones[0].max_page_order:
+            return self._contiguous_chunk(order, request, zonelist) if worker or request.blocks else None
+        if worker:
+            spec = self.machine.spec
+            flags = fast_flags(zonelist, request, spec)
+            return get_page_from_freelist(zonelist, order, request, flags, spec)
+        return self.below(order, request)
+
+    def _contiguous_chunk(self, order: int, request: Request, zonelist: Zonelist) -> tuple[Zone, int] | None:
+        """alloc_contig_pages (mm/page_alloc.c, 7.2): the first aligned range that is free already."""
+        pages = 1 << order
+        for zone in zonelist.usable(request):
+            mark = zone.wmark(WMARK_LOW) + pages - 1
+            if not watermark_ok(zone, 0, mark, request.highest, 0):
+                continue
+            start = -(-zone.spec.start_pfn // pages) * pages
+            for pfn in range(start, zone.spec.end_pfn - pages + 1, pages):
+                if not self._is_free(zone, pfn, pfn + pages):
+                    continue
+                cpu = self.machine.cpu
+                self.machine.on_cpu(0)
+                result = self.machine.take_range(zone, pfn, pfn + pages, IsolateMode.OTHER, request)
+                self.machine.on_cpu(cpu)
+                if result == 0:
+                    return zone, pfn
+        return None
+
+    @staticmethod
+    def _is_free(zone: Zone, pfn: int, end: int) -> bool:
+        listed = {
+            page: size
+            for cpu in zone.pcp
+            for (size, _), pfns in zip(zone.tables.pcp_lists, cpu.lists, strict=True)
+            for page in pfns
+        }
+        while pfn < end:
+            order = zone.buddy.get(pfn, listed.get(pfn))
+            if order is None or not zone.tables.ordinary(zone.type_of(pfn)):
+                return False
+            pfn += 1 << order
+        return pfn == end
+
+    def refill(self, order: int, request: Request, *, worker: bool = False) -> bool:
+        """A zeroed chunk from the allocator, or an order less at a time down to the request's."""
+        for current in range(self._first_order(order), order - 1, -1):
+            found = self._chunk(current, request, worker)
             if found is None:
                 continue
             zone, pfn = found
@@ -290,15 +371,66 @@ class Pool(Wrapper):
             self.clear(zone, pfn, current)
             changed = order if self.design.refill_unmaps == "request" else current
             self.change(zone, pfn, changed, True, Context.REFILL, current, order)
-            self._marks(zone)[self._block(zone, pfn)] = True
-            if self.remapped_present:
-                self.stats.map_allocs += 1
-            else:
-                self.stats.flush_allocs += 1
-            zone.give_back(pfn, current)
-            self.add(zone, pfn, current)
+            if not worker:
+                self.stats.map_allocs += self.remapped_present
+                self.stats.flush_allocs += not self.remapped_present
+            for block in zone.blocks(pfn, current):
+                self._marks(zone)[self._block(zone, block)] = True
+            self._add_chunk(zone, pfn, current)
             return True
         return False
+
+    def _add_chunk(self, zone: Zone, pfn: int, order: int) -> None:
+        if order <= zone.max_page_order:
+            zone.give_back(pfn, order)
+            self.add(zone, pfn, order)
+            return
+        for page in range(pfn, pfn + (1 << order)):
+            zone.give_back(page, 0)
+        piece = 1 << zone.max_page_order
+        for start in range(pfn + (1 << order) - piece, pfn - 1, -piece):
+            self.add(zone, start, zone.max_page_order)
+
+    def balance(self) -> None:
+        """The worker that keeps to the marks, of each node's pool or of the machine's one."""
+        stock = any(zone.stock_due for zone in self.zones)
+        back = any(zone.back_due for zone in self.zones)
+        if not stock and not back:
+            return
+        by_node = self.design.pool_by_node
+        for node in sorted(set(self.machine.nodes)) if by_node else [None]:
+            self._keep_marks(node, stock, back)
+        for zone in self.zones:
+            zone.stock_due = zone.back_due = False  # what the worker itself took wakes nobody
+
+    def _pages(self, node: int | None) -> int:
+        return sum(
+            len(blocks) << order
+            for zone in self.zones
+            if node in (None, zone.spec.nid)
+            for order, blocks in enumerate(zone.pool)
+        )
+
+    def _keep_marks(self, node: int | None, stock: bool, back: bool) -> None:
+        design, before = self.design, self.machine.cpu
+        self.machine.on_cpu(0 if node is None else self.machine.nodes.index(node))
+        if back and design.pool_high:
+            for order in range(self.zones[0].max_page_order, self.zones[0].pageblock_order - 1, -1):
+                for zone in self.zones:
+                    while (
+                        node in (None, zone.spec.nid)
+                        and zone.pool[order]
+                        and self._pages(node) - (1 << order) >= design.pool_high
+                    ):
+                        pfn, _ = zone.pool[order].popitem(last=False)
+                        self._release(zone, pfn, order)
+        if stock and self._pages(node) < design.pool_low:
+            word = 0 if self.remapped_present else SENSITIVE
+            request = decode(self.machine.tables, word | (0 if node is None else THISNODE))
+            while self._pages(node) < max(design.pool_low, design.pool_high):
+                if not self.refill(0, request, worker=True):
+                    break
+        self.machine.on_cpu(before)
 
     def shrink(self, pages: int) -> int:
         """The shrinker, lowest order first; as posted it takes the running total off the rest."""

@@ -131,17 +131,28 @@ class Zone:
         self.below_high = False
         self.pcp = [PerCpuPages(spec.pcp, tables) for _ in range(machine.cpus)]
         #: Did a request wake the worker that unmaps ahead of need?
-        self.ahead_due = False
+        self.stock_due = False
+        #: Did something wake the worker that gives back what is free beyond a mark?
+        self.back_due = False
         #: Design "pool": its free lists by order, head first; and by pageblock, is it marked as the pool's?
         self.pool: list[OrderedDict[int, None]] = [OrderedDict() for _ in range(self.max_page_order + 1)]
         self.pool_marks = [False] * len(self.block_type)
         #: Design "queue": pfn -> order of the freed pages that wait for the worker, who starts at the end.
         self.queue: dict[int, int] = {}
+        #: [before, after] of allocations that moved out of a pageblock that was to flip, if nobody was told.
+        self.moved: list[list[int]] = []
+        #: Tells who holds a page of a replay where it went; False where nobody does.
+        self.tell: Callable[[int, int], bool] | None = None
         #: The event log, in the recorded rows' shape, and the number of the operation under way.
         self.events: list[tuple[int, int, int, int, int]] | None = None
         self.now = 0
         #: What another CPU does where the lock is dropped: (which window, pfn, order).
         self.window: Callable[[int, int, int], None] | None = None
+
+    def lists_used(self) -> None:
+        """The workers that this wakes: free lists, or a pool, were asked."""
+        self.stock_due |= self.tables.stocks
+        self.back_due |= self.tables.gives_back == "eager"
 
     def lock_dropped(self, at: Window, pfn: int, order: int) -> None:
         """The zone lock is dropped here: another CPU may act."""

@@ -1,0 +1,1 @@
+"""Any operation on any machine; for other compiled modules only."""

@@ -1,0 +1,153 @@
+"""A sweep's folder: what was computed, a file a point, each there whole or not at all (docs/use/sweep.md)."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from asi_pa.experiment.columns import COLUMNS
+from asi_pa.files import atomic_file, write_atomic
+from asi_pa.tabular import Cell, Kind
+from asi_pa.trace import Trace, write_trace
+
+__all__ = ["SCHEMA", "Folder", "Form", "now"]
+
+SCHEMA = "asi_pa.sweep/1"
+Form = Literal["parquet", "jsonl"]
+
+
+class Folder:
+    """The files of a sweep.  Raises OSError where they cannot be written."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.points, self.needs = self.path / "points", self.path / "needs"
+        self.form: Form = "parquet" if find_spec("pyarrow") else "jsonl"
+
+    def make(self) -> None:
+        """The folder itself.  Raises ValueError for one that holds other things."""
+        there = set(os.listdir(self.path)) if self.path.is_dir() else set()
+        if there and "meta.json" not in there:
+            raise ValueError(f"{self.path}: not empty, and no sweep's folder (it has no meta.json)")
+        self.points.mkdir(parents=True, exist_ok=True)
+        self.needs.mkdir(exist_ok=True)
+        for place in (self.path, self.points, self.needs):
+            for part in place.glob(".*.part"):
+                part.unlink()  # of a run that was killed while it wrote
+
+    # ------------------------------------------------------------ points
+
+    def have(self) -> set[str]:
+        """Keys of the points that are there."""
+        return {path.stem for path in self.points.glob(f"*.{self.form}")}
+
+    def set_aside(self, wanted: Iterable[str]) -> None:
+        """Puts points that are not wanted into ``other``, and takes those back that are."""
+        other, wanted = self.path / "other", set(wanted)
+        for path in self.points.glob("*.*"):
+            if path.suffix[1:] != self.form or path.stem not in wanted:
+                other.mkdir(exist_ok=True)
+                path.replace(other / path.name)
+        for path in other.glob(f"*.{self.form}"):
+            if path.stem in wanted:
+                path.replace(self.points / path.name)
+
+    def put(self, key: str, row: Mapping[str, Cell]) -> None:
+        """Keeps a point."""
+        path = self.points / f"{key}.{self.form}"
+        if self.form == "jsonl":
+            write_atomic(path, json.dumps({c.name: row.get(c.name) for c in COLUMNS}) + "\n")
+            return
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        schema = _schema()
+        table = pa.Table.from_pydict({name: [row.get(name)] for name in schema.names}, schema=schema)
+        with atomic_file(path) as out:
+            pq.write_table(table, out, compression="none", use_dictionary=False, write_statistics=False)
+
+    def rows(self, keys: Iterable[str]) -> dict[str, dict[str, Cell]]:
+        """Rows by key of those that are there and can be read; one that cannot is put aside."""
+        found = {}
+        for key in keys:
+            path = self.points / f"{key}.{self.form}"
+            if not path.exists():
+                continue
+            try:
+                found[key] = _read(path)
+            except (ValueError, OSError, KeyError):
+                other = self.path / "other"
+                other.mkdir(exist_ok=True)
+                path.replace(other / f"{path.name}.damaged")
+        return found
+
+    # ------------------------------------------------------------ what linux needs
+
+    def need(self, key: str) -> dict[str, Any] | None:
+        """What was kept."""
+        try:
+            kept: dict[str, Any] = json.loads((self.needs / f"{key}.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return kept if "mib" in kept else None
+
+    def put_need(self, key: str, mib: float | None) -> None:
+        """Keeps what linux needs; None: no size is enough."""
+        write_atomic(self.needs / f"{key}.json", json.dumps({"mib": mib}) + "\n")
+
+    # ------------------------------------------------------------ traces and what is known
+
+    def keep_trace(self, trace: Trace, hashed: str) -> str:
+        """Writes a trace that has no file; returns its path."""
+        place = self.path / "traces"
+        place.mkdir(parents=True, exist_ok=True)
+        path = place / f"{hashed}.trace"
+        if not path.exists():
+            write_trace(trace, path)
+        return str(path.resolve())
+
+    def meta(self) -> dict[str, Any]:
+        """``meta.json``.  Raises OSError where there is none, ValueError where it is of another schema."""
+        path = self.path / "meta.json"
+        try:
+            held: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+        if held.get("schema") != SCHEMA:
+            raise ValueError(f"{path}: schema {held.get('schema')!r}, not {SCHEMA}")
+        return held
+
+    def put_meta(self, held: Mapping[str, Any]) -> None:
+        """Writes it."""
+        write_atomic(self.path / "meta.json", json.dumps(held, indent=1) + "\n")
+
+
+def now() -> str:
+    """The moment, as ``meta.json`` has it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
+    types: dict[Kind, Any] = {
+        "text": pa.string(), "whole": pa.int64(), "number": pa.float64(), "yes or no": pa.bool_(),
+    }  # fmt: skip
+    return pa.schema([(column.name, types[column.kind]) for column in COLUMNS])
+
+
+def _read(path: Path) -> dict[str, Cell]:
+    """The row of a point's file.  Raises ValueError, OSError or KeyError for a damaged one."""
+    if path.suffix == ".jsonl":
+        row: dict[str, Cell] = json.loads(path.read_text(encoding="utf-8"))
+    else:
+        import pyarrow.parquet as pq
+
+        with path.open("rb") as file:
+            (row,) = pq.read_table(file).to_pylist()
+    return {column.name: row[column.name] for column in COLUMNS}
