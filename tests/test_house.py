@@ -15,6 +15,7 @@ pytest.importorskip("asi_pa.engine.machine", reason="the extension modules are n
 
 import asi_pa.engine.boot
 import asi_pa.engine.machine
+from asi_pa.designs import Design
 from asi_pa.engine.machine import Machine
 from asi_pa.kernel.sizing import single_zone
 from asi_pa.kernel.versions import Kernel
@@ -22,7 +23,7 @@ from asi_pa.kernel.versions import Kernel
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST = 70
 #: Longer ones that are about to be cut.
-LONGER = {"compare", "hash_once", "run", "sized"}
+LONGER = {"compare", "run", "sized"}
 DEFINED = re.compile(r"^(?P<indent> *)(?:def|cpdef|cdef)\b[^=#]*?\b(?P<name>\w+)\(")
 
 
@@ -148,13 +149,16 @@ def test_every_scalar_of_the_struct_is_a_field_of_a_kernel() -> None:
     assert len(scalars_of("kernel_t")) > 10
 
 
+#: In pages where a design gives a multiple: set beside the other fields.
+SIZES = {"refill_order", "unmap_high"}
+
+
 @pytest.mark.parametrize(
-    "name", ["flips", "zeroing", "queue_batch", "refill_leaves", "map_back", "keeps_noblock"]
+    "name", sorted(scalars_of("design_t") & {field.name for field in fields(Design)} - SIZES)
 )
 def test_a_design_without_a_field_that_the_engine_asks_for(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    assert name in scalars_of("design_t")
     monkeypatch.setattr(
         asi_pa.engine.boot, "fields", lambda design: [field for field in fields(design) if field.name != name]
     )

@@ -80,6 +80,25 @@ cdef class Batch:
         batch_free(self.b)
 
 
+cdef zone_t *searched_zone(Machine machine) except NULL:
+    # The machine's zone; ValueError for a machine that cannot be searched.
+    cdef zone_t *z
+    if machine.mm.nzones != 1 or machine.mm.zones[0].base_pfn != 0 or machine.mm.zones[0].first != 0:
+        raise ValueError("a searched machine has one zone, from pfn 0")
+    z = machine.mm.zones[0]
+    if z.nframes > MAX_FRAMES or z.nblocks > MAX_BLOCKS or z.max_order > 5:
+        raise ValueError(f"a searched zone has at most {MAX_FRAMES} frames, {MAX_BLOCKS} blocks, order 5")
+    if z.nframes & ((1u << z.max_order) - 1):
+        raise ValueError("a searched zone is made of whole blocks of the largest order")
+    if z.ncpus > MAX_SEARCH_CPUS:
+        raise ValueError(f"a searched machine has at most {MAX_SEARCH_CPUS} CPUs")
+    if z.stat_threshold:
+        raise ValueError("a searched machine counts exactly: stat_threshold 0")
+    if z.dirty == NULL or z.physmap == NULL:
+        raise ValueError(f"design {machine.design.name!r} protects nothing, there is nothing to audit")
+    return z
+
+
 @cython.no_gc_clear
 cdef class Search:
     """A search of one small machine.
@@ -131,19 +150,7 @@ cdef class Search:
         cdef zone_t *z
         cdef int i
         cdef uint32_t block
-        if machine.mm.nzones != 1 or machine.mm.zones[0].base_pfn != 0 or machine.mm.zones[0].first != 0:
-            raise ValueError("a searched machine has one zone, from pfn 0")
-        z = machine.mm.zones[0]
-        if z.nframes > MAX_FRAMES or z.nblocks > MAX_BLOCKS or z.max_order > 5:
-            raise ValueError(f"a searched zone has at most {MAX_FRAMES} frames, {MAX_BLOCKS} blocks, order 5")
-        if z.nframes & ((1u << z.max_order) - 1):
-            raise ValueError("a searched zone is made of whole blocks of the largest order")
-        if z.ncpus > MAX_SEARCH_CPUS:
-            raise ValueError(f"a searched machine has at most {MAX_SEARCH_CPUS} CPUs")
-        if z.stat_threshold:
-            raise ValueError("a searched machine counts exactly: stat_threshold 0")
-        if z.dirty == NULL or z.physmap == NULL:
-            raise ValueError(f"design {machine.design.name!r} protects nothing, there is nothing to audit")
+        z = searched_zone(machine)
         if compaction and symmetry:
             raise ValueError("compaction tells symmetric states apart")
         if not 0 < len(requests) <= MAX_REQUESTS - 2:

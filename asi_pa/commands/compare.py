@@ -39,6 +39,9 @@ requests need which must succeed, the share of the others that is declined, the 
 machine, holes that the auditor found. 16 seeds draw the machine that is smaller than the recorded one; a
 word is said where 14 of them agree (docs/use/method.md). Everybody else has a line below.
 
+A design with more pcp types than Linux (migratetype) has higher watermarks, as khugepaged asks for pageblocks
+by their number; migratetype:khugepaged_mended=yes shows it without that side effect.
+
 Without a trace: the bundled ones. Without a design: migratetype against the pool. With one: against linux;
 with more: the first two against each other. What was computed is kept in the user's cache folder, so that a
 second look is instant and a stopped run goes on.

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from asi_pa.commands.options import Verbs, add_verb
+from asi_pa.commands.options import Verbs, add_verb, read_vmstat
 from asi_pa.errors import GOOD
 
 __all__ = ["add_pressure"]
@@ -38,22 +38,11 @@ Examples:
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
-def _vmstat(path: str) -> dict[str, int]:
-    with open(path, encoding="utf-8") as file:
-        try:
-            read = json.load(file)
-        except ValueError as error:
-            raise ValueError(f"{path}: not JSON: {error}") from None
-    if not isinstance(read, dict) or any(type(value) is not int for value in read.values()):
-        raise ValueError(f"{path}: not a JSON object of whole numbers")
-    return read
-
-
 def _pressure(args: argparse.Namespace) -> int:
     from asi_pa.experiment.pressure import pressure, pressure_text
     from asi_pa.trace import load_trace
 
-    vmstat = _vmstat(args.vmstat) if args.vmstat else None
+    vmstat = read_vmstat(args.vmstat) if args.vmstat else None
     result = pressure(
         load_trace(args.trace),
         args.design,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from asi_pa.commands.options import TRACE_HELP, Verbs, add_verb, output, positive, write_json
+from asi_pa.commands.options import TRACE_HELP, Verbs, add_verb, output, positive, read_vmstat, write_json
 from asi_pa.errors import FAILED, GOOD, say_error
 from asi_pa.files import write_atomic
 from asi_pa.progress import Progress
@@ -34,6 +34,7 @@ Examples:
   asi-pa validate redis.npz
   asi-pa validate --sensitivity --json validated.json recorded/*.npz
   asi-pa validate --figure redis.svg redis.npz
+  asi-pa validate --vmstat press-thp.vmstat.json press-thp.trace   # a machine short of memory: two readings
   asi-pa validate --evidence 0.2 redis.npz   # start state from the first fifth of the events alone
 """,
     )
@@ -51,6 +52,12 @@ Examples:
         help="start state from this share of the events only, 0 to 1",
     )
     parser.add_argument(
+        "--vmstat",
+        metavar="FILE",
+        help="differences of /proc/vmstat over the recording (JSON; one trace): "
+        "what the machine counted, beside both readings of `asi-pa pressure`",
+    )
+    parser.add_argument(
         "--figure", metavar="FILE", type=output, help="the state over time as SVG (one trace)"
     )
     parser.add_argument("--json", metavar="FILE", type=output, help="write the results there too")
@@ -58,13 +65,18 @@ Examples:
 
 
 def _validate(args: argparse.Namespace) -> int:
+    from asi_pa.experiment.pressure import pressure
     from asi_pa.report.validation import validation_text
     from asi_pa.report.validation_figure import validation_svg
     from asi_pa.run.statement import INCONSISTENT, errors_of, statement_of
     from asi_pa.run.validate import consistent, validate
+    from asi_pa.trace import load_trace
 
     if args.figure and len(args.traces) > 1:
         raise ValueError(f"--figure shows one trace, not {len(args.traces)}")
+    if args.vmstat and len(args.traces) > 1:
+        raise ValueError(f"--vmstat is of one trace, not of {len(args.traces)}")
+    vmstat = read_vmstat(args.vmstat) if args.vmstat else None
     results: list[dict[str, Any]] = []
     status = GOOD
     for number, path in enumerate(args.traces):
@@ -76,6 +88,8 @@ def _validate(args: argparse.Namespace) -> int:
                 evidence=args.evidence,
                 progress=progress,
             )
+        if vmstat is not None:
+            result["pressure"] = pressure(load_trace(path), kernel=args.kernel, vmstat=vmstat)
         results.append(result)
         print(("\n" if number else "") + validation_text(result))
         if consistent(result):

@@ -84,6 +84,22 @@ cdef void decode_request(mm_t *mm, uint32_t gfp, request_t *rq) noexcept nogil:
     decode_request_on(mm, mm.cpu_node[0], gfp, rq)
 
 
+cdef uint32_t request_info(uint32_t gfp, const request_t *rq) noexcept nogil:
+    # What is kept of a request beside its pages.
+    cdef uint32_t info = rq.mt
+    if rq.sensitive:
+        info |= INFO_SENSITIVE
+    if gfp & GFP_MODEL_LRU:
+        info |= INFO_LRU
+        if gfp & GFP_MODEL_PINNED:
+            info |= INFO_PINNED
+        if gfp & GFP_MODEL_UNSPLITTABLE:
+            info |= INFO_UNSPLITTABLE
+    if gfp & (GFP_COMP | GFP_MODEL_LRU):
+        info |= INFO_COMP
+    return info
+
+
 cdef void decode_request_on(mm_t *mm, int node, uint32_t gfp, request_t *rq) noexcept nogil:
     # prepare_alloc_pages(), alloc_flags_nofragment(), gfp_to_alloc_flags(), gfp_zone()
     cdef design_t *d = &mm.design
@@ -113,17 +129,7 @@ cdef void decode_request_on(mm_t *mm, int node, uint32_t gfp, request_t *rq) noe
     rq.kswapd = (gfp & GFP_KSWAPD_RECLAIM) != 0
     rq.memalloc = (gfp & GFP_MEMALLOC) != 0
     rq.nomemalloc = (gfp & GFP_NOMEMALLOC) != 0
-    rq.info = rq.mt
-    if rq.sensitive:
-        rq.info |= INFO_SENSITIVE
-    if gfp & GFP_MODEL_LRU:
-        rq.info |= INFO_LRU
-        if gfp & GFP_MODEL_PINNED:
-            rq.info |= INFO_PINNED
-        if gfp & GFP_MODEL_UNSPLITTABLE:
-            rq.info |= INFO_UNSPLITTABLE
-    if gfp & (GFP_COMP | GFP_MODEL_LRU):
-        rq.info |= INFO_COMP
+    rq.info = request_info(gfp, rq)
     if rq.kswapd:
         fast |= ALLOC_KSWAPD
         slow |= ALLOC_KSWAPD

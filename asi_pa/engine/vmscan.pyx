@@ -62,6 +62,19 @@ cdef struct slowpath_t:
 # ---------------------------------------------------------------- reclaim
 
 cdef int64_t reclaim(mm_t *mm, int cpu, int64_t pages) noexcept nogil:
+    # shrink_lruvec(): a pass of so many pages, a cluster after the other.  isolate_lru_folios() takes whole
+    # folios, at least one for a cluster, so that a pass over large ones frees more than it was meant to.
+    cdef int64_t freed = 0, got
+    while pages > 0:
+        got = shrink_cluster(mm, cpu, min(pages, <int64_t>SWAP_CLUSTER_MAX))
+        if not got:
+            break
+        freed += got
+        pages -= SWAP_CLUSTER_MAX
+    return freed
+
+
+cdef int64_t shrink_cluster(mm_t *mm, int cpu, int64_t pages) noexcept nogil:
     # Frees the next allocations of the supply, those that were there when `mm.clock` operations were done;
     # what the workload freed itself is gone already.
     cdef int64_t freed = 0

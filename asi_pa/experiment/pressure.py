@@ -38,7 +38,15 @@ from asi_pa.trace import Trace, compile_trace
 from asi_pa.trace.compile import translated
 from asi_pa.trace.format import EXT, FAILED_PFN, KINDS, KPF_BITS
 
-__all__ = ["RECORDED", "Reading", "is_page_cache", "modelled_reading", "pressure", "pressure_text"]
+__all__ = [
+    "RECORDED",
+    "Reading",
+    "is_page_cache",
+    "kswapd_runs",
+    "modelled_reading",
+    "pressure",
+    "pressure_text",
+]
 
 _ALLOC, _FREE, _BATCHED, _EXTFRAG = (
     KINDS.index(kind) for kind in ("alloc", "free", "free_batched", "extfrag")
@@ -50,6 +58,11 @@ _NOMEMALLOC = GFP_NAMES["__GFP_NOMEMALLOC"]
 
 #: What a frame holds, as far as the trace tells.
 _NOTHING, _CACHE, _OTHER = 0, 1, 2
+
+#: Operations between two chances of kswapd to run.  It has a CPU as soon as it is woken: on the recorded
+#: machine its runs took 1.4 ms and freed 4,600 pages, and the others made 4 allocations meanwhile (medians;
+#: `kswapd_runs`).
+_KSWAPD_EVERY = 1
 
 #: What is compared: its name here, and the names of the recorded machine's counters that add up to it.
 RECORDED: dict[str, tuple[str, ...]] = {
@@ -253,6 +266,28 @@ def _supply(compiled: Any, reading: Reading) -> _Supply:
     return np.concatenate([start, ops["slot"][own]]), since, pages.astype(np.int64)
 
 
+def kswapd_runs(trace: Trace, pause: int = 2_000_000) -> dict[str, float]:
+    """What the recorded kswapd did at a time: medians of its runs, which a ``pause`` (ns) parts.
+
+    ``runs`` (how many), ``pages`` that it freed, ``ms`` that it took, ``allocations`` of others meanwhile.
+    """
+    swapper = np.array([comm.startswith("kswapd") for comm in trace.comms] or [False])
+    freed = np.flatnonzero(swapper[trace.comm] & np.isin(trace.kind, (_FREE, _BATCHED)))
+    if not len(freed):
+        return {"runs": 0}
+    times = trace.time_ns[freed].astype(np.int64)
+    first = np.flatnonzero(np.concatenate([[True], np.diff(times) > pause]))
+    last = np.append(first[1:], len(freed)) - 1
+    pages = np.concatenate([[0], np.cumsum(np.int64(1) << trace.order[freed].astype(np.int64))])
+    made = np.cumsum(trace.kind == _ALLOC)
+    return {
+        "runs": len(first),
+        "pages": float(np.median(pages[last + 1] - pages[first])),
+        "ms": float(np.median(times[last] - times[first])) / 1e6,
+        "allocations": float(np.median(made[freed[last]] - made[freed[first]])),
+    }
+
+
 def _counts(machine: Machine, run: Replay, failed: int) -> dict[str, int]:
     stats = machine.stats()
     return {
@@ -308,7 +343,7 @@ def pressure(
     compiled = compile_trace(reading.trace, recorded=size is None, memory=size)
     machine, run = _machine(compiled, chosen, kernel, fallbacks=True)
     supply, since, pages = _supply(compiled, reading)
-    run.relieve(supply, True, since, pages)
+    run.relieve(supply, True, since, pages, kswapd_every=_KSWAPD_EVERY)
     say("reclaiming and compacting")
     run.run(compiled.ops)
     found = {
@@ -331,6 +366,7 @@ def pressure(
         "as_recorded": as_recorded,
         "modelled": _counts(machine, run, run.failures),
         "found": found,
+        "kswapd": kswapd_runs(trace),
     }
 
 
@@ -365,4 +401,10 @@ def pressure_text(result: dict[str, Any]) -> str:
         f"targets of moves: {found['targets']:,} reclaimed later, {found['targets_matched']:,} matched with "
         f"an owner, {found['targets_unmatched']:,} not"
     )
+    runs = result["kswapd"]
+    if runs["runs"]:
+        lines.append(
+            f"the recorded kswapd ran {runs['runs']:,} times, for {runs['ms']:.1f} ms and "
+            f"{runs['pages']:,.0f} pages, while others made {runs['allocations']:,.0f} allocations (medians)"
+        )
     return "\n".join(lines) + "\n"

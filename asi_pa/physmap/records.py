@@ -88,7 +88,7 @@ class Cause(IntEnum):
 LOG_DTYPE = np.dtype(
     {
         "names": ["seq", "op", "tree", "level", "cause", "flush", "pfn", "count", "event"],
-        "formats": ["<u8", "u1", "u1", "u1", "u1", "u1", "<u8", "<u8", "<u8"],
+        "formats": ["u8", "u1", "u1", "u1", "u1", "u1", "u8", "u8", "u8"],
         "offsets": [0, 8, 9, 10, 11, 12, 16, 24, 32],
         "itemsize": 40,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from asi_pa.experiment.pressure import pressure_text
 from asi_pa.kernel.indexes import suitable_blocks, unusable_index
 
 __all__ = ["validation_text"]
@@ -33,7 +34,15 @@ def validation_text(result: dict[str, Any]) -> str:
     ]
     if "sensitivity" in result:
         lines += ["", *_sensitivity(result)]
+    if "pressure" in result:
+        lines += ["", *_pressure(result["pressure"])]
     return "\n".join(lines)
+
+
+def _pressure(found: dict[str, Any]) -> list[str]:
+    """What the machine counted, beside both readings of the trace."""
+    _, *rows = pressure_text(found).splitlines()
+    return ["under pressure, two readings (docs/use/pressure.md)", *(f"  {row}".rstrip() for row in rows)]
 
 
 def _start(result: dict[str, Any]) -> list[str]:

@@ -20,6 +20,7 @@ cdef struct run_t:
     uint64_t done           # operations of the last call
     const op_t *stretch         # where the operations under way began
     uint64_t clock          # operations of all calls
+    uint64_t kswapd_every   # of these, between two chances of kswapd to run
     bint waits              # kswapd was awake when the stretch under way began
     bint woke               # an operation of the stretch woke it
     uint64_t allocations

@@ -3,8 +3,8 @@
 The loop knows which frames are coming: the slot of an operation is fetched 24 operations ahead, the frame
 that it holds 12 ahead.  Only so far ahead is it known that operations have slots.
 
-kswapd runs between operations, after every 100th (``kswapd.pyx``), where it was woken: the operation that
-wakes it ends a stretch, and the next one ends where it is kswapd's turn.
+kswapd runs between operations, after every 100th (``kswapd.pyx``) or as many as the replay says, where it was
+woken: the operation that wakes it ends a stretch, and the next one ends where it is kswapd's turn.
 """
 
 from libc.stdint cimport uint32_t
@@ -24,7 +24,7 @@ from asi_pa.run.hits cimport (
     pcp_alloc_hit,
     pcp_free_hit,
 )
-from asi_pa.engine.kswapd cimport KSWAPD_EVERY, kswapd
+from asi_pa.engine.kswapd cimport kswapd
 from asi_pa.engine.page_alloc cimport mm_t
 from asi_pa.run.step cimport allocate, cpu_of, step
 from asi_pa.trace.ops cimport OP_ALLOC, OP_FREE, OP_TICK
@@ -65,7 +65,7 @@ cdef Py_ssize_t run_ops(run_t *run, const op_t *ops, Py_ssize_t i, Py_ssize_t en
         run.waits = mm.kswapd_woken != 0
         run.woke = False
         if run.waits:
-            upto = min(end, i + <Py_ssize_t>(KSWAPD_EVERY - run.clock % KSWAPD_EVERY))
+            upto = min(end, i + <Py_ssize_t>(run.kswapd_every - run.clock % run.kswapd_every))
         first = stop = i
         while stop < upto and stop < i + SLOTS_AHEAD and ops[stop].slot < run.nslots:
             stop += 1
@@ -78,7 +78,7 @@ cdef Py_ssize_t run_ops(run_t *run, const op_t *ops, Py_ssize_t i, Py_ssize_t en
             i += good
         run.clock += i - first
         mm.clock = run.clock
-        if mm.kswapd_woken and i > first and run.clock % KSWAPD_EVERY == 0:
+        if mm.kswapd_woken and i > first and run.clock % run.kswapd_every == 0:
             kswapd(mm, cpu_of(mm, &ops[i - 1]))
     run.done = i
     return -1 if good else i

@@ -44,6 +44,7 @@ from asi_pa.engine.migrate cimport lru_add_drain
 from asi_pa.engine.page_alloc cimport decode_request, decode_request_on, mm_t, zone_of
 from asi_pa.physmap.physmap cimport physmap_reset_counters
 from asi_pa.engine.pool cimport pool_pages
+from asi_pa.engine.kswapd cimport KSWAPD_EVERY
 from asi_pa.engine.vmscan cimport direct_relief, reclaim
 from asi_pa.run.loop cimport MAX_CLASSES, WAYS, run_ops, run_t
 from asi_pa.run.populate cimport (
@@ -109,6 +110,7 @@ cdef class Replay:
         memset(self.r.tried, 0xFF, sizeof(self.r.tried))
         self.r.nslots = nslots
         self.r.slots = <uint32_t *>big_alloc((nslots + 1) * sizeof(uint32_t))
+        self.r.kswapd_every = KSWAPD_EVERY
         self.r.in_pages = <uint8_t *>calloc((nslots >> 3) + 1, 1)
         if self.r.slots == NULL or self.r.in_pages == NULL:
             raise MemoryError(f"no memory for {nslots} slots")
@@ -304,7 +306,7 @@ cdef class Replay:
                 z.links[pfns[i] - <uint32_t>z.base_pfn].prev = <uint32_t>i
         self._reset()
 
-    def relieve(self, supply, bint compacts=True, since=None, pages=None):
+    def relieve(self, supply, bint compacts=True, since=None, pages=None, *, int kswapd_every=KSWAPD_EVERY):
         """Lets kswapd and requests that may block reclaim, and these compact, too (``asi_pa.engine.vmscan``).
 
         To be called before anything runs: an allocation that compaction moves must have a slot to tell.
@@ -312,10 +314,14 @@ cdef class Replay:
         supply : uint32 slots whose allocations reclaim may free (page cache), in that order
         since : uint64, after how many operations each of them is there, ascending; None: all from the start
         pages : how many each of them has; None: one
+        kswapd_every : operations between two chances of kswapd to run once it was woken
         """
         cdef mm_t *mm = &self.machine.mm
         if self.r.done:
             raise ValueError(f"relief cannot begin after {self.r.done} operations")
+        if kswapd_every < 1:
+            raise ValueError(f"kswapd_every {kswapd_every} is not at least 1")
+        self.r.kswapd_every = kswapd_every
         self.supply = np.ascontiguousarray(supply, np.uint32)
         if len(self.supply) and self.supply.max() >= self.r.nslots:
             raise ValueError(f"slot {self.supply.max()} of the supply is not below {self.r.nslots}")

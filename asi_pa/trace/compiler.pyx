@@ -84,7 +84,7 @@ cdef uint64_t TICK_NS = 1000000000
 cdef uint64_t NO_TIME = 0xFFFFFFFFFFFFFFFF
 cdef uint64_t STAMP_MASK = 1023
 
-HELD_AT_START = np.dtype([("pfn", "<u4"), ("slot", "<u4"), ("order", "u1"), ("pad", "u1", 3)])
+HELD_AT_START = np.dtype([("pfn", "u4"), ("slot", "u4"), ("order", "u1"), ("pad", "u1", 3)])
 COUNTERS = (
     "failed_allocs", "alloc_of_allocated", "frees_inserted", "free_of_free_dropped", "free_of_other_order",
     "partial_frees", "splits", "free_batched_ignored", "allocs", "frees",

@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t
 
 import numpy as np
 
-OP = np.dtype([("op", "u1"), ("order", "u1"), ("cls", "u1"), ("cpu", "u1"), ("slot", "<u4")])
+OP = np.dtype([("op", "u1"), ("order", "u1"), ("cls", "u1"), ("cpu", "u1"), ("slot", "u4")])
 
 cdef enum:
     CODES = 8

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from asi_pa.cli import main
-from asi_pa.experiment.pressure import is_page_cache, modelled_reading, pressure_text
+from asi_pa.experiment.pressure import is_page_cache, kswapd_runs, modelled_reading, pressure_text
 from asi_pa.kernel.gfp import GFP_NAMES
 from asi_pa.trace import Trace
 from asi_pa.trace.format import FAILED_PFN, KINDS, KPF_BITS
@@ -138,8 +138,26 @@ def test_text() -> None:
         "as_recorded": counts,
         "modelled": counts,
         "found": dict.fromkeys([*names, "targets_unmatched"], 5),
+        "kswapd": {"runs": 2, "pages": 4600.0, "ms": 1.4, "allocations": 4.0},
     }
     lines = pressure_text(result).splitlines()
     assert lines[0] == "t, linux, 7.2, 1024 MiB"
     assert lines[3].split() == ["pages", "moved", "-", "4,000", "4,000"]
+    assert "2 times, for 1.4 ms and 4,600 pages, while others made 4 allocations" in lines[-1]
     assert json.loads(json.dumps(result)) == result
+    result["kswapd"] = {"runs": 0}
+    assert "kswapd ran" not in pressure_text(result)
+
+
+def test_runs_of_the_recorded_kswapd() -> None:
+    trace = trace_of(
+        ("free", 1, 2, 0, SWAPPER),
+        ("alloc", 16, 0, 0, USER),
+        ("free", 5, 0, 0, SWAPPER),
+        ("alloc", 17, 0, 0, USER),
+        ("free", 6, 0, 0, SWAPPER),
+        ("free", 7, 0, 0, USER),
+    )
+    trace.time_ns[:] = [0, 1000, 3000, 4000, 5_000_000, 5_000_001]
+    assert kswapd_runs(trace) == {"runs": 2, "pages": 3.0, "ms": 0.0015, "allocations": 0.5}
+    assert kswapd_runs(trace_of(("alloc", 16, 0, 0, USER))) == {"runs": 0}

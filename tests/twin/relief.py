@@ -201,6 +201,16 @@ class Replay:
     # Reclaim
 
     def reclaim(self, cpu: int, pages: int) -> int:
+        """A pass in clusters of whole folios, one at least (shrink_lruvec, isolate_lru_folios, 7.2)."""
+        freed = 0
+        for left in range(pages, 0, -SWAP_CLUSTER_MAX):
+            got = self.shrink_cluster(cpu, min(left, SWAP_CLUSTER_MAX))
+            freed += got
+            if not got:
+                break
+        return freed
+
+    def shrink_cluster(self, cpu: int, pages: int) -> int:
         """The next allocations of the supply; the workload may have freed them itself."""
         freed = 0
         while self.supply and freed < pages and self.supply[0][1] <= self.clock:
