@@ -125,6 +125,10 @@ def _read(source: Source) -> Trace:
         return read_trace_file(source.file(), source.name)
     if source.start.startswith(b"PK\x03\x04"):
         return _read_arrays(source)
+    if source.start.startswith(b"PAR1"):
+        from asi_pa.trace.table import read_parquet
+
+        return read_parquet(source.file(), source.name)
     from asi_pa.trace.text import read_source
 
     return read_source(source)

@@ -37,7 +37,7 @@ def ax() -> Axes:
     return Figure().add_subplot()
 
 
-SWEEP = [
+SWEEP: list[dict[str, Any]] = [
     {
         "trace": "redis", "memory": f"{mib}M", "memory_bytes": mib << 20, "design": design, "seed": seed,
         "classifier": classifier, "kernel": "6.18",
@@ -93,6 +93,20 @@ def test_flushes_of_a_sweep(ax: Axes) -> None:
 def test_missing_points_of_a_sweep_are_told(ax: Axes) -> None:
     plots.flushes([row for row in SWEEP if row["classifier"] == "rfc"][1:], ax=ax)
     assert ax.get_title("left") == "redis: TLB flushes (1 points missing)"
+
+
+def test_multiples_of_what_linux_needs_stand_at_their_median(ax: Axes) -> None:
+    rows = [
+        row
+        | {
+            "memory": f"{row['memory_bytes'] >> 20}x",
+            "memory_bytes": row["memory_bytes"] + (row["seed"] << 20),
+        }
+        for row in SWEEP
+        if row["classifier"] == "rfc"
+    ]
+    plots.flushes(rows, designs=["migratetype"], ax=ax)
+    assert lines(ax) == {"migratetype": ([801, 1001, 1401], [13, 13, 13])}
 
 
 def test_a_sweep_of_two_classifiers_asks_for_one() -> None:
