@@ -218,8 +218,11 @@ def design_row(
 def measured_at(
     compiled: CompiledTrace, design: Design, kernel: str | None, relief: Relief, seed: int
 ) -> Row:
-    """The measures of a replay to the end."""
+    """The measures of a replay to the end; ``drawn``: whether what the seed draws played a part in it.
+
+    That is the order in which page cache is reclaimed: without reclaim every seed gives the same.
+    """
     machine, run, _ = build(compiled, design, kernel, seed=seed, **relief.options())
     run.run(compiled.ops)
     metrics = measure(Measured(compiled, machine, run, 0.0, 0), NEEDED)
-    return taken(metrics, bool(design.protects))
+    return {**taken(metrics, bool(design.protects)), "drawn": run.supply_used > 0}

@@ -2,9 +2,10 @@
 
 Two designs are compared seed by seed.  A seed speaks for *equal* if the difference is within the measure's
 floor. With 16 seeds 14 have to agree: *better* or *worse* if they lie on that side and the median difference
-is more than 1.5 floors, *equal* if they lie within the floor; else *undecided*, and only the range may be
-told.  Nothing happened: *untested*.  docs/method.md has the error rates: no false word in 2,807 draws of a
-design against itself.
+is more than 1.5 floors, *equal* if they lie within the floor and the median difference is at most half of it;
+else *undecided*, and only the range may be told.  What lies at a floor's edge is undecided with any seeds,
+not equal with some.  Nothing happened: *untested*.  docs/use/method.md has the error rates: no false word in
+2,807 draws of a design against itself.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from asi_pa.experiment.measures import Measure
 __all__ = ["Spread", "Word", "agreeing", "judge", "spread"]
 
 _CLEAR = 1.5
+_INSIDE = 0.5
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def judge(
         agree = sum(d * side > 0 for d in differences)
         if agree >= agreeing(n) and clear and over.median * side > 0:
             return Word(word, agree, n, exact, over)
-    if within >= agreeing(n):
+    inside = abs(over.median) <= (1.0 if exact else _INSIDE) * median(floors)
+    if within >= agreeing(n) and inside:
         return Word("equal", within, n, exact, over)
     return Word("undecided", within, n, exact, over)

@@ -320,6 +320,25 @@ class Study:
     def _task(self, subject: Subject, seed: int) -> _Task:
         return _Task(self.plan, subject, seed, self.cache, self._stopped)
 
+    def _spare(
+        self, pool: ThreadPoolExecutor, subject: Subject, tell: Callable[[str], None], one: dict[str, Row]
+    ) -> list[dict[str, Row]]:
+        """Measures on the recorded machine: one replay each where no seed plays a part, else every seed's."""
+        plan = self.plan
+        spare = [{name: row["0"] for name, row in one.items()}]
+        if not any(row["drawn"] for row in spare[0].values()):
+            for name in one:
+                tell(name)  # the second seed's, which would be the same
+            return spare
+
+        def of(seeds: Sequence[int]) -> list[dict[str, Row]]:
+            made = [pool.submit(self._task(subject, seed).at_sizes, (0,), tell) for seed in seeds]
+            return [{name: row["0"] for name, row in future.result().items()} for future in made]
+
+        if of([plan.seeds[0] + 1]) == spare:
+            return spare
+        return of(plan.seeds)
+
     def _run(self, pool: ThreadPoolExecutor) -> list[Found]:
         plan = self.plan
         named = [(s, lambda what, s=s: self._tell(f"{s.trace.name}, {what}")) for s in self.subjects]
@@ -331,10 +350,7 @@ class Study:
             return [Found([], [], [rows for _, rows in of], of[0][0]) for of in made]
         base = plan.seeds[0]
         first = [pool.submit(self._task(s, base).linux, s.guess) if s.most else None for s, _ in named]
-        ample = [
-            [pool.submit(self._task(s, seed).at_sizes, (0,), tell) for seed in (base, base + 1)]
-            for s, tell in named
-        ]
+        ample = [pool.submit(self._task(s, base).at_sizes, (0,), tell) for s, tell in named]
         waiting: list[list[Future[dict[str, Row]]]] = []
         for (s, tell), linux in zip(named, first, strict=True):
             if linux is None:
@@ -350,15 +366,9 @@ class Study:
                 ]
             )
         found = []
-        for (s, tell), futures, pair in zip(named, waiting, ample, strict=True):
+        for (s, tell), futures, one in zip(named, waiting, ample, strict=True):
             rows = [future.result() for future in futures]
-            spare = [{name: row["0"] for name, row in f.result().items()} for f in pair]
-            if spare[0] == spare[1]:
-                spare = spare[:1]
-            else:
-                more = [pool.submit(self._task(s, seed).at_sizes, (0,), tell) for seed in plan.seeds]
-                spare = [{name: row["0"] for name, row in f.result().items()} for f in more]
-            found.append(Found(rows, spare, [], []))
+            found.append(Found(rows, self._spare(pool, s, tell, one.result()), [], []))
         return found
 
 

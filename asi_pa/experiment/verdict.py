@@ -1,13 +1,14 @@
 """Two or three sentences that say what the words of the rule say, and no more.
 
 One is about the price in memory, one about requests that are declined, one about the recorded machine, where
-no seed matters.  A word that is undecided is listed with its range and never argued with.
+no seed matters.  What differs from seed to seed is no part of a sentence: ranges, and how many seeds agree,
+stand in the table; other base seeds with the same words give the same sentences.  A word that is undecided
+is listed and never argued with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import median
 from typing import Any
 
 from asi_pa.designs import DESIGNS
@@ -61,10 +62,7 @@ def _price(result: Result) -> str:
             if row is None or not word or word["word"] == "untested":
                 said.setdefault("untested", []).append(trace["trace"])
                 continue
-            where = trace["trace"]
-            if word["word"] not in ("equal", "untested"):
-                where += f" {_percent_range(row, name, result['reference'])}"
-            said.setdefault(word["word"], []).append(where)
+            said.setdefault(word["word"], []).append(trace["trace"])
         if set(said) != {"untested"}:
             parts.append(f"{short_name(name)} {_memory_words(said)}")
     return f"For requests that must succeed {'; '.join(parts)}." if parts else ""
@@ -86,16 +84,6 @@ def _memory_words(said: Mapping[str, Sequence[str]]) -> str:
     return ", ".join(parts)
 
 
-def _percent_range(row: Row, name: str, reference: str) -> str:
-    """``+1.4 % [0..+3.5]``: the price over the reference, seed by seed."""
-    shares = [
-        100 * (mine / theirs - 1)
-        for mine, theirs in zip(row["values"][name], row["values"][reference], strict=True)
-        if mine is not None and theirs
-    ]
-    return f"{median(shares):+.1f} % [{min(shares):+.1f}..{max(shares):+.1f}]"
-
-
 # ---------------------------------------------------------------- declined
 
 
@@ -110,32 +98,15 @@ def _declined(result: Result) -> str:
         open_ = [name for name, word in words.items() if word.get("word") == "undecided"]
         fine = [name for name, word in words.items() if word.get("word") in ("equal", "better")]
         for name in bad:
-            agree = f"{words[name]['agree']} of {words[name]['seeds']} seeds"
-            rest = ""
-            if fine:
-                top = max(v for other in (*fine, result["reference"]) for v in row["values"][other])
-                none = "none" if top == 0 else f"at most {_share(top)}"
-                rest = f", {_join([short_name(n) for n in (*fine, result['reference'])])} {none}"
-            parts.append(
-                f"{short_name(name)} declines {_share_range(row['values'][name])} of {trace['trace']}'s "
-                f"requests that have another way{rest} ({agree})"
-            )
+            than = _join([short_name(n) for n in (*fine, result["reference"])])
+            parts.append(f"{short_name(name)} declines more of {trace['trace']}'s requests than {than}")
         for name in open_:
-            parts.append(
-                f"{short_name(name)} is undecided on {trace['trace']} "
-                f"({_share_range(row['values'][name])} declined)"
-            )
+            parts.append(f"{short_name(name)} is undecided on {trace['trace']} in what it declines")
     return f"With memory short {'; '.join(parts)}." if parts else ""
 
 
 def _share(value: float) -> str:
     return f"{100 * value:.{0 if value >= 0.1 or value == 0 else 1 if value >= 0.001 else 2}f} %"
-
-
-def _share_range(values: Sequence[float]) -> str:
-    low, high = _share(min(values)), _share(max(values))
-    middle = _share(median(values))
-    return middle if low == high else f"{middle} [{low[:-2]}..{high[:-2]}]"
 
 
 # ---------------------------------------------------------------- memory to spare

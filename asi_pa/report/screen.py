@@ -89,7 +89,7 @@ class _Screen:
         seeds = (
             "one seed: no words"
             if result["quick"]
-            else f"{result['seeds']} seeds: median [least..most], better in so many"
+            else f"{result['seeds']} seeds: median [least..most]; n/{result['seeds']}: so many agree"
         )
         return "\n".join(
             [
@@ -189,7 +189,7 @@ class _Screen:
             yield self._line("yield of a fragmented machine", texts[0], texts[1], better)
         texts = [_holes(stored, side) for side in self.sides]
         if any(text != "-" for text in texts):
-            yield self._line("holes found: as posted, made sound", texts[0], texts[1], "")
+            yield self._line("holes found: as posted -> mended", texts[0], texts[1], "")
 
     # ------------------------------------------------------------ below
 
@@ -205,13 +205,13 @@ class _Screen:
         if not names or self.result["answer"][0]["measures"][0]["place"] not in PLACES:
             return []
         heads = ("2M map", "flushes", "declined", "memory", "yield", "holes")
-        each = max(8, (self.width - max(17, *(len(short_name(name)) + 1 for name in names))) // len(heads))
+        each = max(8, (self.width - max(17, *(len(_told(name)) + 1 for name in names))) // len(heads))
         stub = self.width - each * len(heads)
         title = f"{'worst trace'[: stub - 1]:<{stub}}" + "".join(f"{h:>{each}}" for h in heads)
         lines = [self._paint(title, _BOLD)]
         for name in names:
             text = "".join(f"{cell:>{each}}" for cell in self._other(name))
-            lines.append(f"{short_name(name)[: stub - 1]:<{stub}}{text}")
+            lines.append(f"{_told(name)[: stub - 1]:<{stub}}{text}")
         return lines
 
     def _other(self, name: str) -> list[str]:
@@ -251,7 +251,7 @@ class _Screen:
             "Rules are exact (asi-pa verify); how near a whole run is to a kernel: not measured."
         ]
         lines = [
-            "Counts of a model, not measured time; real and declined are never added up.",
+            "Counts of a model, not measured time.  Declined: the caller takes less instead.",
             *near[:2],
             *near[2:][-1:],
             f"Who is sensitive is declared (classifier {rule}): --classifier asks with others.",
@@ -270,6 +270,12 @@ def _middle(row: Mapping[str, Any], design: str, reference: str) -> float | None
     return median(values) if values else None
 
 
+def _told(name: str) -> str:
+    """A design's name for somebody who has not read the list: whose "ours" is."""
+    short = short_name(name)
+    return "ours (asi_pa's)" if short == "ours" else short
+
+
 def _better_share(shares: Sequence[float | None], sides: Sequence[str]) -> str:
     one, other = shares
     if one is None or other is None:
@@ -281,4 +287,4 @@ def _holes(stored: Mapping[str, Any], side: str) -> str:
     posted, sound = stored["holes_as_posted"].get(side), stored["holes"].get(side)
     if posted is None and sound is None:
         return "-"
-    return ", ".join("-" if found is None else str(found) for found in (posted, sound))
+    return " -> ".join("-" if found is None else str(found) for found in (posted, sound))

@@ -345,6 +345,11 @@ cdef class Replay:
         mm.supply_at = 0
         mm.compacts = compacts
 
+    @property
+    def supply_used(self):
+        """Slots of the supply that were asked for their pages: with none its order plays no part."""
+        return self.machine.mm.supply_at
+
     def compact_node(self, int nid=0, bint proactive=False):
         """compact_node(): what /proc/sys/vm/compact_memory does, or kcompactd of itself (proactive)."""
         compact_node(&self.machine.mm, 0, nid, proactive)

@@ -10,7 +10,7 @@ another type.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,9 +25,10 @@ from asi_pa.trace.classify import request_words, translated
 from asi_pa.trace.format import Trace, profile
 from asi_pa.trace.frames import FRAME_FREE, FirstEvents, ZoneFrames, zone_frames
 from asi_pa.trace.initial import zone_spec
-from asi_pa.trace.ticks import all_ticks
+from asi_pa.trace.ticks import Ticks, all_ticks
 
 __all__ = [
+    "Start",
     "busiest",
     "freetypes",
     "high_at_start",
@@ -111,8 +112,26 @@ def recorded_moment(trace: Trace, which: str, what: str = "buddyinfo") -> tuple[
     return int(first), int(last)
 
 
-def _tracker(trace: Trace, spec: ZoneSpec, frames: ZoneFrames, block_mt: npt.NDArray[np.uint8]) -> Tracker:
+@dataclass(frozen=True)
+class Start:
+    """A zone's start state as a tracker loads it; its free blocks in the order of their lists."""
+
+    trace: Trace
+    frames: ZoneFrames
+    ticks: Ticks
+    pfn: npt.NDArray[np.uint32]
+    order: npt.NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, trace: Trace, frames: ZoneFrames, ticks: Ticks) -> Start:
+        pfn, order = free_blocks(frames.state == FRAME_FREE, frames.start_pfn, trace.max_page_order)
+        rows = list_order(pfn, order, frames.taken, frames.start_pfn)
+        return cls(trace, frames, ticks, pfn[rows], order[rows])
+
+
+def _tracker(start: Start, spec: ZoneSpec, block_mt: npt.NDArray[np.uint8]) -> Tracker:
     """A tracker of one zone in the start state; what is held is not told apart."""
+    trace, frames = start.trace, start.frames
     machine = Machine(
         MachineSpec(
             zones=(replace(spec, holes=()),),
@@ -124,10 +143,8 @@ def _tracker(trace: Trace, spec: ZoneSpec, frames: ZoneFrames, block_mt: npt.NDA
         profile(trace),
         boot=False,
     )
-    tracker = Tracker(machine, requests(trace), freetypes(trace), all_ticks(trace))
-    pfn, order = free_blocks(frames.state == FRAME_FREE, frames.start_pfn, trace.max_page_order)
-    rows = list_order(pfn, order, frames.taken, frames.start_pfn)
-    tracker.load(0, pfn[rows], order[rows], frames.pcp, block_mt, frames.guessed)
+    tracker = Tracker(machine, requests(trace), freetypes(trace), start.ticks)
+    tracker.load(0, start.pfn, start.order, frames.pcp, block_mt, frames.guessed)
     return tracker
 
 
@@ -144,21 +161,24 @@ def settled(
     wanted = recorded_free(trace, zone, "start")
     if wanted is None or not busiest(trace, zone):
         return frames
-    moment = snapshot_moment(trace, spec, frames, wanted)
+    ticks = all_ticks(trace)
+    moment = snapshot_moment(Start.of(trace, frames, ticks), spec, wanted)
     frames = zone_frames(trace, zone, kpf, first, end_kpf=end_kpf, moment=moment)
-    frames = refuted(trace, zone, spec, frames, moment, wanted)
-    return replace(frames, high=high_at_start(trace, zone, spec, frames, moment))
+    start = Start.of(trace, frames, ticks)
+    frames = refuted(start, zone, spec, moment, wanted)
+    return replace(frames, high=high_at_start(replace(start, frames=frames), zone, spec, moment))
 
 
-def snapshot_moment(trace: Trace, spec: ZoneSpec, frames: ZoneFrames, wanted: _I64) -> int:
+def snapshot_moment(start: Start, spec: ZoneSpec, wanted: _I64) -> int:
     """How many events had happened when buddyinfo was read at the start."""
+    trace = start.trace
     stamped = recorded_moment(trace, "start")
     latest = int(trace.time_ns[0]) + _WINDOW_NS
     if 0 < int(trace.provenance.get("workload_start_ns") or 0) < latest:
         latest = int(trace.provenance["workload_start_ns"])
     until = stamped[1] if stamped else int(np.searchsorted(trace.time_ns, np.uint64(latest)))
     until = max(min(until, len(trace)), 1)
-    tracker = _tracker(trace, spec, frames, frames.block_mt)
+    tracker = _tracker(start, spec, start.frames.block_mt)
     first = min(stamped[0], until) if stamped else 0
     tracker.run(trace, 0, first)
     # Nothing moves the free lists while a machine waits for its work to begin, but its frees lengthen the
@@ -168,18 +188,17 @@ def snapshot_moment(trace: Trace, spec: ZoneSpec, frames: ZoneFrames, wanted: _I
     return int(tracker.nearest[0])
 
 
-def refuted(
-    trace: Trace, zone: dict[str, Any], spec: ZoneSpec, frames: ZoneFrames, moment: int, wanted: _I64
-) -> ZoneFrames:
+def refuted(start: Start, zone: dict[str, Any], spec: ZoneSpec, moment: int, wanted: _I64) -> ZoneFrames:
     """The same frames with block types that no event of the trace refutes.
 
     A type is given up only if that brings the free blocks by order and type nearer to pagetypeinfo.
     """
+    trace, frames = start.trace, start.frames
     typed = recorded_types(trace, zone, "start")
     block_mt, changed = frames.block_mt.copy(), 0
     per_order = _free_by_block(trace, frames)
     for _ in range(_PASSES):
-        tracker = _tracker(trace, spec, frames, block_mt)
+        tracker = _tracker(start, spec, block_mt)
         tracker.run(trace, 0, moment)
         had = tracker.typed(0)
         if typed is None:
@@ -189,7 +208,7 @@ def refuted(
         changed += moved
         if not moved:
             break
-    tracker = _tracker(trace, spec, frames, block_mt)
+    tracker = _tracker(start, spec, block_mt)
     tracker.run(trace, 0, moment)
     notes = frames.notes | {
         "read_at": moment,
@@ -201,14 +220,13 @@ def refuted(
     return replace(frames, block_mt=block_mt, notes=notes)
 
 
-def high_at_start(
-    trace: Trace, zone: dict[str, Any], spec: ZoneSpec, frames: ZoneFrames, moment: int
-) -> tuple[int, ...]:
+def high_at_start(start: Start, zone: dict[str, Any], spec: ZoneSpec, moment: int) -> tuple[int, ...]:
     """``high`` of each CPU at event 0, so that following the trace leads to what zoneinfo showed.
 
     A tick before zoneinfo was read had lowered it already.  Pages that were not located are in neither the
     lists nor their limit: what counts is how far one is from the other.
     """
+    trace, frames = start.trace, start.frames
     limits = zone.get("cpus") or []
     if len(limits) != trace.cpus:
         return ()
@@ -216,7 +234,7 @@ def high_at_start(
     high = list(wanted)
     for _ in range(_PASSES_HIGH):
         each = tuple(replace(pcp, high=value) for pcp, value in zip(spec.pcp_cpus, high, strict=True))
-        tracker = _tracker(trace, replace(spec, pcp_cpus=each), frames, frames.block_mt)
+        tracker = _tracker(start, replace(spec, pcp_cpus=each), frames.block_mt)
         tracker.run(trace, 0, moment)
         short = [aim - tracker.machine.counters(k)[1] for k, aim in enumerate(wanted)]
         if not any(short):

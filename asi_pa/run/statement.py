@@ -96,10 +96,8 @@ def brief(found: Errors | None) -> str:
         return "no snapshots, so nothing is known of how near the model is"
     if not found.consistent:
         return "the recording contradicts its own end, so nothing is known"
-    unchanged = "" if found.baseline is None else f" (no change {found.baseline:.2g} %)"
-    model, recorded = found.fallbacks
-    end = f"linux alone ends {found.end_distance:.2g} % off the machine{unchanged}"
-    return f"{end}, {model}/{recorded} fallbacks"
+    unchanged = "" if found.baseline is None else f" (standing still: {found.baseline:.2g} %)"
+    return f"modelled linux ends {found.end_distance:.2g} % off the machine{unchanged}"
 
 
 def errors(trace: Trace | str | os.PathLike[str]) -> Errors | None:

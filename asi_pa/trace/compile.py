@@ -41,7 +41,7 @@ from asi_pa.trace.compiler import Compiler
 from asi_pa.trace.cpusets import CPUSETS_NOTE, cpusets_on, without_hardwall
 from asi_pa.trace.events import ALLOC
 from asi_pa.trace.format import Trace, facts_html, profile
-from asi_pa.trace.initial import HeldClasses, Population, Settle, recorded_population
+from asi_pa.trace.initial import HeldClasses, Population, Settle, Snapshot, recorded_population
 from asi_pa.trace.ops import OP, Op, count_kinds
 from asi_pa.trace.resize import Base, modelled_population
 from asi_pa.trace.ticks import Ticks, seen_ticks
@@ -260,22 +260,24 @@ class Starts:
         self._ops.flags.writeable = False
 
     @cached_property
+    def _snapshot(self) -> Snapshot:
+        return Snapshot(self.trace, self._freed, self._evidence, self._settle)
+
+    @cached_property
     def _base(self) -> Base:
-        return Base.of(self.trace, self._freed, self._settle)
+        return Base.of(self.trace, self._snapshot)
 
     def at(self, pages: int | None = None, seed: int = 0) -> CompiledTrace:
         """One zone of so many pages (None: as many as the recorded zone Normal managed)."""
         words = HeldClasses(self.classifier, self._classes)
         peak, slots = self._compiler.live_max, self._nslots
-        made = modelled_population(
-            self.trace, self._freed, words, slots, pages=pages, peak=peak, seed=seed, base=self._base
-        )
+        made = modelled_population(self.trace, self._base, words, slots, pages=pages, peak=peak, seed=seed)
         return self._compiled(words, *made)
 
     def recorded(self) -> CompiledTrace:
         """The recorded machine's zones as they were.  ValueError for a trace without snapshots."""
         words = HeldClasses(self.classifier, self._classes)
-        made = recorded_population(self.trace, self._freed, words, self._nslots, self._evidence, self._settle)
+        made = recorded_population(self.trace, self._snapshot, words, self._nslots)
         return self._compiled(words, *made)
 
     def _compiled(

@@ -45,10 +45,10 @@ __all__ = [
     "HeldClasses",
     "Population",
     "Settle",
+    "Snapshot",
     "finish",
     "held_allocations",
     "recorded_population",
-    "snapshot_frames",
     "zone_spec",
 ]
 
@@ -331,56 +331,77 @@ def zone_spec(zone: dict[str, Any], frames: ZoneFrames, cpus: int) -> ZoneSpec:
     )
 
 
-def snapshot_frames(
-    trace: Trace,
-    freed: npt.NDArray[np.void],
-    *,
-    largest: bool = False,
-    evidence: int | None = None,
-    settle: Settle | None = None,
-) -> tuple[list[tuple[dict[str, Any], ZoneFrames]], npt.NDArray[np.void]]:
-    """The recorded zones with their frames, highest first, and what of ``freed`` they held.
-
-    Without snapshots there are none.
+class Snapshot:
+    """The recorded zones with their frames, each decided when it is first asked for.
 
     A page that left the buddy or a per-CPU list before it was freed was free at the start: somebody got it
-    without an event.  Its free finds nothing to free.  ``largest``: only Normal, or the largest zone where
-    there is no Normal.  ``evidence``: only so many events are asked what was where (None: all).  ``settle``:
-    decides what only following the trace can (None: nobody does).
+    without an event.  Its free finds nothing to free.
+
+    Parameters
+    ----------
+    trace : Trace
+    freed : what the trace frees without having allocated it (`HELD_AT_START`)
+    evidence : only so many events are asked what was where (None: all)
+    settle : decides what only following the trace can (None: nobody does)
     """
-    kpf = trace.kpf("start")
-    zones = recorded_zones(trace)[::-1]
-    if kpf is None or not zones:
-        return [], freed
-    if largest:
-        zones = [max(zones, key=lambda zone: (zone["name"] == "Normal", zone["managed"]))]
-    first = first_events(trace, len(kpf), evidence)
-    known = freed["pfn"] < len(kpf)
-    known[known] = np.isin(first.kind[freed["pfn"][known]], (FREE, NOTHING), invert=True)
-    freed = freed[~known]
-    inside = freed[freed["pfn"] < len(kpf)]
-    first.kind[frames_of(inside["pfn"].astype(np.int64), inside["order"])] = FREE
-    end_kpf = trace.kpf("end")
-    if settle is not None:
-        return [(zone, settle(trace, zone, kpf, first, end_kpf)) for zone in zones], freed
-    return [(zone, zone_frames(trace, zone, kpf, first, end_kpf=end_kpf)) for zone in zones], freed
+
+    zones: list[dict[str, Any]]
+    """The zones' records, highest first; none without snapshots."""
+    freed: npt.NDArray[np.void]
+    """What of ``freed`` they held."""
+
+    def __init__(
+        self,
+        trace: Trace,
+        freed: npt.NDArray[np.void],
+        evidence: int | None = None,
+        settle: Settle | None = None,
+    ) -> None:
+        self._trace, self._settle = trace, settle
+        self._found: dict[int, ZoneFrames] = {}
+        kpf = trace.kpf("start")
+        self.zones = [] if kpf is None else recorded_zones(trace)[::-1]
+        self.freed = freed
+        if kpf is None or not self.zones:
+            return
+        self._kpf, self._end = kpf, trace.kpf("end")
+        self._first = first = first_events(trace, len(kpf), evidence)
+        known = freed["pfn"] < len(kpf)
+        known[known] = np.isin(first.kind[freed["pfn"][known]], (FREE, NOTHING), invert=True)
+        self.freed = freed[~known]
+        inside = self.freed[self.freed["pfn"] < len(kpf)]
+        first.kind[frames_of(inside["pfn"].astype(np.int64), inside["order"])] = FREE
+
+    @property
+    def largest(self) -> int:
+        """The number of zone Normal, or of the largest zone where there is none."""
+        return max(
+            range(len(self.zones)),
+            key=lambda k: (self.zones[k]["name"] == "Normal", self.zones[k]["managed"]),
+        )
+
+    def frames(self, number: int) -> ZoneFrames:
+        """The frames of a zone; several threads may ask."""
+        if number not in self._found:
+            trace, zone, kpf, first, end = self._trace, self.zones[number], self._kpf, self._first, self._end
+            self._found[number] = (
+                zone_frames(trace, zone, kpf, first, end_kpf=end)
+                if self._settle is None
+                else self._settle(trace, zone, kpf, first, end)
+            )
+        return self._found[number]
 
 
 def recorded_population(
-    trace: Trace,
-    freed: npt.NDArray[np.void],
-    words: HeldClasses,
-    next_slot: int,
-    evidence: int | None = None,
-    settle: Settle | None = None,
+    trace: Trace, snapshot: Snapshot, words: HeldClasses, next_slot: int
 ) -> tuple[MachineSpec, tuple[Population, ...], int, dict[str, Any]]:
     """The recorded machine: its zones, highest first, with what each held.
 
-    ``freed``: what the trace frees without having allocated it (`HELD_AT_START`).  Returns the machine, the
-    populations in the same order, the number of slots used, and notes.  Raises ValueError for a trace without
-    snapshots and for frees outside every zone.
+    Returns the machine, the populations in the same order, the number of slots used, and notes.  Raises
+    ValueError for a trace without snapshots and for frees outside every zone.
     """
-    found, freed = snapshot_frames(trace, freed, evidence=evidence, settle=settle)
+    found = [(zone, snapshot.frames(number)) for number, zone in enumerate(snapshot.zones)]
+    freed = snapshot.freed
     if not found:
         raise ValueError(f"{trace.label}: no snapshot of its machine, give a memory size")
     spans = [(frames.start_pfn, frames.start_pfn + len(frames.state)) for _, frames in found]

@@ -32,10 +32,9 @@ from asi_pa.trace.initial import (
     Held,
     HeldClasses,
     Population,
-    Settle,
+    Snapshot,
     finish,
     held_allocations,
-    snapshot_frames,
     zone_spec,
 )
 from asi_pa.trace.pcplists import PcpPages
@@ -63,13 +62,13 @@ class Base:
     pageblock_order: int
 
     @classmethod
-    def of(cls, trace: Trace, freed: npt.NDArray[np.void], settle: Settle | None = None) -> Base:
-        """``freed``: what the trace frees without having allocated it; ``settle`` as of `snapshot_frames`."""
-        found, freed = snapshot_frames(trace, freed, largest=True, settle=settle)
-        orders = (trace.max_page_order, trace.pageblock_order)
-        if not found:
+    def of(cls, trace: Trace, snapshot: Snapshot) -> Base:
+        """The largest zone of a snapshot."""
+        freed, orders = snapshot.freed, (trace.max_page_order, trace.pageblock_order)
+        if not snapshot.zones:
             return cls([], _of_trace(trace, freed[:0]), freed, _of_trace(trace, freed), *orders)
-        frames = found[0][1]
+        frames = snapshot.frames(snapshot.largest)
+        found = [(snapshot.zones[snapshot.largest], frames)]
         held = held_allocations(frames, freed, *orders)
         outside = (freed["pfn"] < frames.start_pfn) | (freed["pfn"] >= frames.start_pfn + len(frames.state))
         return cls(found, held, freed, _of_trace(trace, freed[outside]), *orders)
@@ -166,15 +165,13 @@ def balanced(free: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDA
 
 def modelled_population(
     trace: Trace,
-    freed: npt.NDArray[np.void],
+    base: Base,
     words: HeldClasses,
     next_slot: int,
     *,
     pages: int | None,
     peak: int,
     seed: int,
-    base: Base | None = None,
-    settle: Settle | None = None,
 ) -> tuple[MachineSpec, tuple[Population, ...], int, dict[str, Any]]:
     """One zone of ``pages`` frames (None: as many as the recorded zone Normal managed).
 
@@ -182,7 +179,6 @@ def modelled_population(
     the trace needs.  Returns as `recorded_population`.  Raises ValueError if what the trace frees does not
     fit.
     """
-    base = base or Base.of(trace, freed, settle)
     rng = np.random.default_rng(seed)
     if base.found:
         pages = pages or base.found[0][1].managed

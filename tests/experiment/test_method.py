@@ -32,8 +32,11 @@ def test_sixteen_seeds_need_fourteen() -> None:
     ("differences", "word"),
     [
         ([0.0] * 16, "equal"),
-        ([20.0] * 14 + [500.0] * 2, "equal"),
-        ([20.0] * 13 + [500.0] * 3, "undecided"),
+        ([10.0] * 14 + [500.0] * 2, "equal"),
+        ([10.0] * 13 + [500.0] * 3, "undecided"),
+        # within the floor (20), but at its edge: other seeds could lie beyond it
+        ([20.0] * 16, "undecided"),
+        ([0.0] * 9 + [20.0] * 7, "equal"),
         ([40.0] * 14 + [-40.0] * 2, "worse"),
         ([40.0] * 13 + [-40.0] * 3, "undecided"),
         ([-40.0] * 16, "better"),
@@ -52,7 +55,8 @@ def test_words(differences: list[float | None], word: str) -> None:
 
 
 def test_small_machines_have_a_floor_of_4_mib() -> None:
-    assert judge(PRICE, [104.0] * 16, [100.0] * 16).word == "equal"
+    assert judge(PRICE, [102.0] * 16, [100.0] * 16).word == "equal"
+    assert judge(PRICE, [104.0] * 16, [100.0] * 16).word == "undecided"
     assert judge(PRICE, [108.0] * 16, [100.0] * 16).word == "worse"
 
 

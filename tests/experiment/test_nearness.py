@@ -17,7 +17,8 @@ def test_a_difference_below_the_measured_error_is_not_better() -> None:
     mixed = measure_named("mixed")
     ours, theirs = [90.0] * 16, [120.0] * 16
     assert judge(mixed, ours, theirs).word == "better"
-    assert judge(raised(mixed, {"mixed": 35.0}), ours, theirs).word == "equal"
+    assert judge(raised(mixed, {"mixed": 35.0}), ours, theirs).word == "undecided"
+    assert judge(raised(mixed, {"mixed": 60.0}), ours, theirs).word == "equal"
     assert judge(raised(mixed, {"real": 35.0}), ours, theirs).word == "better"
     assert raised(mixed, {"mixed": 1.0}).absolute == mixed.absolute
 

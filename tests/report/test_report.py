@@ -535,17 +535,16 @@ def test_the_screen_says_who_is_better_and_in_how_many_seeds(result: dict[str, A
     line = next(line for line in text.splitlines() if "requests declined" in line)
     assert line.split()[-7:] == ["24", "[24..53]", "%", "0", "%", "pool", "16/16"]
     said = " ".join(text.split())
-    assert "migratetype declines 24 % [24..53] of redis's requests that have another way, pool" in said
-    assert "pool and linux none (16 of 16 seeds)" in said
+    assert "With memory short migratetype declines more of redis's requests than pool and linux." in said
 
 
-def test_undecided_is_listed_with_its_range_and_one_seed_says_no_word(result: dict[str, Any]) -> None:
+def test_undecided_is_listed_and_one_seed_says_no_word(result: dict[str, Any]) -> None:
     (trace,) = result["answer"]
     row = next(r for r in trace["measures"] if r["measure"] == "price")
     row["values"]["linux"] = [1000] * 16
     row["values"]["migratetype/sound"] = [1000] * 8 + [1036] * 8
     row["against_reference"]["migratetype/sound"]["word"] = "undecided"
-    assert "migratetype is undecided on redis +1.8 % [+0.0..+3.6]" in " ".join(sentences(result))
+    assert "migratetype is undecided on redis" in " ".join(sentences(result))
     result["quick"] = True
     assert sentences(result) == []
     result["verdict"] = []
