@@ -308,7 +308,7 @@ class Run:
                 self.finish_block = True
                 if self.order == zone.pageblock_order:
                     last = None
-            if zone.capture is not None and zone.capture.pfn is not None:
+            if folios and zone.capture is not None and zone.capture.pfn is not None:
                 return SUCCESS
             if self.order > 0 and last is not None and last < self.migrate & -(1 << self.order):
                 self.lru.drain()
