@@ -7,7 +7,7 @@ from mails and memory only ("inferred").
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 __all__ = ["DEFAULT_KERNEL", "KERNELS", "SOURCES", "Kernel", "kernel_profile"]
 
@@ -85,28 +85,6 @@ SOURCES: dict[str, str] = {
 }
 
 KERNELS: dict[str, Kernel] = {
-    # Read in 7.3-rc7 beside 7.2: only this differs in what the profile is about.  Not recorded yet.
-    "7.3": Kernel(
-        version="7.3",
-        evidence="inferred",
-        free_high_needs_high_min=True,
-        pcp_bulk_in_batches=True,
-        pcp_refill_highatomic=False,
-        reserve_highatomic_from_pcp=False,
-        highatomic_first_attempt=True,
-        free_contig_by_page=False,
-        slowpath_always_retries=False,
-        isolate_is_bit=True,
-        defrag_mode_retry=True,
-        compact_gap_is_capped=True,
-        compact_block_takes_movable=True,
-        compact_async_gate_without_cma=True,
-        compact_deferred_fails=True,
-        compact_cma_needs_flag=True,
-        split_ascending=True,
-        collapse_rox=True,
-        zone_batchsize_shift=12,
-    ),
     "7.2": Kernel(
         version="7.2",
         evidence="recorded",
@@ -174,6 +152,13 @@ KERNELS: dict[str, Kernel] = {
         zone_batchsize_shift=10,
     ),
 }
+# Read in 7.3-rc7 beside 7.2: only this differs in what the profile is about.  Not recorded yet.
+KERNELS["7.3"] = replace(
+    KERNELS["7.2"],
+    version="7.3",
+    evidence="inferred",
+    highatomic_first_attempt=True,
+)
 
 DEFAULT_KERNEL = "7.2"
 
