@@ -42,7 +42,8 @@ $(VENV)/.run-ready: pyproject.toml | $(PY)
 # What tests, lints and benchmarks need besides.
 $(VENV)/.test-ready: pyproject.toml $(VENV)/.run-ready
 	$(PIP) "cython-lint>=0.16" "dask>=2025.1" "distributed>=2025.1" "hypothesis>=6.100" \
-	    "matplotlib>=3.9" "mkdocs-material>=9.6" "mypy>=1.15" "pandas>=2.2" "pandas-stubs>=2.2" "polars>=1.0" \
+	    "matplotlib>=3.9" "mkdocs-material>=9.6" "mypy>=1.15" "nbclient>=0.10" "nbformat>=5.10" "ipykernel>=6" "jinja2>=3.1" \
+	    "pandas>=2.2" "pandas-stubs>=2.2" "polars>=1.0" \
 	    "pyarrow>=18" "pyright[nodejs]>=1.1.400" "pytest>=8" \
 	    "pytest-benchmark>=5" "ruff>=0.9" types-setuptools types-tqdm "zstandard>=0.22"
 	@touch $@
