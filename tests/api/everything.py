@@ -13,6 +13,14 @@ import asi_pa
 GFP: int = asi_pa.GFP_HIGHUSER_MOVABLE | asi_pa.parse_gfp("__GFP_SENSITIVE")
 
 
+class Halves(asi_pa.Design):
+    """A design with a rule of its own: small refills where less than half of the zone is free."""
+
+    def choose_refill(self, view: asi_pa.ZoneView, order: int) -> int | None:
+        free: int = view.free_pages()
+        return max(order, 9 if 2 * free > view.managed else 0)
+
+
 def allocator() -> asi_pa.Statistics:
     """Machines, calls, refusals."""
     zone: asi_pa.ZoneSpec = asi_pa.single_zone("64M").zones[0]
@@ -32,6 +40,8 @@ def allocator() -> asi_pa.Statistics:
         a.alloc_contig_range(zone.start_pfn, zone.start_pfn + 512, asi_pa.GFP_KERNEL)
     except asi_pa.RangeBusyError as busy:
         print(busy.pfn)
+    own = asi_pa.Allocator(spec, Halves.based_on("pool/sound", name="halves"), kernel.version)
+    print(own.alloc_pages(0, GFP))
     blocks: list[asi_pa.MemoryBlock] = a.memory_blocks()
     print(len(blocks), asi_pa.parse_size("64M"))
     return a.statistics()
