@@ -183,6 +183,8 @@ def amid(
     nofs: float = 0.05,
     top: tuple[float, float] = (0.85, 0.98),
     left: tuple[float, float] = (0.5, 0.95),
+    orders: Sequence[int] = (9, 9, 9, 1, 2, 3, 4, 5, 6, 7, 8, 10),
+    single: float = 0.02,
 ) -> None:
     """Compactions of every caller amid allocations and frees: positions, skip bits, deferral."""
     r, k, first = w.r, 0, True
@@ -194,7 +196,7 @@ def amid(
         first = False
         for _ in range(r.randrange(8, 30)):
             k += 1
-            x, order = r.random(), r.choice((9, 9, 9, 1, 2, 3, 4, 5, 6, 7, 8, 10))
+            x, order = r.random(), r.choice(orders)
             if x < 0.07:
                 w.op(COMPACT_NODE, a=int(r.random() < 0.3))
             elif x < 0.15:
@@ -205,8 +207,8 @@ def amid(
                 code = r.choice((COMPACT, DIRECT_COMPACT, DIRECT_COMPACT))
                 flags = r.choice((MOVABLE, MOVABLE, MOVABLE, U, R)) | DIRECT | COMP
                 flags |= NOFS if r.random() < nofs else 0
-                single = code == DIRECT_COMPACT and r.random() < 0.02
-                w.op(code, 0 if single else order, flags, r.choice(ANY))
+                zero = code == DIRECT_COMPACT and r.random() < single
+                w.op(code, 0 if zero else order, flags, r.choice(ANY))
             if k % every == 0:
                 dump(w)
             churn(w, r.choice((0, 2, 20, 100, 200)), filling)

@@ -18,6 +18,7 @@ from asi_pa.commands.oracle import add_oracle
 from asi_pa.commands.plot import add_plot
 from asi_pa.commands.pressure import add_pressure
 from asi_pa.commands.record import add_record
+from asi_pa.commands.snapshot import add_snapshot
 from asi_pa.commands.starvation import add_starvation
 from asi_pa.commands.sweep import add_sweep
 from asi_pa.commands.timeline import add_timeline
@@ -44,5 +45,6 @@ VERBS: tuple[Callable[[Verbs[Any]], None], ...] = (
     add_info,
     add_convert,
     add_record,
+    add_snapshot,
     add_designs,
 )

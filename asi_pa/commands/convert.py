@@ -60,6 +60,8 @@ def _convert(args: argparse.Namespace) -> int:
     trace = traces[0] if len(traces) == 1 else merged(traces)
     if args.anonymise:
         trace = anonymised(trace)
-    size = table(trace, args.output) if table else write_trace(trace, args.output, pack=args.pack)
+    size = (
+        table(trace.needs_events(), args.output) if table else write_trace(trace, args.output, pack=args.pack)
+    )
     print(f"{args.output}: {len(trace)} events, {size} bytes")
     return GOOD

@@ -189,8 +189,6 @@ cdef int compact_zone(compact_control_t *cc, zone_t *z) noexcept nogil:
     if cc.isolated == NULL:
         return COMPACT_SKIPPED
     held_init(cc)
-    if cc.mm.compact_log != NULL:
-        cc.mm.compact_log.control = cc
     z.diff = &z.diffs[cc.cpu]
     if cc.order != COMPACT_WHOLE:
         result = compaction_suit_allocation_order(cc, z)
@@ -198,6 +196,8 @@ cdef int compact_zone(compact_control_t *cc, zone_t *z) noexcept nogil:
             return result
         if compaction_restarting(z, cc.order):
             reset_isolation_suitable(z)
+    if cc.mm.compact_log != NULL:
+        cc.mm.compact_log.control = cc
     begin_positions(cc)
     cc.mm.stats.compactions += 1
     compact_log(cc.mm, LOG_BEGIN, seen(z, cc.migrate_pfn), seen(z, cc.free_pfn), cc.mode, cc.whole_zone)
@@ -215,6 +215,8 @@ cdef int compact_zone(compact_control_t *cc, zone_t *z) noexcept nogil:
     cc.mm.stats.compact_moved += cc.moved
     cc.mm.stats.compact_success += result == COMPACT_SUCCESS
     cc.moved = 0
+    if cc.mm.compact_log != NULL:
+        cc.mm.compact_log.control = NULL     # it is on the caller's stack
     return result
 
 
@@ -223,6 +225,7 @@ cdef int compact_batches(compact_control_t *cc) noexcept nogil:
     cdef zone_t *z = cc.zone
     cdef compact_state_t *c = &z.compact
     cdef bint together = cc.mode == MIGRATE_ASYNC and c.cached_migrate[0] == c.cached_migrate[1], again
+    cdef bint isolated = False
     cdef int64_t last_migrated = -1
     cdef int result, error
     cdef uint32_t nleft
@@ -235,7 +238,8 @@ cdef int compact_batches(compact_control_t *cc) noexcept nogil:
         again = True
         while again:
             again = False
-            if not isolate_migratepages(cc):
+            isolated = isolate_migratepages(cc)
+            if not isolated:
                 if together:
                     c.cached_migrate[1] = c.cached_migrate[0]
                 break
@@ -253,7 +257,8 @@ cdef int compact_batches(compact_control_t *cc) noexcept nogil:
                     if cc.order == z.pageblock_order:
                         last_migrated = -1
                     again = True
-        if z.capture != NULL and z.capture.frame != NIL and cc.direct:
+        # where nothing was isolated, the kernel goes on to drain without a look at what was captured
+        if isolated and z.capture != NULL and z.capture.frame != NIL and cc.direct:
             return COMPACT_SUCCESS
         if cc.order > 0 and last_migrated >= 0:
             if last_migrated < cc.migrate_pfn & ~((<int64_t>1 << cc.order) - 1):

@@ -26,7 +26,7 @@ from asi_pa.kernel.sizing import parse_size
 from asi_pa.kernel.versions import kernel_profile
 from asi_pa.names import several
 from asi_pa.run.statement import OTHERS, brief, errors, measured_floors
-from asi_pa.trace import Trace, bundled_traces, load_trace
+from asi_pa.trace import Trace, bundled_traces, load_events
 
 __all__ = ["SCHEMA", "SEEDS", "compare", "protagonists"]
 
@@ -112,7 +112,7 @@ def compare(
     key = _whole_key(plan, items, samples)
     found: dict[str, Any] | None = cache.get(key) if key else None
     if found is None:
-        loaded = [item if isinstance(item, Trace) else load_trace(item) for item in items]
+        loaded = [load_events(item) for item in items]
         found = _compared(plan, loaded, samples, progress, cache)
         if key:
             cache.put(key, found)

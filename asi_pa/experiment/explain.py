@@ -148,12 +148,12 @@ def _compiled(
     kernel: str | None,
     relief: Relief,
 ) -> CompiledTrace:
+    from asi_pa.trace import load_events
+
+    loaded = load_events(trace)
     size = None if memory is None else as_size(memory)
     if size is None or size.pages:
-        return compile_trace(trace, classifier, memory=memory, seed=seed)
-    from asi_pa.trace import load_trace
-
-    loaded = trace if isinstance(trace, Trace) else load_trace(trace)
+        return compile_trace(loaded, classifier, memory=memory, seed=seed)
     return start_at(Subject.of(loaded, classifier, seed), size, seed, kernel, relief)
 
 

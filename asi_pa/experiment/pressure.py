@@ -332,7 +332,7 @@ def pressure(
         if vmstat is not None and all(part in vmstat for part in parts):
             recorded[name] = sum(vmstat[part] for part in parts)
     say("as recorded")
-    plain = compile_trace(trace, recorded=True)
+    plain = compile_trace(trace.needs_events(), recorded=True)
     machine, run = _machine(plain, chosen, kernel, fallbacks=False)
     run.run(plain.ops)
     as_recorded = _counts(machine, run, run.failures)

@@ -24,7 +24,7 @@ from asi_pa.experiment.study import Subject
 from asi_pa.kernel.sizing import parse_size
 from asi_pa.report.format import format_bytes, format_value
 from asi_pa.tabular import Cell, Column, Frozen, Result, Table, read_only
-from asi_pa.trace import DEFAULT_CLASSIFIER, Classifier, CompiledTrace, Trace, load_trace
+from asi_pa.trace import DEFAULT_CLASSIFIER, Classifier, CompiledTrace, Trace, load_events
 
 __all__ = ["Blockmap", "ReplayResult", "Series", "metric_table", "replay"]
 
@@ -267,10 +267,9 @@ def replay(
             raise ValueError("memory and recorded are settled when a trace is compiled")
         compiled = trace
     elif size is not None and size.times:
-        loaded = trace if isinstance(trace, Trace) else load_trace(trace)
-        compiled = start_at(Subject.of(loaded, classifier, seed), size, seed, kernel, relief)
+        compiled = start_at(Subject.of(load_events(trace), classifier, seed), size, seed, kernel, relief)
     else:
-        compiled = compile_trace(trace, classifier, memory=memory, recorded=recorded, seed=seed)
+        compiled = compile_trace(load_events(trace), classifier, memory=memory, recorded=recorded, seed=seed)
     told: dict[str, Any] = {} if progress is None else {"progress": progress}
     data = replay_compiled(
         compiled, design, kernel=kernel, samples=samples, seed=seed, **relief.options(), **told

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from asi_pa.run.validate import consistent, validate
-from asi_pa.trace import Trace, load_trace
+from asi_pa.trace import Trace, load_events
 
 __all__ = ["OTHERS", "Errors", "brief", "errors", "errors_of", "measured_floors", "statement", "statement_of"]
 
@@ -102,7 +102,7 @@ def brief(found: Errors | None) -> str:
 
 def errors(trace: Trace | str | os.PathLike[str]) -> Errors | None:
     """What was measured for a trace, now or before in this process; None where it has no snapshots."""
-    trace = trace if isinstance(trace, Trace) else load_trace(trace)
+    trace = load_events(trace)
     last = int(trace.time_ns[-1]) if len(trace) else 0
     states = (*sorted(map(str, trace.snapshots)), *sorted(map(str, trace.kpageflags)))
     key = (trace.name, len(trace), int(trace.pfn.sum()), last, states)

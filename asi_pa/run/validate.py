@@ -21,7 +21,7 @@ from asi_pa.run.prediction import HORIZONS, distance, end_distance, free_run, ho
 from asi_pa.run.reference import Course, Followed, follow
 from asi_pa.run.replay import Replay
 from asi_pa.run.settle import recorded_free
-from asi_pa.trace import CompiledTrace, Trace, load_trace
+from asi_pa.trace import CompiledTrace, Trace, load_events
 from asi_pa.trace.compile import OP_TICK
 from asi_pa.trace.ticks import tick_phases
 
@@ -58,7 +58,7 @@ def validate(
     Returns a dict of schema ``asi_pa.validate/1`` (docs/use/validation.md); distances are per cent of free
     pages.  Raises ValueError for a trace without snapshots of its start.
     """
-    trace = trace if isinstance(trace, Trace) else load_trace(trace)
+    trace = load_events(trace)
     report = progress or (lambda _what, _done, _of: None)
     if evidence is not None and not 0 < evidence <= 1:
         raise ValueError(f"evidence {evidence}: not a share of the events, above 0 and up to 1")

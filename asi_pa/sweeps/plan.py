@@ -22,7 +22,7 @@ from asi_pa.experiment.sizes import Size, as_size
 from asi_pa.kernel.sizing import parse_size
 from asi_pa.kernel.versions import kernel_profile
 from asi_pa.names import perhaps, several
-from asi_pa.trace import DEFAULT_CLASSIFIER, Classifier, Trace, bundled_traces, load_trace
+from asi_pa.trace import DEFAULT_CLASSIFIER, Classifier, Trace, bundled_traces, load_events
 from asi_pa.trace.workloads import WORKLOADS
 
 __all__ = ["Asked", "Need", "Piece", "Point", "Source", "points_of", "read_file"]
@@ -241,7 +241,7 @@ class Piece:
 def _sources(traces: Sequence[str | Trace], kept: Any) -> Iterator[Source]:
     """``kept(trace, hash)`` puts a Trace that has no file where workers find it, and returns the path."""
     for each in traces:
-        trace = each if isinstance(each, Trace) else load_trace(each)
+        trace = load_events(each)
         hashed = trace_hash(trace)
         if isinstance(each, Trace):
             yield Source(word=kept(trace, hashed), label=trace.name, hash=hashed)

@@ -35,6 +35,7 @@ __all__ = [
     "compile_trace",
     "describe",
     "describe_text",
+    "load_events",
     "load_input",
     "load_trace",
     "load_traces",
@@ -88,6 +89,11 @@ def load_input(path: str | os.PathLike[str]) -> Trace | dict[str, Any]:
         return read_any(source)
 
 
+def load_events(trace: Trace | str | os.PathLike[str]) -> Trace:
+    """A Trace, or what `load_trace` reads, that can be replayed; ValueError for a start state alone."""
+    return (trace if isinstance(trace, Trace) else load_trace(trace)).needs_events()
+
+
 def load_traces(paths: Sequence[str | os.PathLike[str]]) -> list[Trace]:
     """`load_trace` of each; texts that are pieces of one recording (``per_cpu/cpuN/trace``) become one
     trace."""
@@ -115,8 +121,11 @@ def _named(name: str) -> Trace:
 def read_any(source: Source) -> Trace:
     """The trace in an opened file of any form."""
     trace = replace(_read(source), path=source.name)
-    for which in ("start", "end"):
-        recorded_zones(trace, which)  # those that contradict themselves are named here
+    zones = [
+        recorded_zones(trace, which) for which in ("start", "end")
+    ]  # names those that contradict themselves
+    if not len(trace) and not zones[0]:
+        raise ValueError(f"{trace.label}: a start state without a populated zone")
     return trace
 
 

@@ -162,7 +162,7 @@ def operations(
     masks, _ = asked_for(trace)
     pairs, thresholds, classes = classifier.table(masks, trace.comms or ("",), 11)
     compiler = Compiler(pairs, thresholds, classifier.seed, trace.cpus, ticks)
-    lengths = cuts or [min(chunk, len(trace) - start) for start in range(0, len(trace), chunk)]
+    lengths = cuts or [min(chunk, len(trace) - start) for start in range(0, len(trace), chunk)] or [0]
     start = 0
     for length in lengths:
         part = slice(start, start + length)
@@ -244,7 +244,8 @@ class Starts:
             orders = f"pageblock_order {trace.pageblock_order}, max_page_order {trace.max_page_order}"
             raise ValueError(f"{trace.label}: {orders}")
         self.trace, self.classifier = trace, classifier
-        self._evidence, self._settle = evidence, settle
+        self._evidence = evidence
+        self._settle = settle if len(trace) else None  # a start state alone has nothing to follow
         ticks = seen_ticks(trace, evidence) if trace.has_start else None
         parts = list(operations(trace, classifier, ticks=ticks, progress=progress))
         self._compiler, self._classes = parts[-1][1:]

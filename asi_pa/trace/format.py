@@ -12,7 +12,8 @@ Every event is one row of eight columns (`EVENT_COLUMNS`).  ``gfp`` and ``comm``
 tables of the header, so a row takes 20 bytes.  A column's encoding is ``raw`` (mapped), ``xz`` or
 ``delta+xz`` (decoded into memory when the file is opened): the traces that travel with the package
 are packed, those that a recording or a conversion writes are mapped.  Snapshots of /proc/kpageflags
-are always packed, one byte per frame, and decoded when asked for.
+are always packed, one byte per frame, and decoded when asked for.  A file may have no event if it has the
+start's snapshot: a start state alone (``asi-pa snapshot``).
 """
 
 from __future__ import annotations
@@ -178,6 +179,15 @@ class Trace:
     def has_start(self) -> bool:
         """Whether the state of the machine's memory at the start was recorded: its zones, and every frame."""
         return "start" in self.kpageflags and bool(self.snapshots.get("zones_start"))
+
+    def needs_events(self) -> Trace:
+        """Itself.  Raises ValueError for a start state alone, of which nothing can be replayed."""
+        if not len(self):
+            raise ValueError(
+                f"{self.label}: a start state alone, without events to replay (asi-pa info shows it, "
+                "Allocator.from_trace starts from it)"
+            )
+        return self
 
     def kpf(self, which: str) -> npt.NDArray[np.uint8] | None:
         """The kpageflags snapshot ``"start"`` or ``"end"``: one byte per frame from frame 0 on, bits
@@ -353,6 +363,8 @@ def read_trace_file(file: IO[bytes], path: str) -> Trace:
     ext = columns.pop("ext")
     kpageflags = {key[4:]: columns.pop(key) for key in list(columns) if key.startswith("kpf_")}
     trace = Trace(**fields, **columns, ext=ext, kpageflags=kpageflags)
+    if not len(trace) and not trace.has_start:
+        raise ValueError(f"{path}: a trace without events, and no start state either")
     if len(ext) and int(ext["event"].max()) >= len(trace):
         raise ValueError(
             f"{path}: extfrag details of event {int(ext['event'].max())}, the trace has {len(trace)}"
@@ -408,8 +420,6 @@ def _map_columns(entries: list[dict[str, Any]], view: memoryview, start: int, pa
     counts = {name: len(columns[name]) for name in EVENT_COLUMNS}
     if len(set(counts.values())) != 1:
         raise ValueError(f"{path}: columns of different length {counts}")
-    if not counts["kind"]:
-        raise ValueError(f"{path}: a trace without events")
     return columns
 
 

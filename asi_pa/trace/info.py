@@ -14,6 +14,7 @@ from asi_pa.trace.compile import asked_for, operations, translated
 from asi_pa.trace.events import ALLOC, FREE, KINDS
 from asi_pa.trace.format import FAILED_PFN, Trace
 from asi_pa.trace.frames import recorded_zones
+from asi_pa.trace.start_state import START_STATE, describe_start, start_text
 
 __all__ = ["describe", "describe_text"]
 
@@ -30,10 +31,13 @@ def describe(trace: Trace, classifier: str | Classifier = DEFAULT_CLASSIFIER) ->
     ``by_comm`` most frequent first, ``failed``, ``pages``, ``cannot_block``), ``nonsensitive`` (expected
     share of ``allocations`` and ``pages`` by ``classifier``), ``lifetimes`` (what the compiler resolved:
     ``held_at_start``, ``peak_pages``, ``end_pages``, repairs), ``zones`` (as recorded), ``snapshots``,
-    ``end_state`` (how many frames of the end's snapshot the trace predicts) and ``provenance``.  Raises
+    ``end_state`` (how many frames of the end's snapshot the trace predicts) and ``provenance``; of a start
+    state alone those of `describe_start`.  Raises
     ValueError for a trace that contradicts itself.
     """
     rule = Classifier.parse(classifier)
+    if not len(trace):
+        return describe_start(trace)
     kinds, asked, failed = _counted(trace)
     masks = translated(trace)
     thresholds = (
@@ -51,6 +55,7 @@ def describe(trace: Trace, classifier: str | Classifier = DEFAULT_CLASSIFIER) ->
     held = compiler.held_at_start()
     return {
         "name": trace.name,
+        "form": "trace",
         "description": trace.description,
         "kernel": trace.kernel,
         "cpus": trace.cpus,
@@ -187,6 +192,8 @@ def _remarks(source: dict[str, Any]) -> list[tuple[str, str]]:
 
 def describe_text(about: dict[str, Any]) -> str:
     """`describe` for a terminal: about thirty lines."""
+    if about["form"] == START_STATE:
+        return start_text(about)
     asked, lives, events = about["allocations"], about["lifetimes"], about["events"]
     total = asked["total"]
     source = about["provenance"]

@@ -15,7 +15,7 @@ from typing import Any
 from asi_pa.kernel.indexes import extfrag_index, free_pages, unusable_index
 from asi_pa.kernel.procfs import parse_buddyinfo, parse_pagetypeinfo, parse_zoneinfo
 
-__all__ = ["describe_memory", "memory_form", "memory_text"]
+__all__ = ["describe_memory", "memory_form", "memory_text", "zone_lines", "zone_lists"]
 
 #: Where dmesg, journalctl and syslog put times: before the kernel's own words.
 _PREFIX = re.compile(r"^(?:.*? kernel: ?)?(?:<\d>)?(?:\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ?)?")
@@ -75,7 +75,8 @@ def describe_memory(name: str, text: str) -> dict[str, Any]:
     return about
 
 
-def _zone(node: int, zone: str, free: Sequence[int], **more: Any) -> dict[str, Any]:
+def zone_lists(node: int, zone: str, free: Sequence[int], **more: Any) -> dict[str, Any]:
+    """A zone with its free blocks by order, the kernel's indexes by order (x 1000), and ``more`` of it."""
     orders = range(len(free))
     return {
         "node": node,
@@ -108,7 +109,7 @@ def _mem_info(text: str, about: dict[str, Any]) -> None:
             more: dict[str, Any] = {"kb": marks.get((node, zone), {})} | (
                 {"report": report} if report > 1 else {}
             )
-            about["zones"].append(_zone(node, zone, [count for count, _ in chunks], **more))
+            about["zones"].append(zone_lists(node, zone, [count for count, _ in chunks], **more))
         elif match := _MARKS.search(words):
             values = {key: int(value) for key, value in re.findall(r"(\w+):(\d+)[kK]B", match[4])}
             marks[int(match[1]), match[2]] = {"free": int(match[3])} | values
@@ -123,7 +124,7 @@ def _pasted(text: str) -> str:
 
 def _buddyinfo(text: str, about: dict[str, Any]) -> None:
     for zone in parse_buddyinfo(_pasted(text)):
-        about["zones"].append(_zone(zone.nid, zone.name, tuple(zone.free)))
+        about["zones"].append(zone_lists(zone.nid, zone.name, tuple(zone.free)))
 
 
 def _pagetypeinfo(text: str, about: dict[str, Any]) -> None:
@@ -137,7 +138,7 @@ def _pagetypeinfo(text: str, about: dict[str, Any]) -> None:
         }
         if zone.mixed is not None:
             more["mixed_pageblocks"] = dict(zip(types.migratetypes, zone.mixed, strict=True))
-        about["zones"].append(_zone(zone.nid, zone.name, total, **more))
+        about["zones"].append(zone_lists(zone.nid, zone.name, total, **more))
 
 
 def _zoneinfo(text: str, about: dict[str, Any]) -> None:
@@ -183,11 +184,12 @@ def memory_text(about: dict[str, Any]) -> str:
         shown = value if not isinstance(value, dict) else ", ".join(f"{k}: {n:,}" for k, n in value.items())
         lines.append(f"{key.replace('_', ' '):<13} {shown}")
     for zone in about["zones"]:
-        lines += ["", *_zone_lines(zone, about["page_kb"])]
+        lines += ["", *zone_lines(zone, about["page_kb"])]
     return "\n".join(lines)
 
 
-def _zone_lines(zone: dict[str, Any], page_kb: int) -> list[str]:
+def zone_lines(zone: dict[str, Any], page_kb: int) -> list[str]:
+    """A zone of `describe_memory` or `zone_lists` for a terminal."""
     report = f"report {zone['report']}, " if "report" in zone else ""
     title = f"{'zone':<13} {report}node {zone['node']}, {zone['zone']}"
     if "free" not in zone:

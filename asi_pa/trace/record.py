@@ -1,4 +1,4 @@
-"""Recording a trace on the running machine: perf's kmem events, and two snapshots of /proc among them.
+"""Recording a trace on the running machine: perf's kmem events and two snapshots of /proc, or one alone.
 
 The order is what makes the initial state exact: events are on before the first snapshot is read and until the
 second one has been, and both are stamped with the trace's clock (CLOCK_MONOTONIC), so that nothing happens
@@ -25,12 +25,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa.kernel.procfs import parse_zoneinfo
+from asi_pa.kernel.gfp import GFP_KERNEL
+from asi_pa.kernel.procfs import MIGRATETYPE_NAMES, parse_zoneinfo
 from asi_pa.trace.events import EVENTS
-from asi_pa.trace.format import KPF_BITS, Trace
+from asi_pa.trace.format import EVENT_COLUMNS, KPF_BITS, Trace
+from asi_pa.trace.gfp_names import TRACE_GFP_NAMES
 from asi_pa.trace.text import read_stream
 
-__all__ = ["record", "snapshot"]
+__all__ = ["record", "snapshot", "start_state"]
 
 #: Bits of /proc/kpageflags behind each bit of `KPF_BITS` (include/uapi/linux/kernel-page-flags.h; RESERVED is
 #: include/linux/kernel-page-flags.h; the last bit stands for NOPAGE, OFFLINE and RESERVED), 6.18.
@@ -86,14 +88,11 @@ def record(
         trace = _printed(data, output_name, directory)
     origin = int(trace.provenance["began_ns"])
     snapshots = _stamped(start["proc"], origin, "start") | _stamped(end["proc"], origin, "end")
-    names = re.search(r"^Number of blocks type(.*)$", start["proc"]["pagetypeinfo"]["text"], re.MULTILINE)
-    order = re.search(r"^Page block order:\s*(\d+)", start["proc"]["pagetypeinfo"]["text"], re.MULTILINE)
     return replace(
         trace,
         description=description or " ".join(command or ()),
         kernel=f"Linux {platform.release()}",
-        migratetypes=tuple(names[1].split()) if names else trace.migratetypes,
-        pageblock_order=int(order[1]) if order else trace.pageblock_order,
+        **_pageblocks(start["proc"]["pagetypeinfo"]["text"]),
         snapshots=snapshots,
         kpageflags={"start": start["kpf"], "end": end["kpf"]},
         provenance={
@@ -109,6 +108,48 @@ def record(
             "workload_end_ns": ended - origin,
             "recording": {"perf_cpu_seconds": round(spent(), 3), "perf_data_bytes": size},
         },
+    )
+
+
+def start_state(name: str, *, description: str = "", proc: str = "/proc") -> Trace:
+    """The machine's memory now as a trace without events; its stamps are from when it was begun to be read.
+
+    The files are read one after the other, not at once: of what changes meanwhile nothing says when.
+    Raises ValueError naming the file that cannot be read.
+    """
+    taken = snapshot(proc)
+    began = int(taken["proc"]["zoneinfo"]["t0"])
+    zones = [zone for zone in taken["proc"]["zones"] if zone["managed"]]
+    if not zones:
+        raise ValueError(f"{proc}/zoneinfo: no zone with memory")
+    fields: dict[str, Any] = {column: np.zeros(0, dtype) for column, dtype in EVENT_COLUMNS.items()}
+    fields |= {"migratetypes": MIGRATETYPE_NAMES} | _pageblocks(taken["proc"]["pagetypeinfo"]["text"])
+    return Trace(
+        name=name,
+        description=description,
+        kernel=f"Linux {platform.release()}",
+        cpus=max(len(zone["cpus"]) for zone in zones),
+        gfps=(GFP_KERNEL,),  # tables of names are never empty, events or not
+        comms=("",),
+        gfp_names=dict(TRACE_GFP_NAMES),
+        snapshots=_stamped(taken["proc"], began, "start"),
+        kpageflags={"start": taken["kpf"]},
+        provenance={
+            "source": "taken here",
+            "format": "snapshot",
+            "recorder": "/proc/zoneinfo, buddyinfo, pagetypeinfo, kpageflags",
+            "clock": "CLOCK_MONOTONIC ns",
+        },
+        **fields,
+    )
+
+
+def _pageblocks(pagetypeinfo: str) -> dict[str, Any]:
+    """The fields of a Trace that pagetypeinfo's text says: names of migratetypes, size of a pageblock."""
+    names = re.search(r"^Number of blocks type(.*)$", pagetypeinfo, re.MULTILINE)
+    order = re.search(r"^Page block order:\s*(\d+)", pagetypeinfo, re.MULTILINE)
+    return ({"migratetypes": tuple(names[1].split())} if names else {}) | (
+        {"pageblock_order": int(order[1])} if order else {}
     )
 
 

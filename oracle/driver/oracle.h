@@ -9,6 +9,7 @@
 #define ORACLE_H
 
 #include <linux/types.h>
+#include <linux/sched.h>
 #include <linux/mm.h>
 #include <linux/mmzone.h>
 #include "oracle_features.h"
@@ -20,6 +21,9 @@
 #define ORACLE_TYPES MIGRATE_TYPES
 #define ORACLE_FREE_LIST(zone, order, type) (&(zone)->free_area[order].free_list[type])
 #define ORACLE_BLOCK_TYPE(page) get_pageblock_migratetype(page)
+#endif
+#ifndef ORACLE_IS_PROTECTED	/* whose pages must not be mapped */
+#define ORACLE_IS_PROTECTED(flags) ((flags) & FLAG_256)
 #endif
 #ifndef ORACLE_PROTECTED
 #define ORACLE_PROTECTED(gfp) (gfp)

@@ -15,7 +15,7 @@ int oracle_unreserve(struct zone *zone, int type, bool force)
 
 #ifdef CONFIG_COMPACTION
 /* What the slow path has in hand when it comes to compaction. */
-static unsigned int oracle_context(gfp_t gfp, unsigned int order, int nid, struct alloc_context *ac)
+static unsigned int oracle_slowpath(gfp_t gfp, unsigned int order, int nid, struct alloc_context *ac)
 {
 	unsigned int fast = ALLOC_WMARK_LOW;
 	gfp_t fast_gfp = gfp;
@@ -29,7 +29,7 @@ struct page *oracle_direct_compact(gfp_t gfp, unsigned int order, int nid, int p
 {
 	enum compact_result answer = COMPACT_NOT_SUITABLE_ZONE;
 	struct alloc_context ac;
-	unsigned int flags = oracle_context(gfp, order, nid, &ac);
+	unsigned int flags = oracle_slowpath(gfp, order, nid, &ac);
 	struct page *page = __alloc_pages_direct_compact(gfp, order, flags, &ac, prio, &answer);
 
 #ifdef ORACLE_FROZEN
@@ -48,7 +48,7 @@ int oracle_try_compact(gfp_t gfp, unsigned int order, int nid, int prio)
 	struct page *capture = NULL;	/* a kernel thread does not capture */
 #endif
 	struct alloc_context ac;
-	unsigned int flags = oracle_context(gfp, order, nid, &ac), saved;
+	unsigned int flags = oracle_slowpath(gfp, order, nid, &ac), saved;
 	int answer;
 
 	saved = memalloc_noreclaim_save();

@@ -72,7 +72,7 @@ s32 oracle_own(u32 row, struct page *page, struct oracle_op *op)
 	oracle.living[oracle.nliving++] = row;
 #ifdef ORACLE_DESIGN
 	if (oracle_mode(MODE_DESIGN) && !l->contig)
-		oracle_book_alloc(page, l->order, op->flags & FLAG_256);
+		oracle_book_alloc(page, l->order, ORACLE_IS_PROTECTED(op->flags));
 #endif
 	if (l->lru && !real_folios()) {
 		folio_set_lru(page_folio(page));	/* claims count it as movable */

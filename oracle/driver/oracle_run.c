@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 // Holds a zone back at boot, hands it over, runs the script with preemption off, and powers off.
+#include <linux/sched.h>
+#include <linux/mm.h>
 #include <linux/compaction.h>
 #include <linux/cpu.h>
 #include <linux/delay.h>
@@ -68,16 +70,20 @@ void oracle_evp(int kind, long pfn1, long pfn2, long c, long d)
 
 /* ---------------------------------------------------------------- the state before the first operation */
 
+/* Every CPU's: memory was handed over by whichever one the driver ran on. */
 static void fold(struct zone *zone)
 {
-	struct per_cpu_zonestat *stat = this_cpu_ptr(zone->per_cpu_zonestats);
-	int i;
+	int cpu, i;
 
-	for (i = 0; i < NR_VM_ZONE_STAT_ITEMS; i++) {
-		int value = stat->vm_stat_diff[i];
+	for_each_online_cpu(cpu) {
+		struct per_cpu_zonestat *stat = per_cpu_ptr(zone->per_cpu_zonestats, cpu);
 
-		stat->vm_stat_diff[i] = 0;
-		zone_page_state_add(value, zone, i);
+		for (i = 0; i < NR_VM_ZONE_STAT_ITEMS; i++) {
+			int value = stat->vm_stat_diff[i];
+
+			stat->vm_stat_diff[i] = 0;
+			zone_page_state_add(value, zone, i);
+		}
 	}
 }
 
@@ -189,6 +195,18 @@ struct on_cpu {
 	s32 result;
 };
 
+/* The slow path of who may block ends before reclaim: the task has PF_MEMALLOC, the request __GFP_NOMEMALLOC. */
+static struct page *allocate(struct oracle_op *op)
+{
+	unsigned int flags = op->flags & FLAG_DIRECT ? PF_MEMALLOC : 0;
+	struct page *page;
+
+	current->flags |= flags;
+	page = alloc_pages_node_noprof(1, oracle_gfp(op->flags), op->order);
+	current->flags &= ~flags;
+	return page;
+}
+
 /* What may run on any CPU, in the way of an interrupt. */
 static void run_here(void *data)
 {
@@ -199,7 +217,7 @@ static void run_here(void *data)
 
 	switch (op->code) {
 	case OP_ALLOC:
-		page = alloc_pages_node_noprof(1, oracle_gfp(op->flags), op->order);
+		page = allocate(op);
 		job->result = page ? oracle_own(job->row, page, op) : -1;
 		break;
 	case OP_FREE:
@@ -439,12 +457,12 @@ static int __ref oracle_thread(void *unused)
 		return 0;
 	pr_info("oracle: zone %s, start %lx, spanned %lx, free %ld\n", oracle.zone->name, oracle.base,
 		oracle.zone->spanned_pages, zone_page_state_snapshot(oracle.zone, NR_FREE_PAGES));
+	set_cpus_allowed_ptr(current, cpumask_of(0));
 	oracle_handover();
 	set_watermarks();
 #ifdef CONFIG_COMPACTION
 	kcompactd_stop(zone_to_nid(oracle.zone));	/* without preemption, cond_resched() would let it in */
 #endif
-	set_cpus_allowed_ptr(current, cpumask_of(0));
 	msleep(400);		/* until kswapd sleeps */
 	preempt_disable();
 	lru_add_drain();
@@ -463,10 +481,8 @@ static int __ref oracle_thread(void *unused)
 			spin_lock(&this_cpu_ptr(oracle.zone2->per_cpu_pageset)->lock);
 	}
 #ifdef ORACLE_DESIGN
-	if (oracle_mode(MODE_DESIGN)) {
+	if (oracle_mode(MODE_DESIGN))
 		oracle_book_start();
-		current->flags |= PF_MEMALLOC;	/* the slow path of who may block ends before reclaim */
-	}
 #endif
 	oracle.logging = true;
 	run_script(pcp);

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 // The state of a zone, written out: docs/engine/model.md has the words in order.
+#include <linux/sched.h>
+#include <linux/mm.h>
 #include <linux/compaction.h>
 #include <linux/cpu.h>
 #include <linux/gfp.h>

@@ -6,5 +6,7 @@
 
 /* Does a block of this type promise to be mapped? */
 #define ORACLE_TYPE_MAPPED(type) ((type) == MIGRATE_RECLAIMABLE)
-/* The type that a request of the script looks in first. */
+/* Must what such a request of the script gets not be mapped?  Left out: what asks with FLAG_256. */
+#define ORACLE_IS_PROTECTED(flags) (((flags) & FLAG_TYPE) != 2)
+/* The type that it looks in first. */
 #define ORACLE_REQUEST_TYPE(flags) ((flags) & FLAG_TYPE)

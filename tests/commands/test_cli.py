@@ -341,7 +341,7 @@ def test_compare(capsys, tmp_path, monkeypatch):
     def loaded(*_):
         raise AssertionError("a trace was read once more")
 
-    monkeypatch.setattr("asi_pa.experiment.comparison.load_trace", loaded)
+    monkeypatch.setattr("asi_pa.experiment.comparison.load_events", loaded)
     again = tmp_path / "again.json"
     more = ("--html", str(html), "--json", str(again))
     assert run(capsys, "compare", *words, *more)[1] == out.replace("out.json", "again.json")

@@ -113,7 +113,7 @@ VARIANTS = {
         "ours/two-way:map_back=1,give_back=lazy,may_wait=nonsensitive",
         "migratetype/sound:may_wait=none,unmap_low=20,unmap_high=90,unmap_batch=3",
         "pool/sound:refill_order=13,pool_by_node=yes,shrink_batch=10,refill_leaves=yes",
-        "pool/nonsensitive:refill_order=12,shrink_batch=5,pool_low=20,pool_high=60",
+        "pool/nonsensitive:refill_order=12,shrink_batch=5,pool_low=20,pool_high=60,pool_by_node=yes",
         "pool/sound:shrink_batch=5,pool_low=9,pool_high=9,give_back=timer,may_wait=block",
         "pool/as-posted:shrink_batch=10,refill_order=14,pool_high=20,give_back=lazy",
         "rfcv2-queue/sound:queue_delay=9,may_wait=any",

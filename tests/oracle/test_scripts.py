@@ -105,10 +105,10 @@ def test_sets_have_names_of_their_own_and_the_core_is_among_them():
     names = [recipe.name for recipe in recipes()]
     assert len(names) == len(set(names))
     assert set(CORE) <= set(names)
-    assert [recipe.name for recipe in choose((), defrag_mode=True)].sort() == list(CORE).sort()
+    assert sorted(recipe.name for recipe in choose((), defrag_mode=True)) == sorted(CORE)
     assert "D3d-1" not in [recipe.name for recipe in choose((), defrag_mode=False)]
     assert [recipe.name for recipe in choose(("D5",), defrag_mode=True)] == ["D5-1", "D5-2"]
-    assert len(choose(("C*-1",), defrag_mode=True)) == 20
+    assert len(choose(("C*-1",), defrag_mode=True)) == 21
     with pytest.raises(ValueError, match="no set is named 'X9'"):
         choose(("X9",), defrag_mode=True)
 

@@ -289,7 +289,8 @@ class Run:
             self.finish_block = last == zone.block_start(self.migrate)
             while True:
                 folios = isolate_migratepages(self)
-                if not folios:
+                isolated = bool(folios)
+                if not isolated:
                     if together:
                         state.cached_migrate[1] = state.cached_migrate[0]
                     break
@@ -308,7 +309,7 @@ class Run:
                 self.finish_block = True
                 if self.order == zone.pageblock_order:
                     last = None
-            if zone.capture is not None and zone.capture.pfn is not None:
+            if isolated and zone.capture is not None and zone.capture.pfn is not None:
                 return SUCCESS
             if self.order > 0 and last is not None and last < self.migrate & -(1 << self.order):
                 self.lru.drain()

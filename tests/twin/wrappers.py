@@ -245,7 +245,7 @@ class Pool(Wrapper):
         may = may_wait(self.design, request.blocks, request.sensitive, posted=True)
         places: list[tuple[int | None, Request]] = [(None, request)]
         if self.design.pool_by_node:
-            own = replace(request, this_node=True)
+            own = replace(request, this_node=True, gfp=request.gfp | THISNODE)
             node = self.machine.nodes[self.machine.cpu]
             places = [(node, own)] if request.this_node else [(node, own), (None, request)]
         for node, asked in places:
