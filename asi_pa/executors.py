@@ -166,6 +166,12 @@ class Opened:
         return True
 
     def _close(self) -> None:
+        if _said_broken(self.executor):
+            # It ends its workers itself, but one that is just being started can be left over, and waited for.
+            for process in list((getattr(self.executor, "_processes", None) or {}).values()):
+                process.kill()
+            self.executor.shutdown(wait=False, cancel_futures=True)
+            return
         if self._client is None:
             self.executor.shutdown(wait=True, cancel_futures=True)
             return

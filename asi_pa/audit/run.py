@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 
+from asi_pa.audit.elsewhere import search_elsewhere
 from asi_pa.audit.pool import search_units
 from asi_pa.audit.result import AuditResult, add_finding
 from asi_pa.audit.scopes import Scope, scaled, scopes
@@ -12,6 +14,7 @@ from asi_pa.audit.unit import Raw, Unit, UnitResult
 from asi_pa.audit.words import mechanism_base
 from asi_pa.designs import Design, as_design
 from asi_pa.executors import processors
+from asi_pa.names import several
 
 __all__ = ["DEFAULT_OPERATIONS", "audit", "audits", "gather", "units"]
 
@@ -118,17 +121,22 @@ def audits(
     seed: int = 0,
     liveness: bool = True,
     progress: Progress | None = None,
-    only: Sequence[str] = (),
+    only: str | Sequence[str] = (),
     jobs: int | None = None,
+    executor: str | Executor | None = None,
     each: Callable[[AuditResult], None] | None = None,
 ) -> list[AuditResult]:
     """Several designs audited at once: one pool of threads over all their scopes.
 
-    ``each`` is called with a design's result as soon as it and those before it are done.  The other
-    arguments and the errors are those of `audit`.
+    ``executor``: where it is done instead, in the words of `asi_pa.executors`.  ``each`` is called with a
+    design's result as soon as it and those before it are done.  The other arguments and the errors are those
+    of `audit`.
     """
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs {jobs} is not at least 1")
+    if jobs is not None and executor is not None:
+        raise ValueError("jobs are threads of this process, and an executor is somewhere else: one of them")
+    only = several(only)
     work = [
         units(
             design,
@@ -159,7 +167,11 @@ def audits(
             if each is not None:
                 each(results[-1])
 
-    search_units(todo, jobs or processors(), unit_done)
+    if executor is None:
+        search_units(todo, jobs or processors(), unit_done)
+    else:
+        named = [(design, unit) for design, own in zip(designs, work, strict=True) for unit in own]
+        search_elsewhere(named, executor, unit_done)
     return results
 
 
@@ -173,7 +185,7 @@ def audit(
     seed: int = 0,
     liveness: bool = True,
     progress: Progress | None = None,
-    only: Sequence[str] = (),
+    only: str | Sequence[str] = (),
     jobs: int | None = None,
 ) -> AuditResult:
     """Can this design ever break its promise?

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asi_pa.commands.options import Verbs, add_verb, count, listed, output, whole, write_json
+from asi_pa.commands.options import Verbs, add_executor, add_verb, count, listed, output, whole, write_json
 from asi_pa.progress import Progress
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ Examples:
     parser.add_argument(
         "--jobs", metavar="N", type=count, help="threads (as many as there are processors): the same result"
     )
+    add_executor(parser, None, "threads of this process")
     parser.add_argument("--seed", metavar="N", type=whole, default=0, help="of the random walk (0)")
     parser.add_argument(
         "--no-liveness",
@@ -109,6 +110,7 @@ def _audit(args: argparse.Namespace) -> int:
             progress=progress,
             only=args.only,
             jobs=args.jobs,
+            executor=args.executor,
             each=each,
         )
     print(results[0].text() if len(results) == 1 else audit_table(results))

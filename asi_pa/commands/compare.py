@@ -88,7 +88,8 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE,...",
         type=listed,
         action="extend",
-        help="replay these sizes, without a search: 768M, 4G, ..., ample (as recorded); repeatable",
+        help="replay these sizes, without a search: 768M, 4G, ..., ample (as recorded), 1.05x (so many times "
+        "what linux needs, found for each trace and seed); repeatable",
     )
     group.add_argument(
         "--reclaim",

@@ -99,15 +99,15 @@ def add_designs_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_executor(parser: argparse.ArgumentParser, default: str) -> None:
-    """The option --executor."""
+def add_executor(parser: argparse.ArgumentParser, default: str | None, otherwise: str = "") -> None:
+    """The option --executor; ``otherwise`` says where the work is done without it."""
     parser.add_argument(
         "--executor",
         metavar="WHERE",
         type=_executor,
         default=default,
         help="where the work is done: processes[:N], threads[:N], here, dask://HOST:PORT, mpi "
-        f"(docs/use/sweep.md; {default})",
+        f"(docs/use/sweep.md; {otherwise or default})",
     )
 
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from asi_pa.audit import Unit, UnitResult, audits, gather, search_unit, units
+from asi_pa.audit import audits
 from asi_pa.designs import Design
-from asi_pa.executors import Opened, carry_out
 from asi_pa.names import several
 from asi_pa.tabular import Cell, Column, Result, Table, frozen
 
@@ -157,57 +156,17 @@ def audit_design(
     numbers that cannot be.  The result is the same for every executor, unless ``seconds`` are given: then how
     far a search comes depends on the machine's speed.
     """
-    chosen = several(designs, Design)
-    only = several(only)
-    if executor is None:
-        found = audits(
-            chosen,
-            depth=depth,
-            states=states,
-            operations=operations,
-            seconds=seconds,
-            seed=seed,
-            liveness=liveness,
-            only=only,
-            progress=progress,
-        )
-    else:
-        work = [
-            units(
-                design,
-                depth=depth,
-                states=states,
-                operations=operations,
-                seconds=seconds,
-                seed=seed,
-                liveness=liveness,
-                only=only,
-            )
-            for design in chosen
-        ]
-        searched = iter(_searched([unit for each in work for unit in each], executor, progress))
-        found = [
-            gather(design, each, [next(searched) for _ in each])
-            for design, each in zip(chosen, work, strict=True)
-        ]
+    found = audits(
+        several(designs, Design),
+        depth=depth,
+        states=states,
+        operations=operations,
+        seconds=seconds,
+        seed=seed,
+        liveness=liveness,
+        only=several(only),
+        executor=executor,
+        progress=progress,
+    )
     made = [result.as_dict() for result in found]
     return AuditResult(made[0] if len(made) == 1 else {"schema": "asi_pa.audits/1", "audits": made})
-
-
-def _searched(
-    work: Sequence[Unit], executor: str | Executor, progress: Callable[[str, int, int], None] | None
-) -> list[UnitResult]:
-    """The units' results, in their order."""
-    made: dict[int, UnitResult] = {}
-
-    def done(number: int, result: UnitResult) -> None:
-        made[number] = result
-        if progress is not None:
-            progress("audit", len(made), len(work))
-
-    def failed(_: int, error: Exception) -> None:
-        raise error
-
-    with Opened(executor) as opened:
-        carry_out(search_unit, work, opened, done, failed)
-    return [made[number] for number in range(len(work))]

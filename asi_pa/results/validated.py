@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -103,8 +103,8 @@ class ValidateResult(Result):
         """End distance with one thing changed; empty unless it was asked for."""
         return Frozen(self._held.get("sensitivity", {}))
 
-    def states(self, of: str = "model") -> States:
-        """The states that the figure shows, of the ``model`` or as ``recorded``.  Raises KeyError."""
+    def states(self, of: Literal["model", "recorded"] = "model") -> States:
+        """The states that the figure shows, of the ``model`` or as ``recorded``."""
         series = self._held["series"]
         return States(
             read_only(series["event"]),

@@ -149,5 +149,6 @@ def _read(path: Path) -> dict[str, Cell]:
         import pyarrow.parquet as pq
 
         with path.open("rb") as file:
-            (row,) = pq.read_table(file).to_pylist()
+            # One row needs none of Arrow's threads, which a process that ends at once may leave half begun.
+            (row,) = pq.ParquetFile(file, pre_buffer=False).read(use_threads=False).to_pylist()
     return {column.name: row[column.name] for column in COLUMNS}

@@ -13,12 +13,12 @@ import asi_pa
 GFP: int = asi_pa.GFP_HIGHUSER_MOVABLE | asi_pa.parse_gfp("__GFP_SENSITIVE")
 
 
-class Halves(asi_pa.Design):
-    """A design with a rule of its own: small refills where less than half of the zone is free."""
+class Own(asi_pa.Design):
+    """A design with a hook."""
 
-    def choose_refill(self, view: asi_pa.ZoneView, order: int) -> int | None:
-        free: int = view.free_pages()
-        return max(order, 9 if 2 * free > view.managed else 0)
+    def unmap_ahead(self, view: asi_pa.ZoneView) -> int:
+        """Nothing is unmapped before somebody asks."""
+        return 0
 
 
 def allocator() -> asi_pa.Statistics:
@@ -40,8 +40,6 @@ def allocator() -> asi_pa.Statistics:
         a.alloc_contig_range(zone.start_pfn, zone.start_pfn + 512, asi_pa.GFP_KERNEL)
     except asi_pa.RangeBusyError as busy:
         print(busy.pfn)
-    own = asi_pa.Allocator(spec, Halves.based_on("pool/sound", name="halves"), kernel.version)
-    print(own.alloc_pages(0, GFP))
     blocks: list[asi_pa.MemoryBlock] = a.memory_blocks()
     print(len(blocks), asi_pa.parse_size("64M"))
     return a.statistics()
@@ -51,7 +49,7 @@ def replays(name: str) -> asi_pa.ReplayResult:
     """Traces, compiled and replayed."""
     trace: asi_pa.Trace = asi_pa.load_trace(name)
     compiled: asi_pa.CompiledTrace = asi_pa.compile_trace(trace, memory="ample")
-    design: asi_pa.Design = asi_pa.DESIGNS["migratetype"]
+    design: asi_pa.Design = Own.based_on(asi_pa.DESIGNS["migratetype"], name="migratetype/own")
     found = asi_pa.replay(compiled, design, samples=3)
     share: float | None = found.value("restricted_2m_share")
     flushes: int = found.metrics["tlb_flushes"]

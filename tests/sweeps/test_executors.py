@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
+import asi_pa
 from asi_pa.executors import Opened, WorkerDiedError, carry_out, check_executor
 from tests.sweeps.pieces import deadly, squared
 
@@ -118,3 +120,24 @@ def test_a_library_that_is_missing_is_named(monkeypatch, words, module):
     monkeypatch.setitem(__import__("sys").modules, module, None)
     with pytest.raises(ImportError, match=f"pip install {module.partition('.')[0]}"):
         Opened(words)
+
+
+def test_an_audit_and_a_starvation_are_the_same_elsewhere(tmp_path):
+    (tmp_path / "own.py").write_text(
+        "from asi_pa import Design\n\n\nclass Own(Design):\n    def unmap_ahead(self, view):\n"
+        "        return 0\n\n\n"
+        "MINE = Own.based_on('migratetype', name='mine')\n"
+    )
+    words = ["migratetype/as-posted", f"{tmp_path / 'own.py'}:MINE"]
+    limits: dict[str, Any] = {"depth": 2, "only": "smallest"}
+    here = asi_pa.audit_design(words, **limits)
+    there = asi_pa.audit_design(words, executor="processes:2", **limits)
+    assert [hole.script for hole in here.findings] == [hole.script for hole in there.findings]
+    assert not here.sound
+    counted = ("design", "findings", "liveness", "depth", "states", "transitions")
+    assert [[row[k] for k in counted] for row in here.records()] == [
+        [row[k] for k in counted] for row in there.records()
+    ]
+    assert asi_pa.starve("linux", "32M") == asi_pa.starve("linux", "32M", executor="processes:2")
+    with pytest.raises(ValueError, match="unknown scope 'nowhere'"):
+        asi_pa.audit_design("pool", only="nowhere", executor="threads:2")
