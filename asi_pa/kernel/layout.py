@@ -119,30 +119,17 @@ def sized(
         raise ValueError(f"watermark_boost_factor {watermark_boost_factor}: negative")
     if min_free is not None and min_free < 0:
         raise ValueError(f"min_free {min_free}: negative")
-    if single_zone:
-        if nodes != 1:
-            raise ValueError(f"nodes {nodes}: a single zone has one node")
-        spec = one_zone(
-            memory,
-            cpus=cpus,
-            kernel=kernel,
-            cma=cma,
-            data_cache=data_cache,
-            pageblock_order=pageblock_order,
-            max_page_order=max_page_order,
-        )
-    else:
-        spec = machine(
-            memory,
-            cpus=cpus,
-            nodes=nodes,
-            kernel=kernel,
-            data_cache=data_cache,
-            pageblock_order=pageblock_order,
-            max_page_order=max_page_order,
-        )
-        if cma is not None:
-            spec = _with_cma(spec, cma)
+    spec = _bare(
+        memory,
+        kernel=kernel,
+        cpus=cpus,
+        nodes=nodes,
+        single_zone=single_zone,
+        pageblock_order=pageblock_order,
+        max_page_order=max_page_order,
+        cma=cma,
+        data_cache=data_cache,
+    )
     pages = _block_pages(max_page_order, block)
     ranges: tuple[tuple[int, int], ...] = ()
     if room is not None:
@@ -156,6 +143,43 @@ def sized(
         distances=distances,
     )
     return Layout(spec=spec, limits=limits, block_pages=pages, room=ranges)
+
+
+def _bare(
+    memory: str | int,
+    *,
+    kernel: str,
+    cpus: int,
+    nodes: int,
+    single_zone: bool,
+    pageblock_order: int,
+    max_page_order: int,
+    cma: str | int | None,
+    data_cache: str | int,
+) -> MachineSpec:
+    """The zones of a size with their CMA memory, before hotplug's room and the limits."""
+    if single_zone:
+        if nodes != 1:
+            raise ValueError(f"nodes {nodes}: a single zone has one node")
+        return one_zone(
+            memory,
+            cpus=cpus,
+            kernel=kernel,
+            cma=cma,
+            data_cache=data_cache,
+            pageblock_order=pageblock_order,
+            max_page_order=max_page_order,
+        )
+    spec = machine(
+        memory,
+        cpus=cpus,
+        nodes=nodes,
+        kernel=kernel,
+        data_cache=data_cache,
+        pageblock_order=pageblock_order,
+        max_page_order=max_page_order,
+    )
+    return spec if cma is None else _with_cma(spec, cma)
 
 
 def _block_pages(max_page_order: int, size: str | int | None) -> int:

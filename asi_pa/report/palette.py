@@ -1,8 +1,9 @@
-"""Colours that stay apart for colour-blind readers, the same for the same thing everywhere.
+"""Colours that stay apart for colour-blind readers, the same for the same thing in every figure.
 
 Designs and kinds of memory take hues of Okabe and Ito's palette; lightness differs as well, so that
-a grey print still tells them apart.  This is the only table of colours: the page and the figures of
-``asi-pa plot`` take theirs from here.
+a grey print still tells them apart.  This is the only table of colours by design and by kind: the
+figures of ``asi-pa plot``, the page's curves and its tables take theirs from here.  The page's title and
+small pictures have a colour for each of the two compared, whichever designs they are (page.css).
 """
 
 from __future__ import annotations

@@ -287,6 +287,15 @@ class Replays(Result):
         return f"<Replays {len(self._all)} in full>"
 
 
+def _named_traces(traces: str | PathLike[str] | Trace | Iterable[str | Trace]) -> tuple[str | Trace, ...]:
+    """The traces given, however they are; the bundled ones where none is."""
+    from asi_pa.names import several
+    from asi_pa.trace import bundled_traces
+
+    given = (str(traces),) if isinstance(traces, PathLike) else several(traces, Trace)
+    return given or tuple(bundled_traces())
+
+
 def compare(
     traces: str | PathLike[str] | Trace | Iterable[str | Trace] = (),
     designs: str | Design | Sequence[str | Design] | None = None,
@@ -330,15 +339,11 @@ def compare(
 
     Raises ValueError for what cannot be.
     """
-    from asi_pa.names import several
-    from asi_pa.trace import bundled_traces
-
     kept = cache if isinstance(cache, Cache) else Cache(cache_folder() if cache else None)
-    given = several(traces, Trace) if not isinstance(traces, PathLike) else (str(traces),)
     try:
         return CompareResult(
             comparison.compare(
-                given or tuple(bundled_traces()),
+                _named_traces(traces),
                 designs,
                 memory=memory,
                 classifier=classifier,

@@ -103,7 +103,9 @@ def brief(found: Errors | None) -> str:
 def errors(trace: Trace | str | os.PathLike[str]) -> Errors | None:
     """What was measured for a trace, now or before in this process; None where it has no snapshots."""
     trace = load_events(trace)
-    key = (trace.name, len(trace), int(trace.pfn.sum()), int(trace.time_ns[-1]) if len(trace) else 0)
+    last = int(trace.time_ns[-1]) if len(trace) else 0
+    states = (*sorted(map(str, trace.snapshots)), *sorted(map(str, trace.kpageflags)))
+    key = (trace.name, len(trace), int(trace.pfn.sum()), last, states)
     if key not in _KNOWN:
         try:
             _KNOWN[key] = errors_of(validate(trace, restarts=0))

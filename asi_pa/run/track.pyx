@@ -112,6 +112,14 @@ cdef struct refill_t:
     uint32_t locked         # the last page that left the buddy, pfn
 
 
+cdef const int64_t[::1] blocks_counted(target, int orders):
+    # buddyinfo's free blocks by order, as many orders as the zone has
+    counted = np.ascontiguousarray(target, np.int64)
+    if counted.shape[0] < orders:
+        raise ValueError(f"{counted.shape[0]} orders in buddyinfo, the zone has {orders}")
+    return counted
+
+
 @cython.final
 cdef class Tracker:
     """Follows a trace's events on a machine of plain Linux.
@@ -289,7 +297,6 @@ cdef class Tracker:
         cdef int64_t best = -1, distance
         cdef Py_ssize_t i, best_at = start
         cdef int orders = aimed.max_order + 1
-        cdef bint known
         cdef fallback_t made
         cdef bint seeks = target is not None
         if end > len(trace) or start < 0 or (start > 0 and <uint64_t>start != self.done):
@@ -300,9 +307,7 @@ cdef class Tracker:
         self.time_ns, self.cpu, self.kind, self.pfn = &time_ns[0], &cpu[0], &kind[0], &pfn[0]
         self.events = len(trace)
         if seeks:
-            aim = np.ascontiguousarray(target, np.int64)
-            if aim.shape[0] < orders:
-                raise ValueError(f"{aim.shape[0]} orders in buddyinfo, the zone has {orders}")
+            aim = blocks_counted(target, orders)
             best = distance_to(aimed, &aim[0], orders)
         with nogil:
             for i in range(start, end):
@@ -321,19 +326,17 @@ cdef class Tracker:
                     self.on_drain(pfn[i], order[i], cpu[i], self.types[mt[i]])
                 elif kind[i] == EV_EXTFRAG:
                     if self.ext_at < alloc_order.shape[0]:
-                        known = self.on_extfrag(
-                            pfn[i], alloc_order[self.ext_at], fallback_order[self.ext_at], cpu[i],
-                            self.types[alloc_mt[self.ext_at]], self.types[fallback_mt[self.ext_at]], &made)
-                        if known:
+                        if self.on_extfrag(
+                                pfn[i], alloc_order[self.ext_at], fallback_order[self.ext_at], cpu[i],
+                                self.types[alloc_mt[self.ext_at]], self.types[fallback_mt[self.ext_at]],
+                                &made):
                             with gil:
                                 self.fallbacks.append((i, made.order, made.fallback_order, made.ft,
                                                        made.fallback_ft))
                         self.ext_at += 1
                 else:
                     continue
-                if seeks and not (
-                        i + 1 < kind.shape[0] and kind[i] >= EV_ZONE_LOCKED and kind[i + 1] == kind[i]
-                        and cpu[i + 1] == cpu[i]):      # the zone lock is held: nobody counts blocks
+                if seeks and not self.lock_is_held(i):
                     distance = distance_to(aimed, &aim[0], orders)
                     if distance < best or (latest and distance == best):
                         best = distance
@@ -341,6 +344,11 @@ cdef class Tracker:
         self.done = end
         if seeks:
             self.nearest = (best_at, best)
+
+    cdef bint lock_is_held(self, Py_ssize_t i) noexcept nogil:
+        # the next event goes on under the zone's lock: nobody counts blocks between the two
+        return (i + 1 < self.events and self.kind[i] >= EV_ZONE_LOCKED and self.kind[i + 1] == self.kind[i]
+                and self.cpu[i + 1] == self.cpu[i])
 
     cdef void tick(self, uint64_t now) noexcept nogil:
         # vmstat's worker lowers `high`; what it drains, the trace shows

@@ -379,22 +379,21 @@ def test_compare_goes_on_where_it_was_stopped(capsys, monkeypatch):
     from asi_pa.experiment.rows import design_row
 
     words = ("compare", "fragment:128M", "--designs", "migratetype,pool", "--seeds", "3")
-    made: list[tuple[int, str]] = []
+    made: list[tuple[int, str]] = []  # rows that were computed to their end: one under way is given up
 
-    def stopped(starts, design, *rest, **more):
-        if len(made) == 3:
-            raise KeyboardInterrupt
+    def counted(starts, design, *rest, **more):
+        row = design_row(starts, design, *rest, **more)
         made.append((starts.seed, design.name))
-        return design_row(starts, design, *rest, **more)
+        return row
+
+    def stopped(*given, **more):
+        if len(made) >= 3:
+            raise KeyboardInterrupt
+        return counted(*given, **more)
 
     monkeypatch.setattr("asi_pa.experiment.study.design_row", stopped)
     assert run(capsys, *words)[0] == 130
-    assert len(made) == 3
-
-    def counted(starts, design, *rest, **more):
-        made.append((starts.seed, design.name))
-        return design_row(starts, design, *rest, **more)
-
+    assert 3 <= len(made) < 6  # those that other threads were about were done, or given up
     monkeypatch.setattr("asi_pa.experiment.study.design_row", counted)
     assert run(capsys, *words)[0] == 0
     assert len(made) == len(set(made)) == 6
