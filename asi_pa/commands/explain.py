@@ -9,11 +9,9 @@ from typing import Any
 from asi_pa.commands.options import (
     TRACE_HELP,
     Verbs,
-    add_classifier,
-    add_max_memory,
+    add_replay,
     add_verb,
     output,
-    whole,
     write_json,
 )
 from asi_pa.errors import GOOD
@@ -47,19 +45,8 @@ Examples:
     )
     parser.add_argument("trace", metavar="TRACE", help=TRACE_HELP)
     parser.add_argument("event", metavar="EVENT", help="a number, or a word such as failure or flip:3")
-    parser.add_argument("--design", metavar="DESIGN", default="linux", help="one, as of compare (linux)")
-    parser.add_argument(
-        "--memory",
-        metavar="SIZE",
-        help="768M, 4G, ample, 1.05x of what linux needs (the recorded zone Normal)",
-    )
-    add_classifier(parser)
-    add_max_memory(parser)
-    parser.add_argument("--kernel", metavar="VERSION", help="whose rules: 7.2, 6.18, 6.12 (the trace's own)")
-    parser.add_argument("--seed", metavar="N", type=whole, default=0, help="draws the smaller machine (0)")
-    parser.add_argument("--no-relief", action="store_true", help="nothing is reclaimed or compacted")
+    add_replay(parser)
     parser.add_argument("--json", metavar="FILE", type=output, help="write everything there instead of text")
-    parser.add_argument("--quiet", action="store_true", help="no progress")
 
 
 def _explain(args: argparse.Namespace) -> int:

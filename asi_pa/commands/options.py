@@ -20,6 +20,7 @@ __all__ = [
     "add_designs_options",
     "add_executor",
     "add_max_memory",
+    "add_replay",
     "add_verb",
     "count",
     "joined_pieces",
@@ -119,6 +120,22 @@ def _executor(text: str) -> str:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
+
+
+def add_replay(parser: argparse.ArgumentParser) -> None:
+    """What says which one replay is meant: design, memory, classifier, rules, seed, relief; and --quiet."""
+    parser.add_argument("--design", metavar="DESIGN", default="linux", help="one, as of compare (linux)")
+    parser.add_argument(
+        "--memory",
+        metavar="SIZE",
+        help="768M, 4G, ample, 1.05x of what linux needs (the recorded zone Normal)",
+    )
+    add_classifier(parser)
+    add_max_memory(parser)
+    parser.add_argument("--kernel", metavar="VERSION", help="whose rules: 7.2, 6.18, 6.12 (the trace's own)")
+    parser.add_argument("--seed", metavar="N", type=whole, default=0, help="draws the smaller machine (0)")
+    parser.add_argument("--no-relief", action="store_true", help="nothing is reclaimed or compacted")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
 
 
 def add_max_memory(parser: argparse.ArgumentParser) -> None:

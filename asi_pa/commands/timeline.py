@@ -8,11 +8,9 @@ from typing import Any
 from asi_pa.commands.options import (
     TRACE_HELP,
     Verbs,
-    add_classifier,
-    add_max_memory,
+    add_replay,
     add_verb,
     output,
-    whole,
 )
 from asi_pa.errors import GOOD
 from asi_pa.progress import Progress
@@ -42,17 +40,10 @@ Examples:
     parser.add_argument(
         "-o", "--output", metavar="FILE", type=output, required=True, help=".json or .json.gz"
     )
-    parser.add_argument("--design", metavar="DESIGN", default="linux", help="one, as of compare (linux)")
-    parser.add_argument("--memory", metavar="SIZE", help="768M, 4G, ample (the recorded zone Normal)")
-    add_classifier(parser)
-    add_max_memory(parser)
-    parser.add_argument("--kernel", metavar="VERSION", help="whose rules: 7.2, 6.18, 6.12 (the trace's own)")
-    parser.add_argument("--seed", metavar="N", type=whole, default=0, help="draws the smaller machine (0)")
+    add_replay(parser)
     parser.add_argument(
         "--samples", metavar="N", type=_samples, default=1000, help="looks at the state (1000)"
     )
-    parser.add_argument("--no-relief", action="store_true", help="nothing is reclaimed or compacted")
-    parser.add_argument("--quiet", action="store_true", help="no progress")
 
 
 def _samples(text: str) -> int:
