@@ -57,7 +57,9 @@ def _timeline(args: argparse.Namespace) -> int:
     from asi_pa.experiment.probe import Relief
     from asi_pa.experiment.timeline import timeline, write_timeline
 
-    compiled = compile_trace(args.trace, args.classifier, memory=args.memory, seed=args.seed)
+    compiled = compile_trace(
+        args.trace, args.classifier, memory=args.memory, seed=args.seed, nodes=args.nodes
+    )
     with Progress(args.quiet) as progress:
         made = timeline(
             compiled,

@@ -98,6 +98,7 @@ def explain(
     kernel: str | None = None,
     relief: Relief | None = None,
     seed: int = 0,
+    nodes: int | str = 1,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, Any]:
     """The state around one operation of a replay, and why it went so.
@@ -109,6 +110,7 @@ def explain(
     memory : as of ``compile_trace``; None: the recorded zone Normal
     relief : None: as `asi-pa compare` has it: the recorded machine's file pages, and compaction
     seed : draws the machine, and what is reclaimed first
+    nodes : of the machine: how many, or the CPUs of each
     progress : called with (what, done, of)
 
     Returns a dict of plain data (JSON): docs/use/explain.md.  Raises ValueError for an event that does not
@@ -116,7 +118,7 @@ def explain(
     """
     relief = Relief() if relief is None else relief
     chosen = as_design(design)
-    compiled = _compiled(trace, classifier, memory, seed, kernel, relief)
+    compiled = _compiled(trace, classifier, memory, seed, kernel, relief, nodes)
     scene = _Scene(compiled, chosen, kernel, relief, seed)
     number, word = _parsed(event, len(compiled.ops))
     if word:
@@ -147,14 +149,15 @@ def _compiled(
     seed: int,
     kernel: str | None,
     relief: Relief,
+    nodes: int | str,
 ) -> CompiledTrace:
     from asi_pa.trace import load_events
 
     loaded = load_events(trace)
     size = None if memory is None else as_size(memory)
     if size is None or size.pages:
-        return compile_trace(loaded, classifier, memory=memory, seed=seed)
-    return start_at(Subject.of(loaded, classifier, seed), size, seed, kernel, relief)
+        return compile_trace(loaded, classifier, memory=memory, seed=seed, nodes=nodes)
+    return start_at(Subject.of(loaded, classifier, seed, nodes), size, seed, kernel, relief)
 
 
 def _parsed(event: str | int, operations: int) -> tuple[int, str]:
@@ -206,6 +209,12 @@ def _time(compiled: CompiledTrace, operation: int) -> int:
 # ---------------------------------------------------------------- before, and after
 
 
+def _zone_names(machine: Machine) -> list[str]:
+    zones = machine.spec.zones
+    several = len({zone.nid for zone in zones}) > 1
+    return [f"{zone.name} of node {zone.nid}" if several else zone.name for zone in zones]
+
+
 class _Seen:
     """The zones of a machine at one moment."""
 
@@ -222,7 +231,7 @@ class _Seen:
             for zone in machine.spec.zones
         ]
         self.states = [take_apart(machine.dump(i), shape) for i, shape in enumerate(self.shapes)]
-        self.names = [zone.name for zone in machine.spec.zones]
+        self.names = _zone_names(machine)
 
     def zone_of(self, pfn: int) -> int:
         """The zone that a pfn lies in."""
@@ -348,10 +357,10 @@ def _around(run: Replay, compiled: CompiledTrace, number: int) -> dict[str, Any]
 def _request(machine: Machine, order: int, gfp: int, cpu: int) -> dict[str, Any]:
     """What is asked for, and each zone's watermarks before."""
     asked = look.request(machine, order, gfp, cpu)
-    caller = caller_of(gfp, order)
+    caller, names = caller_of(gfp, order), _zone_names(machine)
     marks = [
         {
-            "zone": machine.spec.zones[zone].name,
+            "zone": names[zone],
             "fast": look.watermark(machine, zone, order, gfp, cpu),
             "slow": look.watermark(machine, zone, order, gfp, cpu, slow=True),
         }

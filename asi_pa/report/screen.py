@@ -22,8 +22,8 @@ WIDTH, MAIL, LINES = 78, 72, 45
 _LEAST = 60
 #: The rows: (place, measures), in order, and what is above them.
 PLACES = {
-    "ample": ("memory to spare (the recorded machine)", ("leaves", "tables", "mixed", "flushes")),
-    "short": ("memory short (1.05 times what linux needs)", ("flushes", "declined")),
+    "ample": ("memory to spare (the recorded machine)", ("leaves", "tables", "mixed", "flushes", "remote")),
+    "short": ("memory short (1.05 times what linux needs)", ("flushes", "declined", "remote")),
     "search": ("the smallest memory, beyond linux's", ("price", "roomy")),
 }
 _BOLD, _DIM = "1", "2"
@@ -125,7 +125,7 @@ class _Screen:
             if place in PLACES and len(there) <= len(PLACES):
                 yield place, *PLACES[place]
             else:
-                yield place, f"memory {place}", ("leaves", "mixed", "flushes", "declined")
+                yield place, f"memory {place}", ("leaves", "mixed", "flushes", "declined", "remote")
 
     def _rows(self, place: str, measure: str) -> Iterator[str]:
         """A line a trace; traces with the same cells share one, and more than two are put together."""

@@ -19,6 +19,7 @@ def compile_trace(
     memory: str | int | None = None,
     recorded: bool = False,
     seed: int = 0,
+    nodes: int | str = 1,
     evidence: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CompiledTrace:
@@ -34,6 +35,7 @@ def compile_trace(
         memory=memory,
         recorded=recorded,
         seed=seed,
+        nodes=nodes,
         evidence=evidence,
         settle=settled,
         progress=progress,
