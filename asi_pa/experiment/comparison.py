@@ -193,6 +193,7 @@ def _compared(
             "fallbacks": plan.relief.fallbacks,
             "words": plan.relief.words(),
         },
+        **({"nodes": plan.nodes.words} if plan.nodes.count > 1 else {}),
         "reference": REFERENCE,
         "protagonists": list(plan.protagonists),
         "answer": [

@@ -85,6 +85,7 @@ class _Screen:
     def _head(self) -> str:
         result = self.result
         names = [short_name(name) for name in self.sides]
+        nodes = f"; nodes {result['nodes']}" if "nodes" in result else ""
         traces = ", ".join(trace["trace"] for trace in result["answer"])
         seeds = (
             "one seed: no words"
@@ -94,7 +95,7 @@ class _Screen:
         return "\n".join(
             [
                 self._paint(self._wrap(f"{names[0]} or {names[1]}?  asi-pa compare: {traces}"), _BOLD),
-                self._wrap(f"Linux {result['kernel']} rules; {result['relief']['words']}"),
+                self._wrap(f"Linux {result['kernel']} rules{nodes}; {result['relief']['words']}"),
                 self._short(f"{seeds}; from seed {result['seed']}; {result['asi_pa']}"),
                 *(self._short(f"! {line}") for line in result["caveats"][:3]),
             ]

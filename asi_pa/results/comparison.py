@@ -136,6 +136,11 @@ class CompareResult(Result):
         return range(self._held["seed"], self._held["seed"] + self._held["seeds"])
 
     @property
+    def nodes(self) -> str:
+        """Of every machine, as they were asked for."""
+        return str(self._held.get("nodes", "1"))
+
+    @property
     def quick(self) -> bool:
         """One seed, no words."""
         return bool(self._held["quick"])
@@ -201,7 +206,8 @@ class CompareResult(Result):
     def columns(self) -> tuple[Column, ...]:
         """What says which row it is, then a column for every measure (docs/use/method.md)."""
         keys = tuple(column for column in KEYS if column.name in _KEYS)
-        return keys + tuple(Column(m.key, "number", m.meaning, m.unit) for m in MEASURES)
+        measures = (m for m in MEASURES if not m.several or self.nodes != "1")
+        return keys + tuple(Column(m.key, "number", m.meaning, m.unit) for m in measures)
 
     def records(self) -> list[dict[str, Cell]]:
         """A row for each trace, place, design and seed; what no seed matters for has one, of the first."""
