@@ -7,7 +7,7 @@ from typing import Any
 
 __all__ = ["node_lines"]
 
-#: Columns: key of an entry of ``nodes``, and its head.  The free lists and the pool are pages, the rest requests.
+#: Key of an entry of ``nodes``, and the column's head.
 _COLUMNS = (
     ("cpus", "CPUs"),
     ("pages", "pages"),

