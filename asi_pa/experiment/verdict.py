@@ -65,23 +65,22 @@ def _price(result: Result) -> str:
             said.setdefault(word["word"], []).append(trace["trace"])
         if set(said) != {"untested"}:
             parts.append(f"{short_name(name)} {_memory_words(said)}")
-    return f"For requests that must succeed {'; '.join(parts)}." if parts else ""
+    if not parts:
+        return ""
+    return f"Memory needed for requests that must succeed, against linux: {'; '.join(parts)}."
 
 
 _MEMORY = {
-    "equal": "needs as much memory as linux on {} (within 2 %)",
-    "better": "less than linux on {}",
-    "worse": "more than linux on {}",
+    "equal": "equal on {} (within 2 %)",
+    "better": "less on {}",
+    "worse": "more on {}",
     "undecided": "undecided on {}",
     "untested": "untested on {}",
 }
 
 
 def _memory_words(said: Mapping[str, Sequence[str]]) -> str:
-    parts = [_MEMORY[word].format(_join(said[word])) for word in _MEMORY if word in said]
-    if not parts[0].startswith("needs"):
-        parts[0] = "is " + parts[0] if parts[0].startswith("un") else "needs " + parts[0]
-    return ", ".join(parts)
+    return ", ".join(text.format(_join(said[word])) for word, text in _MEMORY.items() if word in said)
 
 
 # ---------------------------------------------------------------- declined
