@@ -68,7 +68,9 @@ class _Screen:
             room = LINES - len(lines) - len(end)
             if len(others) <= room:
                 break
-        return "\n".join([*lines, *self._fitted(others, room), *end]) + "\n"
+        below = self._fitted(others, room)
+        gap = [""] * bool(below and len(below) < room)
+        return "\n".join([*lines, *gap, *below, *end]) + "\n"
 
     def _by_word(self) -> list[tuple[str, str]]:
         """The rows, those first that lose least when they are put together: all traces have one word."""
