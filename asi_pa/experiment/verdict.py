@@ -87,20 +87,24 @@ def _memory_words(said: Mapping[str, Sequence[str]]) -> str:
 
 
 def _declined(result: Result) -> str:
-    parts = []
+    parts: list[str] = []
+    open_on: dict[str, list[str]] = {name: [] for name in _sides(result)}
     for trace in result["answer"]:
         row = entry(trace, "declined", "short")
         if row is None:
             continue
         words = {name: row["against_reference"].get(name, {}) for name in _sides(result)}
         bad = [name for name, word in words.items() if word.get("word") == "worse"]
-        open_ = [name for name, word in words.items() if word.get("word") == "undecided"]
         fine = [name for name, word in words.items() if word.get("word") in ("equal", "better")]
         for name in bad:
             than = _join([short_name(n) for n in (*fine, result["reference"])])
             parts.append(f"{short_name(name)} declines more of {trace['trace']}'s requests than {than}")
-        for name in open_:
-            parts.append(f"{short_name(name)} is undecided on {trace['trace']} in what it declines")
+        for name, word in words.items():
+            if word.get("word") == "undecided":
+                open_on[name].append(trace["trace"])
+    for name, traces in open_on.items():
+        if traces:
+            parts.append(f"{short_name(name)} is undecided on {_join(traces)} in what it declines")
     return f"With memory short {'; '.join(parts)}." if parts else ""
 
 

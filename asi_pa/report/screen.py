@@ -142,6 +142,8 @@ class _Screen:
                 rows += [self._paint(title, _DIM), *found]
         names = [trace["trace"] for trace in self.result["answer"]]
         values = f"values: {', '.join(names)}" if len(names) == 2 else ""
+        if len(names) > 2:
+            values = f"medians of {len(names)} traces"
         return [self._paint(self._line(values, one, other, better), _BOLD), *rows, *self._stored()]
 
     def _places(self) -> Iterator[tuple[str, str, tuple[str, ...]]]:
@@ -198,10 +200,12 @@ class _Screen:
             sign = " %" if values and unit in ("share", "percent") else ""
             cells.append((low if low == high else f"{low}..{high}") + sign)
         words = [better_text(row, self.sides).split(" ")[0] for row in rows]
-        wins = ", ".join(f"{w} {words.count(w)}" for w in dict.fromkeys(words) if w)
-        return self._line(
-            f"  {rows[0]['label']}, {len(rows)} traces", cells[0], cells[1], wins[: self.better]
-        )
+        won = {word: words.count(word) for word in words if word}
+        wins = ", ".join(f"{word} {n}" for word, n in won.items())
+        if len(wins) > self.better:
+            wins = ", ".join(f"{word[:5]}{'.' * (len(word) > 5)} {n}" for word, n in won.items())
+        both = ": both" if len(rows) == 2 else ""
+        return self._line(f"  {rows[0]['label']}{both}", cells[0], cells[1], wins[: self.better])
 
     def _stored(self) -> Iterator[str]:
         stored = self.result.get("stored")
