@@ -31,10 +31,11 @@ cdef enum:
 
 
 cdef inline int64_t clamp(int64_t x, int64_t low, int64_t high) noexcept nogil:
-    # the kernel's: min(max(x, low), high), also where low > high
-    if x < low:
-        x = low
-    return high if x > high else x
+    # include/linux/minmax.h __clamp (6.12 and 7.2): the upper limit is asked first, and where low > high what
+    # is below both becomes low
+    if x >= high:
+        return high
+    return low if x < low else x
 
 
 cdef int64_t nr_pcp_alloc(zone_t *z, pcp_t *pcp, int order) noexcept nogil:
@@ -98,12 +99,14 @@ cdef uint32_t rmqueue_pcplist(zone_t *z, int cpu, int order, const request_t *rq
     cdef int index = rq.pcp_list[order]
     if index == NO_PCP_LIST:
         return NIL
+    if pcp.lists[index].head != NIL:
+        return pcp_take(z, pcp, &pcp.lists[index], <int64_t>1 << order)
+    pcp.free_count >>= 1        # before the refill, in whose windows pages may be freed to this CPU
+    pcp_refill(z, pcp, order, rq.ft, index, flags)
     if pcp.lists[index].head == NIL:
-        pcp_refill(z, pcp, order, rq.ft, index, flags)
-        if pcp.lists[index].head == NIL:
-            pcp.free_count >>= 1
-            return NIL
-    return pcp_take(z, pcp, &pcp.lists[index], <int64_t>1 << order)
+        return NIL
+    pcp.count -= <int64_t>1 << order
+    return pcp_pop(z, &pcp.lists[index])
 
 
 cdef void free_pcppages_bulk(zone_t *z, pcp_t *pcp, int64_t count, int index) noexcept nogil:
