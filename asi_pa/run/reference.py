@@ -89,9 +89,9 @@ class Course:
             raise ValueError(f"trace {trace.name}: no zone has most of the events")
         self.trace, self.record = trace, zones[0]
         self.ticks = seen_ticks(trace, evidence)
-        self.compiled: CompiledTrace = compiled or compile_trace(
-            trace, recorded=True, evidence=evidence, tries=False
-        )
+        if compiled is None or compiled.counts["recorded_tries"]:
+            compiled = compile_trace(trace, recorded=True, evidence=evidence, tries=False)
+        self.compiled: CompiledTrace = compiled
         self.kernel = kernel or self.compiled.kernel
         names = [(zone.name, zone.nid) for zone in self.compiled.machine.zones]
         self.zone = names.index((str(self.record["name"]), int(self.record.get("nid", 0))))
