@@ -13,6 +13,7 @@ from asi_pa._core cimport (
     AHEAD_NOW,
     ALLOC_FLIP,
     ALLOC_NOSTEAL,
+    FREE,
     RMQUEUE_NORMAL,
     TAIL,
     WMARK_HIGH,
@@ -216,6 +217,10 @@ cdef int64_t free_from_tail(zone_t *z, pcp_t *pcp, pcplist_t *fl, int64_t count,
         frame = at[PCP_AHEAD]
         prefetchw(&z.state[frame])
         prefetchw(&z.links[frame])
+        frame = at[PCP_AHEAD // 2] ^ 1u << order
+        if z.state[frame] == <uint8_t>(FREE | order):
+            prefetchw(&z.links[z.links[frame].next])
+            prefetchw(&z.links[z.links[frame].prev])
         frame = at[0]
         at += 1
         z.state[frame] = TAIL
