@@ -114,10 +114,11 @@ cdef void pcp_unlink(pcplist_t *fl, uint32_t frame) noexcept nogil:
 # ---------------------------------------------------------------- rules
 
 cdef inline int64_t clamp(int64_t x, int64_t low, int64_t high) noexcept nogil:
-    # the kernel's: min(max(x, low), high), also where low > high
-    if x < low:
-        x = low
-    return high if x > high else x
+    # include/linux/minmax.h __clamp (6.12 and 7.2): the upper limit is asked first, and where low > high what
+    # is below both becomes low
+    if x >= high:
+        return high
+    return low if x < low else x
 
 
 cdef int64_t nr_pcp_alloc(zone_t *z, pcp_t *pcp, int order) noexcept nogil:
