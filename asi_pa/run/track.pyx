@@ -346,8 +346,7 @@ cdef class Tracker:
                         best_at = i + 1
         self.done = end
         self.machine.raise_hook_error()
-        if seeks:
-            self.nearest = (best_at, best)
+        self.nearest = (best_at, best) if seeks else self.nearest
 
     cdef bint lock_is_held(self, Py_ssize_t i) noexcept nogil:
         # the next event goes on under the zone's lock: nobody counts blocks between the two
