@@ -183,12 +183,14 @@ cdef uint32_t rmqueue_pcplist(zone_t *z, int cpu, int order, const request_t *rq
     cdef int index = rq.pcp_list[order]
     if index == NO_PCP_LIST:
         return NIL
+    if not pcp_empty(&pcp.lists[index]):
+        return pcp_take(z, pcp, &pcp.lists[index], <int64_t>1 << order)
+    pcp.free_count >>= 1        # before the refill, in whose windows pages may be freed to this CPU
+    pcp_refill(z, pcp, order, rq.ft, index, flags)
     if pcp_empty(&pcp.lists[index]):
-        pcp_refill(z, pcp, order, rq.ft, index, flags)
-        if pcp_empty(&pcp.lists[index]):
-            pcp.free_count >>= 1
-            return NIL
-    return pcp_take(z, pcp, &pcp.lists[index], <int64_t>1 << order)
+        return NIL
+    pcp.count -= <int64_t>1 << order
+    return pcp_pop(&pcp.lists[index])
 
 
 cdef void free_pcppages_bulk(zone_t *z, pcp_t *pcp, int64_t count, int index) noexcept nogil:

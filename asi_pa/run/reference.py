@@ -70,7 +70,14 @@ class Course:
     Raises ValueError for a trace without the snapshots of its start, or without allocations.
     """
 
-    def __init__(self, trace: Trace, *, kernel: str | None = None, evidence: int | None = None):
+    def __init__(
+        self,
+        trace: Trace,
+        *,
+        kernel: str | None = None,
+        evidence: int | None = None,
+        compiled: CompiledTrace | None = None,
+    ):
         missing = [name for name in ("zones", "buddyinfo") if f"{name}_start" not in trace.snapshots]
         missing += ["kpageflags"] * ("start" not in trace.kpageflags)
         if missing:
@@ -83,7 +90,7 @@ class Course:
             raise ValueError(f"trace {trace.name}: no zone has most of the events")
         self.trace, self.record = trace, zones[0]
         self.ticks = seen_ticks(trace, evidence)
-        self.compiled: CompiledTrace = compile_trace(trace, recorded=True, evidence=evidence)
+        self.compiled: CompiledTrace = compiled or compile_trace(trace, recorded=True, evidence=evidence)
         self.kernel = kernel or self.compiled.kernel
         names = [(zone.name, zone.nid) for zone in self.compiled.machine.zones]
         self.zone = names.index((str(self.record["name"]), int(self.record.get("nid", 0))))

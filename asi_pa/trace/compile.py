@@ -111,6 +111,11 @@ class CompiledTrace:
         """i64[`Op`, cls, order]: how many operations of each kind there are (`asi_pa.trace.ops`)."""
         return count_kinds(self.ops)
 
+    @cached_property
+    def supplies(self) -> dict[tuple[int | None, int], npt.NDArray[np.uint32]]:
+        """Orders of reclaim that were drawn for this start state, by size and seed (`asi_pa.experiment`)."""
+        return {}
+
     def __repr__(self) -> str:
         return "\n".join(f"{key}: {value}" if key else value for key, value in self._facts())
 
