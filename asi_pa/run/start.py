@@ -21,6 +21,7 @@ def compile_trace(
     seed: int = 0,
     nodes: int | str = 1,
     evidence: int | None = None,
+    tries: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> CompiledTrace:
     """Compile a trace: its operations, its machine and the start state.
@@ -38,5 +39,6 @@ def compile_trace(
         nodes=nodes,
         evidence=evidence,
         settle=settled,
+        tries=tries,
         progress=progress,
     )

@@ -202,19 +202,21 @@ def compile_trace(
     nodes: int | str | Nodes = 1,
     evidence: int | None = None,
     settle: Settle | None = None,
+    tries: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> CompiledTrace:
     """Compile a trace: its operations, its machine and the initial state.
 
     The machine is one zone of ``memory`` bytes (``"768M"``; None: as much as the recorded zone Normal
-    managed), or with ``recorded`` the zones of the recorded machine as they were. ``seed`` draws what the
-    classifier leaves to chance and which part of the recorded memory a smaller zone keeps. ``nodes``: how
+    managed), or with ``recorded`` the zones of the recorded machine as they were.  ``seed`` draws what the
+    classifier leaves to chance and which part of the recorded memory a smaller zone keeps.  ``nodes``: how
     many, or the CPUs of each (``"0-3/4-7"``): memory is divided by address (`asi_pa.trace.nodes`), and a
-    request is made on the node of its CPU. ``evidence``: the start state is built from the first so many
-    events only (None: all). ``settle`` decides what in it only following the trace can (`asi_pa.run.settle`;
-    `asi_pa.compile_trace` always does). ``progress(done, events)`` is called now and then. Raises ValueError
-    for a trace that contradicts itself, an impossible size, and ``recorded`` together with ``memory`` or for
-    a trace without snapshots.
+    request is made on the node of its CPU.  ``evidence``: the start state is built from the first so many
+    events only (None: all).  ``settle`` decides what in it only following the trace can (`asi_pa.run.settle`;
+    `asi_pa.compile_trace` always does).  Without ``tries`` every event is an operation of its own, so what was
+    asked for instead of a failed try is always asked for (`asi_pa.trace.tries`).  ``progress(done, events)``
+    is called now and then.  Raises ValueError for a trace that contradicts itself, an impossible size, and
+    ``recorded`` together with ``memory`` or for a trace without snapshots.
     """
     if not isinstance(trace, Trace):
         from asi_pa.trace import load_trace
@@ -229,7 +231,8 @@ def compile_trace(
     if pages is not None and pages < 1 << trace.pageblock_order:
         raise ValueError(f"memory {memory!r}: less than one pageblock")
     rule = Classifier.parse(classifier, seed)
-    starts = Starts(trace, rule, nodes=nodes, evidence=evidence, settle=settle, progress=progress)
+    how: dict[str, Any] = {"evidence": evidence, "settle": settle, "tries": tries, "progress": progress}
+    starts = Starts(trace, rule, nodes=nodes, **how)
     return starts.recorded() if recorded else starts.at(pages, seed)
 
 
@@ -243,6 +246,7 @@ class Starts:
     nodes : of the machines: how many, or the CPUs of each
     evidence : the start states are built from the first so many events only (None: all)
     settle : decides what in them only following the trace can (`asi_pa.run.settle`)
+    tries : failed tries and what was asked for instead are found (`asi_pa.trace.tries`)
     progress : called with (events done, of) while the trace is compiled
 
     Raises ValueError for a trace that contradicts itself.  May be used by several threads at once.
@@ -256,6 +260,7 @@ class Starts:
         nodes: int | str | Nodes = 1,
         evidence: int | None = None,
         settle: Settle | None = None,
+        tries: bool = True,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         if trace.max_page_order > 10 or trace.pageblock_order > trace.max_page_order:
@@ -272,10 +277,10 @@ class Starts:
         self._ops = np.concatenate([part[0] for part in parts])
         self._stamps, self._nslots = self._compiler.stamps(), self._compiler.nslots
         masks, self._cpusets = asked_for(trace)
-        tries = recorded_tries(trace, masks)
-        self._tries = len(tries)
-        if tries:
-            self._ops, came, self._nslots = insert_tries(trace, self._ops, tries, self._nslots)
+        found = recorded_tries(trace, masks) if tries else []
+        self._tries = len(found)
+        if found:
+            self._ops, came, self._nslots = insert_tries(trace, self._ops, found, self._nslots)
             self._stamps = self._stamps[np.minimum(came[::STAMP_EVERY] // STAMP_EVERY, len(self._stamps) - 1)]
         self._ops.flags.writeable = False
 
