@@ -213,10 +213,10 @@ def compile_trace(
     many, or the CPUs of each (``"0-3/4-7"``): memory is divided by address (`asi_pa.trace.nodes`), and a
     request is made on the node of its CPU.  ``evidence``: the start state is built from the first so many
     events only (None: all).  ``settle`` decides what in it only following the trace can (`asi_pa.run.settle`;
-    `asi_pa.compile_trace` always does).  Without ``tries`` every event is an operation of its own, so what was
-    asked for instead of a failed try is always asked for (`asi_pa.trace.tries`).  ``progress(done, events)``
-    is called now and then.  Raises ValueError for a trace that contradicts itself, an impossible size, and
-    ``recorded`` together with ``memory`` or for a trace without snapshots.
+    `asi_pa.compile_trace` always does).  Without ``tries`` every event is an operation of its own, so what
+    was asked for instead of a failed try is always asked for (`asi_pa.trace.tries`).  ``progress(done,
+    events)`` is called now and then.  Raises ValueError for a trace that contradicts itself, an impossible
+    size, and ``recorded`` together with ``memory`` or for a trace without snapshots.
     """
     if not isinstance(trace, Trace):
         from asi_pa.trace import load_trace
