@@ -477,7 +477,7 @@ cdef class Machine:
         return dict(self.mm.stats)
 
     def numa(self):
-        """By node: numa_hit, numa_miss, numa_foreign, numa_local, numa_other as zone_statistics() counts them.
+        """numa_hit, numa_miss, numa_foreign, numa_local and numa_other of each node: zone_statistics().
 
         A list of dicts of requests, in the order of the node numbers.  Empty on a machine of one node, which
         counts none of it.

@@ -1,12 +1,12 @@
 """What a request that may block does when both attempts of the slow path failed: reclaim, compaction.
 
 The order of attempts is that of __alloc_pages_slowpath, should_reclaim_retry and should_compact_retry
-(mm/page_alloc.c, 7.2: read, not recorded).  Drains and the reserve need nobody's leave: every request that
-may block has them before it fails.  Compaction (``compaction.pyx``), where a replay asks for it, is that of
-the kernel.  Reclaim is a declared supply: page-cache allocations (slots of a replay) in the order of an LRU
-clock, one a node, which leave a pass at a time.  What it is not: nothing is scanned in vain, written back, refaulted or
-swapped; anonymous memory never leaves.  Only replays have a supply and compact: an allocation that moves must
-have a slot that can be told.
+(mm/page_alloc.c, 7.2: read, not recorded). Drains and the reserve need nobody's leave: every request that
+may block has them before it fails. Compaction (``compaction.pyx``), where a replay asks for it, is that of
+the kernel. Reclaim is a declared supply: page-cache allocations (slots of a replay) in the order of an LRU
+clock, one a node, which leave a pass at a time. What it is not: nothing is scanned in vain, written back,
+refaulted or swapped; anonymous memory never leaves. Only replays have a supply and compact: an allocation
+that moves must have a slot that can be told.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -62,8 +62,9 @@ cdef struct slowpath_t:
 # ---------------------------------------------------------------- reclaim
 
 cdef int64_t reclaim(mm_t *mm, int cpu, int nid, int64_t pages) noexcept nogil:
-    # shrink_lruvec(): a pass of so many pages over a node's LRU, a cluster after the other.  isolate_lru_folios() takes whole
-    # folios, at least one for a cluster, so that a pass over large ones frees more than it was meant to.
+    # shrink_lruvec(): a pass of so many pages over a node's LRU, a cluster after the other.
+    # isolate_lru_folios() takes whole folios, at least one for a cluster, so that a pass over large ones
+    # frees more than it was meant to.
     cdef int64_t freed = 0, got
     while pages > 0:
         got = shrink_cluster(mm, cpu, nid, min(pages, <int64_t>SWAP_CLUSTER_MAX))
@@ -75,8 +76,8 @@ cdef int64_t reclaim(mm_t *mm, int cpu, int nid, int64_t pages) noexcept nogil:
 
 
 cdef int64_t shrink_cluster(mm_t *mm, int cpu, int nid, int64_t pages) noexcept nogil:
-    # Frees the next allocations of a node's supply, those that were there when `mm.clock` operations were done;
-    # what the workload freed itself is gone already.
+    # Frees the next allocations of a node's supply, those that were there when `mm.clock` operations were
+    # done; what the workload freed itself is gone already.
     cdef int64_t freed = 0
     cdef uint32_t slot, pfn, frame
     cdef int order
