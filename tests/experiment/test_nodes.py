@@ -73,7 +73,7 @@ def test_a_node_without_cpus_serves_who_finds_nothing_elsewhere() -> None:
 
 
 def small(nodes: int | str = 1, **more: Any) -> dict[str, Any]:
-    how = {"memory": "900M", "seeds": 2, "samples": 2, "reclaim": None} | more
+    how: dict[str, Any] = {"memory": "900M", "seeds": 2, "samples": 2, "reclaim": None} | more
     result = compare("redis", ["migratetype", "pool"], nodes=nodes, **how)
     for run in result["runs"]:
         for design in run["designs"]:

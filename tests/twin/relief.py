@@ -86,8 +86,9 @@ class Replay:
         LRU it is on.
         """
         ones, always, first = ([value] * len(supply) for value in (1, -1, 0))
-        for slot, *what, nid in zip(supply, since or always, pages or ones, nodes or first, strict=True):
-            self.supply.setdefault(nid, []).append((slot, *what))
+        rows = zip(supply, since or always, pages or ones, nodes or first, strict=True)
+        for slot, at, count, nid in rows:
+            self.supply.setdefault(nid, []).append((slot, at, count))
         self.compacts = compacts
 
     # Operations
