@@ -311,7 +311,7 @@ def compare(
     seed: int = 0,
     seeds: int = comparison.SEEDS,
     quick: bool = False,
-    nodes: int | str = 1,
+    nodes: int | str = "recorded",
     kernel: str | None = None,
     samples: int = SAMPLES,
     reclaim: str | int | None = None,
