@@ -74,6 +74,8 @@ class NodeCounts:
     """As the kernel lists them: ``0-3,8``; empty for a node without CPUs."""
     pages: int
     """Managed."""
+    mapped_blocks: int
+    """Pageblocks that are mapped where the design maps by pageblock: what flips left."""
     free_pages: int
     """On the free lists."""
     pool_pages: int
