@@ -50,6 +50,9 @@ def replays(name: str) -> asi_pa.ReplayResult:
     trace: asi_pa.Trace = asi_pa.load_trace(name)
     compiled: asi_pa.CompiledTrace = asi_pa.compile_trace(trace, memory="ample")
     design: asi_pa.Design = Own.based_on(asi_pa.DESIGNS["migratetype"], name="migratetype/own")
+    texts: asi_pa.ProcTexts = asi_pa.proc_texts(trace, design, at=0, memory="ample")
+    assert texts.operation == 0
+    assert texts.buddyinfo.startswith("Node")
     found = asi_pa.replay(compiled, design, samples=3)
     share: float | None = found.value("restricted_2m_share")
     flushes: int = found.metrics["tlb_flushes"]
@@ -61,6 +64,7 @@ def results(name: str) -> list[str]:
     """Every function that returns a result, and every form a result takes."""
     compared: asi_pa.CompareResult = asi_pa.compare(name, "migratetype", quick=True, samples=3)
     run = compared.runs[0]["migratetype"]
+    print(compared.nodes, [node.numa_miss for node in run.nodes])
     print(run.verify, compared.verdict, [row.against_other for row in compared.measures][:1])
     starved: asi_pa.StarveResult = asi_pa.starve("linux", "32M")
     audited: asi_pa.AuditResult = asi_pa.audit_design("migratetype", depth=1, only="smallest")
