@@ -30,7 +30,7 @@ from asi_pa.experiment.rows import (
 )
 from asi_pa.experiment.search import on_lattice
 from asi_pa.experiment.sizes import Size
-from asi_pa.kernel.numa import ONE_NODE, Nodes
+from asi_pa.kernel.numa import RECORDED, Nodes
 from asi_pa.run.settle import settled
 from asi_pa.trace import DEFAULT_CLASSIFIER, Classifier, CompiledTrace, Starts, Trace, tight_memory
 
@@ -56,7 +56,7 @@ class Plan:
     memory: tuple[Size, ...] = ()
     """Sizes to replay instead of a search."""
     quick: bool = False
-    nodes: Nodes = ONE_NODE
+    nodes: Nodes = RECORDED
     """Of every machine."""
     threads: int = 0
     """0: as many as there are processors."""
@@ -100,7 +100,7 @@ class Subject:
 
     @classmethod
     def of(
-        cls, trace: Trace, classifier: str | Classifier, seed: int, nodes: int | str | Nodes = ONE_NODE
+        cls, trace: Trace, classifier: str | Classifier, seed: int, nodes: int | str | Nodes = RECORDED
     ) -> Subject:
         """Raises ValueError for a trace that cannot be compiled, or not for so many nodes."""
         starts = Starts(trace, Classifier.parse(classifier, seed), nodes=nodes, settle=settled)

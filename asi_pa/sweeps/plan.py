@@ -24,7 +24,7 @@ from asi_pa.kernel.versions import kernel_profile
 from asi_pa.names import perhaps, several
 from asi_pa.schema import toml_document
 from asi_pa.trace import DEFAULT_CLASSIFIER, Classifier, Trace, bundled_traces, load_events
-from asi_pa.trace.nodes import check_nodes
+from asi_pa.trace.nodes import of_trace
 from asi_pa.trace.workloads import WORKLOADS
 
 __all__ = ["Asked", "Need", "Piece", "Point", "Source", "points_of", "read_file"]
@@ -50,7 +50,7 @@ class Asked:
     reclaim: str | int | None = None
     compaction: bool = True
     fallbacks: bool = True
-    nodes: int | str = 1
+    nodes: int | str = "recorded"
 
     @classmethod
     def of(cls, given: Mapping[str, Any], where: str = "") -> Asked:
@@ -77,7 +77,7 @@ class Asked:
                 raise ValueError(
                     f"{where}{key} {values[key]!r}: not {' or '.join(k.__name__ for k in kinds)}"
                 )
-        values["nodes"] = as_nodes(values.get("nodes", 1)).words
+        values["nodes"] = as_nodes(values.get("nodes", "recorded")).words
         return cls(**values)
 
     @property
@@ -250,7 +250,7 @@ def _sources(traces: Sequence[str | Trace], kept: Any, nodes: Nodes) -> Iterator
     """``kept(trace, hash)`` puts a Trace that has no file where workers find it, and returns the path."""
     for each in traces:
         trace = load_events(each)
-        check_nodes(trace, nodes)
+        of_trace(trace, nodes)
         hashed = trace_hash(trace)
         if isinstance(each, Trace):
             yield Source(word=kept(trace, hashed), label=trace.name, hash=hashed)
