@@ -28,6 +28,7 @@ from asi_pa._core cimport (
     MAX_FREETYPES,
     MAX_ORDERS,
     NIL,
+    ORDER_MASK,
     PCP,
     TAIL,
     TAKEN,
@@ -167,6 +168,8 @@ cdef class Tracker:
     cdef Py_ssize_t events
     cdef readonly object nearest        # (event, distance in pages, blocks off by order) of the last `run`
     cdef public object fallbacks
+    cdef readonly list without_event    # allocations from per-CPU lists: (event, CPU, order, pfn)
+    cdef Py_ssize_t event               # that is followed
 
     def __init__(self, Machine machine not None, requests, types, ticks):
         cdef const uint8_t[::1] table = np.ascontiguousarray(types, np.uint8)
@@ -205,6 +208,7 @@ cdef class Tracker:
         if (ticks.cpu >= self.mm.ncpus).any():
             raise ValueError(f"ticks of CPU {ticks.cpu.max()}: the machine has {self.mm.ncpus}")
         self.fallbacks = []
+        self.without_event = []
         self.note_lists()
 
     def __dealloc__(self):
@@ -314,6 +318,7 @@ cdef class Tracker:
                 if cpu[i] >= self.mm.ncpus or order[i] > aimed.max_order:
                     self.outside += 1
                     continue
+                self.event = i
                 self.tick(time_ns[i])
                 if kind[i] == EV_ALLOC:
                     if gfp[i] < self.nrequests:
@@ -373,6 +378,14 @@ cdef class Tracker:
         self.hits[question] += hit
         return hit
 
+    cdef void give_away(self, zone_t *z, int zone, int cpu, uint32_t frame) noexcept nogil:
+        # somebody got the head of a list of this CPU without an event
+        cdef int order = z.state[frame] & ORDER_MASK
+        self.untraced += 1
+        with gil:
+            self.without_event.append((self.event, cpu, order, frame + <uint32_t>z.base_pfn))
+        give_away(z, self.where[zone], frame)
+
     # ------------------------------------------------------------ events
 
     cdef void end_refill(self, int cpu) noexcept nogil:
@@ -396,8 +409,7 @@ cdef class Tracker:
             self.end_refill(cpu)
             while pcp.lists[index].head != NIL:
                 # a list that is refilled is empty: what was still on it went without an event
-                self.untraced += 1
-                give_away(z, self.where[zone], pcp.lists[index].head)
+                self.give_away(z, zone, cpu, pcp.lists[index].head)
             refill.expected = nr_pcp_alloc(z, pcp, order)
             refill.zone = z
             refill.order = order
@@ -557,8 +569,7 @@ cdef class Tracker:
                 if not self.answer(ALLOC_PAGE, pcp.lists[index].head == frame or self.in_an_interrupt(
                         i, z, pcp.lists[index].head, frame)) and self.refills[cpu].locked != pfn:
                     while pcp.lists[index].head != frame:
-                        self.untraced += 1
-                        give_away(z, self.where[zone], pcp.lists[index].head)
+                        self.give_away(z, zone, cpu, pcp.lists[index].head)
                 off_list(z, self.where[zone], frame)
             else:
                 self.answer(ALLOC_PAGE, False)
