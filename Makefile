@@ -41,7 +41,7 @@ $(VENV)/.run-ready: pyproject.toml | $(PY)
 
 # What tests, lints and benchmarks need besides.
 $(VENV)/.test-ready: pyproject.toml $(VENV)/.run-ready
-	$(PIP) "cython-lint>=0.16" "dask>=2025.1" "distributed>=2025.1" "hypothesis>=6.100" \
+	$(PIP) "cython-lint>=0.16" "dask>=2025.1" "distributed>=2025.1" "drgn>=0.0.30" "hypothesis>=6.100" \
 	    "matplotlib>=3.9" "mkdocs-material>=9.6" "mypy>=1.15" "nbclient>=0.10" "nbformat>=5.10" "ipykernel>=6" "jinja2>=3.1" \
 	    "pandas>=2.2" "pandas-stubs>=2.2" "polars>=1.0" \
 	    "pyarrow>=18" "pyright[nodejs]>=1.1.400" "pytest>=8" \
@@ -89,7 +89,7 @@ lint-cython: $(VENV)/.test-ready
 	find asi_pa benchmarks -name '*.pyx' -o -name '*.pxd' | PATH="$(CURDIR)/$(VENV)/bin:$$PATH" xargs -r cython-lint
 
 lint-types: $(VENV)/.test-ready
-	$(VENV)/bin/mypy asi_pa oracle tests benchmarks setup.py $(wildcard examples/*.py)
+	$(VENV)/bin/mypy asi_pa oracle tests benchmarks setup.py $(wildcard examples/*.py contrib/*.py)
 	$(VENV)/bin/pyright --pythonpath $(PY) tests/api/everything.py
 
 lint-stubs: build $(VENV)/.test-ready

@@ -184,7 +184,6 @@ def amid(
     top: tuple[float, float] = (0.85, 0.98),
     left: tuple[float, float] = (0.5, 0.95),
     orders: Sequence[int] = (9, 9, 9, 1, 2, 3, 4, 5, 6, 7, 8, 10),
-    single: float = 0.02,
 ) -> None:
     """Compactions of every caller amid allocations and frees: positions, skip bits, deferral."""
     r, k, first = w.r, 0, True
@@ -207,7 +206,7 @@ def amid(
                 code = r.choice((COMPACT, DIRECT_COMPACT, DIRECT_COMPACT))
                 flags = r.choice((MOVABLE, MOVABLE, MOVABLE, U, R)) | DIRECT | COMP
                 flags |= NOFS if r.random() < nofs else 0
-                zero = code == DIRECT_COMPACT and r.random() < single
+                zero = code == DIRECT_COMPACT and r.random() < 0.02
                 w.op(code, 0 if zero else order, flags, r.choice(ANY))
             if k % every == 0:
                 dump(w)

@@ -212,20 +212,12 @@ def _with_compaction(r: random.Random, name: str, defrag_mode: bool, n: int) -> 
     )
     first = r.choice((*fresh, *others))
     words = [first.__name__]
-    _write(first, w, setup)
+    first(w)
     for part in _drawn(r, others):
         if len(w) < n:
-            _write(part, w, setup)
+            part(w)
             words.append(part.__name__)
     return setup, w, "compaction: " + ", ".join(words)
-
-
-def _write(part: Callable[[Writer], None], w: Writer, setup: Setup) -> None:
-    """A part; in vm.defrag_mode without compactions for single pages (docs/evidence.md says why)."""
-    if part is folios.amid and setup.defrag_mode:
-        folios.amid(w, single=0)
-    else:
-        part(w)
 
 
 def _drawn(r: random.Random, parts: Sequence[Callable[[Writer], None]]) -> list[Callable[[Writer], None]]:

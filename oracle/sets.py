@@ -360,7 +360,7 @@ FOLIOS: dict[str, tuple[Setup, Write, str]] = {
     ),
     "C21": (
         _compaction(32, defrag_mode=True, pcp=(297, 481, 31)),
-        _folios(folios.amid, n=70, orders=(1, 2, 3, 3, 9), single=0, fillings=(folios.SCATTERED, folios.FEW)),
+        _folios(folios.amid, n=70, orders=(1, 2, 3, 3, 9), fillings=(folios.SCATTERED, folios.FEW)),
         "vm.defrag_mode=1, small orders, pcp",
     ),
 }

@@ -412,6 +412,16 @@ cdef class Allocator(BulkCalls):
         self._idle()
         return self.machine.verify() or self.machine.physmap.check()
 
+    def moved(self):
+        """int64 (n, 2): pfns before and after, of pages that moved since the last call.
+
+        Of a design that empties pageblocks before they flip (``flip_used="move"``): what ``alloc_pages``
+        returned as the first pfn of a row is the second from then on, and is freed by it.  Rows are in order:
+        a page may move more than once.
+        ``statistics().moved_to_flip`` counts the pages, those of a trace included.
+        """
+        return self.machine.moved()
+
     # ------------------------------------------------------------ looking
 
     def statistics(self):

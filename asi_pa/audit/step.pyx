@@ -385,7 +385,7 @@ cdef void list_compaction(search_t *s, op_t *ops, int *n) noexcept nogil:
         if not s.requests[i].block:
             continue
         for order in range(s.min_alloc_order[i], s.max_alloc_order[i] + 1):
-            if compaction_order(s.mm, order, &s.requests[i]) > 0:
+            if compaction_order(s.mm, order, &s.requests[i], s.requests[i].slow_flags) > 0:
                 add(ops, n, OP_DIRECT_COMPACT, 0, order, i, 0, 0)
 
 

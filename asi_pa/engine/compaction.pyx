@@ -49,6 +49,7 @@ from asi_pa.engine.compaction_gates cimport (
 from asi_pa.engine.compaction_source cimport isolate_migratepages
 from asi_pa.engine.compaction_target cimport held_init, release_free_list
 from asi_pa._core cimport (
+    ALLOC_NOFRAGMENT,
     COMPACTS_BOTH,
     COMPACTS_ORDER,
     MIGRATE_RECLAIMABLE,
@@ -417,17 +418,20 @@ cdef int try_to_compact_pages(mm_t *mm, int cpu, int order, const request_t *rq,
     return result
 
 
-cdef int compaction_order(mm_t *mm, int order, const request_t *rq) noexcept nogil:
-    # The order that compaction is asked for; 0: none.  vm.defrag_mode makes it a pageblock for who would mix
-    # types.  As posted everywhere a design asks for the request's order, so that order 0 starves beside
-    # blocks that could flip; __GFP_UNMAPPED v4 asks for a pageblock for unmapped requests, "both" for all.
+cdef int compaction_order(mm_t *mm, int order, const request_t *rq, uint32_t flags) noexcept nogil:
+    # The order that compaction is asked for; 0: none.  Who would mix types and must not (vm.defrag_mode, and
+    # designs whose slow path keeps NOFRAGMENT) asks for a pageblock, for a single page too.  As posted
+    # everywhere a design asks for the request's order, so that order 0 starves beside blocks that could flip;
+    # __GFP_UNMAPPED v4 asks for a pageblock for unmapped requests, "both" for all.
     cdef int big = mm.zones[0].pageblock_order
     if order > big:
         return order
     if mm.design.flips and mm.design.compaction != COMPACTS_ORDER:
         if mm.design.compaction == COMPACTS_BOTH or not mm.design.mapped[rq.ft]:
             return big
-    if mm.defrag_mode and order > 0 and rq.mt != MIGRATE_MOVABLE:
+    if not mm.kernel.defrag_mode_retry:
+        return order            # 6.12 promotes nothing
+    if flags & ALLOC_NOFRAGMENT and rq.mt != MIGRATE_MOVABLE:
         return big
     return order
 
@@ -438,7 +442,7 @@ cdef int64_t alloc_pages_direct_compact(mm_t *mm, int cpu, int order, const requ
     cdef uint32_t captured = NIL
     cdef zone_t *z = NULL
     cdef int64_t pfn
-    cdef int wanted = compaction_order(mm, order, rq)
+    cdef int wanted = compaction_order(mm, order, rq, flags)
     result[0] = COMPACT_NOT_SUITABLE_ZONE
     if wanted == 0:
         return -1

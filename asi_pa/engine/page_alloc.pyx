@@ -207,8 +207,9 @@ cdef uint32_t zone_take(zone_t *z, int cpu, int order, const request_t *rq, uint
         if frame == NIL:
             return NIL
         if z.pcps != NULL and rq.pcp_list[order] != NO_PCP_LIST:
-            z.stats.pcp_missed_sensitive += rq.sensitive
-            z.stats.pcp_missed_nonsensitive += not rq.sensitive
+            # by what was said of the request, as all counts by kind, not by what the design makes of it
+            z.stats.pcp_missed_sensitive += (rq.gfp & GFP_SENSITIVE) != 0
+            z.stats.pcp_missed_nonsensitive += not rq.gfp & GFP_SENSITIVE
         if z.design.looks_ahead:
             z.ahead_due |= z.design.looks_ahead & AHEAD_NOW
     if flags & ALLOC_HIGHATOMIC and z.kernel.reserve_highatomic_from_pcp:

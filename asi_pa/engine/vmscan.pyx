@@ -263,7 +263,8 @@ cdef int64_t direct_relief(mm_t *mm, int cpu, int order, const request_t *rq, ui
     cdef int64_t pfn
     cdef slowpath_t s
     cdef bint costly = order > COMPACT_COSTLY_ORDER
-    cdef int wanted = compaction_order(mm, order, rq)
+    # who compacts first is asked of the order requested; only a design's own promotion counts
+    cdef int wanted = compaction_order(mm, order, rq, flags & ~<uint32_t>ALLOC_NOFRAGMENT)
     s.drained = False
     s.compact_first = may_compact(mm, rq) and (
         wanted > COMPACT_COSTLY_ORDER or (wanted > 0 and rq.mt != MIGRATE_MOVABLE))

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from asi_pa.experiment.study import Subject
+from asi_pa.kernel.callers import caller_of
 from asi_pa.kernel.gfp import describe_gfp
+from asi_pa.trace import CompiledTrace
 from asi_pa.trace.compile import OP_ALLOC
 
 __all__ = ["caveats"]
@@ -25,7 +27,7 @@ def caveats(subjects: Sequence[Subject], result: Mapping[str, Any]) -> list[str]
         lines += _of_evidence(subject, trace, result)
     recorded = [subject for subject in subjects if not _synthetic(subject)]
     if recorded and all(subject.trace.cpus <= 2 for subject in recorded):
-        lines.append(f"All the evidence is recorded on machines of at most 2 CPUs ({_names(recorded)}).")
+        lines.append(f"All evidence is recorded on machines of at most 2 CPUs ({_names(recorded)}).")
     return lines
 
 
@@ -54,7 +56,7 @@ def _of_evidence(subject: Subject, trace: Mapping[str, Any], result: Mapping[str
     name, asked = trace["trace"], trace["requests"]
     floored = trace["floored"].get(result["reference"], 0)
     if floored > result["seeds"] // 2:
-        yield f"{name}: too short to fill memory: its start state takes as much as it needs."
+        yield f"{name}: too short to fill memory beyond what its start state takes."
     whole = subject.whole
     ops = whole.ops
     counts = np.bincount(ops["cls"][ops["op"] == OP_ALLOC], minlength=len(whole.classes))
@@ -64,7 +66,14 @@ def _of_evidence(subject: Subject, trace: Mapping[str, Any], result: Mapping[str
         return
     top = int(counts.argmax())
     if counts[top] >= _MOST * total:
-        words = describe_gfp(int(whole.classes[top]) & 0x3FFFFFF)
-        yield f"{name}: one caller decides: {100 * counts[top] / total:.0f} % of its requests ({words})."
+        share = f"{100 * counts[top] / total:.0f} %"
+        yield f"{name}: one caller makes {share} of its requests: {_whose(whole, top)}."
     if sum(asked.values()) < 10_000:
         yield f"{name}: only {sum(asked.values()):,} requests."
+
+
+def _whose(whole: CompiledTrace, cls: int) -> str:
+    """The kernel's function that makes most requests of a class, or their mask where it is not known."""
+    word = int(whole.classes[cls])
+    caller = caller_of(word, int(whole.kinds[OP_ALLOC, cls].argmax()))
+    return caller.about.split(": ")[-1] if caller else describe_gfp(word & 0x3FFFFFF)

@@ -28,7 +28,7 @@ from asi_pa.names import several
 from asi_pa.run.statement import OTHERS, brief, errors, measured_floors
 from asi_pa.trace import Trace, bundled_traces, load_events
 
-__all__ = ["SCHEMA", "SEEDS", "compare", "protagonists"]
+__all__ = ["SCHEMA", "SEEDS", "compare", "nearness", "protagonists"]
 
 SCHEMA = "asi_pa.compare/2"
 #: Seeds of a comparison; with fewer the rule has less to go by.
@@ -169,11 +169,13 @@ def _compared(
     progress: Progress | None,
     cache: Cache,
 ) -> dict[str, Any]:
-    subjects = [Subject.of(trace, plan.classifier, plan.seeds[0]) for trace in traces]
-    study = Study(plan, subjects, cache, progress)
-    found = study.run()
+    with ThreadPoolExecutor(plan.threads or processors()) as pool:
+        subjects = list(pool.map(lambda t: Subject.of(t, plan.classifier, plan.seeds[0]), traces))
+        measured = [pool.submit(nearness, subject, cache) for subject in subjects]
+        study = Study(plan, subjects, cache, progress)
+        found = study.run()
     runs = _runs(plan, subjects, found, samples, cache, progress)
-    nearness = [_nearness(subject, cache) for subject in subjects]
+    near = [each.result() for each in measured]
     result: dict[str, Any] = {
         "schema": SCHEMA,
         "asi_pa": __version__,
@@ -191,9 +193,7 @@ def _compared(
         },
         "reference": REFERENCE,
         "protagonists": list(plan.protagonists),
-        "answer": [
-            answer(plan, s, f, near["floors"]) for s, f, near in zip(subjects, found, nearness, strict=True)
-        ],
+        "answer": [answer(plan, s, f, of["floors"]) for s, f, of in zip(subjects, found, near, strict=True)],
         "runs": runs,
         "claims": [],
     }
@@ -201,7 +201,7 @@ def _compared(
         needed = [of.rows[0][REFERENCE]["price"] if of.rows else None for of in found]
         result["curves"] = [study.curve(s, n) for s, n in zip(subjects, needed, strict=True) if n]
     result["nearness"] = [
-        *(f"{s.trace.name}: {near['line']}" for s, near in zip(subjects, nearness, strict=True)),
+        *(f"{s.trace.name}: {of['line']}" for s, of in zip(subjects, near, strict=True)),
         OTHERS,
     ]
     result["claims"] = evaluate_claims(result)
@@ -210,12 +210,12 @@ def _compared(
     return result
 
 
-def _nearness(subject: Subject, cache: Cache) -> dict[str, Any]:
+def nearness(subject: Subject, cache: Cache) -> dict[str, Any]:
     """How near the linux model was measured to be to a trace's machine: a ``line``, and ``floors``."""
     key = key_of("nearness", package_hash(), subject.hash)
     found: dict[str, Any] | None = cache.get(key)
     if found is None:
-        measured = errors(subject.trace)
+        measured = errors(subject.trace, subject.as_recorded)
         found = {"line": brief(measured), "floors": measured_floors(measured)}
         cache.put(key, found)
     return found

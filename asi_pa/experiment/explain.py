@@ -6,86 +6,32 @@ engine's counters, its log of fallbacks and the lists say, nothing is worked out
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from asi_pa import __version__
-from asi_pa.designs import Design, as_design
+from asi_pa.designs import Design
 from asi_pa.engine.machine import Machine
 from asi_pa.experiment.metrics import CAUSES
-from asi_pa.experiment.points import start_at
+from asi_pa.experiment.moment import Scene, flushes
 from asi_pa.experiment.probe import Relief
-from asi_pa.experiment.runs import build
-from asi_pa.experiment.sizes import as_size
-from asi_pa.experiment.study import Subject
-from asi_pa.kernel.callers import WayOut, caller_of, group_of
+from asi_pa.kernel.callers import caller_of, group_of
 from asi_pa.kernel.gfp import MODEL_LRU, describe_gfp
 from asi_pa.run import look
 from asi_pa.run.replay import Replay
-from asi_pa.run.start import compile_trace
 from asi_pa.trace import CompiledTrace, Trace
 from asi_pa.trace.compile import STAMP_EVERY
 from asi_pa.trace.ops import Op
 from asi_pa.verify.dump import DumpShape, ZoneState, pcp_list_name, take_apart
 
-__all__ = ["SCHEMA", "WORDS", "explain"]
+__all__ = ["SCHEMA", "explain"]
 
 SCHEMA = "asi_pa.explain/1"
-#: Operations between two looks at the counters, while an event is searched.
-_STRIDE = 4096
 _REQUESTS = (Op.OP_ALLOC, Op.OP_TRY, Op.OP_INSTEAD)
 #: Bits of a request word that are the model's, not the caller's.
 _MODELS = 0xF0000000
-
-
-def _failed(run: Replay, _stats: dict[str, int], group: str) -> int:
-    ways = run.failures_by_way_out().astype(np.int64)
-    declined = int(ways[WayOut.OPPORTUNISTIC, 0])
-    return {"real": int(ways[:, 0].sum()) - declined, "declined": declined, "huge": int(ways[:, 1].sum())}[
-        group
-    ]
-
-
-#: What an event may be called: counted so far in a replay, whose counters are given.
-WORDS: dict[str, Callable[[Replay, dict[str, int]], int]] = {
-    "failure": lambda run, _: run.failures,
-    "real": lambda run, stats: _failed(run, stats, "real"),
-    "declined": lambda run, stats: _failed(run, stats, "declined"),
-    "huge": lambda run, stats: _failed(run, stats, "huge"),
-    "flip": lambda _, stats: stats["flips_s2n"] + stats["flips_n2s"],
-    "fallback": lambda _, stats: stats["extfrag_events"],
-    "refill": lambda _, stats: stats["pool_refills"],
-    "flush": lambda run, _: _flushes(run.machine),
-    "compaction": lambda _, stats: stats["compactions"],
-    "kswapd": lambda _, stats: stats["kswapd_wakeups"],
-}
-
-
-def _flushes(machine: Machine) -> int:
-    counters = machine.physmap.counters() if machine.physmap is not None else None
-    return 0 if counters is None else counters.flushes_ranged + counters.flushes_full
-
-
-@dataclass(frozen=True)
-class _Scene:
-    """What a replay is made of, so that it can be made again."""
-
-    compiled: CompiledTrace
-    design: Design
-    kernel: str | None
-    relief: Relief
-    seed: int
-
-    def at(self, operation: int) -> Replay:
-        """A replay of which so many operations are done."""
-        options = self.relief.options()
-        _, run, _ = build(self.compiled, self.design, self.kernel, seed=self.seed, **options)
-        run.run(self.compiled.ops, 0, operation)
-        return run
 
 
 def explain(
@@ -105,7 +51,7 @@ def explain(
     Parameters
     ----------
     event : the operation's number, or what it is the first or the K-th of: ``failure``, ``failure:K``, and
-        likewise the other ``WORDS``
+        likewise the other words of `asi_pa.experiment.moment`
     memory : as of ``compile_trace``; None: the recorded zone Normal
     relief : None: as `asi-pa compare` has it: the recorded machine's file pages, and compaction
     seed : draws the machine, and what is reclaimed first
@@ -114,23 +60,18 @@ def explain(
     Returns a dict of plain data (JSON): docs/use/explain.md.  Raises ValueError for an event that does not
     come, and for whatever cannot be.
     """
-    relief = Relief() if relief is None else relief
-    chosen = as_design(design)
-    compiled = _compiled(trace, classifier, memory, seed, kernel, relief)
-    scene = _Scene(compiled, chosen, kernel, relief, seed)
-    number, word = _parsed(event, len(compiled.ops))
-    if word:
-        number = _find(scene, word, number, progress)
+    scene = Scene.of(trace, design, memory, classifier, kernel, relief, seed)
+    compiled, number = scene.compiled, scene.operation(event, progress)
     run = scene.at(number)
     about = {
         "schema": SCHEMA,
         "asi_pa": __version__,
         "trace": compiled.name,
         "memory_bytes": compiled.memory_bytes,
-        "design": chosen.name,
+        "design": scene.design.name,
         "kernel": kernel or compiled.kernel,
         "classifier": compiled.classifier,
-        "relief": relief.words(),
+        "relief": scene.relief.words(),
         "seed": seed,
         "event": str(event),
         "operation": number,
@@ -138,61 +79,6 @@ def explain(
         "time_ns": _time(compiled, number),
     }
     return about | _around(run, compiled, number)
-
-
-def _compiled(
-    trace: Trace | str,
-    classifier: str,
-    memory: str | int | None,
-    seed: int,
-    kernel: str | None,
-    relief: Relief,
-) -> CompiledTrace:
-    from asi_pa.trace import load_events
-
-    loaded = load_events(trace)
-    size = None if memory is None else as_size(memory)
-    if size is None or size.pages:
-        return compile_trace(loaded, classifier, memory=memory, seed=seed)
-    return start_at(Subject.of(loaded, classifier, seed), size, seed, kernel, relief)
-
-
-def _parsed(event: str | int, operations: int) -> tuple[int, str]:
-    """(number of the operation, "") or (which one, of what)."""
-    text = str(event).replace(",", "")
-    match = re.fullmatch(r"([a-z]+)(?::(\d+))?", text)
-    if match and match[1] in WORDS:
-        which = int(match[2] or 1)
-        if not which:
-            raise ValueError(f"event {event}: the first is {match[1]}:1")
-        return which, match[1]
-    if not text.isdecimal():
-        words = ", ".join(WORDS)
-        raise ValueError(f"event {event!r} is neither the number of an operation nor one of {words} (:K)")
-    if int(text) >= operations:
-        raise ValueError(f"event {event}: the replay has {operations:,} operations, 0 to {operations - 1:,}")
-    return int(text), ""
-
-
-def _find(scene: _Scene, word: str, which: int, progress: Callable[[str, int, int], None] | None) -> int:
-    """The operation in which the ``which``-th happens."""
-    count, ops = WORDS[word], scene.compiled.ops
-    run = scene.at(0)
-    begun = count(run, run.machine.stats())  # while the start state was made
-    for at in range(0, len(ops), _STRIDE):
-        run.run(ops, at, at + _STRIDE)
-        if progress is not None:
-            progress(f"looking for {word} {which}", min(at + _STRIDE, len(ops)), len(ops))
-        if count(run, run.machine.stats()) - begun >= which:
-            break
-    else:
-        found = count(run, run.machine.stats()) - begun
-        raise ValueError(f"{word} {which:,} does not come: {found:,} in {len(ops):,} operations")
-    run = scene.at(at)
-    while count(run, run.machine.stats()) - begun < which:
-        run.run(ops, at, at + 1)
-        at += 1
-    return at - 1
 
 
 def _time(compiled: CompiledTrace, operation: int) -> int:
@@ -315,7 +201,7 @@ def _around(run: Replay, compiled: CompiledTrace, number: int) -> dict[str, Any]
     asks = kind in _REQUESTS
     gfp = int(compiled.classes[int(op["cls"])]) if asks else 0
     before, stats = _Seen(machine), machine.stats()
-    flushed, replayed = _flushes(machine), run.fallbacks()
+    flushed, replayed = flushes(machine), run.fallbacks()
     held = run.held(slot) if kind in (Op.OP_FREE, Op.OP_SPLIT) else -1
     asked = _request(machine, order, gfp, cpu) if asks else None
     failures = run.failures
@@ -336,7 +222,7 @@ def _around(run: Replay, compiled: CompiledTrace, number: int) -> dict[str, Any]
         "was": before.place(pfn) if pfn >= 0 else None,
         "is": after.place(pfn) if pfn >= 0 else None,
         "counters": {key: value - stats[key] for key, value in now.items() if value != stats[key]},
-        "flushes": _flushes(machine) - flushed,
+        "flushes": flushes(machine) - flushed,
         "caller_fell_back": run.fallbacks()[2] - replayed[2],
         "fallbacks": [_fallback(row, machine.design) for row in run.extfrags],
         "zones": [_zone(before, after, zone, cpu) for zone in zones],

@@ -66,12 +66,12 @@ def _real(metrics: Metrics) -> float | None:
 
 MEASURES: tuple[Measure, ...] = (
     Measure(
-        "leaves", "restricted map in 2M leaves", "share", "high", 0.0, 0.02,
+        "leaves", "map in 2M leaves", "share", "high", 0.0, 0.02,
         "Share of the restricted physmap in leaves of 2M or larger at the end.",
         leaf_share_2m, protection=True,
     ),
     Measure(
-        "tables", "page tables allocated", "pages", "low", 0.1, 1,
+        "tables", "page tables allocated", "pages", "low", 0.1, 8,
         "Page-table pages that the replay allocated.",
         lambda m: m["table_pages_allocated"], protection=True,
     ),

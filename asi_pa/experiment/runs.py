@@ -95,13 +95,17 @@ def _supply(compiled: CompiledTrace, size: int | None, seed: int) -> npt.NDArray
     ``size`` None: every page of a file that the recorded machine had there; else so many bytes of what is on
     the LRU.
     """
+    if (size, seed) in compiled.supplies:
+        return compiled.supplies[size, seed]
     if size is None:
         slots = [p.held_slot[p.held_file & (p.held_order == 0)] for p in compiled.population]
     else:
         lru = (compiled.classes & np.uint32(MODEL_LRU)) != 0
         slots = [p.held_slot[lru[p.held_cls] & (p.held_order == 0)] for p in compiled.population]
     drawn = np.random.default_rng(seed).permutation(np.concatenate(slots))
-    return drawn[: None if size is None else size // 4096].astype(np.uint32)
+    found = drawn[: None if size is None else size // 4096].astype(np.uint32)
+    compiled.supplies[size, seed] = found
+    return found
 
 
 def build(
@@ -113,15 +117,19 @@ def build(
     compaction: bool = False,
     seed: int = 0,
     fallbacks: bool = True,
+    log: bool = True,
 ) -> tuple[Machine, Replay, dict[str, Any]]:
     """A machine in the trace's initial state: (machine, replay ready to run, notes on the state).
 
     ``reclaim``: bytes that reclaim may free; None: the pages of files that the recorded machine had.  Its
-    watermarks are the design's own (``sizing.raised_for``).
+    watermarks are the design's own (``sizing.raised_for``).  ``log``: the physmap keeps its log of every
+    change, which takes a third of the time of a design that maps page by page.
     """
     profile = kernel or compiled.kernel
     spec = raised_for(compiled.machine, design.khugepaged_pcptypes, kernel=profile)
     machine = Machine(spec, design, profile, boot=False)
+    if machine.physmap is not None and not log:
+        machine.physmap.stop_log()
     run = Replay(machine, compiled.classes, compiled.nslots, fallbacks)
     notes: dict[str, Any] = {"blocks": 0, "mapped_blocks": 0, "mixed_blocks": 0, "displaced": 0}
     for zone, population in enumerate(compiled.population):
@@ -161,7 +169,14 @@ def replay(
     design = as_design(design)
     size = parse_size(reclaim) if isinstance(reclaim, str) else reclaim
     machine, run, population = build(
-        compiled, design, kernel, reclaim=size, compaction=compaction, seed=seed, fallbacks=fallbacks
+        compiled,
+        design,
+        kernel,
+        reclaim=size,
+        compaction=compaction,
+        seed=seed,
+        fallbacks=fallbacks,
+        log=False,
     )
     series = Series(machine, compiled)
     n = len(compiled.ops)

@@ -11,16 +11,19 @@ from asi_pa.results.audits import AuditResult, audit_design
 from asi_pa.results.comparison import CompareResult, compare
 from asi_pa.results.replayed import ReplayResult, replay
 from asi_pa.results.starved import StarveResult, starve
+from asi_pa.results.texts import ProcTexts, proc_texts
 from asi_pa.results.validated import ValidateResult, validate
 
 __all__ = [
     "AuditResult",
     "CompareResult",
+    "ProcTexts",
     "ReplayResult",
     "StarveResult",
     "ValidateResult",
     "audit_design",
     "compare",
+    "proc_texts",
     "replay",
     "starve",
     "validate",

@@ -13,6 +13,8 @@ from typing import Any
 from asi_pa.arrays import array_names
 from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier
 from asi_pa.trace.compile import CompiledTrace, Starts, compile_trace, tight_memory
+from asi_pa.trace.exact import MAGIC as EXACT
+from asi_pa.trace.exact import read_exact
 from asi_pa.trace.format import MAGIC, Trace, read_trace, read_trace_file, write_trace
 from asi_pa.trace.frames import recorded_zones
 from asi_pa.trace.info import describe, describe_text
@@ -138,6 +140,8 @@ def _read(source: Source) -> Trace:
         from asi_pa.trace.table import read_parquet
 
         return read_parquet(source.file(), source.name)
+    if source.start.startswith(EXACT):
+        return read_exact(source.stream.read(), source.name)
     from asi_pa.trace.text import read_source
 
     return read_source(source)

@@ -111,6 +111,11 @@ class CompiledTrace:
         """i64[`Op`, cls, order]: how many operations of each kind there are (`asi_pa.trace.ops`)."""
         return count_kinds(self.ops)
 
+    @cached_property
+    def supplies(self) -> dict[tuple[int | None, int], npt.NDArray[np.uint32]]:
+        """Orders of reclaim that were drawn for this start state, by size and seed (`asi_pa.experiment`)."""
+        return {}
+
     def __repr__(self) -> str:
         return "\n".join(f"{key}: {value}" if key else value for key, value in self._facts())
 
@@ -188,6 +193,7 @@ def compile_trace(
     seed: int = 0,
     evidence: int | None = None,
     settle: Settle | None = None,
+    tries: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> CompiledTrace:
     """Compile a trace: its operations, its machine and the initial state.
@@ -196,9 +202,11 @@ def compile_trace(
     managed), or with ``recorded`` the zones of the recorded machine as they were.  ``seed`` draws what the
     classifier leaves to chance and which part of the recorded memory a smaller zone keeps.  ``evidence``: the
     start state is built from the first so many events only (None: all).  ``settle`` decides what in it only
-    following the trace can (`asi_pa.run.settle`; `asi_pa.compile_trace` always does).  ``progress(done,
-    events)`` is called now and then. Raises ValueError for a trace that contradicts itself, an impossible
-    size, and ``recorded`` together with ``memory`` or for a trace without snapshots.
+    following the trace can (`asi_pa.run.settle`; `asi_pa.compile_trace` always does).  Without ``tries``
+    every event is an operation of its own, so what was asked for instead of a failed try is always asked for
+    (`asi_pa.trace.tries`).  ``progress(done, events)`` is called now and then.  Raises ValueError for a trace
+    that contradicts itself, an impossible size, and ``recorded`` together with ``memory`` or for a trace
+    without snapshots.
     """
     if not isinstance(trace, Trace):
         from asi_pa.trace import load_trace
@@ -213,7 +221,7 @@ def compile_trace(
     if pages is not None and pages < 1 << trace.pageblock_order:
         raise ValueError(f"memory {memory!r}: less than one pageblock")
     rule = Classifier.parse(classifier, seed)
-    starts = Starts(trace, rule, evidence=evidence, settle=settle, progress=progress)
+    starts = Starts(trace, rule, evidence=evidence, settle=settle, tries=tries, progress=progress)
     return starts.recorded() if recorded else starts.at(pages, seed)
 
 
@@ -226,6 +234,7 @@ class Starts:
     classifier : Classifier
     evidence : the start states are built from the first so many events only (None: all)
     settle : decides what in them only following the trace can (`asi_pa.run.settle`)
+    tries : failed tries and what was asked for instead are found (`asi_pa.trace.tries`)
     progress : called with (events done, of) while the trace is compiled
 
     Raises ValueError for a trace that contradicts itself.  May be used by several threads at once.
@@ -238,6 +247,7 @@ class Starts:
         *,
         evidence: int | None = None,
         settle: Settle | None = None,
+        tries: bool = True,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         if trace.max_page_order > 10 or trace.pageblock_order > trace.max_page_order:
@@ -253,10 +263,10 @@ class Starts:
         self._ops = np.concatenate([part[0] for part in parts])
         self._stamps, self._nslots = self._compiler.stamps(), self._compiler.nslots
         masks, self._cpusets = asked_for(trace)
-        tries = recorded_tries(trace, masks)
-        self._tries = len(tries)
-        if tries:
-            self._ops, came, self._nslots = insert_tries(trace, self._ops, tries, self._nslots)
+        found = recorded_tries(trace, masks) if tries else []
+        self._tries = len(found)
+        if found:
+            self._ops, came, self._nslots = insert_tries(trace, self._ops, found, self._nslots)
             self._stamps = self._stamps[np.minimum(came[::STAMP_EVERY] // STAMP_EVERY, len(self._stamps) - 1)]
         self._ops.flags.writeable = False
 

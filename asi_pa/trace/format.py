@@ -43,6 +43,7 @@ __all__ = [
     "KINDS",
     "KPF_BITS",
     "MAGIC",
+    "ExactLists",
     "Trace",
     "facts_html",
     "read_trace",
@@ -78,8 +79,25 @@ EXT = np.dtype(
         ("pad", "u1", 3),
     ]
 )
+#: Columns of an exact start state (`ExactLists`).
+EXACT_COLUMNS: dict[str, np.dtype[Any]] = {
+    "free_pfn": np.dtype("u4"),
+    "free_order": np.dtype("u1"),
+    "free_type": np.dtype("u1"),
+    "pcp_pfn": np.dtype("u4"),
+    "pcp_order": np.dtype("u1"),
+    "pcp_type": np.dtype("u1"),
+    "pcp_cpu": np.dtype("u1"),
+    "block_type": np.dtype("u1"),
+}
 #: Every column that a file may have.
-_DTYPES = {**EVENT_COLUMNS, "ext": EXT, "kpf_start": np.dtype("u1"), "kpf_end": np.dtype("u1")}
+_DTYPES = {
+    **EVENT_COLUMNS,
+    "ext": EXT,
+    "kpf_start": np.dtype("u1"),
+    "kpf_end": np.dtype("u1"),
+    **{f"exact_{name}": dtype for name, dtype in EXACT_COLUMNS.items()},
+}
 _ALIGN = 64
 
 
@@ -97,6 +115,25 @@ def _native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 _HEADER_LIMIT = 1 << 26
 #: Packed and unpacked in pieces of so many bytes.
 _PACKED, _UNPACKED = 1 << 20, 1 << 22
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExactLists:
+    """A start state's lists as they were: arrays of `EXACT_COLUMNS`.
+
+    A row a block, list after list, each from its head to its tail; types as ``Trace.migratetypes`` numbers
+    them.
+    """
+
+    free_pfn: npt.NDArray[np.uint32]
+    free_order: npt.NDArray[np.uint8]
+    free_type: npt.NDArray[np.uint8]
+    pcp_pfn: npt.NDArray[np.uint32]
+    pcp_order: npt.NDArray[np.uint8]
+    pcp_type: npt.NDArray[np.uint8]
+    pcp_cpu: npt.NDArray[np.uint8]
+    block_type: npt.NDArray[np.uint8]
+    """By pageblock, from frame 0 on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +180,8 @@ class Trace:
     """How this trace came to be: source, recorder, conversions, cuts."""
     kpageflags: dict[str, Any] = field(default_factory=dict, repr=False)
     """``start``/``end``: packed snapshots; use `kpf`."""
+    exact: ExactLists | None = field(default=None, repr=False)
+    """The start's lists as they were, where something read them (`asi_pa.trace.exact`)."""
     path: str = ""
     """The file it was read from, for messages; not kept with it."""
 
@@ -305,6 +344,8 @@ def write_trace(trace: Trace, path: str | os.PathLike[str], *, pack: bool = Fals
     add("ext", trace.ext, EXT, "raw")
     for which, packed in trace.kpageflags.items():
         add(f"kpf_{which}", packed, np.dtype("u1"), "xz")
+    for name, dtype in EXACT_COLUMNS.items() if trace.exact is not None else ():
+        add(f"exact_{name}", getattr(trace.exact, name), dtype, "xz")
 
     header: dict[str, Any] = {name: getattr(trace, name) for name in _HEADER_FIELDS}
     header["kinds"], header["kpf_bits"] = KINDS, KPF_BITS
@@ -362,7 +403,11 @@ def read_trace_file(file: IO[bytes], path: str) -> Trace:
     columns["kind"] = _numbered(columns["kind"], header["kinds"], path)
     ext = columns.pop("ext")
     kpageflags = {key[4:]: columns.pop(key) for key in list(columns) if key.startswith("kpf_")}
-    trace = Trace(**fields, **columns, ext=ext, kpageflags=kpageflags)
+    lists = {key[6:]: columns.pop(key) for key in list(columns) if key.startswith("exact_")}
+    if lists and len(lists) < len(EXACT_COLUMNS):
+        raise ValueError(f"{path}: column 'exact_{min(EXACT_COLUMNS.keys() - lists.keys())}' is missing")
+    exact = ExactLists(**lists) if lists else None
+    trace = Trace(**fields, **columns, ext=ext, kpageflags=kpageflags, exact=exact)
     if not len(trace) and not trace.has_start:
         raise ValueError(f"{path}: a trace without events, and no start state either")
     if len(ext) and int(ext["event"].max()) >= len(trace):

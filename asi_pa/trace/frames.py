@@ -78,6 +78,8 @@ class ZoneFrames:
     """Pages of each CPU's lists for which no place was found."""
     high: tuple[int, ...] = ()
     """``high`` of each CPU at event 0; empty: as recorded."""
+    free: tuple[npt.NDArray[np.uint32], _Bytes] | None = None
+    """Absolute frames and orders of the free blocks, each list in order, where that is known exactly."""
 
 
 def recorded_zones(trace: Trace, which: str = "start") -> list[dict[str, Any]]:

@@ -23,12 +23,12 @@ from asi_pa.schema import (
     text,
 )
 
-__all__ = ["META", "TRACE", "checked"]
+__all__ = ["MACHINE", "META", "ORDERS", "TRACE", "ZONE", "checked"]
 
 _PAGES = integer(0, 1 << 40)
 _U32 = integer(0, (1 << 32) - 1)
 _CPU = record({"count": _PAGES, "high": _PAGES, "batch": _PAGES}, {"high_min": _PAGES, "high_max": _PAGES})
-_ZONE = record(
+ZONE = record(
     {"name": text(64), "managed": _PAGES},
     # what a populated zone must have besides, `recorded_zones` asks for
     {"start_pfn": _PAGES, "spanned": _PAGES, "free": _PAGES, "min": _PAGES, "low": _PAGES, "high": _PAGES,
@@ -38,7 +38,7 @@ _ZONE = record(
 _PROC = record({"text": text(1 << 22)}, {"t0": number(0, 2.0**64), "t1": number(0, 2.0**64)})
 _PROC_NAMES = ("buddyinfo", "pagetypeinfo")
 _SNAPSHOTS: dict[str, Check] = {
-    **{f"zones_{end}": listed(_ZONE, 4096) for end in ("start", "end")},
+    **{f"zones_{end}": listed(ZONE, 4096) for end in ("start", "end")},
     **{f"{name}_{end}": _PROC for name in _PROC_NAMES for end in ("start", "end")},
 }
 _CUTS = listed(record({}), 1024)
@@ -53,13 +53,13 @@ _PROVENANCE = all_of(
                           "time_steps_back", "first_step_back"), integer(0, 1 << 62))},
     ),
 )  # fmt: skip
-_MACHINE: dict[str, Check] = {
+MACHINE: dict[str, Check] = {
     "kernel": text(1024),
     "cpus": integer(1, 256),
     "migratetypes": listed(text(64), 127),
     "comms": listed(text(1024), 1 << 16),
 }
-_ORDERS: dict[str, Check] = {
+ORDERS: dict[str, Check] = {
     "pageblock_order": integer(0, 20),
     "max_page_order": integer(0, 20),
     "page_size": one_of(4096, 8192, 16384, 65536),
@@ -71,8 +71,8 @@ _COLUMN = record(
 #: The header of a .trace file.
 TRACE = record(
     {
-        **_MACHINE,
-        **_ORDERS,
+        **MACHINE,
+        **ORDERS,
         "name": text(1 << 12),
         "description": text(),
         "lost": nullable(integer(0, 1 << 62)),
@@ -88,9 +88,9 @@ TRACE = record(
 _GFP_PAIR = listed(anything, 2, 2)
 #: ``meta`` of a recorded .npz.
 META = record(
-    {**_MACHINE, "kinds": listed(text(64), 256), "gfp_names": listed(_GFP_PAIR, 4096)},
+    {**MACHINE, "kinds": listed(text(64), 256), "gfp_names": listed(_GFP_PAIR, 4096)},
     {
-        **_ORDERS,
+        **ORDERS,
         **_SNAPSHOTS,
         "name": text(1 << 12),
         "description": text(),

@@ -22,6 +22,7 @@ from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
 from asi_pa.trace.blocks import frames_of, free_blocks, list_order, runs
 from asi_pa.trace.classify import Classifier, draw, request_words
 from asi_pa.trace.events import FREE
+from asi_pa.trace.exact import exact_frames
 from asi_pa.trace.format import Trace
 from asi_pa.trace.frames import (
     FRAME_FREE,
@@ -384,11 +385,12 @@ class Snapshot:
         """The frames of a zone; several threads may ask."""
         if number not in self._found:
             trace, zone, kpf, first, end = self._trace, self.zones[number], self._kpf, self._first, self._end
-            self._found[number] = (
-                zone_frames(trace, zone, kpf, first, end_kpf=end)
-                if self._settle is None
-                else self._settle(trace, zone, kpf, first, end)
-            )
+            if trace.exact is not None:
+                self._found[number] = exact_frames(trace, zone, kpf)
+            elif self._settle is None:
+                self._found[number] = zone_frames(trace, zone, kpf, first, end_kpf=end)
+            else:
+                self._found[number] = self._settle(trace, zone, kpf, first, end)
         return self._found[number]
 
 
@@ -433,6 +435,10 @@ def recorded_population(
             held, frames.state, frames.taken, frames.pcp, spec, frames.block_mt, words, next_slot,
             trace.max_page_order, trace.pageblock_order,
         )  # fmt: skip
+        if frames.free is not None:  # unlike types do not merge: the blocks as they are
+            pfns, orders = frames.free
+            rows = np.argsort(orders, kind="stable")
+            population = replace(population, free_pfn=pfns[rows], free_order=orders[rows])
         populations.append(population)
     machine = MachineSpec(
         zones=tuple(specs),

@@ -33,7 +33,8 @@ def describe_start(trace: Trace) -> dict[str, Any]:
     ``free_pages``, ``blocks``, ``unusable_index`` and ``extfrag_index`` (x 1000, by order), ``managed``,
     ``held_pages``, ``pcp_pages``, ``pcp_pages_not_located``, ``free_pages_recorded``, ``watermarks`` (min,
     low, high; pages), ``pageblocks`` (by type, as built), ``pageblocks_recorded`` (as pagetypeinfo said) and
-    ``mixed`` (pageblocks that hold pages on the LRU and others).  Raises ValueError for a trace that has no
+    ``mixed`` (pageblocks that hold pages on the LRU and others), ``exact``
+    (lists and types are as they were, `asi_pa.trace.exact`).  Raises ValueError for a trace that has no
     start state.
     """
     if not trace.has_start:
@@ -55,7 +56,7 @@ def describe_start(trace: Trace) -> dict[str, Any]:
 
 
 def _zone(trace: Trace, zone: dict[str, Any], frames: ZoneFrames) -> dict[str, Any]:
-    _, orders = free_blocks(frames.state == FRAME_FREE, frames.start_pfn, trace.max_page_order)
+    _, orders = frames.free or free_blocks(frames.state == FRAME_FREE, frames.start_pfn, trace.max_page_order)
     free = np.bincount(orders, minlength=trace.max_page_order + 1).tolist()
     held, lru = frames.state == FRAME_HELD, (frames.flags & KPF_LRU) != 0
     movable = per_block(held & lru, frames.start_pfn, trace.pageblock_order) > 0
@@ -74,6 +75,7 @@ def _zone(trace: Trace, zone: dict[str, Any], frames: ZoneFrames) -> dict[str, A
         pageblocks=notes["blocks"],
         pageblocks_recorded=notes["blocks_recorded"],
         mixed=int((movable & other).sum()),
+        exact=trace.exact is not None,
     )
 
 
@@ -96,4 +98,6 @@ def start_text(about: dict[str, Any]) -> str:
             f"on per-CPU lists ({zone['pcp_pages_not_located']:,} more not located), min/low/high {low}",
             f"{'mixed':<13} {zone['mixed']:,} pageblocks hold pages on the LRU and others",
         ]
+        if zone["exact"]:
+            lines.append(f"{'exact':<13} lists in order, per-CPU lists and types of pageblocks as they were")
     return "\n".join(printable(line) for line in lines)

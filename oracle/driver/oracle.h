@@ -12,6 +12,13 @@
 #include <linux/sched.h>
 #include <linux/mm.h>
 #include <linux/mmzone.h>
+/* Since 7.3 what mm/ keeps to itself is not all in internal.h. */
+#if __has_include("page_alloc.h")
+#include "page_alloc.h"
+#endif
+#if __has_include("mm_init.h")
+#include "mm_init.h"
+#endif
 #include "oracle_features.h"
 #ifdef ORACLE_DESIGN
 #include "oracle_book.h"

@@ -33,10 +33,22 @@ class Ahead(Design):
         return max(view.free_list(freetype, order), default=None)
 
 
+#: Rules that no posting has, and the counter that shows that the trace comes upon them.
+OWN_RULES = {
+    "freetype:flip_used=move,flip_free=50": "moved_to_flip",
+    "unmapped/sound:flip_used=move,flip_free=40,may_wait=any": "moved_to_flip",
+    "unmapped/sound:unmap_low=512,unmap_high=2048,unmap_batch=3": "unmapped_ahead",
+    "ours/two-way:unmap_low=512,unmap_high=4096,map_back=1,give_back=lazy": "flips_s2n",
+    "pool/sound:refill_order=12,pool_by_node=yes": "pool_refills",
+    "pool/sound:pool_low=600,pool_high=1536,give_back=lazy": "pool_refills",
+    "rfcv2-queue/sound:may_wait=any,unmap_batch=3": "map_allocs",
+}
+
+
 def _designs() -> list[str | Design]:
     own = Ahead.based_on("migratetype", name="own-ahead", title="a reserve in Python")
     marks: list[str | Design] = [name for name, design in DESIGNS.items() if name == design.name]
-    return [*marks, "migratetype:unmap_low=2048,unmap_high=8192", own]
+    return [*marks, *OWN_RULES, "migratetype:unmap_low=2048,unmap_high=8192", own]
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +107,13 @@ def play(allocator: Allocator, trace: CompiledTrace, alloc: Alloc, free: Free) -
     """The trace's operations by calls; the frees of what never got pages, which nobody calls."""
     slots: dict[int, int] = {}
     idle = []
+    moves = allocator.design.flip_used == "move"
     for at, (op, order, cls, cpu, slot) in enumerate(trace.ops.tolist()):
         if op == OP_ALLOC:
             pfn = alloc(order, int(trace.classes[cls]), cpu)
+            for before, after in allocator.moved().tolist() if moves else ():
+                owner = next(owner for owner, page in slots.items() if page == before)
+                slots[owner] = after
             if pfn >= 0:
                 slots[slot] = pfn
         elif op == OP_FREE and slot in slots:
@@ -130,6 +146,8 @@ def test_every_way_to_ask(compiled: CompiledTrace, design: str | Design) -> None
         assert (called.machine.dump() == dump).all(), way.__name__
         assert [tuple(record) for record in called.physmap.log()] == log, way.__name__
         assert called.verify() is None
+    if design in OWN_RULES:
+        assert stats[OWN_RULES[str(design)]] > 0
 
 
 def test_the_workload_puts_the_worker_to_work(compiled: CompiledTrace) -> None:

@@ -50,6 +50,9 @@ def replays(name: str) -> asi_pa.ReplayResult:
     trace: asi_pa.Trace = asi_pa.load_trace(name)
     compiled: asi_pa.CompiledTrace = asi_pa.compile_trace(trace, memory="ample")
     design: asi_pa.Design = Own.based_on(asi_pa.DESIGNS["migratetype"], name="migratetype/own")
+    texts: asi_pa.ProcTexts = asi_pa.proc_texts(trace, design, at=0, memory="ample")
+    assert texts.operation == 0
+    assert texts.buddyinfo.startswith("Node")
     found = asi_pa.replay(compiled, design, samples=3)
     share: float | None = found.value("restricted_2m_share")
     flushes: int = found.metrics["tlb_flushes"]

@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from asi_pa import ZoneView
+from asi_pa import Allocator, ZoneView
 from asi_pa.audit import audit
 from asi_pa.designs import Design, as_design
 from asi_pa.engine.machine import Machine
@@ -61,6 +62,39 @@ def test_a_block_that_is_three_quarters_free_flips_and_its_pages_move(used: int,
         machine.free(page, 0)
     assert leaks(machine) == 0
     assert machine.verify() is None
+
+
+def test_a_script_follows_its_pages_through_the_allocator() -> None:
+    """Partly free blocks are emptied by flips: what moved is counted, named, and freed where it is."""
+    allocator = Allocator("64M", "freetype:flip_used=move,flip_free=75", single_zone=True)
+    held = allocator.alloc_pages_bulk(0, USER, 40_000).tolist()
+    kept = held[::8]
+    for pfn in set(held) - set(kept):
+        allocator.free_pages(pfn)
+    allocator.drain()
+    assert not len(allocator.moved())
+    before = allocator.statistics()
+    secret = allocator.alloc_pages_bulk(0, SECRET, 4000)
+    assert len(secret) == 4000
+    now, moved = allocator.statistics(), allocator.moved()
+    flips = now.flips_n2s - before.flips_n2s
+    # 64 of each block's 512 pages were in use, and what moved may move again
+    assert len(moved) == now.moved_to_flip == now.metrics["pages_moved_to_flip"] >= flips * 64 > 0
+    assert moved.shape[1] == 2
+    assert moved.dtype == np.int64
+    assert not len(allocator.moved())
+    where = {pfn: pfn for pfn in kept}
+    for was, after in moved.tolist():
+        where[after] = where.pop(was)
+    assert len(where) == len(kept)
+    gone = set(kept) - set(where) - set(secret.tolist())
+    with pytest.raises(ValueError, match="free of pfn"):
+        allocator.free_pages(min(gone))
+    for pfn in where:
+        allocator.free_pages(pfn)
+    allocator.free_pages_bulk(secret)
+    assert leaks(allocator.machine) == 0
+    assert allocator.verify() is None
 
 
 def test_refused_is_what_every_posting_does() -> None:

@@ -594,6 +594,10 @@ def test_they_agree_with_another_cpu_in_every_window(name: str) -> None:
     design = (SMALL | VARIANTS)[name]
     windows = {window for seed in range(4) for window in walk(design, seed, Windows).windows}
     assert windows >= _windows_of(design)
+    if name in ("migratetype/sound", "migratetype/sound:flip_used=move,flip_free=50"):
+        # in these a page is freed to the very CPU whose list is refilled
+        for seed in (5, 7, 18):
+            walk(design, seed, Windows, lru=1)
 
 
 def _windows_of(design: Design) -> set[Window]:

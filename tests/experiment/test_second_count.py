@@ -8,7 +8,9 @@ included.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +26,7 @@ from asi_pa.kernel.gfp import GFP_NAMES
 from asi_pa.physmap.records import Flush, LogOp
 from asi_pa.trace import CompiledTrace, Trace, compile_trace, workload
 from asi_pa.trace.compile import OP_ALLOC, OP_TICK
+from tests.twin import pcp
 from tests.twin.machine import Machine
 from tests.twin.relief import Replay
 from tests.twin.zone import Zone
@@ -63,6 +66,8 @@ class Counted:
     requests: Counter[str] = field(default_factory=Counter)
     by_order: Counter[int] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
+    listed: Counter[str] = field(default_factory=Counter)
+    """Requests that a per-CPU list answered."""
     failures: int = 0
     mapped: int = 0
     """Pageblocks that became mapped."""
@@ -73,6 +78,24 @@ class Counted:
     blocks: list[list[str]] = field(default_factory=list)
     """Each pageblock in words, at every stop."""
     pages_mapped: list[int] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def answers_of_the_lists() -> Iterator[Counter[str]]:
+    """Counts the blocks that the twin's per-CPU lists hand out."""
+    seen: Counter[str] = Counter()
+    alloc = pcp.alloc
+
+    def watched(zone: Zone, order: int, freetype: int, alloc_flags: int) -> int | None:
+        found = alloc(zone, order, freetype, alloc_flags)
+        seen["answered"] += found is not None
+        return found
+
+    pcp.alloc = watched
+    try:
+        yield seen
+    finally:
+        pcp.alloc = alloc
 
 
 class Watched:
@@ -95,7 +118,8 @@ class Watched:
     def operate(self, at: int) -> None:
         row = self.compiled.ops[at : at + 1]
         failures = self.run.failures
-        self.run.run(row)
+        with answers_of_the_lists() as answered:
+            self.run.run(row)
         assert self.zone.events is not None
         for _, what, _, pages, aux in self.zone.events:
             # of a range that is mapped, or unmapped, some pageblocks may have been so before
@@ -111,6 +135,7 @@ class Watched:
             self.seen.requests[kind] += 1
             self.seen.by_order[int(row["order"][0])] += 1
             self.seen.failed[kind] += self.run.failures - failures
+            self.seen.listed[kind] += answered.total()
 
     def look(self) -> None:
         """One sample of the series and a row of the map."""
@@ -179,6 +204,16 @@ def test_requests_and_failures(both: Both) -> None:
     assert sum(metrics["failures_by_group"].values()) == watched.run.failures
     assert sum(metrics["failures_by_cause"].values()) == watched.run.failures
     assert sum(metrics["failures_by_way_out"].values()) == watched.run.failures
+
+
+def test_requests_that_a_per_cpu_list_answered(both: Both) -> None:
+    entry, watched, _ = both
+    metrics, seen = entry["metrics"], watched.seen
+    kinds = ("sensitive", "nonsensitive")
+    assert metrics["pcp_allocations_by_kind"] == {kind: seen.listed[kind] for kind in kinds}
+    assert metrics["pcp_share"] == {kind: seen.listed[kind] / seen.requests[kind] for kind in kinds}
+    assert metrics["failure_rate"] == {kind: seen.failed[kind] / seen.requests[kind] for kind in kinds}
+    assert 0 < seen.listed.total() < seen.requests.total()
 
 
 def test_causes_and_counters(both: Both) -> None:
@@ -265,16 +300,34 @@ def test_the_state_at_the_end(both: Both) -> None:
         assert metrics["stranded_pages_end"] == sides
 
 
+def leaves_of(allocator: Allocator, start: int, end: int) -> dict[str, int]:
+    """Leaves of the restricted tree by size, found frame by frame."""
+    frames = {"4K": 1, "2M": 512, "1G": 512 * 512}
+    seen = set()
+    for pfn in range(start, end):
+        leaf = allocator.physmap.lookup(pfn)
+        if leaf is not None and leaf.present:
+            seen.add((leaf.level, pfn // frames[leaf.level]))
+    sizes = Counter(level for level, _ in seen)
+    return {level.lower(): sizes[level] for level in frames}
+
+
 def test_the_physmaps_log(both: Both, compiled: CompiledTrace) -> None:
     """Flushes, leaf writes and splits, record by record; the series at its stops."""
     entry, watched, stops = both
     metrics = entry["metrics"]
     allocator = Allocator.from_trace(compiled, watched.design)
-    flushes = []
+    flushes, leaves = [], []
     for start, end in zip([0, *stops], stops, strict=False):
         allocator.replay(start, end)
         log = allocator.physmap.log()
         flushes.append(int((log["flush"] != Flush.NONE).sum()))
+        leaves.append(leaves_of(allocator, watched.zone.spec.start_pfn, watched.zone.spec.end_pfn))
+    if watched.design.tree == "restricted" and watched.design.protects:
+        for size in ("4k", "2m", "1g"):
+            assert entry["series"]["restricted_leaves"][size] == [each[size] for each in leaves]
+            kb = {"4k": 4, "2m": 2048, "1g": 1 << 20}[size]
+            assert metrics["direct_map_kb"]["restricted"][size] == leaves[-1][size] * kb
     if not watched.design.protects:
         assert metrics["tlb_flushes_ranged"] == metrics["tlb_flushes_full"] == 0
         return

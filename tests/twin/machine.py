@@ -26,7 +26,7 @@ from .mapping import Window
 from .page_alloc import Zonelist
 from .request import Request, decode
 from .stats import Stats
-from .tables import EBUSY, Tables
+from .tables import ALLOC_NOFRAGMENT, EBUSY, Tables
 from .verify import verify_zone
 from .wrappers import Pool, Queue, wrap
 from .zone import Allocation, Zone
@@ -160,10 +160,10 @@ class Machine:
     ) -> tuple[int, Found]:
         """__alloc_pages_direct_compact: (result, what it got); the batch is not drained."""
         zones = self.zonelists[self.nodes[self.cpu]].usable(request)
-        wanted = self.compaction_order(order, request)
+        wanted = self.compaction_order(order, request, flags)
         return self.compactor.direct(zones, order, wanted, request, flags, priority, attempt)
 
-    def compaction_order(self, order: int, request: Request) -> int:
+    def compaction_order(self, order: int, request: Request, flags: int) -> int:
         """Which order compaction is asked for: as posted the request's, 0 meaning none (flip starvation)."""
         tables, big = self.tables, self.spec.pageblock_order
         how = tables.design.compaction
@@ -172,7 +172,8 @@ class Machine:
         asks = how == "both" or (how == "unmapped" and not tables.mapped[request.freetype])
         if tables.design.flips != "none" and asks:
             return big
-        if self.spec.defrag_mode and order and request.migratetype is not Migratetype.MOVABLE:
+        promotes = self.kernel.defrag_mode_retry and flags & ALLOC_NOFRAGMENT
+        if promotes and request.migratetype is not Migratetype.MOVABLE:
             return big
         return order
 

@@ -160,8 +160,10 @@ def _take(zone: Zone, order: int, request: Request, alloc_flags: int) -> int | N
         if pfn is None:
             return None
         if zone.pcp[zone.this_cpu].enabled and zone.tables.pcp_index(order, request.freetype) is not None:
-            zone.stats.pcp_missed_sensitive += request.sensitive
-            zone.stats.pcp_missed_nonsensitive += not request.sensitive
+            # by what was said of the request, as all counts by kind, not by what the design makes of it
+            said = bool(request.gfp & GFP_NAMES["__GFP_SENSITIVE"])
+            zone.stats.pcp_missed_sensitive += said
+            zone.stats.pcp_missed_nonsensitive += not said
         zone.lists_used()
     if alloc_flags & ALLOC_HIGHATOMIC and zone.kernel.reserve_highatomic_from_pcp:
         reserve_highatomic(zone, pfn, order, request.freetype)

@@ -308,7 +308,7 @@ class _SlowPath:
     def run(self) -> Found:
         """__alloc_pages_slowpath from its first reclaim on."""
         gfp = self.request.gfp
-        wanted = self.machine.compaction_order(self.order, self.request)
+        wanted = self.machine.compaction_order(self.order, self.request, self.flags & ~ALLOC_NOFRAGMENT)
         movable = self.request.migratetype is Migratetype.MOVABLE
         compact_first = self.can_compact and (
             wanted > PAGE_ALLOC_COSTLY_ORDER or (wanted > 0 and not movable)
