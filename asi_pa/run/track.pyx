@@ -321,8 +321,7 @@ cdef class Tracker:
                 if cpu[i] >= self.mm.ncpus or order[i] > aimed.max_order:
                     self.outside += 1
                     continue
-                self.event = i
-                self.tick(time_ns[i])
+                self.come_to(i)
                 if kind[i] == EV_ALLOC:
                     if gfp[i] < self.nrequests:
                         self.on_alloc(i, pfn[i], order[i], cpu[i], &self.requests[gfp[i]])
@@ -358,11 +357,12 @@ cdef class Tracker:
         return (i + 1 < self.events and self.kind[i] >= EV_ZONE_LOCKED and self.kind[i + 1] == self.kind[i]
                 and self.cpu[i + 1] == self.cpu[i])
 
-    cdef void tick(self, uint64_t now) noexcept nogil:
-        # vmstat's worker lowers `high`; what it drains, the trace shows
+    cdef void come_to(self, Py_ssize_t event) noexcept nogil:
+        # Before it vmstat's worker lowered `high`; what it drained, the trace shows.
         cdef int i
         cdef zone_t *z
-        while self.tick_at < self.tick_ns.shape[0] and self.tick_ns[self.tick_at] <= now:
+        self.event = event
+        while self.tick_at < self.tick_ns.shape[0] and self.tick_ns[self.tick_at] <= self.time_ns[event]:
             for i in range(self.mm.nzones):
                 z = self.mm.zones[i]
                 if z.pcps != NULL:
