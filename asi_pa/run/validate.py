@@ -92,17 +92,7 @@ def validate(
     again = horizons(course, starts)
     alone = with_untraced(course, [row for row in followed.without_event if row[0] < known])
     run = free_run(alone, moments, followed.end_event, lambda done, of: report("left alone", done, of))
-    result = {
-        "schema": SCHEMA,
-        "trace": trace.name,
-        "kernel": trace.kernel,
-        "profile": course.kernel,
-        "cpus": trace.cpus,
-        "zone": str(course.record["name"]),
-        "seconds": float(trace.time_ns[-1]) / 1e9,
-        "events": len(trace),
-        "lost": trace.lost,
-        "read_at": {"start": course.notes.get("read_at"), "end": followed.end_event},
+    result = _recording(course, followed) | {
         "start": _start(course),
         "tracked": _tracked(course, followed),
         "one_step": _one_step(followed),
@@ -110,10 +100,8 @@ def validate(
         "series": _series(course, moments, run.states, followed.states),
     }
     if sensitivity and recorded_free(trace, course.record, "end") is not None:
-        untraced_out = end_distance(course, followed.end_event)
-        result["sensitivity"] = {"untraced_left_out": untraced_out} | _sensitivity(
-            alone, followed.end_event, report
-        )
+        fewer = {"untraced_left_out": end_distance(course, followed.end_event)}
+        result["sensitivity"] = fewer | _sensitivity(alone, followed.end_event, report)
     return result
 
 
@@ -134,6 +122,23 @@ def _restart(course: Course, machine: Machine, event: int) -> Replay:
     run = Replay(fresh, course.compiled.classes, course.compiled.nslots, fallbacks=False)
     run.take_over(machine, course.slots_at(int(course.operations_at([event])[0])))
     return run
+
+
+def _recording(course: Course, followed: Followed) -> dict[str, Any]:
+    """What was recorded, and by which rules it is run."""
+    trace = course.trace
+    return {
+        "schema": SCHEMA,
+        "trace": trace.name,
+        "kernel": trace.kernel,
+        "profile": course.kernel,
+        "cpus": trace.cpus,
+        "zone": str(course.record["name"]),
+        "seconds": float(trace.time_ns[-1]) / 1e9,
+        "events": len(trace),
+        "lost": trace.lost,
+        "read_at": {"start": course.notes.get("read_at"), "end": followed.end_event},
+    }
 
 
 def _start(course: Course) -> dict[str, Any]:
