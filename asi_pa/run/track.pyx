@@ -381,7 +381,7 @@ cdef class Tracker:
         self.hits[question] += hit
         return hit
 
-    cdef void give_away(self, zone_t *z, int zone, int cpu, uint32_t frame) noexcept nogil:
+    cdef void go_unseen(self, zone_t *z, int zone, int cpu, uint32_t frame) noexcept nogil:
         # somebody got the head of a list of this CPU without an event
         cdef int order = z.state[frame] & ORDER_MASK
         self.untraced += 1
@@ -412,7 +412,7 @@ cdef class Tracker:
             self.end_refill(cpu)
             while not pcp_empty(&pcp.lists[index]):
                 # a list that is refilled is empty: what was still on it went without an event
-                self.give_away(z, zone, cpu, pcp_first(&pcp.lists[index]))
+                self.go_unseen(z, zone, cpu, pcp_first(&pcp.lists[index]))
             refill.expected = nr_pcp_alloc(z, pcp, order)
             refill.zone = z
             refill.order = order
@@ -577,7 +577,7 @@ cdef class Tracker:
                 if not self.answer(ALLOC_PAGE, self.in_an_interrupt(i, z, fl, frame)) and (
                         self.refills[cpu].locked != pfn):
                     while pcp_first(fl) != frame:
-                        self.give_away(z, zone, cpu, pcp_first(fl))
+                        self.go_unseen(z, zone, cpu, pcp_first(fl))
                 off_list(z, self.where[zone], frame)
             else:
                 self.answer(ALLOC_PAGE, False)
