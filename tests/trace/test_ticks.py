@@ -39,7 +39,7 @@ def times_of(trace: Any, cpu: int, until: int | None = None) -> list[float]:
     ticks = seen_ticks(trace, until)
     assert ticks is not None
     assert (np.diff(ticks.time_ns.astype(np.int64)) >= 0).all()
-    return (ticks.time_ns[ticks.cpu == cpu] / MS).tolist()
+    return [float(at) for at in ticks.time_ns[ticks.cpu == cpu] / MS]
 
 
 def test_a_tick_is_where_its_burst_begins() -> None:
