@@ -183,7 +183,7 @@ class Sources:
     def key(self, module: str) -> str:
         """A hash of everything that a module's C is made of."""
         parts = [self.text(f"{module}.pyx"), *(self.text(pxd) for pxd in sorted(self.includes(module)))]
-        return digest([*parts, json.dumps(DIRECTIVES), sys.version])
+        return digest([*parts, json.dumps(DIRECTIVES), LITERAL_OR_COMMENT.pattern, sys.version])
 
 
 def digest(parts: Iterable[str | bytes]) -> str:
@@ -232,9 +232,13 @@ def translate(tree: Path, module: str) -> str:
     return (tree / PACKAGE / f"{module}.c").read_text()
 
 
+#: A string of C, a character, or a comment: Cython's packed strings hold what looks like one.
+LITERAL_OR_COMMENT = re.compile(r""""(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])+'|/\*.*?\*/""", re.DOTALL)
+
+
 def plain(text: str) -> str:
     """C without its comments (they quote the source) and without empty lines."""
-    text = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+    text = LITERAL_OR_COMMENT.sub(lambda found: "" if found[0].startswith("/*") else found[0], text)
     return re.sub(r"\n\s*\n+", "\n", text)
 
 

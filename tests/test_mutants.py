@@ -14,6 +14,7 @@ from tests.mutants import (
     Sources,
     chosen,
     enclosing,
+    plain,
     read_mutants,
     read_seen,
     run_name,
@@ -88,6 +89,11 @@ def test_what_was_seen_names_faults_and_runs():
     assert {run for names in seen.values() for run in names} <= runs
     assert set(seen) == {mutant.name for mutant in MUTANTS}
     assert {name for name, names in seen.items() if not names} == {m.name for m in MUTANTS if m.unseen}
+
+
+def test_comments_go_and_strings_stay():
+    text = 'a /* it\'s "b" */ = "x/*\\"y" + \'"\'; /* c */ b = "*/";\n\n\nd'
+    assert plain(text) == 'a  = "x/*\\"y" + \'"\';  b = "*/";\nd'
 
 
 def test_the_position_of_a_fault():
