@@ -20,6 +20,7 @@ __all__ = [
     "add_designs_options",
     "add_executor",
     "add_max_memory",
+    "add_nodes",
     "add_replay",
     "add_verb",
     "count",
@@ -130,12 +131,34 @@ def add_replay(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="768M, 4G, ample, 1.05x of what linux needs (the recorded zone Normal)",
     )
+    add_nodes(parser)
     add_classifier(parser)
     add_max_memory(parser)
     parser.add_argument("--kernel", metavar="VERSION", help="whose rules: 7.2, 6.18, 6.12 (the trace's own)")
     parser.add_argument("--seed", metavar="N", type=whole, default=0, help="draws the smaller machine (0)")
     parser.add_argument("--no-relief", action="store_true", help="nothing is reclaimed or compacted")
     parser.add_argument("--quiet", action="store_true", help="no progress")
+
+
+def add_nodes(parser: argparse._ActionsContainer) -> None:
+    """The option --nodes."""
+    parser.add_argument(
+        "--nodes",
+        metavar="N",
+        type=_nodes,
+        default="1",
+        help="of the machine: how many, as numa=fake=N makes them of one, or the CPUs of each, 0-3/4-7 (1; "
+        "docs/use/nodes.md)",
+    )
+
+
+def _nodes(text: str) -> str:
+    from asi_pa.kernel.numa import as_nodes
+
+    try:
+        return as_nodes(text).words
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def add_max_memory(parser: argparse.ArgumentParser) -> None:
@@ -244,15 +267,3 @@ def trace_output(text: str) -> OutputPath:
 def write_json(path: str, value: object) -> None:
     """Write a file that is there whole or not at all."""
     write_atomic(path, json.dumps(value, indent=1) + "\n")
-
-
-def read_vmstat(path: str) -> dict[str, int]:
-    """Differences of /proc/vmstat over a recording, a JSON object.  Raises ValueError, OSError."""
-    with open(path, encoding="utf-8") as file:
-        try:
-            read = json.load(file)
-        except ValueError as error:
-            raise ValueError(f"{path}: not JSON: {error}") from None
-    if not isinstance(read, dict) or any(type(value) is not int for value in read.values()):
-        raise ValueError(f"{path}: not a JSON object of whole numbers")
-    return read

@@ -460,7 +460,13 @@ cdef class Machine:
         return out
 
     def raise_hook_error(self):
-        """Raises what a design's own slow-path decision, or a callback of `at_window`, raised, if any did."""
+        """Raises what a design's own slow-path decision, or a callback of `at_window`, raised, if any did.
+
+        MemoryError where a per-CPU list found no memory to grow.
+        """
+        for i in range(self.mm.nzones):
+            if self.mm.zones[<int>i].pcp_no_room:
+                raise MemoryError("no memory for a per-CPU list: from here on the machine's state is wrong")
         error, self.window_error = self.window_error, None
         if error is not None:
             raise error
@@ -471,6 +477,17 @@ cdef class Machine:
     def stats(self):
         """The machine's slow-path counters as a dict; meanings in docs/use/metrics.md."""
         return dict(self.mm.stats)
+
+    def numa(self):
+        """numa_hit, numa_miss, numa_foreign, numa_local and numa_other of each node: zone_statistics().
+
+        A list of dicts of requests, in the order of the node numbers.  Empty on a machine of one node, which
+        counts none of it.
+        """
+        if self.mm.nnodes < 2:
+            return []
+        return [{f"numa_{key}": value for key, value in dict(self.mm.numa[nid]).items()}
+                for nid in range(self.mm.nnodes)]
 
     def log_events(self):
         """Starts the log of mapping and type changes of pageblocks that ``events`` shows."""
@@ -631,7 +648,6 @@ cdef class Machine:
         cdef zone_t *z = self._zone(zone)
         cdef pcp_t *pcp
         cdef int i
-        cdef uint32_t frame
         if z.pcps == NULL:
             yield [8, 0, 0, 0, 0, 0, 0, 0, 0, self.mm.design.npcp]
             yield [0] * self.mm.design.npcp
@@ -640,13 +656,9 @@ cdef class Machine:
         yield [8, pcp.count, pcp.high, pcp.high_min, pcp.high_max, pcp.batch, pcp_flags(pcp),
                pcp.alloc_factor, pcp.free_count, self.mm.design.npcp]
         for i in range(self.mm.design.npcp):
-            frames = []
-            frame = pcp.lists[i].head
-            while frame != NIL:
-                frames.append(frame)
-                frame = z.links[frame].next
-            yield [len(frames)]
-            yield np.array(frames, np.int64) + shift
+            n = pcp.lists[i].head - pcp.lists[i].tail
+            yield [n]
+            yield np.array([pcp.lists[i].head[-1 - k] for k in range(n)], np.int64) + shift
 
     def _dump_compaction(self, int zone):
         cdef zone_t *z = self._zone(zone)

@@ -24,6 +24,7 @@ from asi_pa.physmap.physmap cimport (
     physmap_flush,
     physmap_map,
     physmap_present,
+    physmap_present_in,
     physmap_unflushed,
     physmap_unmap,
 )
@@ -31,10 +32,7 @@ from asi_pa.physmap.physmap cimport (
 
 cdef uint32_t count_present(mm_t *mm, zone_t *z, uint32_t frame, uint32_t n) noexcept nogil:
     # In the tree that the design changes.
-    cdef uint32_t i, count = 0
-    for i in range(n):
-        count += physmap_present(mm.physmap, mm.design.tree, z.base_pfn + frame + i)
-    return count
+    return <uint32_t>physmap_present_in(mm.physmap, mm.design.tree, z.base_pfn + frame, n)
 
 
 cdef uint32_t count_newly_exposed(mm_t *mm, zone_t *z, uint32_t frame, uint32_t n) noexcept nogil:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -41,13 +41,15 @@ def answer(
     asked = requests(whole)
     nothing = _untested(whole)
     rows = []
-    for place, values_of, exact in _places(plan, found):
+    for place, values_of, drawn in _places(plan, found):
         for measure in (raised(measure, errors or {}) for measure in MEASURES):
+            if measure.several and whole.nodes == 1:
+                continue
             values = values_of(measure)
             if values is not None:
                 if nothing(measure):
                     values = {name: [None] * len(each) for name, each in values.items()}
-                rows.append(_row(plan, measure, place, values, exact))
+                rows.append(_row(plan, measure, place, values, drawn))
     return {
         "trace": subject.trace.name,
         "description": subject.trace.description,
@@ -72,7 +74,7 @@ def _untested(whole: CompiledTrace) -> Callable[[Measure], bool]:
 
 
 def _places(plan: Plan, found: Found) -> list[Any]:
-    """(place, values of a measure by design or None, whether no seed matters)."""
+    """(place, values of a measure by design or None, the designs for which a seed matters)."""
     names = [design.name for design in plan.designs]
     searched = (REFERENCE, *plan.protagonists)
 
@@ -83,22 +85,24 @@ def _places(plan: Plan, found: Found) -> list[Any]:
             if measure.key != "roomy" or n in searched
         }
 
+    every = frozenset(names)
     if plan.memory:
         return [
-            (size.words, _but_searched(of(found.sizes, lambda row, key, w=size.words: row[w][key])), False)
+            (size.words, _but_searched(of(found.sizes, lambda row, key, w=size.words: row[w][key])), every)
             for size in plan.memory
         ]
-    ample = ("ample", _but_searched(of(found.ample, lambda row, key: row[key])), len(found.ample) == 1)
+    drawn = frozenset(n for n in names if len(found.ample) > 1 and found.ample[0][n]["drawn"])
+    ample = ("ample", _but_searched(of(found.ample, lambda row, key: row[key])), drawn)
     if not found.rows:
         return [ample]
     places = [
         ample,
-        ("short", _but_searched(of(found.rows, lambda row, key: (row["short"] or {}).get(key))), False),
+        ("short", _but_searched(of(found.rows, lambda row, key: (row["short"] or {}).get(key))), every),
     ]
     if not plan.quick:
         search = of(found.rows, lambda row, key: row[key])
         places.append(
-            ("search", lambda measure: search(measure) if measure.key in _SEARCHED else None, False)
+            ("search", lambda measure: search(measure) if measure.key in _SEARCHED else None, every)
         )
     return places
 
@@ -107,8 +111,12 @@ def _but_searched(values: Any) -> Any:
     return lambda measure: None if measure.key in _SEARCHED else values(measure)
 
 
-def _row(plan: Plan, measure: Measure, place: str, values: Values, exact: bool) -> dict[str, Any]:
+def _row(plan: Plan, measure: Measure, place: str, values: Values, drawn: Collection[str]) -> dict[str, Any]:
     one, other = plan.protagonists
+
+    def exact(*names: str) -> bool:
+        return not any(name in drawn for name in names)
+
     words = not plan.quick
     return {
         "measure": measure.key,
@@ -116,14 +124,14 @@ def _row(plan: Plan, measure: Measure, place: str, values: Values, exact: bool) 
         "place": place,
         "unit": measure.unit,
         "better": measure.better,
-        "exact": exact,
+        "exact": exact(REFERENCE, one, other),
         "values": values,
         "against_reference": {
-            name: _plain(judge(measure, values[name], values[REFERENCE], exact=exact))
+            name: _plain(judge(measure, values[name], values[REFERENCE], exact=exact(name, REFERENCE)))
             for name in values
             if words and name != REFERENCE
         },
-        "against_other": _plain(judge(measure, values[one], values[other], exact=exact))
+        "against_other": _plain(judge(measure, values[one], values[other], exact=exact(one, other)))
         if words and one in values and other in values
         else None,
     }

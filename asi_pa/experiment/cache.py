@@ -128,8 +128,13 @@ def trace_hash(trace: Trace) -> str:
 
 def design_words(design: Design) -> str:
     """All that decides how a design behaves; of one with Python in it the file, too."""
-    words = describe_design(design)
+    words = _described(design)
     if type(design) is not Design:
         source = inspect.getsourcefile(type(design))
         words += Path(source).read_text(encoding="utf-8") if source else repr(time.time_ns())
     return words
+
+
+@lru_cache(maxsize=256)
+def _described(design: Design) -> str:
+    return describe_design(design)

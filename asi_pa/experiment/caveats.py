@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from asi_pa.experiment.study import Subject
+from asi_pa.kernel.callers import caller_of
 from asi_pa.kernel.gfp import describe_gfp
+from asi_pa.trace import CompiledTrace
 from asi_pa.trace.compile import OP_ALLOC
 
 __all__ = ["caveats"]
@@ -25,7 +27,7 @@ def caveats(subjects: Sequence[Subject], result: Mapping[str, Any]) -> list[str]
         lines += _of_evidence(subject, trace, result)
     recorded = [subject for subject in subjects if not _synthetic(subject)]
     if recorded and all(subject.trace.cpus <= 2 for subject in recorded):
-        lines.append(f"All the evidence is recorded on machines of at most 2 CPUs ({_names(recorded)}).")
+        lines.append(f"All evidence is recorded on machines of at most 2 CPUs ({_names(recorded)}).")
     return lines
 
 
@@ -46,6 +48,8 @@ def _of_recording(subject: Subject) -> Iterator[str]:
         yield f"{trace.name}: its memory is guessed, {subject.most >> 8:,} MiB."
     elif not subject.most:
         yield f"{trace.name}: only the recorded machine: what it frees has no place in a smaller one."
+    if subject.whole.nodes > 1:
+        yield f"{trace.name}: recorded on one node: how its memory and CPUs are divided is made up."
     if trace.lost:
         yield f"{trace.name}: {trace.lost:,} events were lost in recording."
 
@@ -54,7 +58,7 @@ def _of_evidence(subject: Subject, trace: Mapping[str, Any], result: Mapping[str
     name, asked = trace["trace"], trace["requests"]
     floored = trace["floored"].get(result["reference"], 0)
     if floored > result["seeds"] // 2:
-        yield f"{name}: too short to fill memory: its start state takes as much as it needs."
+        yield f"{name}: too short to fill memory beyond what its start state takes."
     whole = subject.whole
     ops = whole.ops
     counts = np.bincount(ops["cls"][ops["op"] == OP_ALLOC], minlength=len(whole.classes))
@@ -64,7 +68,14 @@ def _of_evidence(subject: Subject, trace: Mapping[str, Any], result: Mapping[str
         return
     top = int(counts.argmax())
     if counts[top] >= _MOST * total:
-        words = describe_gfp(int(whole.classes[top]) & 0x3FFFFFF)
-        yield f"{name}: one caller decides: {100 * counts[top] / total:.0f} % of its requests ({words})."
+        share = f"{100 * counts[top] / total:.0f} %"
+        yield f"{name}: one caller makes {share} of its requests: {_whose(whole, top)}."
     if sum(asked.values()) < 10_000:
         yield f"{name}: only {sum(asked.values()):,} requests."
+
+
+def _whose(whole: CompiledTrace, cls: int) -> str:
+    """The kernel's function that makes most requests of a class, or their mask where it is not known."""
+    word = int(whole.classes[cls])
+    caller = caller_of(word, int(whole.kinds[OP_ALLOC, cls].argmax()))
+    return caller.about.split(": ")[-1] if caller else describe_gfp(word & 0x3FFFFFF)

@@ -22,13 +22,14 @@ from asi_pa.experiment.runs import DEFAULT_DESIGNS, SAMPLES, replay
 from asi_pa.experiment.sizes import as_size
 from asi_pa.experiment.study import Found, Plan, Study, Subject, at_size
 from asi_pa.experiment.verdict import sentences
+from asi_pa.kernel.numa import ONE_NODE, Nodes, as_nodes
 from asi_pa.kernel.sizing import parse_size
 from asi_pa.kernel.versions import kernel_profile
 from asi_pa.names import several
 from asi_pa.run.statement import OTHERS, brief, errors, measured_floors
 from asi_pa.trace import Trace, bundled_traces, load_events
 
-__all__ = ["SCHEMA", "SEEDS", "compare", "protagonists"]
+__all__ = ["SCHEMA", "SEEDS", "compare", "nearness", "protagonists"]
 
 SCHEMA = "asi_pa.compare/2"
 #: Seeds of a comparison; with fewer the rule has less to go by.
@@ -61,6 +62,7 @@ def compare(
     seed: int = 0,
     seeds: int = SEEDS,
     quick: bool = False,
+    nodes: int | str | Nodes = ONE_NODE,
     kernel: str | None = None,
     samples: int = SAMPLES,
     reclaim: str | int | None = None,
@@ -84,6 +86,7 @@ def compare(
     seed, seeds : the first seed, and how many; they draw which part of the machine a smaller one keeps, and
         what is reclaimed first
     quick : one seed, two sizes, no words
+    nodes : of every machine: how many, or the CPUs of each, ``"0-3/4-7"`` (docs/use/nodes.md)
     kernel : profile; None takes the trace's own
     samples : points of the time series of the replays that ``runs`` shows; with 2 the curves of requests
         that fail over memory are left out, too
@@ -102,6 +105,7 @@ def compare(
         classifier=classifier,
         seeds=range(seed, seed + (1 if quick else seeds)),
         quick=quick,
+        nodes=as_nodes(nodes),
         kernel=kernel,
         relief=Relief(parse_size(reclaim) if isinstance(reclaim, str) else reclaim, compaction, fallbacks),
         threads=threads,
@@ -158,7 +162,7 @@ def _whole_key(plan: Plan, items: Sequence[str | Trace], samples: int) -> str | 
     return key_of(
         "whole", package_hash(), hashes, samples, plan.protagonists, plan.seeds, plan.relief.options(),
         plan.classifier, plan.kernel, [size.words for size in plan.memory], plan.quick,
-        [design_words(d) for d in plan.designs],
+        [design_words(d) for d in plan.designs], plan.nodes.words,
     )  # fmt: skip
 
 
@@ -169,11 +173,13 @@ def _compared(
     progress: Progress | None,
     cache: Cache,
 ) -> dict[str, Any]:
-    subjects = [Subject.of(trace, plan.classifier, plan.seeds[0]) for trace in traces]
-    study = Study(plan, subjects, cache, progress)
-    found = study.run()
+    with ThreadPoolExecutor(plan.threads or processors()) as pool:
+        subjects = list(pool.map(lambda t: Subject.of(t, plan.classifier, plan.seeds[0], plan.nodes), traces))
+        measured = [pool.submit(nearness, subject, cache) for subject in subjects]
+        study = Study(plan, subjects, cache, progress)
+        found = study.run()
     runs = _runs(plan, subjects, found, samples, cache, progress)
-    nearness = [_nearness(subject, cache) for subject in subjects]
+    near = [each.result() for each in measured]
     result: dict[str, Any] = {
         "schema": SCHEMA,
         "asi_pa": __version__,
@@ -189,11 +195,10 @@ def _compared(
             "fallbacks": plan.relief.fallbacks,
             "words": plan.relief.words(),
         },
+        **({"nodes": plan.nodes.words} if plan.nodes.count > 1 else {}),
         "reference": REFERENCE,
         "protagonists": list(plan.protagonists),
-        "answer": [
-            answer(plan, s, f, near["floors"]) for s, f, near in zip(subjects, found, nearness, strict=True)
-        ],
+        "answer": [answer(plan, s, f, of["floors"]) for s, f, of in zip(subjects, found, near, strict=True)],
         "runs": runs,
         "claims": [],
     }
@@ -201,7 +206,7 @@ def _compared(
         needed = [of.rows[0][REFERENCE]["price"] if of.rows else None for of in found]
         result["curves"] = [study.curve(s, n) for s, n in zip(subjects, needed, strict=True) if n]
     result["nearness"] = [
-        *(f"{s.trace.name}: {near['line']}" for s, near in zip(subjects, nearness, strict=True)),
+        *(f"{s.trace.name}: {of['line']}" for s, of in zip(subjects, near, strict=True)),
         OTHERS,
     ]
     result["claims"] = evaluate_claims(result)
@@ -210,12 +215,12 @@ def _compared(
     return result
 
 
-def _nearness(subject: Subject, cache: Cache) -> dict[str, Any]:
+def nearness(subject: Subject, cache: Cache) -> dict[str, Any]:
     """How near the linux model was measured to be to a trace's machine: a ``line``, and ``floors``."""
     key = key_of("nearness", package_hash(), subject.hash)
     found: dict[str, Any] | None = cache.get(key)
     if found is None:
-        measured = errors(subject.trace)
+        measured = errors(subject.trace, subject.as_recorded)
         found = {"line": brief(measured), "floors": measured_floors(measured)}
         cache.put(key, found)
     return found
@@ -274,7 +279,7 @@ def _run(
     relief, seed = plan.relief, plan.seeds[0]
     key = key_of(
         "run", package_hash(), subject.hash, plan.classifier, plan.kernel, seed, pages, samples,
-        relief.options(), [design_words(design) for design in plan.designs],
+        relief.options(), [design_words(design) for design in plan.designs], plan.nodes.words,
     )  # fmt: skip
     kept: Run | None = cache.get(key)
     if kept is not None:

@@ -81,7 +81,7 @@ def failures(
     most_declined: int | None = None,
 ) -> Failures:
     """What fails in a design, counted until a limit is passed (None: to the end)."""
-    _, run, _ = build(compiled, design, kernel, seed=seed, **relief.options())
+    _, run, _ = build(compiled, design, kernel, seed=seed, log=False, **relief.options())
     found, at = Failures(0, 0, 0), 0
     for stop in np.linspace(0, len(compiled.ops), _PIECES + 1).astype(int).tolist()[1:]:
         run.run(compiled.ops, at, stop)

@@ -94,5 +94,5 @@ def best(metric: Metric, designs: Iterable[Mapping[str, Any]]) -> frozenset[str]
 
 
 def run_name(run: Mapping[str, Any]) -> str:
-    """``redis/tight``: how claims and tables name a run."""
+    """``redis/short``: how claims and tables name a run."""
     return f"{run['trace']}/{run['memory']}"

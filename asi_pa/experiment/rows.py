@@ -222,7 +222,7 @@ def measured_at(
 
     That is the order in which page cache is reclaimed: without reclaim every seed gives the same.
     """
-    machine, run, _ = build(compiled, design, kernel, seed=seed, **relief.options())
+    machine, run, _ = build(compiled, design, kernel, seed=seed, log=False, **relief.options())
     run.run(compiled.ops)
     metrics = measure(Measured(compiled, machine, run, 0.0, 0), NEEDED)
     return {**taken(metrics, bool(design.protects)), "drawn": run.supply_used > 0}

@@ -17,6 +17,7 @@ from asi_pa.engine.machine import Machine
 from asi_pa.experiment.measured import Measured
 from asi_pa.experiment.metrics import measure
 from asi_pa.kernel.gfp import MODEL_LRU
+from asi_pa.kernel.numa import cpu_nodes, cpulist
 from asi_pa.kernel.sizing import parse_size, raised_for
 from asi_pa.run.replay import Replay
 from asi_pa.run.samples import Samples
@@ -89,19 +90,28 @@ class Series:
         }
 
 
-def _supply(compiled: CompiledTrace, size: int | None, seed: int) -> npt.NDArray[np.uint32]:
-    """Slots of single pages of the initial state that reclaim may free, in an order drawn from the seed.
+def _supply(
+    compiled: CompiledTrace, size: int | None, seed: int
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
+    """Slots of single pages of the initial state that reclaim may free, in an order drawn from the seed, and
+    the node of each.
 
     ``size`` None: every page of a file that the recorded machine had there; else so many bytes of what is on
     the LRU.
     """
+    if (size, seed) in compiled.supplies:
+        return compiled.supplies[size, seed]
     if size is None:
         slots = [p.held_slot[p.held_file & (p.held_order == 0)] for p in compiled.population]
     else:
         lru = (compiled.classes & np.uint32(MODEL_LRU)) != 0
         slots = [p.held_slot[lru[p.held_cls] & (p.held_order == 0)] for p in compiled.population]
-    drawn = np.random.default_rng(seed).permutation(np.concatenate(slots))
-    return drawn[: None if size is None else size // 4096].astype(np.uint32)
+    every = np.concatenate(slots)
+    nids = np.array([zone.nid for zone in compiled.machine.zones], np.uint8)
+    drawn = np.random.default_rng(seed).permutation(len(every))[: None if size is None else size // 4096]
+    found = every[drawn].astype(np.uint32), np.repeat(nids, [len(of) for of in slots])[drawn]
+    compiled.supplies[size, seed] = found
+    return found
 
 
 def build(
@@ -113,15 +123,19 @@ def build(
     compaction: bool = False,
     seed: int = 0,
     fallbacks: bool = True,
+    log: bool = True,
 ) -> tuple[Machine, Replay, dict[str, Any]]:
     """A machine in the trace's initial state: (machine, replay ready to run, notes on the state).
 
     ``reclaim``: bytes that reclaim may free; None: the pages of files that the recorded machine had.  Its
-    watermarks are the design's own (``sizing.raised_for``).
+    watermarks are the design's own (``sizing.raised_for``).  ``log``: the physmap keeps its log of every
+    change, which takes a third of the time of a design that maps page by page.
     """
     profile = kernel or compiled.kernel
     spec = raised_for(compiled.machine, design.khugepaged_pcptypes, kernel=profile)
     machine = Machine(spec, design, profile, boot=False)
+    if machine.physmap is not None and not log:
+        machine.physmap.stop_log()
     run = Replay(machine, compiled.classes, compiled.nslots, fallbacks)
     notes: dict[str, Any] = {"blocks": 0, "mapped_blocks": 0, "mixed_blocks": 0, "displaced": 0}
     for zone, population in enumerate(compiled.population):
@@ -129,7 +143,8 @@ def build(
             notes[key] += value
     relieved = reclaim is None or reclaim > 0 or compaction
     if relieved:
-        run.relieve(_supply(compiled, reclaim, seed), compaction)
+        supply, nodes = _supply(compiled, reclaim, seed)
+        run.relieve(supply, compaction, nodes=nodes)
     notes["lost"] = run.place_displaced()
     if relieved:
         run.settle()
@@ -152,16 +167,24 @@ def replay(
 
     Returns the design's entry of a result: ``design``, ``title``, ``protects``, ``tree``, ``as_posted``,
     ``source``, ``metrics``, ``series`` and ``blockmap`` (``samples`` points), ``population`` and ``verify``
-    ("ok", or the first broken invariant).  ``reclaim`` is the supply of page cache that may be freed (a
-    size; None: the recorded machine's own file pages), ``compaction`` lets requests that may block compact;
-    with neither, a request fails where the kernel would begin to reclaim.  ``seed`` draws the supply.
-    ``fallbacks``: where a try of a known caller fails, the pages follow that it would ask for instead
-    (``asi_pa.kernel.callers``).  ``progress`` is called with (operations done, of).
+    ("ok", or the first broken invariant), and on a machine of several nodes ``nodes`` (`by_node`).
+    ``reclaim`` is the supply of page cache that may be freed (a size; None: the recorded machine's own file
+    pages), ``compaction`` lets requests that may block compact; with neither, a request fails where the
+    kernel would begin to reclaim. ``seed`` draws the supply. ``fallbacks``: where a try of a known caller
+    fails, the pages follow that it would ask for instead (``asi_pa.kernel.callers``). ``progress`` is called
+    with (operations done, of).
     """
     design = as_design(design)
     size = parse_size(reclaim) if isinstance(reclaim, str) else reclaim
     machine, run, population = build(
-        compiled, design, kernel, reclaim=size, compaction=compaction, seed=seed, fallbacks=fallbacks
+        compiled,
+        design,
+        kernel,
+        reclaim=size,
+        compaction=compaction,
+        seed=seed,
+        fallbacks=fallbacks,
+        log=False,
     )
     series = Series(machine, compiled)
     n = len(compiled.ops)
@@ -178,7 +201,7 @@ def replay(
     broken = machine.verify()
     if broken is None and machine.physmap is not None:
         broken = machine.physmap.check()
-    return {
+    made = {
         "design": design.name,
         "title": design.title,
         "protects": design.protects,
@@ -191,3 +214,18 @@ def replay(
         "population": population,
         "verify": broken or "ok",
     }
+    return made | ({"nodes": by_node(compiled, run)} if compiled.nodes > 1 else {})
+
+
+def by_node(compiled: CompiledTrace, run: Replay) -> list[dict[str, Any]]:
+    """What a replay left on each node: the ``nodes`` of a design's entry, of a machine that has several."""
+    zones, of_cpus = compiled.machine.zones, cpu_nodes(compiled.machine)
+    return [
+        {
+            "node": nid,
+            "cpus": cpulist([cpu for cpu, its in enumerate(of_cpus) if its == nid]),
+            "pages": sum(zone.managed or 0 for zone in zones if zone.nid == nid),
+            **counts,
+        }
+        for nid, counts in enumerate(run.counts_by_node())
+    ]

@@ -30,14 +30,15 @@ from asi_pa.experiment.rows import (
 )
 from asi_pa.experiment.search import on_lattice
 from asi_pa.experiment.sizes import Size
+from asi_pa.kernel.numa import ONE_NODE, Nodes
 from asi_pa.run.settle import settled
-from asi_pa.trace import Classifier, CompiledTrace, Starts, Trace, tight_memory
+from asi_pa.trace import DEFAULT_CLASSIFIER, Classifier, CompiledTrace, Starts, Trace, tight_memory
 
 __all__ = ["Found", "Plan", "Study", "Subject", "at_size"]
 
 #: Sizes of the curves of failing requests, as multiples of what the reference needs; and their seeds.
-CURVE = (0.9, 0.94, 0.97, 1.0, 1.03, 1.06, 1.12, 1.2, 1.35, 1.6)
-CURVE_SEEDS = 4
+CURVE = (0.9, 0.95, 0.98, 1.0, 1.03, 1.1, 1.2, 1.5)
+CURVE_SEEDS = 3
 Progress = Callable[[str, int, int], None]
 
 
@@ -55,6 +56,8 @@ class Plan:
     memory: tuple[Size, ...] = ()
     """Sizes to replay instead of a search."""
     quick: bool = False
+    nodes: Nodes = ONE_NODE
+    """Of every machine."""
     threads: int = 0
     """0: as many as there are processors."""
 
@@ -79,20 +82,28 @@ class Subject:
         return self.starts.recorded() if self.trace.has_start and self.most else self.whole
 
     @property
+    def as_recorded(self) -> CompiledTrace | None:
+        """The same for those who ask for the usual classifier; None where another one was asked for."""
+        usual = self.starts.classifier.text == DEFAULT_CLASSIFIER
+        return self.ample if usual and self.trace.has_start and self.most else None
+
+    @property
     def kernel(self) -> str:
         """The profile that fits the recorded kernel."""
         return self.whole.kernel
 
     @classmethod
-    def of(cls, trace: Trace, classifier: str | Classifier, seed: int) -> Subject:
-        """Raises ValueError for a trace that cannot be compiled."""
-        starts = Starts(trace, Classifier.parse(classifier, seed), settle=settled)
+    def of(
+        cls, trace: Trace, classifier: str | Classifier, seed: int, nodes: int | str | Nodes = ONE_NODE
+    ) -> Subject:
+        """Raises ValueError for a trace that cannot be compiled, or not for so many nodes."""
+        starts = Starts(trace, Classifier.parse(classifier, seed), nodes=nodes, settle=settled)
         try:
             whole = starts.at(None, seed)
         except ValueError:
             # what it frees has no place in one zone: only the recorded machine is left
             return cls(trace, starts, trace_hash(trace), 0, 0, starts.recorded())
-        pages = whole.population[0].free_pages + whole.population[0].held_pages
+        pages = sum(zone.free_pages + zone.held_pages for zone in whole.population)
         return cls(trace, starts, trace_hash(trace), pages, tight_memory(whole) // 4096, whole)
 
 
@@ -108,7 +119,7 @@ class _Task:
         plan, relief = self.plan, self.plan.relief
         key = key_of(
             "row", package_hash(), self.subject.hash, plan.classifier, plan.kernel, self.seed,
-            relief.options(), design_words(design), what,
+            relief.options(), design_words(design), what, plan.nodes.words,
         )  # fmt: skip
         found: Row | None = self.cache.get(key)
         if found is None:
@@ -247,7 +258,8 @@ class Found:
     rows: list[dict[str, Row]]
     """By seed, then by design: searches and measures where memory is short.  Empty with sizes given."""
     ample: list[dict[str, Row]]
-    """By seed, then by design: measures on the recorded machine; one where no seed matters."""
+    """By seed, then by design: measures on the recorded machine; one where no seed matters.  The rows
+    of designs in which a seed played no part (not ``drawn``) are the first seed's."""
     sizes: list[dict[str, Row]]
     """By seed, by design, by the size's words, where sizes were given."""
     pages: list[int]
@@ -323,21 +335,24 @@ class Study:
     def _spare(
         self, pool: ThreadPoolExecutor, subject: Subject, tell: Callable[[str], None], one: dict[str, Row]
     ) -> list[dict[str, Row]]:
-        """Measures on the recorded machine: one replay each where no seed plays a part, else every seed's."""
+        """Measures on the recorded machine: every seed's of the designs in which a seed plays a part.
+
+        One entry where a second seed gives the same figures for these, too.
+        """
         plan = self.plan
-        spare = [{name: row["0"] for name, row in one.items()}]
-        if not any(row["drawn"] for row in spare[0].values()):
-            for name in one:
-                tell(name)  # the second seed's, which would be the same
-            return spare
+        first = {name: row["0"] for name, row in one.items()}
+        drawn = [design for design in plan.designs if first[design.name]["drawn"]]
+        for design in plan.designs:
+            if design not in drawn:
+                tell(design.name)  # another seed's, which would be the same
 
         def of(seeds: Sequence[int]) -> list[dict[str, Row]]:
-            made = [pool.submit(self._task(subject, seed).at_sizes, (0,), tell) for seed in seeds]
+            made = [pool.submit(self._task(subject, seed).at_sizes, (0,), tell, drawn) for seed in seeds]
             return [{name: row["0"] for name, row in future.result().items()} for future in made]
 
-        if of([plan.seeds[0] + 1]) == spare:
-            return spare
-        return of(plan.seeds)
+        if not drawn or all(row == first[name] for name, row in of([plan.seeds[0] + 1])[0].items()):
+            return [first]
+        return [first | row for row in of(plan.seeds)]
 
     def _run(self, pool: ThreadPoolExecutor) -> list[Found]:
         plan = self.plan

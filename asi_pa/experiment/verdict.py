@@ -65,43 +65,46 @@ def _price(result: Result) -> str:
             said.setdefault(word["word"], []).append(trace["trace"])
         if set(said) != {"untested"}:
             parts.append(f"{short_name(name)} {_memory_words(said)}")
-    return f"For requests that must succeed {'; '.join(parts)}." if parts else ""
+    if not parts:
+        return ""
+    return f"Memory needed for requests that must succeed, against linux: {'; '.join(parts)}."
 
 
 _MEMORY = {
-    "equal": "needs as much memory as linux on {} (within 2 %)",
-    "better": "less than linux on {}",
-    "worse": "more than linux on {}",
+    "equal": "equal on {} (within 2 %)",
+    "better": "less on {}",
+    "worse": "more on {}",
     "undecided": "undecided on {}",
     "untested": "untested on {}",
 }
 
 
 def _memory_words(said: Mapping[str, Sequence[str]]) -> str:
-    parts = [_MEMORY[word].format(_join(said[word])) for word in _MEMORY if word in said]
-    if not parts[0].startswith("needs"):
-        parts[0] = "is " + parts[0] if parts[0].startswith("un") else "needs " + parts[0]
-    return ", ".join(parts)
+    return ", ".join(text.format(_join(said[word])) for word, text in _MEMORY.items() if word in said)
 
 
 # ---------------------------------------------------------------- declined
 
 
 def _declined(result: Result) -> str:
-    parts = []
+    parts: list[str] = []
+    open_on: dict[str, list[str]] = {name: [] for name in _sides(result)}
     for trace in result["answer"]:
         row = entry(trace, "declined", "short")
         if row is None:
             continue
         words = {name: row["against_reference"].get(name, {}) for name in _sides(result)}
         bad = [name for name, word in words.items() if word.get("word") == "worse"]
-        open_ = [name for name, word in words.items() if word.get("word") == "undecided"]
         fine = [name for name, word in words.items() if word.get("word") in ("equal", "better")]
         for name in bad:
             than = _join([short_name(n) for n in (*fine, result["reference"])])
             parts.append(f"{short_name(name)} declines more of {trace['trace']}'s requests than {than}")
-        for name in open_:
-            parts.append(f"{short_name(name)} is undecided on {trace['trace']} in what it declines")
+        for name, word in words.items():
+            if word.get("word") == "undecided":
+                open_on[name].append(trace["trace"])
+    for name, traces in open_on.items():
+        if traces:
+            parts.append(f"{short_name(name)} is undecided on {_join(traces)} in what it declines")
     return f"With memory short {'; '.join(parts)}." if parts else ""
 
 

@@ -9,6 +9,7 @@ from asi_pa.physmap.pgtable cimport (
     LEVEL_PUD,
     PGT_PRESENT,
     PGT_PSE,
+    pgt_leaf,
     pgt_pte_table,
     pgtable_t,
 )
@@ -167,6 +168,24 @@ cdef inline uint64_t physmap_unflushed(const physmap_t *pm, uint64_t pfn, uint64
         if start < end:
             pages += end - start
     return pages
+
+
+cdef inline uint64_t physmap_present_in(physmap_t *pm, int tree, uint64_t pfn, uint64_t n) noexcept nogil:
+    """How many of n frames from pfn on are mapped in a tree."""
+    cdef pgtable_t *t = physmap_tree(pm, tree)
+    cdef uint64_t end = pfn + n, step, k, count = 0
+    cdef uint64_t *e
+    cdef int level
+    while pfn < end:
+        e = pgt_leaf(t, pfn, &level)
+        step = min(512 - (pfn & 511), end - pfn)
+        if level == LEVEL_PTE:
+            for k in range(step):
+                count += e[k] & PGT_PRESENT
+        elif e[0] & PGT_PRESENT:
+            count += step
+        pfn += step
+    return count
 
 
 cdef inline uint64_t physmap_present_pages(physmap_t *pm, int tree) noexcept nogil:

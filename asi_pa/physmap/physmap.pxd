@@ -34,6 +34,7 @@ from asi_pa.physmap.ops cimport (
     physmap_log_t,
     physmap_map,
     physmap_present,
+    physmap_present_in,
     physmap_present_pages,
     physmap_protect,
     physmap_record_t,

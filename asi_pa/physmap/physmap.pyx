@@ -376,6 +376,10 @@ cdef class Physmap:
             memcpy(&raw[0], log.records + first, len(out) * sizeof(physmap_record_t))
         return out
 
+    def stop_log(self):
+        """Logs nothing from now on; what is in the log stays."""
+        self.model().log.enabled = False
+
     def counters(self):
         """All counts since the physmap was built, as asi_pa.physmap.records.PhysmapCounters."""
         cdef physmap_counters_t *c = &self.model().counters

@@ -22,8 +22,8 @@ WIDTH, MAIL, LINES = 78, 72, 45
 _LEAST = 60
 #: The rows: (place, measures), in order, and what is above them.
 PLACES = {
-    "ample": ("memory to spare (the recorded machine)", ("leaves", "tables", "mixed", "flushes")),
-    "short": ("memory short (1.05 times what linux needs)", ("flushes", "declined")),
+    "ample": ("memory to spare (the recorded machine)", ("leaves", "tables", "mixed", "flushes", "remote")),
+    "short": ("memory short (1.05 times what linux needs)", ("flushes", "declined", "remote")),
     "search": ("the smallest memory, beyond linux's", ("price", "roomy")),
 }
 _BOLD, _DIM = "1", "2"
@@ -61,14 +61,36 @@ class _Screen:
     def text(self, quiet: bool) -> str:
         if quiet:
             return "\n".join([*self._verdict(), self._claims()]) + "\n"
-        lines = [*self._head().splitlines(), *self._table().splitlines(), "", *self._verdict()]
-        end = [self._claims(), *self._how()]
-        others = self._others()
-        room = LINES - len(lines) - len(end)
-        if len(others) > room:
-            left = len(others) - max(room - 1, 0)
-            others = [*others[: max(room - 1, 0)], f"and {left} more designs: --full"]
-        return "\n".join([*lines, *others, *end]) + "\n"
+        others, end = self._others(), [self._claims(), *self._how()]
+        rows = self._by_word()
+        for joined in range(len(rows) + 1):
+            lines = [*self._head().splitlines(), *self._table(rows[:joined]), "", *self._verdict()]
+            room = LINES - len(lines) - len(end)
+            if len(others) <= room:
+                break
+        below = self._fitted(others, room)
+        gap = [""] * bool(below and len(below) < room)
+        return "\n".join([*lines, *gap, *below, *end]) + "\n"
+
+    def _by_word(self) -> list[tuple[str, str]]:
+        """The rows, those first that lose least when they are put together: all traces have one word."""
+        words: dict[tuple[str, str], set[str]] = {}
+        for trace in self.result["answer"]:
+            for row in trace["measures"]:
+                said = better_text(row, self.sides).split(" ")[0]
+                words.setdefault((row["place"], row["measure"]), set()).add(said)
+        return sorted(words, key=lambda row: len(words[row]))
+
+    def _fitted(self, others: list[str], room: int) -> list[str]:
+        """A line each, as many as there is room for, and the names of the rest."""
+        names = self._other_names()
+        for shown in range(len(names), -1, -1):
+            rest = [_told(name) for name in names[shown:]]
+            said = self._wrap(f"compared, too (--full): {', '.join(rest)}").splitlines() if rest else []
+            lines = [*others[: shown + 1 if shown else 0], *said]
+            if len(lines) <= room:
+                return lines
+        return [self._short(f"{len(names)} other designs: --full")]
 
     def _paint(self, text: str, code: str) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if self.colour and text else text
@@ -85,6 +107,7 @@ class _Screen:
     def _head(self) -> str:
         result = self.result
         names = [short_name(name) for name in self.sides]
+        nodes = f"; nodes {result['nodes']}" if "nodes" in result else ""
         traces = ", ".join(trace["trace"] for trace in result["answer"])
         seeds = (
             "one seed: no words"
@@ -94,8 +117,8 @@ class _Screen:
         return "\n".join(
             [
                 self._paint(self._wrap(f"{names[0]} or {names[1]}?  asi-pa compare: {traces}"), _BOLD),
-                self._wrap(f"Linux {result['kernel']} rules; {result['relief']['words']}"),
-                self._short(f"{seeds}; from seed {result['seed']}; {result['asi_pa']}"),
+                self._wrap(f"Linux {result['kernel']} rules{nodes}; {result['relief']['words']}"),
+                self._short(f"{seeds}; from seed {result['seed']}; asi_pa {result['asi_pa']}"),
                 *(self._short(f"! {line}") for line in result["caveats"][:3]),
             ]
         )
@@ -109,15 +132,20 @@ class _Screen:
         cells = f"{label:<{room}}{one}{right}"
         return f"{cells}  {better[: self.better]}"[: self.width].rstrip()
 
-    def _table(self) -> str:
-        one, other = (short_name(name) for name in self.sides)
+    def _table(self, together: Sequence[tuple[str, str]]) -> list[str]:
+        """Its lines; ``together``: (place, measure) of those that have one for all traces."""
+        one, other = (short_name(name)[: self.value - 1] for name in self.sides)
         better = "" if self.result["quick"] else "better"
-        lines = [self._paint(self._line("", one[: self.value - 1], other[: self.value - 1], better), _BOLD)]
+        rows: list[str] = []
         for place, title, measures in self._places():
-            rows = [row for measure in measures for row in self._rows(place, measure)]
-            if rows:
-                lines += [self._paint(title, _DIM), *rows]
-        return "\n".join(lines + list(self._stored()))
+            found = [r for m in measures for r in self._rows(place, m, (place, m) in together)]
+            if found:
+                rows += [self._paint(title, _DIM), *found]
+        names = [trace["trace"] for trace in self.result["answer"]]
+        values = f"values: {', '.join(names)}" if len(names) == 2 else ""
+        if len(names) > 2:
+            values = f"medians of {len(names)} traces"
+        return [self._paint(self._line(values, one, other, better), _BOLD), *rows, *self._stored()]
 
     def _places(self) -> Iterator[tuple[str, str, tuple[str, ...]]]:
         there = dict.fromkeys(row["place"] for t in self.result["answer"] for row in t["measures"])
@@ -125,10 +153,10 @@ class _Screen:
             if place in PLACES and len(there) <= len(PLACES):
                 yield place, *PLACES[place]
             else:
-                yield place, f"memory {place}", ("leaves", "mixed", "flushes", "declined")
+                yield place, f"memory {place}", ("leaves", "mixed", "flushes", "declined", "remote")
 
-    def _rows(self, place: str, measure: str) -> Iterator[str]:
-        """A line a trace; traces with the same cells share one, and more than two are put together."""
+    def _rows(self, place: str, measure: str, together: bool) -> Iterator[str]:
+        """A line a trace; two with the same word and no ranges share one, more than two are put together."""
         reference = self.result["reference"]
         found = []
         for trace in self.result["answer"]:
@@ -140,17 +168,16 @@ class _Screen:
                     found.append((trace["trace"], row, cells))
         if not found or (measure == "roomy" and self._as_price(found)):
             return
-        if len(found) > 2:
+        if len(found) > 2 or (together and len(found) > 1):
             yield self._together([row for _, row, _ in found])
             return
         label = f"  {found[0][1]['label']}"
-        names = ", ".join(name for name, _, _ in found)
         every = [cells for _, _, cells in found]
         if len(set(every)) == 1:
             yield self._line(label, *every[0])
         elif len({c[2] for c in every}) == 1 and not any("[" in text for c in every for text in c[:2]):
             one, other = (", ".join(c[i] for c in every) for i in (0, 1))
-            yield self._line(f"{label}: {names}", one, other, every[0][2])
+            yield self._line(label, one, other, every[0][2])
         else:
             for name, _, each in found:
                 yield self._line(f"{label}: {name}", *each)
@@ -171,12 +198,15 @@ class _Screen:
             values = [v for row in rows if (v := _middle(row, side, self.result["reference"])) is not None]
             unit = "percent" if rows[0]["unit"] == "mib" else rows[0]["unit"]
             low, high = (number(f(values), unit) if values else "-" for f in (min, max))
-            cells.append(low if low == high else f"{low}..{high}")
+            sign = " %" if values and unit in ("share", "percent") else ""
+            cells.append((low if low == high else f"{low}..{high}") + sign)
         words = [better_text(row, self.sides).split(" ")[0] for row in rows]
-        wins = ", ".join(f"{w} {words.count(w)}" for w in dict.fromkeys(words) if w)
-        return self._line(
-            f"  {rows[0]['label']}, {len(rows)} traces", cells[0], cells[1], wins[: self.better]
-        )
+        won = {word: words.count(word) for word in words if word}
+        wins = ", ".join(f"{word} {n}" for word, n in won.items())
+        if len(wins) > self.better:
+            wins = ", ".join(f"{word[:5]}{'.' * (len(word) > 5)} {n}" for word, n in won.items())
+        both = ": both" if len(rows) == 2 else ""
+        return self._line(f"  {rows[0]['label']}{both}", cells[0], cells[1], wins[: self.better])
 
     def _stored(self) -> Iterator[str]:
         stored = self.result.get("stored")
@@ -189,25 +219,27 @@ class _Screen:
             yield self._line("yield of a fragmented machine", texts[0], texts[1], better)
         texts = [_holes(stored, side) for side in self.sides]
         if any(text != "-" for text in texts):
-            yield self._line("holes found: as posted -> mended", texts[0], texts[1], "")
+            yield self._line("holes found: posted -> mended", texts[0], texts[1], "")
 
     # ------------------------------------------------------------ below
 
     def _verdict(self) -> list[str]:
         return [line for text in self.result["verdict"] for line in self._wrap(text).splitlines()]
 
-    def _others(self) -> list[str]:
-        names = [
-            design["design"]
-            for design in self.result["runs"][0]["designs"]
-            if design["design"] not in (*self.sides, self.result["reference"])
-        ]
-        if not names or self.result["answer"][0]["measures"][0]["place"] not in PLACES:
+    def _other_names(self) -> list[str]:
+        if self.result["answer"][0]["measures"][0]["place"] not in PLACES:
             return []
-        heads = ("2M map", "flushes", "declined", "memory", "yield", "holes")
+        names = [design["design"] for design in self.result["runs"][0]["designs"]]
+        return [name for name in names if name not in (*self.sides, self.result["reference"])]
+
+    def _others(self) -> list[str]:
+        names = self._other_names()
+        if not names:
+            return []
+        heads = ("2M map", "flushes", "decline", "memory", "yield", "holes")
         each = max(8, (self.width - max(17, *(len(_told(name)) + 1 for name in names))) // len(heads))
         stub = self.width - each * len(heads)
-        title = f"{'worst trace'[: stub - 1]:<{stub}}" + "".join(f"{h:>{each}}" for h in heads)
+        title = f"{'others, at worst'[: stub - 1]:<{stub}}" + "".join(f"{h:>{each}}" for h in heads)
         lines = [self._paint(title, _BOLD)]
         for name in names:
             text = "".join(f"{cell:>{each}}" for cell in self._other(name))
@@ -251,10 +283,10 @@ class _Screen:
             "Rules are exact (asi-pa verify); how near a whole run is to a kernel: not measured."
         ]
         lines = [
-            "Counts of a model, not measured time.  Declined: the caller takes less instead.",
+            "A model's counts, not measured time.  Declined: the caller takes less.",
             *near[:2],
             *near[2:][-1:],
-            f"Who is sensitive is declared (classifier {rule}): --classifier asks with others.",
+            f"Who is sensitive is declared ({rule}): --classifier asks with others.",
             "more: --full every table   --html FILE pictures   docs/use/method.md how",
         ]
         return [self._short(line) for line in lines]

@@ -19,7 +19,9 @@ def compile_trace(
     memory: str | int | None = None,
     recorded: bool = False,
     seed: int = 0,
+    nodes: int | str = 1,
     evidence: int | None = None,
+    tries: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> CompiledTrace:
     """Compile a trace: its operations, its machine and the start state.
@@ -34,7 +36,9 @@ def compile_trace(
         memory=memory,
         recorded=recorded,
         seed=seed,
+        nodes=nodes,
         evidence=evidence,
         settle=settled,
+        tries=tries,
         progress=progress,
     )

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from asi_pa.run.validate import consistent, validate
-from asi_pa.trace import Trace, load_events
+from asi_pa.trace import CompiledTrace, Trace, load_events
 
 __all__ = ["OTHERS", "Errors", "brief", "errors", "errors_of", "measured_floors", "statement", "statement_of"]
 
 #: By content of the trace: its name, length, and the sums of two columns.
 _KNOWN: dict[tuple[Any, ...], Errors | None] = {}
-OTHERS = "Nothing recorded says how well other designs, price or flushes are predicted."
+OTHERS = "Nothing recorded says how near other designs, price and flushes are."
 NOTHING = "Nothing recorded says how well this trace's machine is predicted (no snapshots of it)."
 INCONSISTENT = (
     "Nothing is known of how well this trace's machine is predicted: what was recorded does not lead to its "
@@ -96,19 +96,22 @@ def brief(found: Errors | None) -> str:
         return "no snapshots, so nothing is known of how near the model is"
     if not found.consistent:
         return "the recording contradicts its own end, so nothing is known"
-    unchanged = "" if found.baseline is None else f" (standing still: {found.baseline:.2g} %)"
+    unchanged = "" if found.baseline is None else f" (unchanged: {found.baseline:.2g} %)"
     return f"modelled linux ends {found.end_distance:.2g} % off the machine{unchanged}"
 
 
-def errors(trace: Trace | str | os.PathLike[str]) -> Errors | None:
-    """What was measured for a trace, now or before in this process; None where it has no snapshots."""
+def errors(trace: Trace | str | os.PathLike[str], compiled: CompiledTrace | None = None) -> Errors | None:
+    """What was measured for a trace, now or before in this process; None where it has no snapshots.
+
+    ``compiled``: the same as recorded, where it was compiled already.
+    """
     trace = load_events(trace)
     last = int(trace.time_ns[-1]) if len(trace) else 0
     states = (*sorted(map(str, trace.snapshots)), *sorted(map(str, trace.kpageflags)))
     key = (trace.name, len(trace), int(trace.pfn.sum()), last, states)
     if key not in _KNOWN:
         try:
-            _KNOWN[key] = errors_of(validate(trace, restarts=0))
+            _KNOWN[key] = errors_of(validate(trace, restarts=0, compiled=compiled))
         except ValueError:
             _KNOWN[key] = None
     return _KNOWN[key]

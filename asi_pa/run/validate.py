@@ -43,6 +43,7 @@ def validate(
     evidence: float | None = None,
     restarts: int = RESTARTS,
     progress: Progress | None = None,
+    compiled: CompiledTrace | None = None,
 ) -> dict[str, Any]:
     """Measure how well plain Linux, as modelled, predicts the machine of a trace with snapshots.
 
@@ -54,6 +55,7 @@ def validate(
     evidence : build the start state from this share of the events only, 0 to 1 (None: all)
     restarts : from how many recorded states the run begins anew (``horizon``); 0 takes half the time
     progress : called with (what, events done, of)
+    compiled : the trace as `compile_trace` with ``recorded`` makes it, where it was compiled already
 
     Returns a dict of schema ``asi_pa.validate/1`` (docs/use/validation.md); distances are per cent of free
     pages.  Raises ValueError for a trace without snapshots of its start.
@@ -64,7 +66,10 @@ def validate(
         raise ValueError(f"evidence {evidence}: not a share of the events, above 0 and up to 1")
     report("start state", 0, len(trace))
     course = Course(
-        trace, kernel=kernel, evidence=None if evidence is None else max(int(evidence * len(trace)), 1)
+        trace,
+        kernel=kernel,
+        evidence=None if evidence is None else max(int(evidence * len(trace)), 1),
+        compiled=compiled if evidence is None else None,
     )
     moments = sorted({int(k) for k in np.linspace(0, len(trace), MOMENTS + 1)[1:]})
     starts: list[tuple[int, Replay]] = []

@@ -34,6 +34,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from asi_pa.kernel.numa import Nodes, as_nodes
 from asi_pa.kernel.sizing import parse_size
 from asi_pa.kernel.spec import MachineSpec
 from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier, translated
@@ -42,6 +43,7 @@ from asi_pa.trace.cpusets import CPUSETS_NOTE, cpusets_on, without_hardwall
 from asi_pa.trace.events import ALLOC
 from asi_pa.trace.format import Trace, facts_html, profile
 from asi_pa.trace.initial import HeldClasses, Population, Settle, Snapshot, recorded_population
+from asi_pa.trace.nodes import check_nodes, divided
 from asi_pa.trace.ops import OP, Op, count_kinds
 from asi_pa.trace.resize import Base, modelled_population
 from asi_pa.trace.ticks import Ticks, seen_ticks
@@ -111,6 +113,11 @@ class CompiledTrace:
         """i64[`Op`, cls, order]: how many operations of each kind there are (`asi_pa.trace.ops`)."""
         return count_kinds(self.ops)
 
+    @cached_property
+    def supplies(self) -> dict[tuple[int | None, int], tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]]:
+        """Orders of reclaim that were drawn for this start state, and nodes, by size and seed."""
+        return {}
+
     def __repr__(self) -> str:
         return "\n".join(f"{key}: {value}" if key else value for key, value in self._facts())
 
@@ -121,13 +128,19 @@ class CompiledTrace:
         """What it prints of itself."""
         held = sum(zone.held_pages for zone in self.population)
         free = sum(zone.free_pages for zone in self.population)
-        zones = ", ".join(zone.name for zone in self.machine.zones)
+        several = self.nodes > 1
+        zones = ", ".join(zone.name + f" of node {zone.nid}" * several for zone in self.machine.zones)
         return [
             ("", f"<CompiledTrace {self.name}: {len(self.ops):,} operations, rules of {self.kernel}>"),
             ("machine", f"{self.memory_bytes >> 20:,} MiB in {zones}, {self.machine.cpus} CPUs"),
             ("at the start", f"{held:,} pages held, {free:,} free"),
             ("classifier", self.classifier),
         ]
+
+    @property
+    def nodes(self) -> int:
+        """How many the machine has."""
+        return len({zone.nid for zone in self.machine.zones})
 
     @property
     def memory_bytes(self) -> int:
@@ -186,18 +199,23 @@ def compile_trace(
     memory: str | int | None = None,
     recorded: bool = False,
     seed: int = 0,
+    nodes: int | str | Nodes = 1,
     evidence: int | None = None,
     settle: Settle | None = None,
+    tries: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> CompiledTrace:
     """Compile a trace: its operations, its machine and the initial state.
 
     The machine is one zone of ``memory`` bytes (``"768M"``; None: as much as the recorded zone Normal
     managed), or with ``recorded`` the zones of the recorded machine as they were.  ``seed`` draws what the
-    classifier leaves to chance and which part of the recorded memory a smaller zone keeps.  ``evidence``: the
-    start state is built from the first so many events only (None: all).  ``settle`` decides what in it only
-    following the trace can (`asi_pa.run.settle`; `asi_pa.compile_trace` always does).  ``progress(done,
-    events)`` is called now and then. Raises ValueError for a trace that contradicts itself, an impossible
+    classifier leaves to chance and which part of the recorded memory a smaller zone keeps.  ``nodes``: how
+    many, or the CPUs of each (``"0-3/4-7"``): memory is divided by address (`asi_pa.trace.nodes`), and a
+    request is made on the node of its CPU.  ``evidence``: the start state is built from the first so many
+    events only (None: all).  ``settle`` decides what in it only following the trace can (`asi_pa.run.settle`;
+    `asi_pa.compile_trace` always does).  Without ``tries`` every event is an operation of its own, so what
+    was asked for instead of a failed try is always asked for (`asi_pa.trace.tries`).  ``progress(done,
+    events)`` is called now and then.  Raises ValueError for a trace that contradicts itself, an impossible
     size, and ``recorded`` together with ``memory`` or for a trace without snapshots.
     """
     if not isinstance(trace, Trace):
@@ -213,7 +231,8 @@ def compile_trace(
     if pages is not None and pages < 1 << trace.pageblock_order:
         raise ValueError(f"memory {memory!r}: less than one pageblock")
     rule = Classifier.parse(classifier, seed)
-    starts = Starts(trace, rule, evidence=evidence, settle=settle, progress=progress)
+    how: dict[str, Any] = {"evidence": evidence, "settle": settle, "tries": tries, "progress": progress}
+    starts = Starts(trace, rule, nodes=nodes, **how)
     return starts.recorded() if recorded else starts.at(pages, seed)
 
 
@@ -224,8 +243,10 @@ class Starts:
     ----------
     trace : Trace
     classifier : Classifier
+    nodes : of the machines: how many, or the CPUs of each
     evidence : the start states are built from the first so many events only (None: all)
     settle : decides what in them only following the trace can (`asi_pa.run.settle`)
+    tries : failed tries and what was asked for instead are found (`asi_pa.trace.tries`)
     progress : called with (events done, of) while the trace is compiled
 
     Raises ValueError for a trace that contradicts itself.  May be used by several threads at once.
@@ -236,14 +257,17 @@ class Starts:
         trace: Trace,
         classifier: Classifier,
         *,
+        nodes: int | str | Nodes = 1,
         evidence: int | None = None,
         settle: Settle | None = None,
+        tries: bool = True,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         if trace.max_page_order > 10 or trace.pageblock_order > trace.max_page_order:
             orders = f"pageblock_order {trace.pageblock_order}, max_page_order {trace.max_page_order}"
             raise ValueError(f"{trace.label}: {orders}")
-        self.trace, self.classifier = trace, classifier
+        self.trace, self.classifier, self.nodes = trace, classifier, as_nodes(nodes)
+        check_nodes(trace, self.nodes)
         self._evidence = evidence
         self._settle = settle if len(trace) else None  # a start state alone has nothing to follow
         ticks = seen_ticks(trace, evidence) if trace.has_start else None
@@ -253,10 +277,10 @@ class Starts:
         self._ops = np.concatenate([part[0] for part in parts])
         self._stamps, self._nslots = self._compiler.stamps(), self._compiler.nslots
         masks, self._cpusets = asked_for(trace)
-        tries = recorded_tries(trace, masks)
-        self._tries = len(tries)
-        if tries:
-            self._ops, came, self._nslots = insert_tries(trace, self._ops, tries, self._nslots)
+        found = recorded_tries(trace, masks) if tries else []
+        self._tries = len(found)
+        if found:
+            self._ops, came, self._nslots = insert_tries(trace, self._ops, found, self._nslots)
             self._stamps = self._stamps[np.minimum(came[::STAMP_EVERY] // STAMP_EVERY, len(self._stamps) - 1)]
         self._ops.flags.writeable = False
 
@@ -269,7 +293,7 @@ class Starts:
         return Base.of(self.trace, self._snapshot)
 
     def at(self, pages: int | None = None, seed: int = 0) -> CompiledTrace:
-        """One zone of so many pages (None: as many as the recorded zone Normal managed)."""
+        """One zone of so many pages (None: as many as the recorded zone Normal managed), a part a node."""
         words = HeldClasses(self.classifier, self._classes)
         peak, slots = self._compiler.live_max, self._nslots
         made = modelled_population(self.trace, self._base, words, slots, pages=pages, peak=peak, seed=seed)
@@ -290,6 +314,8 @@ class Starts:
         initial: dict[str, Any],
     ) -> CompiledTrace:
         trace, ops, compiler = self.trace, self._ops, self._compiler
+        if self.nodes.count > 1:
+            machine, population = divided(machine, population, self.nodes, profile(trace))
         counters = compiler.counters()
         repairs = {name: counters.pop(name) for name in _REPAIRS}
         counts = {
@@ -337,9 +363,9 @@ def tight_memory(compiled: CompiledTrace, occupancy: float = 0.97) -> int:
     The initial population shrinks with the memory (but what the trace frees stays), the trace's own demand
     does not; so there is a size at which both together fill the zone.  A multiple of 4 MiB, at least 64 MiB.
     """
-    population = compiled.population[0]
-    whole = population.free_pages + population.held_pages
-    held, peak = population.held_pages, max(compiled.counts["peak_pages"], 1)
+    held = sum(zone.held_pages for zone in compiled.population)
+    whole = sum(zone.free_pages for zone in compiled.population) + held
+    peak = max(compiled.counts["peak_pages"], 1)
     freed = compiled.counts["held_at_start_pages"]
     # Smallest s with max(s * held / whole, freed) + peak <= occupancy * s.
     sizes = [(freed + peak) / occupancy]

@@ -206,18 +206,18 @@ def _design(
     name: str,
     operations: int,
     pages: int,
-    tight: bool,
+    short: bool,
     start: npt.NDArray[np.int64],
     samples: int,
 ) -> dict[str, Any]:
     family = name.split("/")[0]
     asi = family != "linux"
     causes = {
-        "watermark": int(rng.integers(50, 90)) if tight else 0,
-        "fragmentation": int(rng.integers(400)) if tight else 0,
+        "watermark": int(rng.integers(50, 90)) if short else 0,
+        "fragmentation": int(rng.integers(400)) if short else 0,
         "no_memory": 0,
-        "flip_starvation": int(rng.integers(5, 60)) if tight and family == "migratetype" else 0,
-        "no_block_refusal": int(rng.integers(5, 60)) if tight and family == "migratetype" else 0,
+        "flip_starvation": int(rng.integers(5, 60)) if short and family == "migratetype" else 0,
+        "no_block_refusal": int(rng.integers(5, 60)) if short and family == "migratetype" else 0,
     }
     failures = sum(causes.values())
     allocations = operations // 2
