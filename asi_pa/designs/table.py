@@ -470,6 +470,9 @@ class Design(Derived):
             if not name.startswith("_") and not hasattr(Design, name):
                 raise ValueError(f"{cls.__name__}.{name} is no hook of a design{_hint(name)}")
 
+    def __str__(self) -> str:
+        return self.name
+
     # ------------------------------------------------ slow-path decisions a subclass may override
 
     # ``view`` is an `asi_pa.ZoneView`, valid during the call only.
