@@ -30,7 +30,7 @@ from asi_pa.experiment.rows import (
 )
 from asi_pa.experiment.search import on_lattice
 from asi_pa.experiment.sizes import Size
-from asi_pa.kernel.numa import ONE_NODE, Nodes
+from asi_pa.kernel.numa import RECORDED, Nodes
 from asi_pa.run.settle import settled
 from asi_pa.trace import DEFAULT_CLASSIFIER, Classifier, CompiledTrace, Starts, Trace, tight_memory
 
@@ -56,7 +56,7 @@ class Plan:
     memory: tuple[Size, ...] = ()
     """Sizes to replay instead of a search."""
     quick: bool = False
-    nodes: Nodes = ONE_NODE
+    nodes: Nodes = RECORDED
     """Of every machine."""
     threads: int = 0
     """0: as many as there are processors."""
@@ -83,9 +83,15 @@ class Subject:
 
     @property
     def as_recorded(self) -> CompiledTrace | None:
-        """The same for those who ask for the usual classifier; None where another one was asked for."""
+        """The same for those who ask for the usual classifier; None where another one was asked for.
+
+        And where the trace frees what no zone of it has: smaller machines can be made of it all the same.
+        """
         usual = self.starts.classifier.text == DEFAULT_CLASSIFIER
-        return self.ample if usual and self.trace.has_start and self.most else None
+        try:
+            return self.ample if usual and self.trace.has_start and self.most else None
+        except ValueError:
+            return None
 
     @property
     def kernel(self) -> str:
@@ -94,7 +100,7 @@ class Subject:
 
     @classmethod
     def of(
-        cls, trace: Trace, classifier: str | Classifier, seed: int, nodes: int | str | Nodes = ONE_NODE
+        cls, trace: Trace, classifier: str | Classifier, seed: int, nodes: int | str | Nodes = RECORDED
     ) -> Subject:
         """Raises ValueError for a trace that cannot be compiled, or not for so many nodes."""
         starts = Starts(trace, Classifier.parse(classifier, seed), nodes=nodes, settle=settled)
