@@ -210,7 +210,7 @@ def _unmap_together(zone: Zone, chunks: list[tuple[int, int]], target: int) -> N
 
 
 def clear_ahead(zone: Zone) -> None:
-    """vmstat's worker clears free unmapped pageblocks (Design.zeroed_by), one chunk off its list at a time."""
+    """vmstat's worker clears free unmapped pageblocks (Design.zeroed_by), each off its list meanwhile."""
     tables = zone.tables
     for _ in zone.all_blocks():
         found = next(
