@@ -170,7 +170,7 @@ def _compared(
     cache: Cache,
 ) -> dict[str, Any]:
     with ThreadPoolExecutor(plan.threads or processors()) as pool:
-        subjects = list(pool.map(lambda t: Subject.of(t, plan.classifier, plan.seeds[0]), traces))
+        subjects = list(pool.map(lambda t: Subject.of(t, plan.classifier, plan.seeds[0], cache), traces))
         measured = [pool.submit(nearness, subject, cache) for subject in subjects]
         study = Study(plan, subjects, cache, progress)
         found = study.run()

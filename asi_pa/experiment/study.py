@@ -32,6 +32,7 @@ from asi_pa.experiment.search import on_lattice
 from asi_pa.experiment.sizes import Size
 from asi_pa.run.settle import settled
 from asi_pa.trace import DEFAULT_CLASSIFIER, Classifier, CompiledTrace, Starts, Trace, tight_memory
+from asi_pa.trace.kept import packed, unpacked
 
 __all__ = ["Found", "Plan", "Study", "Subject", "at_size"]
 
@@ -90,16 +91,29 @@ class Subject:
         return self.whole.kernel
 
     @classmethod
-    def of(cls, trace: Trace, classifier: str | Classifier, seed: int) -> Subject:
-        """Raises ValueError for a trace that cannot be compiled."""
-        starts = Starts(trace, Classifier.parse(classifier, seed), settle=settled)
+    def of(cls, trace: Trace, classifier: str | Classifier, seed: int, cache: Cache | None = None) -> Subject:
+        """Raises ValueError for a trace that cannot be compiled.  ``cache``: where compiled traces are."""
+        hashed = trace_hash(trace)
+        starts = _starts(trace, Classifier.parse(classifier, seed), hashed, cache or Cache())
         try:
             whole = starts.at(None, seed)
         except ValueError:
             # what it frees has no place in one zone: only the recorded machine is left
-            return cls(trace, starts, trace_hash(trace), 0, 0, starts.recorded())
+            return cls(trace, starts, hashed, 0, 0, starts.recorded())
         pages = whole.population[0].free_pages + whole.population[0].held_pages
-        return cls(trace, starts, trace_hash(trace), pages, tight_memory(whole) // 4096, whole)
+        return cls(trace, starts, hashed, pages, tight_memory(whole) // 4096, whole)
+
+
+def _starts(trace: Trace, classifier: Classifier, hashed: str, cache: Cache) -> Starts:
+    """A trace compiled and its zones settled, now or before."""
+    key = key_of("starts", package_hash(), hashed, classifier.text, classifier.seed)
+    kept = cache.get_bytes(key)
+    found = None if kept is None else unpacked(trace, classifier, kept)
+    if found is None:
+        found = Starts(trace, classifier, settle=settled)
+        if cache.usable:
+            cache.put_bytes(key, packed(found))
+    return found
 
 
 class _Task:

@@ -55,6 +55,7 @@ __all__ = [
     "OP_TICK",
     "STAMP_EVERY",
     "CompiledTrace",
+    "Events",
     "Starts",
     "asked_for",
     "compile_trace",
@@ -222,6 +223,48 @@ def compile_trace(
     return starts.recorded() if recorded else starts.at(pages, seed)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Events:
+    """A trace's events as operations, before anything is decided about a start state."""
+
+    ops: npt.NDArray[np.void]
+    classes: npt.NDArray[np.uint32]
+    stamps: npt.NDArray[np.uint64]
+    nslots: int
+    freed: npt.NDArray[np.void]
+    """What the trace frees without having allocated it (`HELD_AT_START`)."""
+    counters: dict[str, int]
+    """The compiler's, with ``peak_pages`` and ``end_pages``, and how many tries were recorded."""
+
+    @classmethod
+    def of(
+        cls,
+        trace: Trace,
+        classifier: Classifier,
+        evidence: int | None,
+        progress: Callable[[int, int], None] | None,
+    ) -> Events:
+        """Raises ValueError for events that cannot be."""
+        ticks = seen_ticks(trace, evidence) if trace.has_start else None
+        parts = list(operations(trace, classifier, ticks=ticks, progress=progress))
+        compiler, classes = parts[-1][1:]
+        ops, stamps, nslots = np.concatenate([part[0] for part in parts]), compiler.stamps(), compiler.nslots
+        tries = recorded_tries(trace, asked_for(trace)[0])
+        if tries:
+            ops, came, nslots = insert_tries(trace, ops, tries, nslots)
+            stamps = stamps[np.minimum(came[::STAMP_EVERY] // STAMP_EVERY, len(stamps) - 1)]
+        counters = {
+            **compiler.counters(),
+            "recorded_tries": len(tries),
+            "peak_pages": compiler.live_max,
+            "end_pages": compiler.live_end,
+        }
+        return cls(
+            ops=ops, classes=classes, stamps=stamps, nslots=nslots, freed=compiler.held_at_start(),
+            counters=counters,
+        )  # fmt: skip
+
+
 class Starts:
     """A trace compiled once, and its start states: of any size and seed, cut out of the recorded one.
 
@@ -232,6 +275,7 @@ class Starts:
     evidence : the start states are built from the first so many events only (None: all)
     settle : decides what in them only following the trace can (`asi_pa.run.settle`)
     progress : called with (events done, of) while the trace is compiled
+    known : its events and its zones at the start as compiled before (`asi_pa.trace.kept`)
 
     Raises ValueError for a trace that contradicts itself.  May be used by several threads at once.
     """
@@ -244,6 +288,7 @@ class Starts:
         evidence: int | None = None,
         settle: Settle | None = None,
         progress: Callable[[int, int], None] | None = None,
+        known: tuple[Events, Snapshot] | None = None,
     ) -> None:
         if trace.max_page_order > 10 or trace.pageblock_order > trace.max_page_order:
             orders = f"pageblock_order {trace.pageblock_order}, max_page_order {trace.max_page_order}"
@@ -251,39 +296,35 @@ class Starts:
         self.trace, self.classifier = trace, classifier
         self._evidence = evidence
         self._settle = settle if len(trace) else None  # a start state alone has nothing to follow
-        ticks = seen_ticks(trace, evidence) if trace.has_start else None
-        parts = list(operations(trace, classifier, ticks=ticks, progress=progress))
-        self._compiler, self._classes = parts[-1][1:]
-        self._freed = self._compiler.held_at_start()
-        self._ops = np.concatenate([part[0] for part in parts])
-        self._stamps, self._nslots = self._compiler.stamps(), self._compiler.nslots
-        masks, self._cpusets = asked_for(trace)
-        tries = recorded_tries(trace, masks)
-        self._tries = len(tries)
-        if tries:
-            self._ops, came, self._nslots = insert_tries(trace, self._ops, tries, self._nslots)
-            self._stamps = self._stamps[np.minimum(came[::STAMP_EVERY] // STAMP_EVERY, len(self._stamps) - 1)]
-        self._ops.flags.writeable = False
+        self.events = known[0] if known else Events.of(trace, classifier, evidence, progress)
+        self.events.ops.flags.writeable = False
+        if known:
+            self.snapshot = known[1]
 
     @cached_property
-    def _snapshot(self) -> Snapshot:
-        return Snapshot(self.trace, self._freed, self._evidence, self._settle)
+    def snapshot(self) -> Snapshot:
+        """The recorded zones at the start."""
+        return Snapshot(self.trace, self.events.freed, self._evidence, self._settle)
+
+    @cached_property
+    def _cpusets(self) -> bool:
+        return asked_for(self.trace)[1]
 
     @cached_property
     def _base(self) -> Base:
-        return Base.of(self.trace, self._snapshot)
+        return Base.of(self.trace, self.snapshot)
 
     def at(self, pages: int | None = None, seed: int = 0) -> CompiledTrace:
         """One zone of so many pages (None: as many as the recorded zone Normal managed)."""
-        words = HeldClasses(self.classifier, self._classes)
-        peak, slots = self._compiler.live_max, self._nslots
+        words, events = HeldClasses(self.classifier, self.events.classes), self.events
+        peak, slots = events.counters["peak_pages"], events.nslots
         made = modelled_population(self.trace, self._base, words, slots, pages=pages, peak=peak, seed=seed)
         return self._compiled(words, *made)
 
     def recorded(self) -> CompiledTrace:
         """The recorded machine's zones as they were.  ValueError for a trace without snapshots."""
-        words = HeldClasses(self.classifier, self._classes)
-        made = recorded_population(self.trace, self._snapshot, words, self._nslots)
+        words = HeldClasses(self.classifier, self.events.classes)
+        made = recorded_population(self.trace, self.snapshot, words, self.events.nslots)
         return self._compiled(words, *made)
 
     def _compiled(
@@ -294,26 +335,26 @@ class Starts:
         nslots: int,
         initial: dict[str, Any],
     ) -> CompiledTrace:
-        trace, ops, compiler = self.trace, self._ops, self._compiler
-        counters = compiler.counters()
+        trace, ops, freed = self.trace, self.events.ops, self.events.freed
+        counters = dict(self.events.counters)
         repairs = {name: counters.pop(name) for name in _REPAIRS}
+        ends = {name: counters[name] for name in ("peak_pages", "end_pages")}
         counts = {
             "events": len(trace),
             "operations": len(ops),
-            "recorded_tries": self._tries,
-            **counters,
+            "recorded_tries": counters.pop("recorded_tries"),
+            **{name: count for name, count in counters.items() if name not in ends},
             "ticks": self._ticks,
-            "held_at_start": len(self._freed),
-            "held_at_start_pages": int((1 << self._freed["order"].astype(np.int64)).sum()),
-            "peak_pages": compiler.live_max,
-            "end_pages": compiler.live_end,
+            "held_at_start": len(freed),
+            "held_at_start_pages": int((1 << freed["order"].astype(np.int64)).sum()),
+            **ends,
         }
         return CompiledTrace(
             name=trace.name,
             ops=ops,
             classes=np.array(words.words, np.uint32),
             nslots=nslots,
-            time_ns=self._stamps,
+            time_ns=self.events.stamps,
             population=population,
             machine=machine,
             kernel=profile(trace),
@@ -332,7 +373,7 @@ class Starts:
 
     @cached_property
     def _ticks(self) -> int:
-        return int((self._ops["op"] == OP_TICK).sum())
+        return int((self.events.ops["op"] == OP_TICK).sum())
 
 
 def tight_memory(compiled: CompiledTrace, occupancy: float = 0.97) -> int:
