@@ -473,6 +473,11 @@ cdef int zone_init(zone_t *z, uint64_t start_pfn, uint64_t end_pfn, int pagebloc
 
 
 cdef void zone_destroy(zone_t *z) noexcept nogil:
+    cdef int cpu, k
+    if z.pcps != NULL:
+        for cpu in range(z.ncpus):
+            for k in range(MAX_PCP_LISTS):
+                free(z.pcps[cpu].lists[k].room)
     free(z.links)
     free(z.state)
     free(z.pbtype)

@@ -32,7 +32,7 @@ PARTS = (
     ("table of states", r"audit_3met_|audit_7explore_(new_node|more_room)|realloc"),
     ("known states", r"memcmp|audit_5state_(fingerprint|same_image)|asi_pa_print|"
                      r"audit_7explore_(try_step|find_sibling|is_parent|keep_state|expand)"),
-    ("copies", r"memcpy|memmove|memset|audit_5state_(pack|unpack|load|save|relist|home|walk_back)"),
+    ("copies", r"memcpy|memmove|memset|audit_5state_(pack|unpack|load|save|relist|home)"),
     ("checks", r"audit_5check_|engine_5check_|audit_4step_(take_masks|remember|absent)|present_frames"),
     ("operations", r"."),
 )  # fmt: skip

@@ -215,7 +215,7 @@ cdef bint try_step(search_t *s, const step_t *step) noexcept nogil:
         present = present_frames(s.z)
     if is_parent(s, present):
         check_step(s, step, &s.before)
-        s.moved = s.tree_differs or s.z.listed != NULL
+        s.moved = s.tree_differs
         if same_extra(&s.x, &s.parent_extra):
             return True
         s.moved = True

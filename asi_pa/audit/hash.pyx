@@ -23,15 +23,15 @@ from asi_pa._core cimport (
     FREE,
     HOLE,
     KIND_MASK,
-    NIL,
     PCP,
     POOL_LIST,
     ZERO_ALLOC,
     first_of,
     pcp_t,
+    pcplist_t,
     zone_t,
 )
-from asi_pa.engine.pcp cimport pcp_flags
+from asi_pa.engine.pcp cimport pcp_empty, pcp_flags
 
 cdef extern from *:
     """
@@ -90,6 +90,17 @@ cdef inline void meet(naming_t *c, const zone_t *z, uint32_t head) noexcept nogi
     c.nmet = n
 
 
+cdef inline void meet_pcplist(naming_t *c, const zone_t *z, const pcplist_t *fl) noexcept nogil:
+    cdef const uint32_t *at = fl.head
+    cdef int n = c.nmet
+    while at != fl.tail and n < <int>z.nframes:
+        at -= 1
+        c.seq[at[0]] = <uint8_t>n
+        c.met[n] = <uint8_t>at[0]
+        n += 1
+    c.nmet = n
+
+
 cdef void meet_all(naming_t *c, const zone_t *z, bint swap_cpus) noexcept nogil:
     cdef uint32_t orders, possible = (2u << z.max_order) - 1
     cdef int ft, order, i, k, cpu
@@ -108,7 +119,7 @@ cdef void meet_all(naming_t *c, const zone_t *z, bint swap_cpus) noexcept nogil:
         cpu = z.ncpus - 1 - i if swap_cpus else i
         if z.pcps[cpu].count:
             for k in range(z.design.npcp):
-                meet(c, z, z.pcps[cpu].lists[k].head)
+                meet_pcplist(c, z, &z.pcps[cpu].lists[k])
 
 
 cdef inline uint32_t frame_key(const naming_t *c, const zone_t *z, uint32_t frame) noexcept nogil:
@@ -277,7 +288,6 @@ cdef uint8_t *put_counters(const zone_t *z, const extra_t *x, uint8_t *p) noexce
 
 cdef uint8_t *put_pcp(const zone_t *z, const pcp_t *pcp, uint8_t *p) noexcept nogil:
     cdef int k
-    cdef uint32_t frame
     p = put(p, pcp.count)
     p = put(p, pcp.high)
     p = put(p, pcp.alloc_factor)
@@ -287,15 +297,10 @@ cdef uint8_t *put_pcp(const zone_t *z, const pcp_t *pcp, uint8_t *p) noexcept no
         return p
     # which list holds how many of the pages met
     for k in range(z.design.npcp):
-        frame = pcp.lists[k].head
-        if frame == NIL:
-            continue
-        p[0] = <uint8_t>k
-        p[1] = 0
-        while frame != NIL and p[1] < z.nframes:
-            p[1] += 1
-            frame = z.links[frame].next
-        p += 2
+        if not pcp_empty(&pcp.lists[k]):
+            p[0] = <uint8_t>k
+            p[1] = <uint8_t>(pcp.lists[k].head - pcp.lists[k].tail)
+            p += 2
     return p
 
 

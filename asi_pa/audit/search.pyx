@@ -233,7 +233,7 @@ cdef class Search:
 
     def __dealloc__(self):
         if self.machine is not None:
-            home_return(&self.s.home, self.s.z)
+            home_return(&self.s.home)
         free(self.s.parent)
         free(self.s.siblings.images)
         free(self.s.met.slots)

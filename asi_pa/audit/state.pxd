@@ -5,7 +5,8 @@
 from libc.stdint cimport int16_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from asi_pa._core cimport FREE, KIND_MASK, PCP, POOL, QUEUED, link_t, pcp_t, zone_t
+from asi_pa._core cimport FREE, KIND_MASK, PCP, POOL, QUEUED, zone_t
+from asi_pa.engine.fill cimport ZONE_ARRAYS, array_t
 
 cdef enum:
     MAX_FRAMES = 64             # of a searched zone: sets of frames are 64-bit masks
@@ -26,20 +27,15 @@ cdef struct home_t:
     # are otherwise.
     void *arena
     size_t bytes                # of the arena that an operation may change
-    int words                   # of 64 bits, without the per-CPU lists
+    int words                   # of 64 bits, without the heads of the free lists
     size_t image                # bytes of a state's image
-    link_t *links
-    uint8_t *state
-    uint8_t *pbtype
-    uint8_t *pbbase
-    uint8_t *pbmapped
-    uint8_t *pbpool
-    uint8_t *dirty
-    pcp_t *pcps
+    int narrays
+    array_t arrays[ZONE_ARRAYS]
+    void *were[ZONE_ARRAYS]
 
 cdef int packed_size(const zone_t *z) noexcept nogil
 cdef int home_move(home_t *home, zone_t *z) noexcept nogil
-cdef void home_return(home_t *home, zone_t *z) noexcept nogil
+cdef void home_return(home_t *home) noexcept nogil
 cdef void save_image(const home_t *home, const zone_t *z, uint8_t *image) noexcept nogil
 cdef void load_image(const home_t *home, zone_t *z, const uint8_t *image) noexcept nogil
 cdef bint same_image(const home_t *home, const zone_t *z, const uint8_t *image) noexcept nogil

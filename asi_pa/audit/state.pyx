@@ -8,6 +8,7 @@ from asi_pa._core cimport (
     ALLOC,
     KIND_MASK,
     NIL,
+    PCP,
     POOL_LIST,
     first_of,
     link_t,
@@ -18,7 +19,8 @@ from asi_pa._core cimport (
     set_plenty,
     zone_t,
 )
-from asi_pa.engine.pcp cimport pcp_flags, pcp_set_flags
+from asi_pa.engine.fill cimport ZONE_ARRAYS, array_t, zone_arrays
+from asi_pa.engine.pcp cimport pcp_flags, pcp_numbers, pcp_set_flags, pcplist_reserve
 from asi_pa.physmap.pgtable cimport LEVEL_PTE, PGT_PRESENT, pgt_leaf
 from asi_pa.physmap.physmap cimport CAUSE_OTHER, FLUSH_NONE, physmap_map, physmap_tree, physmap_unmap
 
@@ -36,6 +38,9 @@ cdef extern from *:
     """
     int ctzll "__builtin_ctzll"(unsigned long long) noexcept nogil
     uint64_t asi_pa_print(const uint64_t *words, int n) noexcept nogil
+
+cdef enum:
+    CPUS_IMAGE = 512        # at least MAX_SEARCH_CPUS * (pcp_numbers() + MAX_PCP_LISTS) + MAX_FRAMES
 
 
 # ---------------------------------------------------------------- mapping, where it is kept per frame
@@ -77,6 +82,7 @@ cdef void relist(zone_t *z) noexcept nogil:
     cdef uint32_t frame
     if z.listed == NULL:
         return
+    memset(z.listed, 0, z.nframes)
     for ft in range(z.design.nft):
         for order in range(z.max_order + 1):
             frame = first_of(z, order, ft)
@@ -85,105 +91,125 @@ cdef void relist(zone_t *z) noexcept nogil:
                 frame = z.links[frame].next
 
 
-cdef size_t links_bytes(const zone_t *z) noexcept nogil:
-    # Those of the frames and of the lists that this zone's orders use.
-    return list_of(z, z.max_order + 1, 0) * sizeof(link_t)
-
-
 cdef int home_move(home_t *home, zone_t *z) noexcept nogil:
     # -1: no memory.
-    cdef size_t n = z.nframes, blocks = z.nblocks, ahead, size
+    cdef array_t *a
+    cdef size_t offset[ZONE_ARRAYS]
+    cdef size_t at = 0
     cdef char *p
-    home.links = z.links
-    home.state = z.state
-    home.pbtype = z.pbtype
-    home.pbbase = z.pbbase
-    home.pbmapped = z.pbmapped
-    home.pbpool = z.pbpool
-    home.dirty = z.dirty
-    home.pcps = z.pcps
+    cdef int i, cpu, k
+    for cpu in range(z.ncpus if z.pcps != NULL else 0):
+        for k in range(z.design.npcp):
+            # neither a list nor an image of it needs more
+            if not pcplist_reserve(&z.pcps[cpu].lists[k], 2 * MAX_FRAMES):
+                return -1
+    home.narrays = zone_arrays(z, home.arrays)
+    home.bytes = 0
+    for i in range(home.narrays):
+        a = &home.arrays[i]
+        at = (home.bytes + a.aligned - 1) & ~(a.aligned - 1)
+        offset[i] = at
+        home.bytes = at + a.bytes
     # the frames' links are followed by the heads of the lists, which say nothing that the links do not
-    ahead = (8 + n + 4 * blocks + 7) & ~<size_t>7
-    size = (ahead + links_bytes(z) + 63) & ~<size_t>63
-    home.words = <int>(ahead + n * sizeof(link_t)) >> 3
-    home.bytes = size
-    if z.pcps != NULL:
-        home.bytes += (z.ncpus - 1) * sizeof(pcp_t) + sizeof(pcp_t) - sizeof(z.pcps.lists)
-        home.bytes += z.design.npcp * sizeof(pcplist_t)
-        home.bytes = (home.bytes + 7) & ~<size_t>7
-    home.image = home.bytes + head_bytes(z)
-    p = <char *>calloc(size + MAX_SEARCH_CPUS * sizeof(pcp_t), 1)
+    home.words = <int>(at + z.nframes * sizeof(link_t)) >> 3
+    home.image = head_bytes(z) + home.bytes + CPUS_IMAGE
+    p = <char *>calloc(home.bytes, 1)
     home.arena = p
     if p == NULL:
         return -1
-    memcpy(p + ahead, z.links, links_bytes(z))
-    z.links = <link_t *>(p + ahead)
-    memcpy(p, z.dirty, (n + 7) >> 3)
-    z.dirty = <uint8_t *>p
-    p += 8
-    memcpy(p, z.state, n)
-    z.state = <uint8_t *>p
-    p += n
-    memcpy(p, z.pbtype, blocks)
-    z.pbtype = <uint8_t *>p
-    memcpy(p + blocks, z.pbbase, blocks)
-    z.pbbase = <uint8_t *>p + blocks
-    memcpy(p + 2 * blocks, z.pbmapped, blocks)
-    z.pbmapped = <uint8_t *>p + 2 * blocks
-    memcpy(p + 3 * blocks, z.pbpool, blocks)
-    z.pbpool = <uint8_t *>p + 3 * blocks
-    if z.pcps != NULL:
-        p = <char *>home.arena + size
-        memcpy(p, z.pcps, z.ncpus * sizeof(pcp_t))
-        z.pcps = <pcp_t *>p
+    for i in range(home.narrays):
+        a = &home.arrays[i]
+        home.were[i] = a.place[0]
+        memcpy(p + offset[i], a.place[0], a.bytes)
+        a.place[0] = p + offset[i]
     return 0
 
 
-cdef void home_return(home_t *home, zone_t *z) noexcept nogil:
+cdef void home_return(home_t *home) noexcept nogil:
     # The arrays are where they were before home_move(), as they are now.
+    cdef array_t *a
+    cdef int i
     if home.arena == NULL:
         return
-    memcpy(home.links, z.links, links_bytes(z))
-    memcpy(home.state, z.state, z.nframes)
-    memcpy(home.pbtype, z.pbtype, z.nblocks)
-    memcpy(home.pbbase, z.pbbase, z.nblocks)
-    memcpy(home.pbmapped, z.pbmapped, z.nblocks)
-    memcpy(home.pbpool, z.pbpool, z.nblocks)
-    memcpy(home.dirty, z.dirty, (z.nframes + 7) >> 3)
-    if z.pcps != NULL:
-        memcpy(home.pcps, z.pcps, z.ncpus * sizeof(pcp_t))
-    z.links = home.links
-    z.state = home.state
-    z.pbtype = home.pbtype
-    z.pbbase = home.pbbase
-    z.pbmapped = home.pbmapped
-    z.pbpool = home.pbpool
-    z.dirty = home.dirty
-    z.pcps = home.pcps
+    for i in range(home.narrays):
+        a = &home.arrays[i]
+        memcpy(home.were[i], a.place[0], a.bytes)
+        a.place[0] = home.were[i]
     free(home.arena)
     home.arena = NULL
 
 
-# An image has the arrays, then what an operation may change of zone_t.
+# An image has what an operation may change of zone_t, the arrays, then each CPU's numbers and lists: of each
+# list how many pages it has, and they.  Where a CPU's count is 0 nothing is said of its lists.
 
 cdef inline size_t head_bytes(const zone_t *z) noexcept nogil:
     return <size_t>(<const char *>&z.kernel - <const char *>&z.nr_free)
 
 
+cdef uint8_t *save_cpus(const zone_t *z, uint8_t *p) noexcept nogil:
+    cdef int cpu, k
+    cdef const pcp_t *pcp
+    cdef const uint32_t *at
+    if z.pcps == NULL:
+        return p
+    for cpu in range(z.ncpus):
+        pcp = &z.pcps[cpu]
+        memcpy(p, pcp, pcp_numbers())
+        p += pcp_numbers()
+        if not pcp.count:
+            continue
+        for k in range(z.design.npcp):
+            at = pcp.lists[k].tail
+            p[0] = <uint8_t>(pcp.lists[k].head - at)
+            p += 1
+            while at != pcp.lists[k].head:
+                p[0] = <uint8_t>at[0]
+                p += 1
+                at += 1
+    return p
+
+
+cdef void load_cpus(zone_t *z, const uint8_t *p) noexcept nogil:
+    cdef int cpu, k, i
+    cdef pcp_t *pcp
+    cdef pcplist_t *fl
+    if z.pcps == NULL:
+        return
+    for cpu in range(z.ncpus):
+        pcp = &z.pcps[cpu]
+        memcpy(pcp, p, pcp_numbers())
+        p += pcp_numbers()
+        for k in range(z.design.npcp):
+            fl = &pcp.lists[k]
+            fl.head = fl.tail = fl.room
+            if pcp.count:
+                fl.head += p[0]
+                for i in range(p[0]):
+                    fl.tail[i] = p[1 + i]
+                p += 1 + p[0]
+
+
 cdef void save_image(const home_t *home, const zone_t *z, uint8_t *image) noexcept nogil:
+    memcpy(image, &z.nr_free, head_bytes(z))
+    image += head_bytes(z)
     memcpy(image, home.arena, home.bytes)
-    memcpy(image + home.bytes, &z.nr_free, head_bytes(z))
+    save_cpus(z, image + home.bytes)
 
 
 cdef void load_image(const home_t *home, zone_t *z, const uint8_t *image) noexcept nogil:
+    memcpy(&z.nr_free, image, head_bytes(z))
+    image += head_bytes(z)
     memcpy(home.arena, image, home.bytes)
-    memcpy(&z.nr_free, image + home.bytes, head_bytes(z))
-    relist(z)
+    load_cpus(z, image + home.bytes)
 
 
 cdef bint same_image(const home_t *home, const zone_t *z, const uint8_t *image) noexcept nogil:
+    cdef uint8_t cpus[CPUS_IMAGE]
+    if memcmp(&z.nr_free, image, head_bytes(z)) != 0:
+        return False
+    image += head_bytes(z)
     return (memcmp(home.arena, image, home.bytes) == 0
-            and memcmp(&z.nr_free, image + home.bytes, head_bytes(z)) == 0)
+            and memcmp(cpus, image + home.bytes, save_cpus(z, cpus) - cpus) == 0)
 
 
 cdef uint64_t fingerprint(const home_t *home) noexcept nogil:
@@ -232,14 +258,28 @@ cdef inline const uint8_t *get(const uint8_t *p, int64_t *value) noexcept nogil:
     return p + 2
 
 
+cdef uint8_t pack_pcplist(const pcplist_t *fl, uint8_t *frames) noexcept nogil:
+    # Returns the first page, and each has the number of the next beside its state.
+    cdef const uint32_t *at = fl.tail
+    cdef uint8_t following = 255
+    while at != fl.head:
+        frames[2 * at[0] + 1] = following
+        following = <uint8_t>at[0]
+        at += 1
+    return following
+
+
 cdef void pack(const zone_t *z, const extra_t *x, uint8_t *p) noexcept nogil:
     cdef uint32_t i
     cdef int order, ft, cpu, k
     cdef const pcp_t *pcp
+    cdef uint8_t *frames = p
     for i in range(z.nframes):
         p[0] = z.state[i]
         p[1] = 0
-        if listed(z.state[i]):
+        if z.state[i] & KIND_MASK == PCP:
+            pass                # below
+        elif listed(z.state[i]):
             p[1] = short_frame(z, z.links[i].next)
         elif z.state[i] & KIND_MASK == ALLOC:
             p[1] = <uint8_t>z.links[i].next
@@ -276,7 +316,7 @@ cdef void pack(const zone_t *z, const extra_t *x, uint8_t *p) noexcept nogil:
     for cpu in range(z.ncpus):
         pcp = &z.pcps[cpu]
         for k in range(z.design.npcp):
-            p[0] = short_frame(z, pcp.lists[k].head)
+            p[0] = pack_pcplist(&pcp.lists[k], frames)
             p += 1
         p = put(p, pcp.count)
         p = put(p, pcp.high)
@@ -285,14 +325,16 @@ cdef void pack(const zone_t *z, const extra_t *x, uint8_t *p) noexcept nogil:
         p = put(p, pcp_flags(pcp))
 
 
-cdef uint32_t walk_back_links(zone_t *z, uint32_t head) noexcept nogil:
-    # Sets the back links of a per-CPU list whose forward links stand; returns its tail.
-    cdef uint32_t prev = NIL
-    while head != NIL:
-        z.links[head].prev = prev
-        prev = head
-        head = z.links[head].next
-    return prev
+cdef void unpack_pcplist(zone_t *z, pcplist_t *fl, uint8_t first) noexcept nogil:
+    # From the links that unpack() has set, which then say nothing, as those of every page on such a list.
+    cdef uint32_t at = long_frame(first), following
+    fl.head = fl.tail = fl.room + MAX_FRAMES
+    while at != NIL:
+        fl.tail -= 1
+        fl.tail[0] = at
+        following = z.links[at].next
+        z.links[at].next = NIL
+        at = following
 
 
 cdef inline void unpack_list(zone_t *z, int order, int ft, uint8_t first) noexcept nogil:
@@ -359,10 +401,7 @@ cdef void unpack(zone_t *z, extra_t *x, const uint8_t *p) noexcept nogil:
     for cpu in range(z.ncpus):
         pcp = &z.pcps[cpu]
         for k in range(z.design.npcp):
-            pcp.lists[k].head = long_frame(p[0])
-            pcp.lists[k].tail = NIL
-            if p[0] != 255:
-                pcp.lists[k].tail = walk_back_links(z, pcp.lists[k].head)
+            unpack_pcplist(z, &pcp.lists[k], p[0])
             p += 1
         p = get(p, &pcp.count)
         p = get(p, &pcp.high)

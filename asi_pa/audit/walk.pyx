@@ -95,7 +95,7 @@ cdef int walk_once(search_t *s, const uint8_t *start, int length, uint64_t *rand
         had = s.nfound
         s.walked = i
         run_step(s, &steps[i])
-        same = is_parent(s, 0 if s.z.design.tracks else present_frames(s.z)) and s.z.listed == NULL
+        same = is_parent(s, 0 if s.z.design.tracks else present_frames(s.z))
         if not same:
             take_masks(s, &after)
         check_step(s, &steps[i], &after)

@@ -244,15 +244,3 @@ def trace_output(text: str) -> OutputPath:
 def write_json(path: str, value: object) -> None:
     """Write a file that is there whole or not at all."""
     write_atomic(path, json.dumps(value, indent=1) + "\n")
-
-
-def read_vmstat(path: str) -> dict[str, int]:
-    """Differences of /proc/vmstat over a recording, a JSON object.  Raises ValueError, OSError."""
-    with open(path, encoding="utf-8") as file:
-        try:
-            read = json.load(file)
-        except ValueError as error:
-            raise ValueError(f"{path}: not JSON: {error}") from None
-    if not isinstance(read, dict) or any(type(value) is not int for value in read.values()):
-        raise ValueError(f"{path}: not a JSON object of whole numbers")
-    return read

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from asi_pa.commands.options import Verbs, add_verb, read_vmstat
+from asi_pa.commands.options import Verbs, add_verb
 from asi_pa.errors import GOOD
 
 __all__ = ["add_pressure"]
@@ -40,6 +40,7 @@ Examples:
 
 def _pressure(args: argparse.Namespace) -> int:
     from asi_pa.experiment.pressure import pressure, pressure_text
+    from asi_pa.experiment.vmstat import read_vmstat
     from asi_pa.trace import load_trace
 
     vmstat = read_vmstat(args.vmstat) if args.vmstat else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import asdict
 from typing import Any
 
 from asi_pa.commands.options import (
@@ -40,6 +41,7 @@ Examples:
   asi-pa starvation --unmovable --seed 7
   asi-pa starvation --curves --designs migratetype,unmapped    pinned pages, free memory: when does it starve?
   asi-pa starvation --modes                                     the ways to compact, on 7.2 and 6.12
+  asi-pa starvation --modes --costs mine.toml --json modes.json
 """,
     )
     add_designs_options(parser)
@@ -53,36 +55,67 @@ Examples:
         "--modes", action="store_true", help="plain Linux: async, light, full, kcompactd, proactive"
     )
     parser.add_argument("--seed", metavar="N", type=whole, default=0, help="of the workload (0)")
+    parser.add_argument(
+        "--costs", metavar="FILE", help="table of costs for the time of moves and scans (docs/use/costs.md)"
+    )
     add_executor(parser, "here")
-    parser.add_argument("--json", metavar="FILE", type=output, help="write the yields there too")
+    parser.add_argument("--json", metavar="FILE", type=output, help="write what is shown there too")
     parser.add_argument("--quiet", action="store_true", help="no progress")
 
 
 def _starvation(args: argparse.Namespace) -> int:
-    from asi_pa.experiment import starvation as scenario
+    if (args.modes or args.curves) and args.executor != "here":
+        raise ValueError("--executor is for the yields, not together with --modes or --curves")
+    show = _modes if args.modes else _curves if args.curves else _yields
+    show(args)
+    return GOOD
+
+
+def _modes(args: argparse.Namespace) -> None:
+    from asi_pa.experiment.compaction_modes import modes, modes_text
+    from asi_pa.experiment.costs import LABEL, load_costs
+
+    costs = load_costs(args.costs)
+    kernels = (args.kernel,) if args.kernel else ("7.2", "6.12")
+    rows = modes(args.memory, kernels=kernels, seed=args.seed)
+    sys.stdout.write(modes_text(rows, costs))
+    if args.json:
+        found = [{**asdict(row), "modelled_ns": row.modelled_ns(costs)} for row in rows]
+        write_json(args.json, {"schema": "asi_pa.compaction_modes/1", "label": LABEL, "rows": found})
+
+
+def _curves(args: argparse.Namespace) -> None:
+    from asi_pa.experiment.starvation import ALL_DESIGNS
+    from asi_pa.experiment.starvation_curves import curves, curves_text
+
+    if args.costs:
+        raise ValueError("--costs is for the yields and --modes, not together with --curves")
+    with Progress(args.quiet) as progress:
+        points = curves(
+            args.designs or ALL_DESIGNS, args.memory, seed=args.seed, kernel=args.kernel, progress=progress
+        )
+    sys.stdout.write(curves_text(points))
+    if args.json:
+        write_json(
+            args.json, {"schema": "asi_pa.starvation_curves/1", "rows": [asdict(point) for point in points]}
+        )
+
+
+def _yields(args: argparse.Namespace) -> None:
+    from asi_pa.experiment.starvation import ALL_DESIGNS
     from asi_pa.results import starve
 
-    if (args.modes or args.curves) and (args.json or args.executor != "here"):
-        raise ValueError("--json and --executor are for the yields, not together with --modes or --curves")
-    designs = args.designs or scenario.ALL_DESIGNS
-    if args.modes:
-        kernels = (args.kernel,) if args.kernel else ("7.2", "6.12")
-        sys.stdout.write(scenario.modes_text(scenario.modes(args.memory, kernels=kernels, seed=args.seed)))
-    elif args.curves:
-        points = scenario.curves(designs, args.memory, seed=args.seed, kernel=args.kernel)
-        sys.stdout.write(scenario.curves_text(points))
-    else:
-        with Progress(args.quiet) as progress:
-            found = starve(
-                designs,
-                args.memory,
-                unmovable=args.unmovable,
-                seed=args.seed,
-                kernel=args.kernel,
-                executor=args.executor,
-                progress=progress,
-            )
-        sys.stdout.write(str(found))
-        if args.json:
-            write_json(args.json, found.to_dict())
-    return GOOD
+    with Progress(args.quiet) as progress:
+        found = starve(
+            args.designs or ALL_DESIGNS,
+            args.memory,
+            unmovable=args.unmovable,
+            seed=args.seed,
+            kernel=args.kernel,
+            costs=args.costs,
+            executor=args.executor,
+            progress=progress,
+        )
+    sys.stdout.write(str(found))
+    if args.json:
+        write_json(args.json, found.to_dict())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from asi_pa.commands.options import TRACE_HELP, Verbs, add_verb, output, positive, read_vmstat, write_json
+from asi_pa.commands.options import TRACE_HELP, Verbs, add_verb, output, positive, write_json
 from asi_pa.errors import FAILED, GOOD, say_error
 from asi_pa.files import write_atomic
 from asi_pa.progress import Progress
@@ -66,6 +66,7 @@ Examples:
 
 def _validate(args: argparse.Namespace) -> int:
     from asi_pa.experiment.pressure import pressure
+    from asi_pa.experiment.vmstat import read_vmstat
     from asi_pa.report.validation import validation_text
     from asi_pa.report.validation_figure import validation_svg
     from asi_pa.run.statement import INCONSISTENT, errors_of, statement_of

@@ -23,7 +23,6 @@ from asi_pa._core cimport (
     MIGRATE_HIGHATOMIC,
     MIGRATE_ISOLATE,
     MIGRATE_MOVABLE,
-    NIL,
     NO_FREETYPE,
     Zone,
     block_of,
@@ -36,7 +35,7 @@ from asi_pa._core cimport (
     zone_t,
 )
 from asi_pa.engine.page_alloc cimport MAX_NODES, MAX_ZONES, mm_t
-from asi_pa.engine.pcp cimport NO_PCP_LIST
+from asi_pa.engine.pcp cimport NO_PCP_LIST, PCP_ROOM, pcplist_init
 
 from asi_pa.engine.types import Compaction, Flips, Refill, Waits, Zeroing
 from asi_pa.engine.wrappers import Wrapper
@@ -251,9 +250,9 @@ cdef int build_pcps(zone_t *z, tuple pcps) except -1:
         pcp.high = limits.high_min if limits.high is None else limits.high
         pcp.free_high_batch = bool(limits.free_high_batch)
         pcp_set_quiet(z, pcp)
-        for k in range(MAX_PCP_LISTS):
-            pcp.lists[k].head = NIL
-            pcp.lists[k].tail = NIL
+        for k in range(z.design.npcp):
+            if not pcplist_init(&pcp.lists[k], PCP_ROOM):
+                raise MemoryError("no memory for per-CPU lists")
     return 0
 
 

@@ -13,7 +13,6 @@ from asi_pa._core cimport (
     MIGRATE_CMA,
     MIGRATE_HIGHATOMIC,
     MIGRATE_ISOLATE,
-    NIL,
     ORDER_MASK,
     PCP,
     POOL,
@@ -27,6 +26,7 @@ from asi_pa._core cimport (
     free_high_least_of,
     list_of,
     pcp_t,
+    pcplist_t,
     plenty_of,
     quiet_of,
     zone_t,
@@ -183,29 +183,27 @@ cdef const char *counters_verify(zone_t *z, const found_t *found) noexcept nogil
 cdef const char *pcp_verify(zone_t *z, uint64_t *where) noexcept nogil:
     cdef int cpu, number, order
     cdef int64_t count, pages = 0, listed = 0
-    cdef uint32_t frame, prev
+    cdef uint32_t frame
+    cdef const uint32_t *at
     cdef pcp_t *pcp
+    cdef pcplist_t *fl
     if z.pcps != NULL:
         for cpu in range(z.ncpus):
             pcp = &z.pcps[cpu]
             count = 0
             for number in range(z.design.npcp):
                 order = z.design.pcp_list_order[number]
-                prev = NIL
-                frame = pcp.lists[number].head
-                while frame != NIL:
+                fl = &pcp.lists[number]
+                if not fl.room <= fl.tail <= fl.head <= fl.end:
+                    return b"a per-CPU list is not inside its array"
+                at = fl.tail
+                while at != fl.head:
+                    frame = at[0]
+                    at += 1
                     where[0] = frame
                     if frame >= z.nframes or z.state[frame] != <uint8_t>(PCP | order):
                         return b"a per-CPU list holds a frame that is not on one"
-                    if prev != NIL and z.links[frame].prev != prev:
-                        return b"a per-CPU list's back link is wrong"
-                    prev = frame
-                    frame = z.links[frame].next
                     count += <int64_t>1 << order
-                    if count > z.nframes:
-                        return b"a per-CPU list runs in a circle"
-                if prev != NIL and pcp.lists[number].tail != prev:
-                    return b"a per-CPU list's tail is wrong"
             if count != pcp.count:
                 return b"a per-CPU count differs from the pages on its lists"
             if pcp.quiet != quiet_of(z, pcp) or pcp.free_high_least != free_high_least_of(z, pcp):

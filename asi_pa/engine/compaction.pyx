@@ -419,16 +419,18 @@ cdef int try_to_compact_pages(mm_t *mm, int cpu, int order, const request_t *rq,
 
 
 cdef int compaction_order(mm_t *mm, int order, const request_t *rq, uint32_t flags) noexcept nogil:
-    # The order that compaction is asked for; 0: none.  Who would mix types and must not (vm.defrag_mode) asks
-    # for a pageblock, for a single page too.  As posted everywhere a design asks for the request's order, so
-    # that order 0 starves beside blocks that could flip; __GFP_UNMAPPED v4 asks for a pageblock for unmapped
-    # requests, "both" for all.
+    # The order that compaction is asked for; 0: none.  Who would mix types and must not (vm.defrag_mode, and
+    # designs whose slow path keeps NOFRAGMENT) asks for a pageblock, for a single page too.  As posted
+    # everywhere a design asks for the request's order, so that order 0 starves beside blocks that could flip;
+    # __GFP_UNMAPPED v4 asks for a pageblock for unmapped requests, "both" for all.
     cdef int big = mm.zones[0].pageblock_order
     if order > big:
         return order
     if mm.design.flips and mm.design.compaction != COMPACTS_ORDER:
         if mm.design.compaction == COMPACTS_BOTH or not mm.design.mapped[rq.ft]:
             return big
+    if not mm.kernel.defrag_mode_retry:
+        return order            # 6.12 promotes nothing
     if flags & ALLOC_NOFRAGMENT and rq.mt != MIGRATE_MOVABLE:
         return big
     return order

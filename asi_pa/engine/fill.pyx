@@ -16,7 +16,7 @@ from asi_pa._core cimport (
     vmdiff_t,
     zone_t,
 )
-from asi_pa.engine.pcp cimport NO_PCP_LIST, pcp_append
+from asi_pa.engine.pcp cimport NO_PCP_LIST, pcp_append, pcp_numbers, pcplist_copy
 
 
 cdef void fill_free(zone_t *z, uint32_t frame, int order) noexcept nogil:
@@ -64,22 +64,42 @@ cdef bint fill_pcp(zone_t *z, int cpu, uint32_t frame, int order, int mt) noexce
     return True
 
 
-cdef int copy_zone(zone_t *to, const zone_t *source) except -1:
+cdef int zone_arrays(zone_t *z, array_t *arrays) noexcept nogil:
+    # The arrays but for the per-CPU lists; how many they are.
+    cdef int n = 0
+    if z.dirty != NULL:
+        n = add_array(arrays, n, <void **>&z.dirty, (z.nframes + 7) >> 3, 8)
+    n = add_array(arrays, n, <void **>&z.state, z.heads, 8)
+    n = add_array(arrays, n, <void **>&z.pbtype, z.nblocks, 1)
+    n = add_array(arrays, n, <void **>&z.pbbase, z.nblocks, 1)
+    n = add_array(arrays, n, <void **>&z.pbmapped, z.nblocks, 1)
+    n = add_array(arrays, n, <void **>&z.pbpool, z.nblocks, 1)
+    if z.listed != NULL:
+        n = add_array(arrays, n, <void **>&z.listed, z.nframes, 1)
+    # last, behind the frames' links, the heads of the lists
+    return add_array(arrays, n, <void **>&z.links, list_of(z, z.max_order + 1, 0) * sizeof(link_t), 8)
+
+
+cdef int add_array(array_t *arrays, int n, void **place, size_t bytes, size_t aligned) noexcept nogil:
+    arrays[n].place = place
+    arrays[n].bytes = bytes
+    arrays[n].aligned = aligned
+    return n + 1
+
+
+cdef int copy_zone(zone_t *to, zone_t *source) except -1:
     """One zone's state into another of the same machine and design: frames, lists, counters, limits."""
-    cdef uint32_t lists = list_of(source, source.max_order + 1, 0)
-    cdef int i
+    cdef array_t ours[ZONE_ARRAYS]
+    cdef array_t theirs[ZONE_ARRAYS]
+    cdef int i, k
     if (to.nframes != source.nframes or to.base_pfn != source.base_pfn or to.heads != source.heads
             or to.ncpus != source.ncpus or (to.pcps == NULL) != (source.pcps == NULL)):
         raise ValueError("two zones of different shape")
-    memcpy(to.links, source.links, lists * sizeof(link_t))
-    memcpy(to.state, source.state, source.heads)
-    memcpy(to.pbtype, source.pbtype, source.nblocks)
-    memcpy(to.pbbase, source.pbbase, source.nblocks)
-    memcpy(to.pbmapped, source.pbmapped, source.nblocks)
+    zone_arrays(to, ours)
+    for i in range(zone_arrays(source, theirs)):
+        memcpy(ours[i].place[0], theirs[i].place[0], theirs[i].bytes)
     memcpy(to.diffs, source.diffs, source.ncpus * sizeof(vmdiff_t))
     memcpy(to.nonempty, source.nonempty, sizeof(source.nonempty))
-    if source.pcps != NULL:
-        memcpy(to.pcps, source.pcps, source.ncpus * sizeof(pcp_t))
     to.nr_free = source.nr_free
     to.nr_free_cma = source.nr_free_cma
     to.nr_free_highatomic = source.nr_free_highatomic
@@ -90,5 +110,9 @@ cdef int copy_zone(zone_t *to, const zone_t *source) except -1:
     set_plenty(to)
     if to.pcps != NULL:
         for i in range(to.ncpus):
+            memcpy(&to.pcps[i], &source.pcps[i], pcp_numbers())
+            for k in range(to.design.npcp):
+                if not pcplist_copy(&to.pcps[i].lists[k], &source.pcps[i].lists[k]):
+                    raise MemoryError("no memory for per-CPU lists")
             pcp_set_quiet(to, &to.pcps[i])
     return 0

@@ -458,7 +458,13 @@ cdef class Machine:
         return out
 
     def raise_hook_error(self):
-        """Raises what a design's own slow-path decision, or a callback of `at_window`, raised, if any did."""
+        """Raises what a design's own slow-path decision, or a callback of `at_window`, raised, if any did.
+
+        MemoryError where a per-CPU list found no memory to grow.
+        """
+        for i in range(self.mm.nzones):
+            if self.mm.zones[<int>i].pcp_no_room:
+                raise MemoryError("no memory for a per-CPU list: from here on the machine's state is wrong")
         error, self.window_error = self.window_error, None
         if error is not None:
             raise error
@@ -629,7 +635,6 @@ cdef class Machine:
         cdef zone_t *z = self._zone(zone)
         cdef pcp_t *pcp
         cdef int i
-        cdef uint32_t frame
         if z.pcps == NULL:
             yield [8, 0, 0, 0, 0, 0, 0, 0, 0, self.mm.design.npcp]
             yield [0] * self.mm.design.npcp
@@ -638,13 +643,9 @@ cdef class Machine:
         yield [8, pcp.count, pcp.high, pcp.high_min, pcp.high_max, pcp.batch, pcp_flags(pcp),
                pcp.alloc_factor, pcp.free_count, self.mm.design.npcp]
         for i in range(self.mm.design.npcp):
-            frames = []
-            frame = pcp.lists[i].head
-            while frame != NIL:
-                frames.append(frame)
-                frame = z.links[frame].next
-            yield [len(frames)]
-            yield np.array(frames, np.int64) + shift
+            n = pcp.lists[i].head - pcp.lists[i].tail
+            yield [n]
+            yield np.array([pcp.lists[i].head[-1 - k] for k in range(n)], np.int64) + shift
 
     def _dump_compaction(self, int zone):
         cdef zone_t *z = self._zone(zone)

@@ -3,6 +3,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from asi_pa._core cimport (
     ALLOC_HIGHATOMIC,
+    MAX_PCP_LISTS,
     NIL,
     PCP,
     likely,
@@ -14,9 +15,16 @@ from asi_pa._core cimport (
 
 cdef enum:
     NO_PCP_LIST = 255
+    PCP_ROOM = 32               # pages of a list's first array
+    PCP_AHEAD = 8               # pages that a bulk free looks ahead
     PCP_MAX_LOW_ORDER = 3       # PAGE_ALLOC_COSTLY_ORDER
     PCPF_PREV_FREE_HIGH_ORDER = 1
     PCPF_FREE_HIGH_BATCH = 2
+
+
+cdef inline size_t pcp_numbers() noexcept nogil:
+    # bytes of a pcp_t before its lists
+    return sizeof(pcp_t) - MAX_PCP_LISTS * sizeof(pcplist_t)
 
 
 cdef inline int64_t pcp_flags(const pcp_t *pcp) noexcept nogil:
@@ -30,70 +38,54 @@ cdef inline void pcp_set_flags(pcp_t *pcp, int64_t flags) noexcept nogil:
     pcp.free_high_batch = flags & PCPF_FREE_HIGH_BATCH
 
 
-# The head has no back link and an empty list no tail: a page comes and goes at the head without either.
+# A list is an array: a free adds its page behind the others, an allocation takes the last one, a bulk free
+# takes from the front, and knows what comes next.  A refill, which finds its list empty, writes towards the
+# front.
+
+cdef inline bint pcp_empty(const pcplist_t *fl) noexcept nogil:
+    return fl.head == fl.tail
+
+
+cdef inline uint32_t pcp_first(const pcplist_t *fl) noexcept nogil:
+    # The page at the head, NIL where there is none.
+    return NIL if fl.head == fl.tail else (fl.head - 1)[0]
+
 
 cdef inline void pcp_push(zone_t *z, pcplist_t *fl, uint32_t frame, int order) noexcept nogil:
-    cdef uint32_t head = fl.head
+    if not likely(fl.head != fl.end, 1):
+        pcp_make_room(z, fl, True)
     z.state[frame] = <uint8_t>(PCP | order)
-    z.links[frame].next = head
-    if head != NIL:
-        z.links[head].prev = frame
-    else:
-        fl.tail = frame
-    fl.head = frame
+    fl.head[0] = frame
+    fl.head += 1
 
 
 cdef inline void pcp_append(zone_t *z, pcplist_t *fl, uint32_t frame, int order) noexcept nogil:
+    if not likely(fl.tail != fl.room, 1):
+        pcp_make_room(z, fl, False)
     z.state[frame] = <uint8_t>(PCP | order)
-    z.links[frame].next = NIL
-    if fl.head == NIL:
-        fl.head = frame
-    else:
-        z.links[frame].prev = fl.tail
-        z.links[fl.tail].next = frame
-    fl.tail = frame
+    fl.tail -= 1
+    fl.tail[0] = frame
 
 
-cdef inline uint32_t pcp_pop(zone_t *z, pcplist_t *fl) noexcept nogil:
-    cdef uint32_t frame = fl.head
-    fl.head = z.links[frame].next
-    return frame
-
-
-cdef inline uint32_t pcp_pop_tail(zone_t *z, pcplist_t *fl) noexcept nogil:
-    cdef uint32_t frame = fl.tail
-    if frame == fl.head:
-        fl.head = NIL
-    else:
-        fl.tail = z.links[frame].prev
-        z.links[fl.tail].next = NIL
-    return frame
-
-
-cdef inline void pcp_unlink(zone_t *z, pcplist_t *fl, uint32_t frame) noexcept nogil:
-    # Any page of the list.
-    if frame == fl.head:
-        fl.head = z.links[frame].next
-    elif frame == fl.tail:
-        pcp_pop_tail(z, fl)
-    else:
-        z.links[z.links[frame].prev].next = z.links[frame].next
-        z.links[z.links[frame].next].prev = z.links[frame].prev
+cdef inline uint32_t pcp_pop(pcplist_t *fl) noexcept nogil:
+    fl.head -= 1
+    return fl.head[0]
 
 
 cdef inline uint32_t pcp_take(zone_t *z, pcp_t *pcp, pcplist_t *fl, int64_t pages) noexcept nogil:
     # __rmqueue_pcplist() of a list that is not empty
     pcp.free_count >>= 1
     pcp.count -= pages
-    return pcp_pop(z, fl)
+    return pcp_pop(fl)
 
 
 cdef inline void pcp_put(zone_t *z, pcp_t *pcp, int number, uint32_t frame, int order,
                          int64_t pages) noexcept nogil:
     # free_frozen_page_commit(): push at the head, then see whether the lists hold too much.
-    cdef int64_t count = pcp.count + pages
+    cdef int64_t count
     pcp.alloc_factor >>= 1
     pcp_push(z, &pcp.lists[number], frame, order)
+    count = pcp.count + pages
     pcp.count = count
     if likely((count < pcp.quiet) & ((order == 0) | (pcp.free_count < pcp.free_high_least)), 1):
         # pcp_freed() where it neither moves `high` nor gives pages back
@@ -104,6 +96,11 @@ cdef inline void pcp_put(zone_t *z, pcp_t *pcp, int number, uint32_t frame, int 
         pcp_freed(z, pcp, order, number)
 
 
+cdef bint pcplist_init(pcplist_t *fl, size_t pages) noexcept nogil
+cdef bint pcplist_reserve(pcplist_t *fl, size_t pages) noexcept nogil
+cdef bint pcplist_copy(pcplist_t *to, const pcplist_t *source) noexcept nogil
+cdef void pcp_make_room(zone_t *z, pcplist_t *fl, bint at_head) noexcept nogil
+cdef void pcp_unlink(pcplist_t *fl, uint32_t frame) noexcept nogil
 cdef uint32_t rmqueue_pcplist(zone_t *z, int cpu, int order, const request_t *rq,
                               uint32_t flags) noexcept nogil
 cdef void pcp_refill(zone_t *z, pcp_t *pcp, int order, int ft, int index,

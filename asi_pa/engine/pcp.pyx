@@ -4,18 +4,21 @@ Rules: mm/page_alloc.c nr_pcp_alloc, nr_pcp_free, nr_pcp_high, free_pcppages_bul
 6.12 differs the kernel profile says so).
 """
 
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memmove
+
 from asi_pa._core cimport (
     AHEAD_BACK,
     AHEAD_BACK_TIMER,
     AHEAD_NOW,
     ALLOC_FLIP,
     ALLOC_NOSTEAL,
+    FREE,
     RMQUEUE_NORMAL,
     TAIL,
     WMARK_HIGH,
     block_of,
     free_one,
-    link_t,
     prefetchw,
     rmqueue,
     pcp_set_quiet,
@@ -26,9 +29,89 @@ from asi_pa._core cimport (
 )
 
 
-cdef enum:
-    LINKS_AHEAD = 4
+# ---------------------------------------------------------------- arrays
 
+cdef bint pcplist_init(pcplist_t *fl, size_t pages) noexcept nogil:
+    # An empty list with room; False: no memory, and nothing done.
+    cdef uint32_t *room = <uint32_t *>calloc(pages + PCP_AHEAD, sizeof(uint32_t))
+    if room == NULL:
+        return False
+    fl.room = room
+    fl.end = room + pages
+    fl.head = fl.tail = room
+    return True
+
+
+cdef bint pcplist_reserve(pcplist_t *fl, size_t pages) noexcept nogil:
+    # Room for so many pages, by doubling; False: no memory, and nothing done.
+    cdef size_t size = fl.end - fl.room, n = fl.head - fl.tail
+    cdef pcplist_t grown
+    if pages <= size:
+        return True
+    while size < pages:
+        size *= 2
+    if not pcplist_init(&grown, size):
+        return False
+    memcpy(grown.room, fl.tail, n * sizeof(uint32_t))
+    grown.head += n
+    free(fl.room)
+    fl[0] = grown
+    return True
+
+
+cdef bint pcplist_copy(pcplist_t *to, const pcplist_t *source) noexcept nogil:
+    cdef size_t n = source.head - source.tail
+    if not pcplist_reserve(to, n):
+        return False
+    memcpy(to.room, source.tail, n * sizeof(uint32_t))
+    to.tail = to.room
+    to.head = to.room + n
+    return True
+
+
+cdef void pcp_make_room(zone_t *z, pcplist_t *fl, bint at_head) noexcept nogil:
+    # For as many pages as the list has: it moves in its array where that is at least half empty, otherwise
+    # the array doubles.
+    cdef size_t size = fl.end - fl.room, n = fl.head - fl.tail
+    cdef uint32_t *to
+    if 2 * n > size and not pcplist_reserve(fl, 2 * size):
+        z.pcp_no_room = True        # Machine.raise_hook_error() says it when the operations are done
+        pcp_give_half(z, fl)
+        n = fl.head - fl.tail
+    to = fl.room if at_head else fl.end - n
+    memmove(to, fl.tail, n * sizeof(uint32_t))
+    fl.tail = to
+    fl.head = to + n
+
+
+cdef void pcp_give_half(zone_t *z, pcplist_t *fl) noexcept nogil:
+    cdef size_t at = <const char *>fl - <const char *>z.pcps
+    cdef pcp_t *pcp = &z.pcps[at // sizeof(pcp_t)]
+    cdef int order = z.design.pcp_list_order[fl - pcp.lists]
+    z.diff = &z.diffs[pcp - z.pcps]
+    free_from_tail(z, pcp, fl, (fl.head - fl.tail + 1) // 2 << order, order)
+
+
+cdef void pcp_open(pcplist_t *fl, int64_t pages) noexcept nogil:
+    # An empty list is about to get so many pages at its tail.
+    if not pcplist_reserve(fl, <size_t>pages):
+        pages = fl.end - fl.room
+    fl.head = fl.tail = fl.room + pages
+
+
+cdef void pcp_unlink(pcplist_t *fl, uint32_t frame) noexcept nogil:
+    # Any page of the list.
+    cdef uint32_t *at = fl.head - 1
+    if fl.tail[0] == frame:
+        fl.tail += 1
+        return
+    while at[0] != frame:
+        at -= 1
+    memmove(at, at + 1, (fl.head - at - 1) * sizeof(uint32_t))
+    fl.head -= 1
+
+
+# ---------------------------------------------------------------- rules
 
 cdef inline int64_t clamp(int64_t x, int64_t low, int64_t high) noexcept nogil:
     # include/linux/minmax.h __clamp (6.12 and 7.2): the upper limit is asked first, and where low > high what
@@ -77,6 +160,7 @@ cdef void pcp_refill(zone_t *z, pcp_t *pcp, int order, int ft, int index,
     pcp_set_quiet(z, pcp)
     if flags & ALLOC_HIGHATOMIC and not z.kernel.pcp_refill_highatomic:
         return
+    pcp_open(fl, n)
     z.stats.pcp_refills += 1
     if z.design.flip_before_steal and flags & ALLOC_FLIP:
         flags |= ALLOC_NOSTEAL      # rather an empty list: rmqueue_buddy() flips a block, whose rest refills
@@ -99,14 +183,14 @@ cdef uint32_t rmqueue_pcplist(zone_t *z, int cpu, int order, const request_t *rq
     cdef int index = rq.pcp_list[order]
     if index == NO_PCP_LIST:
         return NIL
-    if pcp.lists[index].head != NIL:
+    if not pcp_empty(&pcp.lists[index]):
         return pcp_take(z, pcp, &pcp.lists[index], <int64_t>1 << order)
     pcp.free_count >>= 1        # before the refill, in whose windows pages may be freed to this CPU
     pcp_refill(z, pcp, order, rq.ft, index, flags)
-    if pcp.lists[index].head == NIL:
+    if pcp_empty(&pcp.lists[index]):
         return NIL
     pcp.count -= <int64_t>1 << order
-    return pcp_pop(z, &pcp.lists[index])
+    return pcp_pop(&pcp.lists[index])
 
 
 cdef void free_pcppages_bulk(zone_t *z, pcp_t *pcp, int64_t count, int index) noexcept nogil:
@@ -116,7 +200,7 @@ cdef void free_pcppages_bulk(zone_t *z, pcp_t *pcp, int64_t count, int index) no
         count = pcp.count
     z.stats.pcp_bulk_frees += 1
     while count > 0:
-        while pcp.lists[index].head == NIL:
+        while pcp_empty(&pcp.lists[index]):
             index += 1
             if index == z.design.npcp:
                 index = 0
@@ -128,31 +212,29 @@ cdef int64_t free_from_tail(zone_t *z, pcp_t *pcp, pcplist_t *fl, int64_t count,
                             int order) noexcept nogil:
     # Frees from a list that is not empty until it is, or `count` pages are gone; returns what is left of
     # these.
-    # What comes is some links ahead: each page's line, cold by now, holds the number of the next.
-    cdef const link_t *links = z.links
-    cdef uint32_t frame = fl.tail, far = frame, last = fl.head, prev
+    cdef uint32_t *at = fl.tail
+    cdef const uint32_t *last = fl.head
+    cdef uint32_t frame
     cdef int64_t pages = <int64_t>1 << order, before = pcp.count
-    cdef int _i
-    for _i in range(LINKS_AHEAD):
-        if far != last:
-            far = links[far].prev
     while True:
-        prev = links[frame].prev
-        if far != last:
-            far = links[far].prev
-            prefetchw(&z.state[far])
+        frame = at[PCP_AHEAD]
+        prefetchw(&z.state[frame])
+        prefetchw(&z.links[frame])
+        frame = at[PCP_AHEAD // 2] ^ 1u << order
+        if z.state[frame] == <uint8_t>(FREE | order):
+            prefetchw(&z.links[z.links[frame].next])
+            prefetchw(&z.links[z.links[frame].prev])
+        frame = at[0]
+        at += 1
         z.state[frame] = TAIL
         count -= pages
         pcp.count -= pages
         free_one(z, frame, order, z.pbtype[block_of(z, frame)], False)
-        if frame == last:
-            fl.head = NIL
+        if at == last or count <= 0:
             break
-        frame = prev
-        if count <= 0:
-            fl.tail = frame
-            z.links[frame].next = NIL
-            break
+    fl.tail = at
+    if at == last:
+        fl.head = fl.tail = fl.room
     z.stats.pcp_drained += (before - pcp.count) >> order
     return count
 

@@ -3,7 +3,8 @@
 #   frame  0        1        2        3        4 ...            a frame is (pfn - zone.base_pfn)
 #   state  FREE|2   TAIL     TAIL     TAIL     ALLOC|0          one byte: kind << 4 | order
 #   links  next,prev .        .        .       info,owner       list links while free, request info
-#                                                               and owner while allocated
+#                                                               and owner while allocated; nothing while
+#                                                               on a per-CPU list
 #                                                               the last are the heads of the free lists
 #   pbtype [--------- one freetype per pageblock ----------]
 #
@@ -17,7 +18,7 @@ cdef enum:
     MAX_LISTS = 16          # of one order
     POOL_LIST = 15          # design "pool": its free blocks, no freetype
     MAX_ORDERS = 16         # orders 0 .. 15
-    MAX_PCP_LISTS = 52      # so that pcp_t has 512 bytes
+    MAX_PCP_LISTS = 52
     MAX_CPUS = 256
     MAX_ZONE_INDEX = 4
     MAX_FALLBACKS = 6
@@ -271,8 +272,11 @@ cdef struct kernel_t:
     int split_ascending
 
 cdef struct pcplist_t:
-    uint32_t head
-    uint32_t tail
+    # An array of frames, tail[0] to head[-1], that moves and grows in its room (engine/pcp.pxd)
+    uint32_t *head          # above the page at the head
+    uint32_t *tail          # the page at the tail; head == tail: the list is empty
+    uint32_t *room
+    uint32_t *end           # of the room, for pages: PCP_AHEAD more words may be read
 
 cdef struct pcp_t:
     # struct per_cpu_pages (include/linux/mmzone.h)
@@ -453,6 +457,7 @@ cdef struct zone_t:
     # compaction
     compact_state_t compact
     capture_t *capture          # of the run that is under way, NULL: none
+    bint pcp_no_room            # no memory for a per-CPU list's pages: the buddy has got some instead
     # event log (recorded runs, audits); off when events is NULL
     event_t *events
     size_t nevents

@@ -21,6 +21,8 @@ __all__ = [
     "Costs",
     "ModelledTime",
     "SensitivityRow",
+    "compaction_time",
+    "duration",
     "load_costs",
     "modelled_time",
     "modelled_time_text",
@@ -76,6 +78,8 @@ class ModelledTime:
     flush_others: float
     """On all other CPUs: taking the interrupt, invalidation and TLB refill."""
     zeroing: float
+    compaction: float = 0.0
+    """Frames looked at, pages moved."""
     label: str = field(default=LABEL, compare=False)
 
     PARTS = (
@@ -86,6 +90,7 @@ class ModelledTime:
         "shootdown_wait",
         "flush_others",
         "zeroing",
+        "compaction",
     )
 
     @property
@@ -208,15 +213,22 @@ def load_costs(path: str | Path | None = None) -> Costs:
     return Costs(table, machine["cpus"], machine["invlpgb"])
 
 
+def compaction_time(costs: Costs, moved: int, scanned_from: int, scanned_to: int) -> float:
+    """Modelled time in ns of pages that compaction moved and of frames that its two scanners looked at."""
+    scanned = costs["compact_scan_from_ns"] * scanned_from + costs["compact_scan_to_ns"] * scanned_to
+    return costs["compact_move_ns"] * moved + scanned
+
+
 def modelled_time(metrics: Mapping[str, Any], costs: Costs, cpus: int | None = None) -> ModelledTime:
     """Modelled time in ns of what a design did, from its metrics.
 
     Reads leaf_writes_pte, leaf_writes_pmd, leaf_writes_pud, leaf_splits_2m, leaf_splits_1g,
     table_pages_allocated, tlb_flushes_ranged, tlb_flushes_full, tlb_flushed_pages (4K pages of the
     ranged flushes; one each where it is missing), tlb_flushes_other_spaces (0 where it is missing),
-    bytes_zeroed and flips_s2n.  The first seven and the last two must be there (KeyError).  ``cpus``
-    overrides the table's; shootdowns are computed from flushes and CPUs, not from the metric ``ipis``, so
-    that CPUs can be swept.
+    bytes_zeroed, flips_s2n, and compaction_pages_moved, compaction_scanned_from and compaction_scanned_to
+    (0 where they are missing).  The first seven, bytes_zeroed and flips_s2n must be there (KeyError).
+    ``cpus`` overrides the table's; shootdowns are computed from flushes and CPUs, not from the metric
+    ``ipis``, so that CPUs can be swept.
     """
     cpus = costs.cpus if cpus is None else _check_cpus("cpus", cpus)
     others = cpus - 1
@@ -242,6 +254,10 @@ def modelled_time(metrics: Mapping[str, Any], costs: Costs, cpus: int | None = N
         shootdown_wait=wait,
         flush_others=others * flush + costs["ipi_receive_ns"] * interrupted * others,
         zeroing=costs["zero_2m_ns"] * large + costs["zero_4k_ns"] * small,
+        compaction=compaction_time(
+            costs,
+            *(metrics.get(f"compaction_{what}", 0) for what in ("pages_moved", "scanned_from", "scanned_to")),
+        ),
     )
 
 
@@ -274,7 +290,8 @@ def sensitivity(
     return rows
 
 
-def _ns(value: float) -> str:
+def duration(value: float) -> str:
+    """So many ns with three digits, as ns, us, ms or s."""
     for limit, unit in ((1e3, "ns"), (1e6, "us"), (1e9, "ms")):
         if value < limit:
             return f"{value / limit * 1e3:.3g} {unit}"
@@ -287,7 +304,7 @@ def modelled_time_text(times: Mapping[str, ModelledTime]) -> str:
     lines = [f"{LABEL} (sum over all CPUs)"]
     lines.append(" " * 16 + "".join(f"  {name:>{width}}" for name in times))
     for part in (*ModelledTime.PARTS, "caller", "total"):
-        cells = "".join(f"  {_ns(getattr(time, part)):>{width}}" for time in times.values())
+        cells = "".join(f"  {duration(getattr(time, part)):>{width}}" for time in times.values())
         lines.append(f"{part.replace('_', ' '):16}{cells}")
     return "\n".join(lines) + "\n"
 

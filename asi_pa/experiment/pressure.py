@@ -31,6 +31,7 @@ import numpy.typing as npt
 
 from asi_pa.designs import Design, as_design
 from asi_pa.engine.machine import Machine
+from asi_pa.experiment.vmstat import RECORDED
 from asi_pa.kernel.gfp import GFP_NAMES
 from asi_pa.kernel.sizing import parse_size
 from asi_pa.run.replay import Replay
@@ -39,7 +40,6 @@ from asi_pa.trace.compile import translated
 from asi_pa.trace.format import EXT, FAILED_PFN, KINDS, KPF_BITS
 
 __all__ = [
-    "RECORDED",
     "Reading",
     "is_page_cache",
     "kswapd_runs",
@@ -63,16 +63,6 @@ _NOTHING, _CACHE, _OTHER = 0, 1, 2
 #: machine its runs took 1.4 ms and freed 4,600 pages, and the others made 4 allocations meanwhile (medians;
 #: `kswapd_runs`).
 _KSWAPD_EVERY = 1
-
-#: What is compared: its name here, and the names of the recorded machine's counters that add up to it.
-RECORDED: dict[str, tuple[str, ...]] = {
-    "direct_compactions": ("compact_stall",),
-    "direct_compactions_succeeded": ("compact_success",),
-    "pages_moved": ("pgmigrate_success",),
-    "pages_reclaimed": ("pgsteal_kswapd", "pgsteal_direct"),
-    "migrate_scanned": ("compact_migrate_scanned",),
-    "free_scanned": ("compact_free_scanned",),
-}
 
 
 def is_page_cache(gfp: int) -> bool:

@@ -37,7 +37,8 @@ class Kernel:
     isolate_is_bit: bool
     """MIGRATE_ISOLATE is a bit beside the block's type; otherwise it replaces the type."""
     defrag_mode_retry: bool
-    """vm.defrag_mode: a request that may not reclaim gets one more attempt without NOFRAGMENT."""
+    """vm.defrag_mode: a request that may not reclaim gets one more attempt without NOFRAGMENT, and one that
+    must not mix types compacts for a pageblock."""
     compact_gap_is_capped: bool
     """Compaction wants a cluster (32 pages) free beyond the mark, not twice the order's pages."""
     compact_block_takes_movable: bool
@@ -69,7 +70,9 @@ SOURCES: dict[str, str] = {
         "mm/page_alloc.c __alloc_pages_slowpath; from the two sources, no recorded set notices"
     ),
     "isolate_is_bit": "mm/page_isolation.c, include/linux/pageblock-flags.h; since 6.17; recorded",
-    "defrag_mode_retry": "mm/page_alloc.c __alloc_pages_slowpath; 7.2 recorded (D3d)",
+    "defrag_mode_retry": (
+        "mm/page_alloc.c __alloc_pages_slowpath, __alloc_pages_direct_compact; 7.2 recorded (D3d, C9)"
+    ),
     "compact_gap_is_capped": "include/linux/compaction.h compact_gap; between 6.12 and 7.2; recorded",
     "compact_block_takes_movable": (
         "mm/compaction.c suitable_migration_source, fast_find_migrateblock; between 6.12 and 7.2; recorded"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from asi_pa.experiment.costs import LABEL, Costs, ModelledTime, modelled_time, sensitivity
+from asi_pa.experiment.costs import LABEL, Costs, ModelledTime, duration, modelled_time, sensitivity
 from asi_pa.experiment.ranking import run_name
 
 __all__ = ["FACTOR", "add_modelled_time", "modelled_page", "modelled_terminal"]
@@ -60,7 +60,7 @@ def modelled_terminal(result: Mapping[str, Any], width: int) -> str:
     for run in result["runs"]:
         totals = run["modelled_time"]
         order = sorted(totals, key=lambda name: (totals[name]["total"], name))
-        glued = [f"{name} {_ns(totals[name]['total'])}".replace(" ", "\xa0") for name in order]
+        glued = [f"{name} {duration(totals[name]['total'])}".replace(" ", "\xa0") for name in order]
         text = f"{run_name(run)}: " + " < ".join(glued)
         lines += [line.replace("\xa0", " ") for line in textwrap.wrap(text, width, subsequent_indent="  ")]
         text = (
@@ -101,7 +101,7 @@ def _parts(run: Run) -> str:
     head = "".join(f"<th>{escape(name).replace('/', '<br>/')}</th>" for name in times)
     rows = "".join(
         f"<tr><th>{part.replace('_', ' ')}</th>"
-        + "".join(f"<td>{_ns(time[part])}</td>" for time in times.values())
+        + "".join(f"<td>{duration(time[part])}</td>" for time in times.values())
         + "</tr>"
         for part in (*ModelledTime.PARTS, "caller", "total")
     )
@@ -127,10 +127,3 @@ def _sensitivity(run: Run, factor: float) -> str:
         f'<div class="scroll"><table class="metrics plain"><thead><tr><th></th><th>/ {factor:g}</th>'
         f"<th>as it is</th><th>x {factor:g}</th></tr></thead><tbody>{rows}</tbody></table></div></details>"
     )
-
-
-def _ns(value: float) -> str:
-    for limit, unit in ((1e3, "ns"), (1e6, "us"), (1e9, "ms")):
-        if value < limit:
-            return f"{value / limit * 1e3:.3g} {unit}"
-    return f"{value / 1e9:.4g} s"

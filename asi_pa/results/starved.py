@@ -7,11 +7,13 @@ from concurrent.futures import Executor
 from dataclasses import asdict
 from functools import cached_property
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from asi_pa.designs import Design, as_design
 from asi_pa.executors import Opened, carry_out
 from asi_pa.experiment import starvation as scenario
+from asi_pa.experiment.costs import load_costs
 from asi_pa.kernel.sizing import parse_size
 from asi_pa.names import several
 from asi_pa.tabular import Cell, Column, Result, Table
@@ -32,6 +34,7 @@ _COLUMNS = (
     Column("promoted", "whole", "With compaction for a pageblock whenever a flip could help.", "bytes"),
     Column("pages_moved", "whole", "By that last one.", "pages"),
     Column("frames_scanned", "whole", "By its two scanners.", "pages"),
+    Column("modelled_ns", "number", "Moves and scans by a table of costs: modelled, not measured.", "ns"),
     Column("deferred", "whole", "Its direct compactions that were turned away after failures.", "count"),
     Column("free_blocks", "whole", "Wholly free pageblocks when the asking began ...", "blocks"),
     Column("blocks", "whole", "... of so many.", "blocks"),
@@ -85,6 +88,7 @@ def starve(
     unmovable: bool = False,
     seed: int | Sequence[int] = 0,
     kernel: str | None = None,
+    costs: str | Path | None = None,
     executor: str | Executor | None = "here",
     progress: Callable[[str, int, int], None] | None = None,
 ) -> StarveResult:
@@ -97,18 +101,22 @@ def starve(
     unmovable : the chunks cannot be moved, so compaction has nothing to work with
     seed : of the workload, or several
     kernel : profile; None is the newest
+    costs : a table of costs (docs/use/costs.md); None: the one that comes along
     executor : an Executor of concurrent.futures, or words for one (docs/use/sweep.md)
     progress : called with (what, done, of)
 
-    Raises ValueError for unknown designs and sizes.
+    Raises ValueError for unknown designs and sizes and a table of costs that is wrong, OSError for one that
+    cannot be read.
     """
-    chosen = several(designs, Design)
+    chosen, table_of_costs = several(designs, Design), load_costs(costs)
     sizes = several(memory, int)
     seeds = (seed,) if isinstance(seed, int) else tuple(seed)
     for design in chosen:
         as_design(design)
     scenes = [
-        scenario.Scene(design=design, memory=size, unmovable=unmovable, seed=each, kernel=kernel)
+        scenario.Scene(
+            design=design, memory=size, unmovable=unmovable, seed=each, kernel=kernel, costs=table_of_costs
+        )
         for size, each, design in product(sizes, seeds, chosen)
     ]
     rows: list[dict[str, Any]] = [{} for _ in scenes]

@@ -22,7 +22,7 @@ from asi_pa._core cimport (
     zone_t,
 )
 from asi_pa.engine.page_alloc cimport buddy_free, mm_t, page_given_back, page_handed_out
-from asi_pa.engine.pcp cimport NO_PCP_LIST, pcp_put, pcp_take
+from asi_pa.engine.pcp cimport NO_PCP_LIST, pcp_empty, pcp_put, pcp_take
 
 cdef enum:                  # what a kind of operation does where it hits
     PCP_ALLOC = 0
@@ -51,15 +51,14 @@ cdef struct kind_t:
 
 cdef inline uint32_t pcp_alloc_hit(zone_t *z, const kind_t *k, bint tracks) noexcept nogil:
     # __alloc_pages() where the zone has plenty and the list has a block; else NIL, and nothing changed.
-    cdef uint32_t frame
+    cdef uint32_t frame = NIL
     if not likely(z.nr_free > z.plenty, 1):
         return NIL
     # for orders above 0 the watermark test wants to see a block in the buddy's lists
     if not likely((z.nonempty[k.ft] | k.sees) >> k.order, 1):
         return NIL
-    frame = k.list.head
-    if likely(frame != NIL, 1):
-        pcp_take(z, k.pcp, k.list, k.pages)
+    if likely(not pcp_empty(k.list), 1):
+        frame = pcp_take(z, k.pcp, k.list, k.pages)
         hand_out(z, k, frame, tracks)
     return frame
 

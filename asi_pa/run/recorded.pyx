@@ -38,7 +38,7 @@ cdef void off_list(zone_t *z, uint16_t *where, uint32_t frame) noexcept nogil:
     # from its per-CPU list, wherever in it
     cdef int number = where[frame] - 1, order = z.state[frame] & ORDER_MASK
     cdef pcp_t *pcp = &z.pcps[number // z.design.npcp]
-    pcp_unlink(z, &pcp.lists[number % z.design.npcp], frame)
+    pcp_unlink(&pcp.lists[number % z.design.npcp], frame)
     pcp.count -= <int64_t>1 << order
     where[frame] = NOWHERE
     z.state[frame] = TAIL

@@ -29,7 +29,6 @@ from asi_pa.trace import CompiledTrace, Trace
 from asi_pa.trace.classify import Classifier
 from asi_pa.trace.compile import OP_ALLOC, OP_FREE, OP_SPLIT, operations
 from asi_pa.trace.events import ALLOC
-from asi_pa.trace.format import FAILED_PFN
 from asi_pa.trace.frames import recorded_zones
 from asi_pa.trace.ticks import all_ticks, seen_ticks
 
@@ -90,7 +89,9 @@ class Course:
             raise ValueError(f"trace {trace.name}: no zone has most of the events")
         self.trace, self.record = trace, zones[0]
         self.ticks = seen_ticks(trace, evidence)
-        self.compiled: CompiledTrace = compiled or compile_trace(trace, recorded=True, evidence=evidence)
+        if compiled is None or compiled.counts["recorded_tries"]:
+            compiled = compile_trace(trace, recorded=True, evidence=evidence, tries=False)
+        self.compiled: CompiledTrace = compiled
         self.kernel = kernel or self.compiled.kernel
         names = [(zone.name, zone.nid) for zone in self.compiled.machine.zones]
         self.zone = names.index((str(self.record["name"]), int(self.record.get("nid", 0))))
@@ -99,10 +100,8 @@ class Course:
         ]
         asked = trace.kind == ALLOC
         ops = self.compiled.ops["op"] == OP_ALLOC
-        #: Events that the ALLOC operations come from, in order.
-        self.allocs = np.flatnonzero(asked & (trace.pfn != FAILED_PFN))
-        if len(self.allocs) != int(ops.sum()):
-            self.allocs = np.flatnonzero(asked)
+        #: Events that the ALLOC operations come from, in order; one that failed there asks, too.
+        self.allocs = np.flatnonzero(asked)
         if not len(self.allocs) or len(self.allocs) != int(ops.sum()):
             raise ValueError(
                 f"trace {trace.name}: {len(self.allocs)} allocations, {int(ops.sum())} operations of them"

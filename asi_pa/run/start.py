@@ -20,6 +20,7 @@ def compile_trace(
     recorded: bool = False,
     seed: int = 0,
     evidence: int | None = None,
+    tries: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> CompiledTrace:
     """Compile a trace: its operations, its machine and the start state.
@@ -36,5 +37,6 @@ def compile_trace(
         seed=seed,
         evidence=evidence,
         settle=settled,
+        tries=tries,
         progress=progress,
     )

@@ -44,6 +44,7 @@ from asi_pa._core cimport (
     free_to_buddy,
     list_del,
     pcp_t,
+    pcplist_t,
     request_t,
     set_below_high,
     zone_t,
@@ -57,7 +58,9 @@ from asi_pa.engine.pcp cimport (
     NO_PCP_LIST,
     nr_pcp_alloc,
     pcp_append,
+    pcp_empty,
     pcp_excess,
+    pcp_first,
     pcp_lower_high,
     pcp_push,
 )
@@ -258,7 +261,7 @@ cdef class Tracker:
     def note_lists(self):
         """Learns anew which page is on which per-CPU list: after the machine's state was set."""
         cdef int i, cpu, index
-        cdef uint32_t frame
+        cdef const uint32_t *at
         cdef zone_t *z
         for i in range(self.mm.nzones):
             z = self.mm.zones[i]
@@ -267,10 +270,10 @@ cdef class Tracker:
                 continue
             for cpu in range(z.ncpus):
                 for index in range(z.design.npcp):
-                    frame = z.pcps[cpu].lists[index].head
-                    while frame != NIL:
-                        self.where[i][frame] = <uint16_t>(1 + cpu * z.design.npcp + index)
-                        frame = z.links[frame].next
+                    at = z.pcps[cpu].lists[index].tail
+                    while at != z.pcps[cpu].lists[index].head:
+                        self.where[i][at[0]] = <uint16_t>(1 + cpu * z.design.npcp + index)
+                        at += 1
 
     # ------------------------------------------------------------ running
 
@@ -342,8 +345,8 @@ cdef class Tracker:
                         best = distance
                         best_at = i + 1
         self.done = end
-        if seeks:
-            self.nearest = (best_at, best)
+        self.machine.raise_hook_error()
+        self.nearest = (best_at, best) if seeks else self.nearest
 
     cdef bint lock_is_held(self, Py_ssize_t i) noexcept nogil:
         # the next event goes on under the zone's lock: nobody counts blocks between the two
@@ -394,10 +397,10 @@ cdef class Tracker:
         pcp = &z.pcps[cpu]
         if refill.zone != z or refill.order != order or refill.index != index:
             self.end_refill(cpu)
-            while pcp.lists[index].head != NIL:
+            while not pcp_empty(&pcp.lists[index]):
                 # a list that is refilled is empty: what was still on it went without an event
                 self.untraced += 1
-                give_away(z, self.where[zone], pcp.lists[index].head)
+                give_away(z, self.where[zone], pcp_first(&pcp.lists[index]))
             refill.expected = nr_pcp_alloc(z, pcp, order)
             refill.zone = z
             refill.order = order
@@ -507,25 +510,28 @@ cdef class Tracker:
         self.take(z, zone, frame, order, cpu, ft)
         return True
 
-    cdef bint in_an_interrupt(self, Py_ssize_t i, zone_t *z, uint32_t ahead, uint32_t frame) noexcept nogil:
+    cdef bint in_an_interrupt(self, Py_ssize_t i, const zone_t *z, const pcplist_t *fl,
+                              uint32_t frame) noexcept nogil:
         # Whether all pages ahead of the one that event i hands out are handed out at once by this CPU: an
         # interrupt came between a page's leaving the list, or joining it, and its event.
-        cdef int n = 0
+        cdef const uint32_t *ahead = fl.head
         cdef Py_ssize_t j
-        while ahead != frame:
-            n += 1
-            if ahead == NIL or n > NESTED:
+        while True:
+            if ahead == fl.tail:
+                return False
+            ahead -= 1
+            if ahead[0] == frame:
+                return True
+            if fl.head - ahead > NESTED:
                 return False
             j = i + 1
             while True:
                 if j >= self.events or self.time_ns[j] > self.time_ns[i] + AT_ONCE_NS:
                     return False
                 if (self.cpu[j] == self.cpu[i] and self.kind[j] == EV_ALLOC
-                        and self.pfn[j] == ahead + <uint32_t>z.base_pfn):
+                        and self.pfn[j] == ahead[0] + <uint32_t>z.base_pfn):
                     break
                 j += 1
-            ahead = z.links[ahead].next
-        return True
 
     cdef void on_alloc(self, Py_ssize_t i, uint32_t pfn, int order, int cpu,
                        const request_t *rq) noexcept nogil:
@@ -533,6 +539,7 @@ cdef class Tracker:
         cdef uint32_t frame
         cdef int zone, index, number
         cdef pcp_t *pcp
+        cdef pcplist_t *fl
         self.end_refill(cpu)
         if pfn == NIL:
             return
@@ -554,11 +561,12 @@ cdef class Tracker:
             pcp = &z.pcps[cpu]
             if index != NO_PCP_LIST and number == 1 + cpu * z.design.npcp + index:
                 pcp.free_count >>= 1
-                if not self.answer(ALLOC_PAGE, pcp.lists[index].head == frame or self.in_an_interrupt(
-                        i, z, pcp.lists[index].head, frame)) and self.refills[cpu].locked != pfn:
-                    while pcp.lists[index].head != frame:
+                fl = &pcp.lists[index]
+                if not self.answer(ALLOC_PAGE, self.in_an_interrupt(i, z, fl, frame)) and (
+                        self.refills[cpu].locked != pfn):
+                    while pcp_first(fl) != frame:
                         self.untraced += 1
-                        give_away(z, self.where[zone], pcp.lists[index].head)
+                        give_away(z, self.where[zone], pcp_first(fl))
                 off_list(z, self.where[zone], frame)
             else:
                 self.answer(ALLOC_PAGE, False)
@@ -630,7 +638,7 @@ cdef class Tracker:
         number = self.where[zone][frame] - 1
         if number >= 0 and z.state[frame] == <uint8_t>(PCP | order):
             pcp = &z.pcps[number // z.design.npcp]
-            self.answer(DRAIN_PAGE, pcp.lists[number % z.design.npcp].tail == frame)
+            self.answer(DRAIN_PAGE, pcp.lists[number % z.design.npcp].tail[0] == frame)
             off_list(z, self.where[zone], frame)
         else:
             self.answer(DRAIN_PAGE, False)

@@ -194,6 +194,7 @@ def compile_trace(
     seed: int = 0,
     evidence: int | None = None,
     settle: Settle | None = None,
+    tries: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> CompiledTrace:
     """Compile a trace: its operations, its machine and the initial state.
@@ -202,9 +203,11 @@ def compile_trace(
     managed), or with ``recorded`` the zones of the recorded machine as they were.  ``seed`` draws what the
     classifier leaves to chance and which part of the recorded memory a smaller zone keeps.  ``evidence``: the
     start state is built from the first so many events only (None: all).  ``settle`` decides what in it only
-    following the trace can (`asi_pa.run.settle`; `asi_pa.compile_trace` always does).  ``progress(done,
-    events)`` is called now and then. Raises ValueError for a trace that contradicts itself, an impossible
-    size, and ``recorded`` together with ``memory`` or for a trace without snapshots.
+    following the trace can (`asi_pa.run.settle`; `asi_pa.compile_trace` always does).  Without ``tries``
+    every event is an operation of its own, so what was asked for instead of a failed try is always asked for
+    (`asi_pa.trace.tries`).  ``progress(done, events)`` is called now and then.  Raises ValueError for a trace
+    that contradicts itself, an impossible size, and ``recorded`` together with ``memory`` or for a trace
+    without snapshots.
     """
     if not isinstance(trace, Trace):
         from asi_pa.trace import load_trace
@@ -219,7 +222,7 @@ def compile_trace(
     if pages is not None and pages < 1 << trace.pageblock_order:
         raise ValueError(f"memory {memory!r}: less than one pageblock")
     rule = Classifier.parse(classifier, seed)
-    starts = Starts(trace, rule, evidence=evidence, settle=settle, progress=progress)
+    starts = Starts(trace, rule, evidence=evidence, settle=settle, tries=tries, progress=progress)
     return starts.recorded() if recorded else starts.at(pages, seed)
 
 
@@ -242,6 +245,7 @@ class Events:
         trace: Trace,
         classifier: Classifier,
         evidence: int | None,
+        tries: bool,
         progress: Callable[[int, int], None] | None,
     ) -> Events:
         """Raises ValueError for events that cannot be."""
@@ -249,13 +253,13 @@ class Events:
         parts = list(operations(trace, classifier, ticks=ticks, progress=progress))
         compiler, classes = parts[-1][1:]
         ops, stamps, nslots = np.concatenate([part[0] for part in parts]), compiler.stamps(), compiler.nslots
-        tries = recorded_tries(trace, asked_for(trace)[0])
-        if tries:
-            ops, came, nslots = insert_tries(trace, ops, tries, nslots)
+        found = recorded_tries(trace, asked_for(trace)[0]) if tries else []
+        if found:
+            ops, came, nslots = insert_tries(trace, ops, found, nslots)
             stamps = stamps[np.minimum(came[::STAMP_EVERY] // STAMP_EVERY, len(stamps) - 1)]
         counters = {
             **compiler.counters(),
-            "recorded_tries": len(tries),
+            "recorded_tries": len(found),
             "peak_pages": compiler.live_max,
             "end_pages": compiler.live_end,
         }
@@ -274,6 +278,7 @@ class Starts:
     classifier : Classifier
     evidence : the start states are built from the first so many events only (None: all)
     settle : decides what in them only following the trace can (`asi_pa.run.settle`)
+    tries : failed tries and what was asked for instead are found (`asi_pa.trace.tries`)
     progress : called with (events done, of) while the trace is compiled
     known : its events and its zones at the start as compiled before (`asi_pa.trace.kept`)
 
@@ -287,6 +292,7 @@ class Starts:
         *,
         evidence: int | None = None,
         settle: Settle | None = None,
+        tries: bool = True,
         progress: Callable[[int, int], None] | None = None,
         known: tuple[Events, Snapshot] | None = None,
     ) -> None:
@@ -296,7 +302,7 @@ class Starts:
         self.trace, self.classifier = trace, classifier
         self._evidence = evidence
         self._settle = settle if len(trace) else None  # a start state alone has nothing to follow
-        self.events = known[0] if known else Events.of(trace, classifier, evidence, progress)
+        self.events = known[0] if known else Events.of(trace, classifier, evidence, tries, progress)
         self.events.ops.flags.writeable = False
         if known:
             self.snapshot = known[1]

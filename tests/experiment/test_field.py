@@ -30,8 +30,8 @@ def test_what_fragmentation_costs(rows):
     for name in DIRECT:
         row = rows[name]
         assert 0 < row.pinned < row.idle // 4
-        # v2 compacts for the request's order only
-        assert (row.movable > 2 * row.pinned) == (name != "unmapped/v2")
+        # v2 asks for the request's order only; but its slow path keeps NOFRAGMENT, which 7.2 compacts for
+        assert row.movable > 2 * row.pinned
         assert row.splits == 0
     for name in POOLS:
         assert rows[name].pinned > rows[name].idle // 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,17 @@ import pytest
 
 from asi_pa.cli import main
 from asi_pa.experiment.pressure import is_page_cache, kswapd_runs, modelled_reading, pressure_text
+from asi_pa.kernel.callers import fallback_of
 from asi_pa.kernel.gfp import GFP_NAMES
-from asi_pa.trace import Trace
+from asi_pa.run.reference import Course
+from asi_pa.trace import Trace, load_trace
+from asi_pa.trace.compile import OP_ALLOC, asked_for
+from asi_pa.trace.events import ALLOC
 from asi_pa.trace.format import FAILED_PFN, KINDS, KPF_BITS
+from asi_pa.trace.tries import recorded_tries
+
+DATA = Path(__file__).resolve().parents[1] / "data" / "validation"
+PIECE, VMSTAT = DATA / "press.trace", DATA / "press.vmstat.json"
 
 MOVABLE = GFP_NAMES["__GFP_MOVABLE"]
 READAHEAD = GFP_NAMES["__GFP_NORETRY"] | GFP_NAMES["__GFP_NOWARN"]
@@ -115,15 +124,84 @@ def test_frames_of_one_reading_are_never_shared() -> None:
     assert len(set(found)) == len(found) == 5
 
 
-def test_a_trace_without_flags_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from dataclasses import replace
-
+def test_a_trace_without_flags_is_refused() -> None:
     with pytest.raises(ValueError, match="without kpageflags"):
         modelled_reading(replace(trace_of(("alloc", 16, 0, 0, USER)), kpageflags={}))
-    for text in ("[1]", '{"a": 1.5}', "{"):
-        (tmp_path / "vmstat.json").write_text(text)
-        assert main(["pressure", "none.trace", "--vmstat", str(tmp_path / "vmstat.json")]) == 2
-        assert "vmstat.json: not" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["pressure", "validate"])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"[1]", "not a JSON object of whole numbers"),
+        (b'{"compact_stall": 1.5}', "not a JSON object of whole numbers"),
+        (b'{"compact_stall": true}', "not a JSON object of whole numbers"),
+        (b'{"compact_stall": 16', "not JSON: "),
+        (b"\xff\xfe\x00", "not JSON: "),
+        (b"[" * 100_000, "not JSON: "),
+        (b"", "not JSON: "),
+        (b"nr_free_pages 6124\ncompact_stall 4\n", "/proc/vmstat itself; wanted is a JSON object"),
+        (b'{"compact_stall": -3}', "compact_stall -3: such a counter never falls"),
+        (b'{"nr_free_pages": -3}', "none of the counters that are compared is in it: compact_stall, "),
+        (None, "No such file or directory"),
+    ],
+)
+def test_counters_that_cannot_be_used(
+    verb: str, text: bytes | None, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "vmstat.json"
+    if text is not None:
+        path.write_bytes(text)
+    assert main([verb, str(PIECE), "--vmstat", str(path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(path) in line
+    assert words in line
+
+
+def test_every_request_is_one_where_a_machine_is_predicted() -> None:
+    """A try that failed, and what its caller asked for instead: each is an operation of its own there."""
+    trace = load_trace(PIECE)
+    masks = asked_for(trace)[0]
+    (failed, *_) = np.flatnonzero((trace.kind == ALLOC) & (trace.pfn == FAILED_PFN)).tolist()
+    huge = next(i for i, mask in enumerate(masks) if fallback_of(mask, 9) is not None)
+    gfp, order, comm = trace.gfp.copy(), trace.order.copy(), trace.comm.copy()
+    gfp[failed], order[failed] = huge, 9
+    later = (trace.kind == ALLOC) & (trace.order == 0) & (trace.cpu == trace.cpu[failed])
+    pages = failed + np.flatnonzero(later[failed:])[:20]
+    gfp[pages], comm[pages] = huge, comm[failed]
+    trace = replace(trace, gfp=gfp, order=order, comm=comm)
+    (made,) = [each for each in recorded_tries(trace, masks) if each.event == failed]
+    assert set(pages) <= set(made.pages)
+    course = Course(trace)
+    assert len(course.allocs) == np.count_nonzero(course.compiled.ops["op"] == OP_ALLOC)
+    assert course.operations_at([len(trace)]) == len(course.compiled.ops)
+
+
+def test_validate_puts_both_readings_beside_the_counters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first 0.2 s of a machine short of memory; the counters are those of the whole recording."""
+    trace = load_trace(PIECE)
+    path = tmp_path / "found.json"
+    status = main(["validate", "--quiet", "--vmstat", str(VMSTAT), "--json", str(path), str(PIECE)])
+    assert status in (0, 1)  # as its moved pages lead to its end or not
+    found = json.loads(path.read_text())["pressure"]
+    counted = json.loads(VMSTAT.read_text())
+    recorded = found["recorded"]
+    assert recorded["requests_failed"] == np.count_nonzero(trace.pfn[trace.kind == ALLOC] == FAILED_PFN) > 0
+    assert recorded["direct_compactions"] == counted["compact_stall"]
+    assert recorded["pages_moved"] == counted["pgmigrate_success"]
+    assert recorded["pages_reclaimed"] == counted["pgsteal_kswapd"] + counted["pgsteal_direct"]
+    assert found["as_recorded"]["pages_reclaimed"] == found["as_recorded"]["direct_compactions"] == 0
+    left_out = found["found"]["reclaimed"]
+    assert 0.5 * left_out < found["modelled"]["pages_reclaimed"] < 2 * left_out
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in lines if line.strip().startswith("pages moved")]
+    assert line.split()[2:] == [
+        f"{counted['pgmigrate_success']:,}",
+        "0",
+        f"{found['modelled']['pages_moved']:,}",
+    ]
 
 
 def test_text() -> None:

@@ -20,7 +20,7 @@ from asi_pa.designs import COMPARED, as_design
 from asi_pa.experiment.costs import load_costs
 from asi_pa.experiment.measures import measure_named
 from asi_pa.experiment.metrics import GROUPS, METRICS, ROWS, TYPES
-from asi_pa.experiment.ranking import best, value_of
+from asi_pa.experiment.ranking import best, run_name, value_of
 from asi_pa.experiment.rule import judge
 from asi_pa.experiment.verdict import sentences, short_name
 from asi_pa.report import (
@@ -382,11 +382,12 @@ def test_modelled_time_is_shown_under_its_label(result: dict[str, Any], tmp_path
     add_modelled_time(result, load_costs())
     write_json(result, tmp_path / "r.json")
     assert read_json(tmp_path / "r.json") == result
+    (time,) = [run["modelled_time"]["linux"] for run in result["runs"] if run_name(run) == "redis/ample"]
+    assert time["total"] == time["compaction"]  # what kcompactd looks at; linux maps and unmaps nothing
     for quiet in (False, True):
         text = render_terminal(result, 100, colour=False, quiet=quiet)
         assert max(map(len, text.splitlines())) <= 100
-        line = next(line for line in text.splitlines() if line.startswith("redis/ample: linux"))
-        assert line.startswith("redis/ample: linux 0 ns < ")
+        assert any(line.startswith("redis/ample: linux ") for line in text.splitlines())
         assert "a cost model, not a measurement" in " ".join(text.split())
     pytest.importorskip("plotly")
     page = render_html(result)

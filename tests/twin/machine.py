@@ -172,7 +172,8 @@ class Machine:
         asks = how == "both" or (how == "unmapped" and not tables.mapped[request.freetype])
         if tables.design.flips != "none" and asks:
             return big
-        if flags & ALLOC_NOFRAGMENT and request.migratetype is not Migratetype.MOVABLE:
+        promotes = self.kernel.defrag_mode_retry and flags & ALLOC_NOFRAGMENT
+        if promotes and request.migratetype is not Migratetype.MOVABLE:
             return big
         return order
 

@@ -1,0 +1,97 @@
+"""Per-CPU lists longer than their first array, against the twin, which keeps Python's."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+
+import pytest
+
+from asi_pa.designs import as_design
+from asi_pa.kernel.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL
+from asi_pa.kernel.spec import MachineSpec, PcpSpec
+from tests.twin import Machine as Twin
+from tests.twin.dump import first_difference
+from tests.twin.engines import small_spec
+
+engine = pytest.importorskip("asi_pa.engine.machine", reason="the extension modules are not built")
+
+KINDS = (GFP_KERNEL, GFP_HIGHUSER_MOVABLE)
+
+
+def large_lists(high: int) -> MachineSpec:
+    """4,096 pages, of which a CPU's lists may have so many, or more."""
+    return small_spec(
+        pages=4096, start=0, pageblock_order=5, max_page_order=6, cpus=2,
+        pcp=PcpSpec(batch=7, high_min=high, high_max=1800),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("high", "length"), [(60, 200), (500, 500), (1800, 1000)])
+def test_lists_grow_move_and_empty_as_the_twins_do(high: int, length: int) -> None:
+    design = as_design("linux")
+    ours = engine.Machine(large_lists(high), design)
+    theirs = Twin(large_lists(high), design)
+    rng = random.Random(high)
+    held: list[tuple[int, int]] = []
+    longest = 0
+    for burst in range(60):
+        cpu = rng.randrange(2)
+        if burst % 20 == 19:
+            ours.drain(cpu)
+            theirs.drain(cpu)
+        for _ in range(rng.choice((3, 40, 400))):
+            if burst % 2:
+                if not held:
+                    break
+                pfn, order = held.pop(rng.randrange(len(held)) if rng.random() < 0.5 else -1)
+                ours.free(pfn, order, cpu)
+                theirs.free(pfn, order, cpu)
+            else:
+                gfp, order = rng.choice(KINDS), rng.choice((0, 0, 0, 0, 1, 3))
+                pfn = ours.alloc(order, gfp, cpu)
+                assert pfn == theirs.alloc(order, gfp, cpu)
+                if pfn >= 0:
+                    held.append((pfn, order))
+        words = ours.dump(0).tolist()
+        difference = first_difference(words, theirs.dump(0).tolist(), tail="")
+        assert difference is None, f"after burst {burst}: {difference}"
+        assert ours.verify() is None
+        longest = max(longest, *(ours.counters(cpu)[0] for cpu in range(2)))
+    assert longest > length, f"at most {longest} pages were on a CPU's lists: no array has grown much"
+
+
+NO_MEMORY = """
+import resource
+import numpy as np
+from asi_pa.engine.machine import Machine
+from asi_pa.kernel.gfp import GFP_HIGHUSER_MOVABLE
+from asi_pa.kernel.spec import PcpSpec
+from asi_pa.run.replay import OP, Replay
+from tests.twin.engines import small_spec
+
+pages = 1 << 20
+pcp = PcpSpec(batch=63, high_min=pages, high_max=pages)
+machine = Machine(small_spec(pages=pages, start=0, pageblock_order=9, max_page_order=10, pcp=pcp))
+run = Replay(machine, [GFP_HIGHUSER_MOVABLE], pages)
+ops = np.zeros(pages, OP)
+ops["slot"] = np.arange(pages)
+ops["op"] = 1
+run.run(ops)
+ops["op"] = 2
+with open("/proc/self/statm") as file:
+    size = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + (1 << 20), resource.RLIM_INFINITY))
+try:
+    run.run(ops)
+except MemoryError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit of address space that malloc respects")
+def test_a_list_that_cannot_grow_is_an_error() -> None:
+    done = subprocess.run([sys.executable, "-c", NO_MEMORY], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("no memory for a per-CPU list")
