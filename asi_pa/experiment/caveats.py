@@ -48,6 +48,8 @@ def _of_recording(subject: Subject) -> Iterator[str]:
         yield f"{trace.name}: its memory is guessed, {subject.most >> 8:,} MiB."
     elif not subject.most:
         yield f"{trace.name}: only the recorded machine: what it frees has no place in a smaller one."
+    if subject.whole.nodes > 1:
+        yield f"{trace.name}: recorded on one node: how its memory and CPUs are divided is made up."
     if trace.lost:
         yield f"{trace.name}: {trace.lost:,} events were lost in recording."
 

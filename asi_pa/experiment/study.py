@@ -30,6 +30,7 @@ from asi_pa.experiment.rows import (
 )
 from asi_pa.experiment.search import on_lattice
 from asi_pa.experiment.sizes import Size
+from asi_pa.kernel.numa import ONE_NODE, Nodes
 from asi_pa.run.settle import settled
 from asi_pa.trace import DEFAULT_CLASSIFIER, Classifier, CompiledTrace, Starts, Trace, tight_memory
 from asi_pa.trace.kept import packed, unpacked
@@ -56,6 +57,8 @@ class Plan:
     memory: tuple[Size, ...] = ()
     """Sizes to replay instead of a search."""
     quick: bool = False
+    nodes: Nodes = ONE_NODE
+    """Of every machine."""
     threads: int = 0
     """0: as many as there are processors."""
 
@@ -82,7 +85,7 @@ class Subject:
     @property
     def as_recorded(self) -> CompiledTrace | None:
         """The same for those who ask for the usual classifier; None where another one was asked for."""
-        usual = self.starts.classifier.text == DEFAULT_CLASSIFIER
+        usual = self.starts.classifier.text == DEFAULT_CLASSIFIER and self.starts.nodes.count == 1
         return self.ample if usual and self.trace.has_start and self.most else None
 
     @property
@@ -91,26 +94,38 @@ class Subject:
         return self.whole.kernel
 
     @classmethod
-    def of(cls, trace: Trace, classifier: str | Classifier, seed: int, cache: Cache | None = None) -> Subject:
-        """Raises ValueError for a trace that cannot be compiled.  ``cache``: where compiled traces are."""
+    def of(
+        cls,
+        trace: Trace,
+        classifier: str | Classifier,
+        seed: int,
+        nodes: int | str | Nodes = ONE_NODE,
+        cache: Cache | None = None,
+    ) -> Subject:
+        """Raises ValueError for a trace that cannot be compiled, or not for so many nodes.
+
+        ``cache``: where compiled traces are.
+        """
         hashed = trace_hash(trace)
-        starts = _starts(trace, Classifier.parse(classifier, seed), hashed, cache or Cache())
+        starts = _starts(trace, Classifier.parse(classifier, seed), nodes, hashed, cache or Cache())
         try:
             whole = starts.at(None, seed)
         except ValueError:
             # what it frees has no place in one zone: only the recorded machine is left
             return cls(trace, starts, hashed, 0, 0, starts.recorded())
-        pages = whole.population[0].free_pages + whole.population[0].held_pages
+        pages = sum(zone.free_pages + zone.held_pages for zone in whole.population)
         return cls(trace, starts, hashed, pages, tight_memory(whole) // 4096, whole)
 
 
-def _starts(trace: Trace, classifier: Classifier, hashed: str, cache: Cache) -> Starts:
-    """A trace compiled and its zones settled, now or before."""
+def _starts(
+    trace: Trace, classifier: Classifier, nodes: int | str | Nodes, hashed: str, cache: Cache
+) -> Starts:
+    """A trace compiled and its zones settled, now or before; what is kept is the same for all nodes."""
     key = key_of("starts", package_hash(), hashed, classifier.text, classifier.seed)
     kept = cache.get_bytes(key)
-    found = None if kept is None else unpacked(trace, classifier, kept)
+    found = None if kept is None else unpacked(trace, classifier, kept, nodes)
     if found is None:
-        found = Starts(trace, classifier, settle=settled)
+        found = Starts(trace, classifier, nodes=nodes, settle=settled)
         if cache.usable:
             cache.put_bytes(key, packed(found))
     return found
@@ -128,7 +143,7 @@ class _Task:
         plan, relief = self.plan, self.plan.relief
         key = key_of(
             "row", package_hash(), self.subject.hash, plan.classifier, plan.kernel, self.seed,
-            relief.options(), design_words(design), what,
+            relief.options(), design_words(design), what, plan.nodes.words,
         )  # fmt: skip
         found: Row | None = self.cache.get(key)
         if found is None:

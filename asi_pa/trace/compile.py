@@ -34,6 +34,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from asi_pa.kernel.numa import Nodes, as_nodes
 from asi_pa.kernel.sizing import parse_size
 from asi_pa.kernel.spec import MachineSpec
 from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier, translated
@@ -42,6 +43,7 @@ from asi_pa.trace.cpusets import CPUSETS_NOTE, cpusets_on, without_hardwall
 from asi_pa.trace.events import ALLOC
 from asi_pa.trace.format import Trace, facts_html, profile
 from asi_pa.trace.initial import HeldClasses, Population, Settle, Snapshot, recorded_population
+from asi_pa.trace.nodes import check_nodes, divided
 from asi_pa.trace.ops import OP, Op, count_kinds
 from asi_pa.trace.resize import Base, modelled_population
 from asi_pa.trace.ticks import Ticks, seen_ticks
@@ -113,8 +115,8 @@ class CompiledTrace:
         return count_kinds(self.ops)
 
     @cached_property
-    def supplies(self) -> dict[tuple[int | None, int], npt.NDArray[np.uint32]]:
-        """Orders of reclaim that were drawn for this start state, by size and seed (`asi_pa.experiment`)."""
+    def supplies(self) -> dict[tuple[int | None, int], tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]]:
+        """Orders of reclaim that were drawn for this start state, and nodes, by size and seed."""
         return {}
 
     def __repr__(self) -> str:
@@ -127,13 +129,19 @@ class CompiledTrace:
         """What it prints of itself."""
         held = sum(zone.held_pages for zone in self.population)
         free = sum(zone.free_pages for zone in self.population)
-        zones = ", ".join(zone.name for zone in self.machine.zones)
+        several = self.nodes > 1
+        zones = ", ".join(zone.name + f" of node {zone.nid}" * several for zone in self.machine.zones)
         return [
             ("", f"<CompiledTrace {self.name}: {len(self.ops):,} operations, rules of {self.kernel}>"),
             ("machine", f"{self.memory_bytes >> 20:,} MiB in {zones}, {self.machine.cpus} CPUs"),
             ("at the start", f"{held:,} pages held, {free:,} free"),
             ("classifier", self.classifier),
         ]
+
+    @property
+    def nodes(self) -> int:
+        """How many the machine has."""
+        return len({zone.nid for zone in self.machine.zones})
 
     @property
     def memory_bytes(self) -> int:
@@ -192,6 +200,7 @@ def compile_trace(
     memory: str | int | None = None,
     recorded: bool = False,
     seed: int = 0,
+    nodes: int | str | Nodes = 1,
     evidence: int | None = None,
     settle: Settle | None = None,
     tries: bool = True,
@@ -201,13 +210,14 @@ def compile_trace(
 
     The machine is one zone of ``memory`` bytes (``"768M"``; None: as much as the recorded zone Normal
     managed), or with ``recorded`` the zones of the recorded machine as they were.  ``seed`` draws what the
-    classifier leaves to chance and which part of the recorded memory a smaller zone keeps.  ``evidence``: the
-    start state is built from the first so many events only (None: all).  ``settle`` decides what in it only
-    following the trace can (`asi_pa.run.settle`; `asi_pa.compile_trace` always does).  Without ``tries``
-    every event is an operation of its own, so what was asked for instead of a failed try is always asked for
-    (`asi_pa.trace.tries`).  ``progress(done, events)`` is called now and then.  Raises ValueError for a trace
-    that contradicts itself, an impossible size, and ``recorded`` together with ``memory`` or for a trace
-    without snapshots.
+    classifier leaves to chance and which part of the recorded memory a smaller zone keeps.  ``nodes``: how
+    many, or the CPUs of each (``"0-3/4-7"``): memory is divided by address (`asi_pa.trace.nodes`), and a
+    request is made on the node of its CPU.  ``evidence``: the start state is built from the first so many
+    events only (None: all).  ``settle`` decides what in it only following the trace can (`asi_pa.run.settle`;
+    `asi_pa.compile_trace` always does).  Without ``tries`` every event is an operation of its own, so what
+    was asked for instead of a failed try is always asked for (`asi_pa.trace.tries`).  ``progress(done,
+    events)`` is called now and then.  Raises ValueError for a trace that contradicts itself, an impossible
+    size, and ``recorded`` together with ``memory`` or for a trace without snapshots.
     """
     if not isinstance(trace, Trace):
         from asi_pa.trace import load_trace
@@ -222,7 +232,8 @@ def compile_trace(
     if pages is not None and pages < 1 << trace.pageblock_order:
         raise ValueError(f"memory {memory!r}: less than one pageblock")
     rule = Classifier.parse(classifier, seed)
-    starts = Starts(trace, rule, evidence=evidence, settle=settle, tries=tries, progress=progress)
+    how: dict[str, Any] = {"evidence": evidence, "settle": settle, "tries": tries, "progress": progress}
+    starts = Starts(trace, rule, nodes=nodes, **how)
     return starts.recorded() if recorded else starts.at(pages, seed)
 
 
@@ -276,6 +287,7 @@ class Starts:
     ----------
     trace : Trace
     classifier : Classifier
+    nodes : of the machines: how many, or the CPUs of each
     evidence : the start states are built from the first so many events only (None: all)
     settle : decides what in them only following the trace can (`asi_pa.run.settle`)
     tries : failed tries and what was asked for instead are found (`asi_pa.trace.tries`)
@@ -290,6 +302,7 @@ class Starts:
         trace: Trace,
         classifier: Classifier,
         *,
+        nodes: int | str | Nodes = 1,
         evidence: int | None = None,
         settle: Settle | None = None,
         tries: bool = True,
@@ -299,7 +312,8 @@ class Starts:
         if trace.max_page_order > 10 or trace.pageblock_order > trace.max_page_order:
             orders = f"pageblock_order {trace.pageblock_order}, max_page_order {trace.max_page_order}"
             raise ValueError(f"{trace.label}: {orders}")
-        self.trace, self.classifier = trace, classifier
+        self.trace, self.classifier, self.nodes = trace, classifier, as_nodes(nodes)
+        check_nodes(trace, self.nodes)
         self._evidence = evidence
         self._settle = settle if len(trace) else None  # a start state alone has nothing to follow
         self.events = known[0] if known else Events.of(trace, classifier, evidence, tries, progress)
@@ -321,7 +335,7 @@ class Starts:
         return Base.of(self.trace, self.snapshot)
 
     def at(self, pages: int | None = None, seed: int = 0) -> CompiledTrace:
-        """One zone of so many pages (None: as many as the recorded zone Normal managed)."""
+        """One zone of so many pages (None: as many as the recorded zone Normal managed), a part a node."""
         words, events = HeldClasses(self.classifier, self.events.classes), self.events
         peak, slots = events.counters["peak_pages"], events.nslots
         made = modelled_population(self.trace, self._base, words, slots, pages=pages, peak=peak, seed=seed)
@@ -342,6 +356,8 @@ class Starts:
         initial: dict[str, Any],
     ) -> CompiledTrace:
         trace, ops, freed = self.trace, self.events.ops, self.events.freed
+        if self.nodes.count > 1:
+            machine, population = divided(machine, population, self.nodes, profile(trace))
         counters = dict(self.events.counters)
         repairs = {name: counters.pop(name) for name in _REPAIRS}
         ends = {name: counters[name] for name in ("peak_pages", "end_pages")}
@@ -389,9 +405,9 @@ def tight_memory(compiled: CompiledTrace, occupancy: float = 0.97) -> int:
     The initial population shrinks with the memory (but what the trace frees stays), the trace's own demand
     does not; so there is a size at which both together fill the zone.  A multiple of 4 MiB, at least 64 MiB.
     """
-    population = compiled.population[0]
-    whole = population.free_pages + population.held_pages
-    held, peak = population.held_pages, max(compiled.counts["peak_pages"], 1)
+    held = sum(zone.held_pages for zone in compiled.population)
+    whole = sum(zone.free_pages for zone in compiled.population) + held
+    peak = max(compiled.counts["peak_pages"], 1)
     freed = compiled.counts["held_at_start_pages"]
     # Smallest s with max(s * held / whole, freed) + peak <= occupancy * s.
     sizes = [(freed + peak) / occupancy]

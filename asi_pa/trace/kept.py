@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from asi_pa.kernel.numa import ONE_NODE, Nodes
 from asi_pa.trace.classify import Classifier
 from asi_pa.trace.compile import Events, Starts
 from asi_pa.trace.format import Trace
@@ -65,7 +66,9 @@ def _columns(events: Events, snapshot: Snapshot, frames: list[ZoneFrames]) -> It
             yield getattr(zone.pcp, name)
 
 
-def unpacked(trace: Trace, classifier: Classifier, kept: bytes) -> Starts | None:
+def unpacked(
+    trace: Trace, classifier: Classifier, kept: bytes, nodes: int | str | Nodes = ONE_NODE
+) -> Starts | None:
     """The start states of a trace as `packed` kept them, or None if it did not keep them, or not all."""
     digest, body = kept[len(_MAGIC) :][:_DIGEST], kept[len(_MAGIC) + _DIGEST :]
     if not kept.startswith(_MAGIC) or hashlib.blake2b(body, digest_size=_DIGEST).digest() != digest:
@@ -87,7 +90,7 @@ def unpacked(trace: Trace, classifier: Classifier, kept: bytes) -> Starts | None
         frames = [_zone(zone, column) for zone in head["zones"]]
     except (KeyError, TypeError, ValueError, struct.error, zlib.error):
         return None
-    return Starts(trace, classifier, known=(events, Snapshot.known(trace, freed, frames)))
+    return Starts(trace, classifier, nodes=nodes, known=(events, Snapshot.known(trace, freed, frames)))
 
 
 def _zone(plain: dict[str, Any], column: Any) -> ZoneFrames:

@@ -99,12 +99,12 @@ def test_a_comparison_compiles_once_and_again_where_its_cache_is_damaged(
     trace: Trace, starts: Starts
 ) -> None:
     cache = Counting()
-    first = Subject.of(trace, "rfc", 0, cache)
-    second = Subject.of(trace, "rfc", 0, cache)
+    first = Subject.of(trace, "rfc", 0, cache=cache)
+    second = Subject.of(trace, "rfc", 0, cache=cache)
     assert cache.puts == 1
     same(first.whole, second.whole)
     (key,) = cache.blobs
     assert key == key_of("starts", package_hash(), first.hash, "rfc", 0)
     cache.blobs[key] = cache.blobs[key][:-8]
-    same(first.whole, Subject.of(trace, "rfc", 0, cache).whole)
+    same(first.whole, Subject.of(trace, "rfc", 0, cache=cache).whole)
     assert cache.puts == 2
