@@ -197,7 +197,7 @@ def test_exact_is_what_no_seed_plays_a_part_in() -> None:
     words = request_words(GFP_KERNEL)
     ops = np.zeros(2, OP)
     ops["op"], ops["cls"] = OP_ALLOC, [0, 1]
-    whole = SimpleNamespace(ops=ops, classes=np.array(words, np.uint32), kinds=count_kinds(ops))
+    whole = SimpleNamespace(ops=ops, classes=np.array(words, np.uint32), kinds=count_kinds(ops), nodes=1)
     subject = SimpleNamespace(whole=whole, trace=SimpleNamespace(name="made", description=""))
     names = ("linux", "migratetype/sound", "pool/nonsensitive", "freetype/sound")
     plan = Plan(
