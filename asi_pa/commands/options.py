@@ -146,9 +146,9 @@ def add_nodes(parser: argparse._ActionsContainer) -> None:
         "--nodes",
         metavar="N",
         type=_nodes,
-        default="1",
-        help="of the machine: how many, as numa=fake=N makes them of one, or the CPUs of each, 0-3/4-7 (1; "
-        "docs/use/nodes.md)",
+        default="recorded",
+        help="of the machine: how many, as numa=fake=N makes them of one, or the CPUs of each, 0-3/4-7 (as "
+        "recorded; docs/use/nodes.md)",
     )
 
 

@@ -44,7 +44,7 @@ def explain(
     kernel: str | None = None,
     relief: Relief | None = None,
     seed: int = 0,
-    nodes: int | str = 1,
+    nodes: int | str = "recorded",
     progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, Any]:
     """The state around one operation of a replay, and why it went so.

@@ -80,7 +80,7 @@ class Scene:
         relief: Relief | None,
         seed: int,
         recorded: bool = False,
-        nodes: int | str = 1,
+        nodes: int | str = "recorded",
     ) -> Scene:
         """As `asi-pa compare` makes one; ``relief`` None: its own.  Raises ValueError for what cannot be."""
         loaded, chosen = load_events(trace), as_design(design)

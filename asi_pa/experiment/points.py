@@ -40,7 +40,7 @@ def compile_trace(
     memory: str | int | None = None,
     recorded: bool = False,
     seed: int = 0,
-    nodes: int | str = 1,
+    nodes: int | str = "recorded",
     evidence: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CompiledTrace:
@@ -55,7 +55,7 @@ def compile_trace(
         the search and with the relief of ``compare``
     recorded : the recorded machine's zones, or ValueError where they are not known
     seed : draws a smaller machine, and what a classifier leaves to chance
-    nodes : of the machine: how many, or the CPUs of each, ``"0-3/4-7"`` (docs/use/nodes.md)
+    nodes : of the machine: how many, or the CPUs of each, ``"0-3/4-7"``; as recorded (docs/use/nodes.md)
     evidence : the start state is built from the first so many events only (None: all)
     progress : called with (events done, of) while the trace is compiled
 

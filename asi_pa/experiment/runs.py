@@ -220,11 +220,13 @@ def replay(
 def by_node(compiled: CompiledTrace, run: Replay) -> list[dict[str, Any]]:
     """What a replay left on each node: the ``nodes`` of a design's entry, of a machine that has several."""
     zones, of_cpus = compiled.machine.zones, cpu_nodes(compiled.machine)
+    mapped = [int(np.count_nonzero(run.block_kinds(k) & 0x40)) for k in range(len(zones))]
     return [
         {
             "node": nid,
             "cpus": cpulist([cpu for cpu, its in enumerate(of_cpus) if its == nid]),
             "pages": sum(zone.managed or 0 for zone in zones if zone.nid == nid),
+            "mapped_blocks": sum(n for n, zone in zip(mapped, zones, strict=True) if zone.nid == nid),
             **counts,
         }
         for nid, counts in enumerate(run.counts_by_node())

@@ -30,10 +30,11 @@ from asi_pa.experiment.rows import (
 )
 from asi_pa.experiment.search import on_lattice
 from asi_pa.experiment.sizes import Size
-from asi_pa.kernel.numa import ONE_NODE, Nodes
+from asi_pa.kernel.numa import RECORDED, Nodes
 from asi_pa.run.settle import settled
 from asi_pa.trace import DEFAULT_CLASSIFIER, Classifier, CompiledTrace, Starts, Trace, tight_memory
 from asi_pa.trace.kept import packed, unpacked
+from asi_pa.trace.nodes import of_trace
 
 __all__ = ["Found", "Plan", "Study", "Subject", "at_size"]
 
@@ -57,7 +58,7 @@ class Plan:
     memory: tuple[Size, ...] = ()
     """Sizes to replay instead of a search."""
     quick: bool = False
-    nodes: Nodes = ONE_NODE
+    nodes: Nodes = RECORDED
     """Of every machine."""
     threads: int = 0
     """0: as many as there are processors."""
@@ -84,9 +85,16 @@ class Subject:
 
     @property
     def as_recorded(self) -> CompiledTrace | None:
-        """The same for those who ask for the usual classifier; None where another one was asked for."""
-        usual = self.starts.classifier.text == DEFAULT_CLASSIFIER and self.starts.nodes.count == 1
-        return self.ample if usual and self.trace.has_start and self.most else None
+        """The same for those who ask for the usual classifier and nodes; None where others were asked for.
+
+        And where the trace frees what no zone of it has: smaller machines can be made of it all the same.
+        """
+        usual = self.starts.classifier.text == DEFAULT_CLASSIFIER
+        try:
+            usual = usual and self.starts.nodes == of_trace(self.trace, RECORDED)
+            return self.ample if usual and self.trace.has_start and self.most else None
+        except ValueError:
+            return None
 
     @property
     def kernel(self) -> str:
@@ -99,7 +107,7 @@ class Subject:
         trace: Trace,
         classifier: str | Classifier,
         seed: int,
-        nodes: int | str | Nodes = ONE_NODE,
+        nodes: int | str | Nodes = RECORDED,
         cache: Cache | None = None,
     ) -> Subject:
         """Raises ValueError for a trace that cannot be compiled, or not for so many nodes.

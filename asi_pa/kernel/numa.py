@@ -16,6 +16,7 @@ __all__ = [
     "LOCAL_DISTANCE",
     "MAX_NODES",
     "ONE_NODE",
+    "RECORDED",
     "REMOTE_DISTANCE",
     "Nodes",
     "as_nodes",
@@ -37,8 +38,9 @@ class Nodes:
     """How many nodes a machine is to have, and whose CPUs are whose."""
 
     words: str
-    """As it was written: ``2``, or the CPUs of each node, ``0-3/4-7``."""
+    """As it was written: ``2``, or the CPUs of each node, ``0-3/4-7``; ``recorded``."""
     count: int
+    """0: as many as were recorded."""
     cpus: tuple[tuple[int, ...], ...] = ()
     """Of each node, as /sys/devices/system/node/node*/cpulist has them; empty: evenly spread."""
 
@@ -64,16 +66,20 @@ class Nodes:
 
 
 ONE_NODE = Nodes("1", 1)
+#: The nodes of the recorded machine, one for most.
+RECORDED = Nodes("recorded", 0)
 
 
 def as_nodes(given: Nodes | int | str) -> Nodes:
-    """``2``, ``"2"``, or the CPUs of each node, ``"0-3/4-7"``; ``"0-7/"`` is a node without CPUs.
+    """``2``, ``"2"``, ``"recorded"``, or the CPUs of each node, ``"0-3/4-7"``; ``"0-7/"``: one without CPUs.
 
     Raises ValueError for anything else, and for more nodes than the engine has room for.
     """
     if isinstance(given, Nodes):
         return given
     words = str(given).replace(" ", "")
+    if words == RECORDED.words:
+        return RECORDED
     if words.isdecimal():
         made = Nodes(words, int(words))
     elif "/" in words:
@@ -83,7 +89,9 @@ def as_nodes(given: Nodes | int | str) -> Nodes:
             raise ValueError(f"nodes {words}: {'a CPU is on two of them' if every else 'no CPU'}")
         made = Nodes(words, len(rows), rows)
     else:
-        raise ValueError(f"nodes {words!r}: how many, or the CPUs of each with / between, such as 0-3/4-7")
+        raise ValueError(
+            f"nodes {words!r}: how many, the CPUs of each with / between such as 0-3/4-7, or recorded"
+        )
     if not 1 <= made.count <= MAX_NODES:
         raise ValueError(f"nodes {words}: a machine has 1 to {MAX_NODES}")
     return made

@@ -11,6 +11,7 @@ __all__ = ["node_lines"]
 _COLUMNS = (
     ("cpus", "CPUs"),
     ("pages", "pages"),
+    ("mapped_blocks", "mapped"),
     ("free_pages", "free"),
     ("pool_pages", "pool"),
     ("numa_hit", "numa_hit"),

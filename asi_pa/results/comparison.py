@@ -311,7 +311,7 @@ def compare(
     seed: int = 0,
     seeds: int = comparison.SEEDS,
     quick: bool = False,
-    nodes: int | str = 1,
+    nodes: int | str = "recorded",
     kernel: str | None = None,
     samples: int = SAMPLES,
     reclaim: str | int | None = None,
@@ -334,7 +334,7 @@ def compare(
     seed, seeds : the first seed, and how many; they draw which part of the machine a smaller one keeps, and
         what is reclaimed first
     quick : one seed, two sizes, no words
-    nodes : of every machine: how many, or the CPUs of each, ``"0-3/4-7"`` (docs/use/nodes.md)
+    nodes : of every machine: how many, or the CPUs of each, ``"0-3/4-7"``; as recorded (docs/use/nodes.md)
     kernel : profile; None takes the trace's own
     samples : points of the time series of the replays that ``runs`` shows; with 2 the curves of requests that
         fail over memory are left out, too

@@ -74,6 +74,8 @@ class NodeCounts:
     """As the kernel lists them: ``0-3,8``; empty for a node without CPUs."""
     pages: int
     """Managed."""
+    mapped_blocks: int
+    """Pageblocks that are mapped where the design maps by pageblock: what flips left."""
     free_pages: int
     """On the free lists."""
     pool_pages: int
@@ -266,7 +268,7 @@ def replay(
     classifier: str | Classifier = DEFAULT_CLASSIFIER,
     recorded: bool = False,
     seed: int = 0,
-    nodes: int | str = 1,
+    nodes: int | str = "recorded",
     kernel: str | None = None,
     samples: int = SAMPLES,
     reclaim: str | int | None = 0,
@@ -294,7 +296,7 @@ def replay(
     relief = Relief(parse_size(reclaim) if isinstance(reclaim, str) else reclaim, compaction, fallbacks)
     size = None if memory is None else as_size(memory)
     if isinstance(trace, CompiledTrace):
-        if memory is not None or recorded or nodes != 1:
+        if memory is not None or recorded or nodes != "recorded":
             raise ValueError("memory, recorded and nodes are settled when a trace is compiled")
         compiled = trace
     elif size is not None and size.times:

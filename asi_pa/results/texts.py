@@ -64,7 +64,7 @@ def proc_texts(
     classifier: str = DEFAULT_CLASSIFIER,
     recorded: bool = False,
     seed: int = 0,
-    nodes: int | str = 1,
+    nodes: int | str = "recorded",
     kernel: str | None = None,
     reclaim: str | int | None = None,
     compaction: bool = True,

@@ -19,7 +19,7 @@ def compile_trace(
     memory: str | int | None = None,
     recorded: bool = False,
     seed: int = 0,
-    nodes: int | str = 1,
+    nodes: int | str = "recorded",
     evidence: int | None = None,
     tries: bool = True,
     progress: Callable[[int, int], None] | None = None,

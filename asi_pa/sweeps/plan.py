@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import product
@@ -23,8 +22,9 @@ from asi_pa.kernel.numa import Nodes, as_nodes
 from asi_pa.kernel.sizing import parse_size
 from asi_pa.kernel.versions import kernel_profile
 from asi_pa.names import perhaps, several
+from asi_pa.schema import toml_document
 from asi_pa.trace import DEFAULT_CLASSIFIER, Classifier, Trace, bundled_traces, load_events
-from asi_pa.trace.nodes import check_nodes
+from asi_pa.trace.nodes import of_trace
 from asi_pa.trace.workloads import WORKLOADS
 
 __all__ = ["Asked", "Need", "Piece", "Point", "Source", "points_of", "read_file"]
@@ -50,7 +50,7 @@ class Asked:
     reclaim: str | int | None = None
     compaction: bool = True
     fallbacks: bool = True
-    nodes: int | str = 1
+    nodes: int | str = "recorded"
 
     @classmethod
     def of(cls, given: Mapping[str, Any], where: str = "") -> Asked:
@@ -70,13 +70,14 @@ class Asked:
         if not values.get("traces") or not values.get("designs"):
             raise ValueError(f"{where}traces and designs are needed, one of each at least")
         values["seeds"] = _seeds(values.get("seeds", 1), where)
+        _check_fields(values.get("fields", {}), where)
         for key, kinds in (("kernel", (str,)), ("reclaim", (str, int)), ("compaction", (bool,)),
                            ("fallbacks", (bool,)), ("nodes", (int, str))):  # fmt: skip
             if values.get(key) is not None and not isinstance(values[key], kinds):
                 raise ValueError(
                     f"{where}{key} {values[key]!r}: not {' or '.join(k.__name__ for k in kinds)}"
                 )
-        values["nodes"] = as_nodes(values.get("nodes", 1)).words
+        values["nodes"] = as_nodes(values.get("nodes", "recorded")).words
         return cls(**values)
 
     @property
@@ -117,6 +118,14 @@ def _listed(given: Any, key: str, types: tuple[type, ...], where: str) -> tuple[
     return made
 
 
+def _check_fields(given: Any, where: str) -> None:
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{where}fields: not a table of designs")
+    for name, of in given.items():
+        if not isinstance(of, Mapping):
+            raise ValueError(f"{where}fields.{name}: not a table of fields and their values")
+
+
 def _name(each: Any) -> Any:
     return id(each) if isinstance(each, (Trace, Design)) else each
 
@@ -144,15 +153,7 @@ def read_file(path: str | os.PathLike[str]) -> Asked:
     Raises OSError where it cannot be read, ValueError naming it for what is in it.
     """
     where, folder = f"{os.fspath(path)}: ", Path(path).resolve().parent
-    with open(path, "rb") as file:
-        try:
-            table = tomllib.load(file)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{where}{error}") from None
-    if isinstance(table.get("fields"), dict):
-        for name, of in table["fields"].items():
-            if not isinstance(of, dict):
-                raise ValueError(f"{where}fields.{name}: not a table of fields and their values")
+    table = toml_document(path)
     asked = Asked.of(table, where)
     return Asked.of(
         {each.name: getattr(asked, each.name) for each in fields(asked)}
@@ -249,7 +250,7 @@ def _sources(traces: Sequence[str | Trace], kept: Any, nodes: Nodes) -> Iterator
     """``kept(trace, hash)`` puts a Trace that has no file where workers find it, and returns the path."""
     for each in traces:
         trace = load_events(each)
-        check_nodes(trace, nodes)
+        of_trace(trace, nodes)
         hashed = trace_hash(trace)
         if isinstance(each, Trace):
             yield Source(word=kept(trace, hashed), label=trace.name, hash=hashed)

@@ -41,7 +41,7 @@ def sweep(
     reclaim: str | int | None = None,
     compaction: bool = True,
     fallbacks: bool = True,
-    nodes: int | str = 1,
+    nodes: int | str = "recorded",
     folder: str | os.PathLike[str] | None = None,
     executor: str | Executor | None = None,
     retries: int = RETRIES,

@@ -27,14 +27,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa.kernel.numa import Nodes, as_nodes
+from asi_pa.kernel.numa import RECORDED, Nodes, as_nodes
 from asi_pa.kernel.sizing import parse_size
 from asi_pa.kernel.spec import MachineSpec
 from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier, translated
@@ -43,7 +43,7 @@ from asi_pa.trace.cpusets import CPUSETS_NOTE, cpusets_on, without_hardwall
 from asi_pa.trace.events import ALLOC
 from asi_pa.trace.format import Trace, facts_html, profile
 from asi_pa.trace.initial import HeldClasses, Population, Settle, Snapshot, recorded_population
-from asi_pa.trace.nodes import check_nodes, divided
+from asi_pa.trace.nodes import divided, joined, of_trace, recorded_nodes, shares
 from asi_pa.trace.ops import OP, Op, count_kinds
 from asi_pa.trace.resize import Base, modelled_population
 from asi_pa.trace.ticks import Ticks, seen_ticks
@@ -200,7 +200,7 @@ def compile_trace(
     memory: str | int | None = None,
     recorded: bool = False,
     seed: int = 0,
-    nodes: int | str | Nodes = 1,
+    nodes: int | str | Nodes = RECORDED,
     evidence: int | None = None,
     settle: Settle | None = None,
     tries: bool = True,
@@ -302,7 +302,7 @@ class Starts:
         trace: Trace,
         classifier: Classifier,
         *,
-        nodes: int | str | Nodes = 1,
+        nodes: int | str | Nodes = RECORDED,
         evidence: int | None = None,
         settle: Settle | None = None,
         tries: bool = True,
@@ -312,8 +312,9 @@ class Starts:
         if trace.max_page_order > 10 or trace.pageblock_order > trace.max_page_order:
             orders = f"pageblock_order {trace.pageblock_order}, max_page_order {trace.max_page_order}"
             raise ValueError(f"{trace.label}: {orders}")
-        self.trace, self.classifier, self.nodes = trace, classifier, as_nodes(nodes)
-        check_nodes(trace, self.nodes)
+        self.trace, self.classifier = trace, classifier
+        self.nodes = of_trace(trace, as_nodes(nodes))
+        self._own = len(recorded_nodes(trace)) > 1
         self._evidence = evidence
         self._settle = settle if len(trace) else None  # a start state alone has nothing to follow
         self.events = known[0] if known else Events.of(trace, classifier, evidence, tries, progress)
@@ -334,12 +335,24 @@ class Starts:
     def _base(self) -> Base:
         return Base.of(self.trace, self.snapshot)
 
+    @cached_property
+    def _bases(self) -> list[Base]:
+        return [Base.of(self.trace, self.snapshot, nid) for nid in range(self.nodes.count)]
+
     def at(self, pages: int | None = None, seed: int = 0) -> CompiledTrace:
         """One zone of so many pages (None: as many as the recorded zone Normal managed), a part a node."""
         words, events = HeldClasses(self.classifier, self.events.classes), self.events
-        peak, slots = events.counters["peak_pages"], events.nslots
-        made = modelled_population(self.trace, self._base, words, slots, pages=pages, peak=peak, seed=seed)
-        return self._compiled(words, *made)
+        slots = events.nslots
+        how: dict[str, Any] = {"peak": events.counters["peak_pages"], "seed": seed}
+        if not self._own:
+            made = modelled_population(self.trace, self._base, words, slots, pages=pages, **how)
+            return self._compiled(words, *made)
+        parts = []
+        for base, part in zip(self._bases, shares(self.trace, self._bases, pages), strict=True):
+            parts.append(modelled_population(self.trace, base, words, slots, pages=part, **how))
+            slots = parts[-1][2]
+        machine, population, notes = joined(parts, self.nodes, profile(self.trace), pages is not None)
+        return self._compiled(words, machine, population, slots, notes)
 
     def recorded(self) -> CompiledTrace:
         """The recorded machine's zones as they were.  ValueError for a trace without snapshots."""
@@ -356,7 +369,9 @@ class Starts:
         initial: dict[str, Any],
     ) -> CompiledTrace:
         trace, ops, freed = self.trace, self.events.ops, self.events.freed
-        if self.nodes.count > 1:
+        if self._own:
+            machine = replace(machine, cpu_nodes=self.nodes.of_cpus(machine.cpus))
+        elif self.nodes.count > 1:
             machine, population = divided(machine, population, self.nodes, profile(trace))
         counters = dict(self.events.counters)
         repairs = {name: counters.pop(name) for name in _REPAIRS}

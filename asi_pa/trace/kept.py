@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa.kernel.numa import ONE_NODE, Nodes
+from asi_pa.kernel.numa import RECORDED, Nodes
 from asi_pa.trace.classify import Classifier
 from asi_pa.trace.compile import Events, Starts
 from asi_pa.trace.format import Trace
@@ -67,7 +67,7 @@ def _columns(events: Events, snapshot: Snapshot, frames: list[ZoneFrames]) -> It
 
 
 def unpacked(
-    trace: Trace, classifier: Classifier, kept: bytes, nodes: int | str | Nodes = ONE_NODE
+    trace: Trace, classifier: Classifier, kept: bytes, nodes: int | str | Nodes = RECORDED
 ) -> Starts | None:
     """The start states of a trace as `packed` kept them, or None if it did not keep them, or not all."""
     digest, body = kept[len(_MAGIC) :][:_DIGEST], kept[len(_MAGIC) + _DIGEST :]

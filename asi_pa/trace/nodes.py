@@ -16,25 +16,95 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa.kernel.numa import Nodes
+from asi_pa.kernel.numa import ONE_NODE, Nodes, cpulist
 from asi_pa.kernel.sizing import derive
 from asi_pa.kernel.spec import MachineSpec, ZoneSpec
+from asi_pa.trace.events import ALLOC
 from asi_pa.trace.format import Trace
+from asi_pa.trace.frames import recorded_zones
 from asi_pa.trace.initial import Population
+from asi_pa.trace.resize import Base
 
-__all__ = ["boundaries", "check_nodes", "divided"]
+__all__ = ["boundaries", "cpus_by_pfn", "divided", "joined", "of_trace", "recorded_nodes", "shares"]
 
 #: FAKE_NODE_MIN_SIZE, mm/numa_emulation.c: less is no node.
 _LEAST = 8192
 Made = tuple[MachineSpec, tuple[Population, ...]]
 
 
-def check_nodes(trace: Trace, nodes: Nodes) -> None:
-    """Raises ValueError, naming the trace, where its CPUs are not those of the nodes."""
+def recorded_nodes(trace: Trace) -> list[int]:
+    """The nodes with memory that the snapshot of the start shows, ascending; [0] without one.
+
+    Raises ValueError for numbers with a gap, which are not modelled.
+    """
+    nids = sorted({int(zone.get("nid", 0)) for zone in recorded_zones(trace)}) or [0]
+    if nids != list(range(len(nids))):
+        raise ValueError(f"{trace.label}: recorded on nodes {', '.join(map(str, nids))}: not modelled")
+    return nids
+
+
+def of_trace(trace: Trace, asked: Nodes) -> Nodes:
+    """The nodes of a trace's machines, as many as were recorded or as were asked for.
+
+    On the nodes that were recorded a CPU is where most pages of its requests came from, unless told
+    otherwise.  Raises ValueError, naming the trace, where its CPUs or its own nodes are others.
+    """
+    own = len(recorded_nodes(trace))
+    if asked.count and own > 1 and asked.count != own:
+        raise ValueError(f"{trace.label}: nodes {asked.words}: recorded on {own}, and replayed on these")
+    if own > 1 and not asked.cpus:
+        of_cpus = cpus_by_pfn(trace)
+        rows = [tuple(cpu for cpu, its in enumerate(of_cpus) if its == nid) for nid in range(own)]
+        asked = Nodes("/".join(map(cpulist, rows)), own, tuple(rows))
+    elif not asked.count:
+        asked = ONE_NODE
     try:
-        nodes.of_cpus(trace.cpus)
+        asked.of_cpus(trace.cpus)
     except ValueError as error:
         raise ValueError(f"{trace.label}: {error}") from None
+    return asked
+
+
+def cpus_by_pfn(trace: Trace) -> list[int]:
+    """The node of each CPU, which served most of its requests; one without any is where the one before is."""
+    zones = recorded_zones(trace)
+    asked = trace.kind == ALLOC
+    pfn, cpu = trace.pfn[asked], trace.cpu[asked]
+    counts = np.zeros((trace.cpus, max(int(zone.get("nid", 0)) for zone in zones) + 1), np.int64)
+    for zone in zones:
+        inside = (pfn >= zone["start_pfn"]) & (pfn < zone["start_pfn"] + zone["spanned"])
+        counts[:, int(zone.get("nid", 0))] += np.bincount(cpu[inside], minlength=trace.cpus)[: trace.cpus]
+    found: list[int] = []
+    for row in counts:
+        found.append(int(row.argmax()) if row.any() else found[-1] if found else 0)
+    return found
+
+
+def shares(trace: Trace, bases: Sequence[Base], pages: int | None) -> list[int | None]:
+    """How much of ``pages`` each recorded node gets, in proportion to what it had; None: what it had."""
+    if pages is None:
+        return [None] * len(bases)
+    had = [base.found[0][1].managed for base in bases]
+    if pages > sum(had):
+        raise ValueError(f"{trace.label}: {pages >> 8} MiB are more than its nodes had, {sum(had) >> 8} MiB")
+    size = 1 << trace.max_page_order
+    parts = [pages * each // sum(had) // size * size for each in had[:-1]]
+    return [*parts, min(pages - sum(parts), had[-1])]
+
+
+def joined(
+    parts: Sequence[tuple[MachineSpec, tuple[Population, ...], int, dict[str, Any]]],
+    nodes: Nodes,
+    kernel: str,
+    derives: bool,
+) -> tuple[MachineSpec, tuple[Population, ...], dict[str, Any]]:
+    """One machine of nodes that were made one by one; ``derives``: its limits are those of a kernel."""
+    zones = tuple(replace(made.zones[0], nid=nid) for nid, (made, *_) in enumerate(parts))
+    machine = replace(parts[0][0], zones=zones, cpu_nodes=nodes.of_cpus(parts[0][0].cpus))
+    notes = {f"node {nid}": note for nid, (*_, note) in enumerate(parts)}
+    evicted = sum(note.get("evicted", 0) for *_, note in parts)
+    population = tuple(zone for _, of, *_ in parts for zone in of)
+    return derive(machine, kernel=kernel) if derives else machine, population, notes | {"evicted": evicted}
 
 
 def divided(machine: MachineSpec, populations: Sequence[Population], nodes: Nodes, kernel: str) -> Made:

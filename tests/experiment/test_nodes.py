@@ -88,6 +88,10 @@ def test_two_nodes_are_compared_and_any_number_of_threads_finds_the_same() -> No
     assert result["nodes"] == "2"
     assert any("recorded on one node" in line for line in result["caveats"])
     (row,) = [row for row in result["answer"][0]["measures"] if row["measure"] == "remote"]
+    mapped = [[node["mapped_blocks"] for node in d["nodes"]] for d in result["runs"][0]["designs"]]
+    linux, migratetype, pool = mapped
+    assert linux == pool == [0, 0]
+    assert min(migratetype) > 0
     names = [design["design"] for design in result["runs"][0]["designs"]]
     assert all(0 < share < 1 for name in names for share in row["values"][name])
     for design in result["runs"][0]["designs"]:
@@ -122,7 +126,7 @@ def test_the_screen_and_the_tables_tell_the_nodes() -> None:
     head = next(i for i, line in enumerate(lines) if line.startswith("by node"))
     node = found.runs[0].designs[0].nodes[1]
     assert lines[head + 2].split() == [
-        "1", "1", f"{node.pages:,}", f"{node.free_pages:,}", "0",
+        "1", "1", f"{node.pages:,}", "0", f"{node.free_pages:,}", "0",
         f"{node.numa_hit:,}", f"{node.numa_miss:,}", f"{node.numa_foreign:,}",
     ]  # fmt: skip
 

@@ -25,9 +25,9 @@ def test_cpus_are_listed_as_the_kernel_lists_them() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("", "how many, or the CPUs"),
-        ("two", "how many, or the CPUs"),
-        ("0-3", "how many, or the CPUs"),
+        ("", "how many, the CPUs"),
+        ("two", "how many, the CPUs"),
+        ("0-3", "how many, the CPUs"),
         ("0", "1 to 8"),
         ("9", "1 to 8"),
         ("/", "no CPU"),
