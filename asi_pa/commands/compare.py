@@ -12,6 +12,7 @@ from asi_pa.commands.options import (
     add_classifier,
     add_designs_options,
     add_max_memory,
+    add_nodes,
     add_verb,
     count,
     joined_pieces,
@@ -55,6 +56,7 @@ Examples:
   asi-pa compare redis --memory 2G,900M --designs linux,migratetype --full
   asi-pa compare stress:2G:1 --quick --design migratetype:zeroing=dirty
   asi-pa compare redis --no-relief
+  asi-pa compare redis --nodes 2
   asi-pa compare net --memory 600M --classifiers rfc rfc,skb=sensitive share=0.5
 """,
     )
@@ -91,6 +93,7 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
         help="replay these sizes, without a search: 768M, 4G, ..., ample (as recorded), 1.05x (so many times "
         "what linux needs, found for each trace and seed); repeatable",
     )
+    add_nodes(group)
     group.add_argument(
         "--reclaim",
         metavar="SIZE",
@@ -225,6 +228,7 @@ def _how(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "memory": args.memory or (),
         "seed": args.seed,
+        "nodes": args.nodes,
         "kernel": args.kernel,
         "reclaim": reclaim,
         "compaction": not args.no_relief,

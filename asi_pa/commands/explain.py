@@ -60,6 +60,7 @@ def _explain(args: argparse.Namespace) -> int:
             args.event,
             args.design,
             memory=args.memory,
+            nodes=args.nodes,
             classifier=args.classifier,
             kernel=args.kernel,
             relief=Relief.none() if args.no_relief else Relief(),

@@ -20,6 +20,7 @@ __all__ = [
     "add_designs_options",
     "add_executor",
     "add_max_memory",
+    "add_nodes",
     "add_replay",
     "add_verb",
     "count",
@@ -130,12 +131,34 @@ def add_replay(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="768M, 4G, ample, 1.05x of what linux needs (the recorded zone Normal)",
     )
+    add_nodes(parser)
     add_classifier(parser)
     add_max_memory(parser)
     parser.add_argument("--kernel", metavar="VERSION", help="whose rules: 7.2, 6.18, 6.12 (the trace's own)")
     parser.add_argument("--seed", metavar="N", type=whole, default=0, help="draws the smaller machine (0)")
     parser.add_argument("--no-relief", action="store_true", help="nothing is reclaimed or compacted")
     parser.add_argument("--quiet", action="store_true", help="no progress")
+
+
+def add_nodes(parser: argparse._ActionsContainer) -> None:
+    """The option --nodes."""
+    parser.add_argument(
+        "--nodes",
+        metavar="N",
+        type=_nodes,
+        default="recorded",
+        help="of the machine: how many, as numa=fake=N makes them of one, or the CPUs of each, 0-3/4-7 (as "
+        "recorded; docs/use/nodes.md)",
+    )
+
+
+def _nodes(text: str) -> str:
+    from asi_pa.kernel.numa import as_nodes
+
+    try:
+        return as_nodes(text).words
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def add_max_memory(parser: argparse.ArgumentParser) -> None:

@@ -83,7 +83,9 @@ def _timeline(args: argparse.Namespace) -> int:
     from asi_pa.experiment.probe import Relief
     from asi_pa.experiment.timeline import timeline, write_timeline
 
-    compiled = compile_trace(args.trace, args.classifier, memory=args.memory, seed=args.seed)
+    compiled = compile_trace(
+        args.trace, args.classifier, memory=args.memory, seed=args.seed, nodes=args.nodes
+    )
     with Progress(args.quiet) as progress:
         made = timeline(
             compiled,
@@ -112,6 +114,7 @@ def _text(args: argparse.Namespace) -> int:
             classifier=args.classifier,
             recorded=args.recorded,
             seed=args.seed,
+            nodes=args.nodes,
             kernel=args.kernel,
             reclaim=0 if args.no_relief else None,
             compaction=not args.no_relief,

@@ -99,7 +99,7 @@ cdef void balance_pgdat(mm_t *mm, int cpu, int nid, int order, int highest) noex
             boost = 0           # more than a boost is wanted
         elif boost <= 0:
             break
-        got = reclaim(mm, cpu, one_pass(mm))
+        got = reclaim(mm, cpu, nid, one_pass(mm, nid))
         if not got:
             break
         boost -= got
@@ -134,6 +134,17 @@ cdef void kcompactd(mm_t *mm, int cpu, int nid) noexcept nogil:
         lru_add_drain(mm)
 
 
+cdef int cpu_on(const mm_t *mm, int cpu, int nid) noexcept nogil:
+    # kswapd_run(), kcompactd_run(): bound to the node's CPUs; of a node without any they run anywhere.
+    cdef int i
+    if mm.cpu_node[cpu] == nid:
+        return cpu
+    for i in range(mm.ncpus):
+        if mm.cpu_node[i] == nid:
+            return i
+    return cpu
+
+
 cdef void kswapd(mm_t *mm, int cpu) noexcept nogil:
     # Every node's that was woken; then it sleeps.  kcompactd follows.
     cdef int nid, order, highest
@@ -143,6 +154,6 @@ cdef void kswapd(mm_t *mm, int cpu) noexcept nogil:
             highest = mm.kswapd_highest[nid]
             mm.kswapd_order[nid] = mm.kswapd_highest[nid] = 0
             mm.kswapd_woken &= ~(1u << nid)
-            balance_pgdat(mm, cpu, nid, order, highest)
+            balance_pgdat(mm, cpu_on(mm, cpu, nid), nid, order, highest)
             kswapd_try_to_sleep(mm, nid, order, highest)
-        kcompactd(mm, cpu, nid)
+        kcompactd(mm, cpu_on(mm, cpu, nid), nid)

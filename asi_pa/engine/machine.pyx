@@ -476,6 +476,17 @@ cdef class Machine:
         """The machine's slow-path counters as a dict; meanings in docs/use/metrics.md."""
         return dict(self.mm.stats)
 
+    def numa(self):
+        """numa_hit, numa_miss, numa_foreign, numa_local and numa_other of each node: zone_statistics().
+
+        A list of dicts of requests, in the order of the node numbers.  Empty on a machine of one node, which
+        counts none of it.
+        """
+        if self.mm.nnodes < 2:
+            return []
+        return [{f"numa_{key}": value for key, value in dict(self.mm.numa[nid]).items()}
+                for nid in range(self.mm.nnodes)]
+
     def log_events(self):
         """Starts the log of mapping and type changes of pageblocks that ``events`` shows."""
         cdef zone_t *z

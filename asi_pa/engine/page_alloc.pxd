@@ -58,6 +58,14 @@ cdef struct compact_log_t:
     int32_t *seen
     size_t nseen
 
+cdef struct numa_t:
+    # enum numa_stat_item of a node, as zone_statistics() counts (mm/page_alloc.c, 7.2): requests
+    uint64_t hit
+    uint64_t miss           # it gave what another node was to give
+    uint64_t foreign        # another gave what it was to give
+    uint64_t local          # given to a CPU of its own
+    uint64_t other          # to a CPU of another
+
 cdef struct mm_t
 
 cdef struct wrapper_t:
@@ -86,6 +94,7 @@ cdef struct mm_t:
     kernel_t kernel
     design_t design
     stats_t stats
+    numa_t numa[MAX_NODES]      # counted on machines of several nodes only
     physmap_t *physmap
     # what follows when both attempts of the slow path failed (vmscan.pyx); NULL: requests fail where the
     # kernel would begin to reclaim, as on the recorded machines
@@ -104,8 +113,8 @@ cdef struct mm_t:
     uint32_t *compact_room
     compact_log_t *compact_log  # NULL: not kept
     uint32_t *supply            # slots that reclaim may free, in order
-    uint64_t supply_n
-    uint64_t supply_at
+    uint64_t supply_at[MAX_NODES]       # a node's part of them, the LRU of its own: the next one,
+    uint64_t supply_end[MAX_NODES]      # and one past the last
     uint64_t *supply_since      # after how many operations each is there, ascending; NULL: from the beginning
     uint64_t *supply_pages      # running totals of their pages, from 0 on; NULL: a page each
     uint64_t clock              # operations done
@@ -222,6 +231,7 @@ cdef int64_t get_page_from_freelist(mm_t *mm, int cpu, int order, const request_
                                     int at) noexcept nogil
 cdef int64_t mm_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil
 cdef void wrongly_mapped(zone_t *z, uint32_t frame, int order, bint sensitive, int sign) noexcept nogil
+cdef void count_numa(mm_t *mm, int cpu, const request_t *rq, uint64_t pfn) noexcept nogil
 cdef void count_failure(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil
 cdef void set_dirty_many(zone_t *z, uint32_t frame, uint32_t n, bint dirty) noexcept nogil
 cdef uint32_t count_dirty(zone_t *z, uint32_t frame, uint32_t n) noexcept nogil

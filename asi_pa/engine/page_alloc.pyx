@@ -258,6 +258,21 @@ cdef int64_t get_page_from_freelist(mm_t *mm, int cpu, int order, const request_
         at = 0
 
 
+cdef void count_numa(mm_t *mm, int cpu, const request_t *rq, uint64_t pfn) noexcept nogil:
+    # zone_statistics(), once for each request that got its pages, wherever a design had them from.
+    cdef int node = mm.cpu_node[cpu]
+    cdef int preferred = preferred_zone(mm, node, rq.zone_idx).nid, nid = zone_of(mm, pfn).nid
+    if nid == preferred:
+        mm.numa[nid].hit += 1
+    else:
+        mm.numa[nid].miss += 1
+        mm.numa[preferred].foreign += 1
+    if nid == node:
+        mm.numa[nid].local += 1
+    else:
+        mm.numa[nid].other += 1
+
+
 cdef int64_t mm_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil:
     # __alloc_pages(), __alloc_pages_slowpath()
     cdef int64_t pfn

@@ -7,7 +7,7 @@ from asi_pa.engine.page_alloc cimport mm_t
 cdef enum:
     SWAP_CLUSTER_MAX = 32       # include/linux/swap.h
 
-cdef int64_t one_pass(const mm_t *mm) noexcept nogil
-cdef int64_t reclaim(mm_t *mm, int cpu, int64_t pages) noexcept nogil
+cdef int64_t one_pass(const mm_t *mm, int nid) noexcept nogil
+cdef int64_t reclaim(mm_t *mm, int cpu, int nid, int64_t pages) noexcept nogil
 cdef int64_t direct_relief(mm_t *mm, int cpu, int order, const request_t *rq, uint32_t flags) noexcept nogil
 cdef void each_pcp(mm_t *mm, void (*act)(zone_t *, pcp_t *) noexcept nogil) noexcept nogil

@@ -1,12 +1,12 @@
 """What a request that may block does when both attempts of the slow path failed: reclaim, compaction.
 
 The order of attempts is that of __alloc_pages_slowpath, should_reclaim_retry and should_compact_retry
-(mm/page_alloc.c, 7.2: read, not recorded).  Drains and the reserve need nobody's leave: every request that
-may block has them before it fails.  Compaction (``compaction.pyx``), where a replay asks for it, is that of
-the kernel.  Reclaim is a declared supply: page-cache allocations (slots of a replay) in the order of an LRU
-clock, which leave a pass at a time.  What it is not: nothing is scanned in vain, written back, refaulted or
-swapped; anonymous memory never leaves.  Only replays have a supply and compact: an allocation that moves must
-have a slot that can be told.
+(mm/page_alloc.c, 7.2: read, not recorded). Drains and the reserve need nobody's leave: every request that
+may block has them before it fails. Compaction (``compaction.pyx``), where a replay asks for it, is that of
+the kernel. Reclaim is a declared supply: page-cache allocations (slots of a replay) in the order of an LRU
+clock, one a node, which leave a pass at a time. What it is not: nothing is scanned in vain, written back,
+refaulted or swapped; anonymous memory never leaves. Only replays have a supply and compact: an allocation
+that moves must have a slot that can be told.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -61,12 +61,13 @@ cdef struct slowpath_t:
 
 # ---------------------------------------------------------------- reclaim
 
-cdef int64_t reclaim(mm_t *mm, int cpu, int64_t pages) noexcept nogil:
-    # shrink_lruvec(): a pass of so many pages, a cluster after the other.  isolate_lru_folios() takes whole
-    # folios, at least one for a cluster, so that a pass over large ones frees more than it was meant to.
+cdef int64_t reclaim(mm_t *mm, int cpu, int nid, int64_t pages) noexcept nogil:
+    # shrink_lruvec(): a pass of so many pages over a node's LRU, a cluster after the other.
+    # isolate_lru_folios() takes whole folios, at least one for a cluster, so that a pass over large ones
+    # frees more than it was meant to.
     cdef int64_t freed = 0, got
     while pages > 0:
-        got = shrink_cluster(mm, cpu, min(pages, <int64_t>SWAP_CLUSTER_MAX))
+        got = shrink_cluster(mm, cpu, nid, min(pages, <int64_t>SWAP_CLUSTER_MAX))
         if not got:
             break
         freed += got
@@ -74,18 +75,18 @@ cdef int64_t reclaim(mm_t *mm, int cpu, int64_t pages) noexcept nogil:
     return freed
 
 
-cdef int64_t shrink_cluster(mm_t *mm, int cpu, int64_t pages) noexcept nogil:
-    # Frees the next allocations of the supply, those that were there when `mm.clock` operations were done;
-    # what the workload freed itself is gone already.
+cdef int64_t shrink_cluster(mm_t *mm, int cpu, int nid, int64_t pages) noexcept nogil:
+    # Frees the next allocations of a node's supply, those that were there when `mm.clock` operations were
+    # done; what the workload freed itself is gone already.
     cdef int64_t freed = 0
     cdef uint32_t slot, pfn, frame
     cdef int order
     cdef zone_t *z
-    while freed < pages and mm.supply_at < mm.supply_n:
-        if mm.supply_since != NULL and mm.supply_since[mm.supply_at] > mm.clock:
+    while freed < pages and mm.supply_at[nid] < mm.supply_end[nid]:
+        if mm.supply_since != NULL and mm.supply_since[mm.supply_at[nid]] > mm.clock:
             break
-        slot = mm.supply[mm.supply_at]
-        mm.supply_at += 1
+        slot = mm.supply[mm.supply_at[nid]]
+        mm.supply_at[nid] += 1
         pfn = mm.slots[slot]
         if pfn == NIL:
             continue
@@ -101,9 +102,9 @@ cdef int64_t shrink_cluster(mm_t *mm, int cpu, int64_t pages) noexcept nogil:
     return freed
 
 
-cdef int64_t reclaimable(const mm_t *mm) noexcept nogil:
-    # zone_reclaimable_pages(), of all zones: what of the supply is there
-    cdef uint64_t low = mm.supply_at, high = mm.supply_n, middle
+cdef int64_t reclaimable(const mm_t *mm, int nid) noexcept nogil:
+    # zone_reclaimable_pages(), of all zones of a node: what of its supply is there
+    cdef uint64_t low = mm.supply_at[nid], high = mm.supply_end[nid], middle
     if mm.supply_since != NULL:
         while low < high:
             middle = (low + high) // 2
@@ -112,14 +113,22 @@ cdef int64_t reclaimable(const mm_t *mm) noexcept nogil:
             else:
                 high = middle
     if mm.supply_pages != NULL:
-        return <int64_t>(mm.supply_pages[high] - mm.supply_pages[mm.supply_at])
-    return <int64_t>(high - mm.supply_at)
+        return <int64_t>(mm.supply_pages[high] - mm.supply_pages[mm.supply_at[nid]])
+    return <int64_t>(high - mm.supply_at[nid])
 
 
-cdef int64_t one_pass(const mm_t *mm) noexcept nogil:
+cdef bint anything_reclaimable(const mm_t *mm) noexcept nogil:
+    cdef int nid
+    for nid in range(mm.nnodes):
+        if reclaimable(mm, nid):
+            return True
+    return False
+
+
+cdef int64_t one_pass(const mm_t *mm, int nid) noexcept nogil:
     # get_scan_count(), shrink_lruvec(): the first pass over the LRU takes 1 / 2^DEF_PRIORITY of it, and no
     # less than a cluster
-    return max(<int64_t>SWAP_CLUSTER_MAX, reclaimable(mm) >> DEF_PRIORITY)
+    return max(<int64_t>SWAP_CLUSTER_MAX, reclaimable(mm, nid) >> DEF_PRIORITY)
 
 
 cdef void each_pcp(mm_t *mm, void (*act)(zone_t *, pcp_t *) noexcept nogil) noexcept nogil:
@@ -158,13 +167,26 @@ cdef bint compaction_ready(mm_t *mm, int cpu, int order, const request_t *rq) no
     return False
 
 
+cdef int64_t shrink_zones(mm_t *mm, int cpu, const request_t *rq) noexcept nogil:
+    # A pass over the LRU of each node that the request may use.
+    cdef int node = mm.cpu_node[cpu], at, last = -1
+    cdef int64_t freed = 0
+    cdef zone_t *z
+    for at in range(zones_of(mm, node, rq)):
+        z = mm.zonelist[node][at]
+        if z.nid != last and (z.zone_idx <= rq.zone_idx or mm.nnodes == 1):
+            freed += reclaim(mm, cpu, z.nid, one_pass(mm, z.nid))
+            last = z.nid
+    return freed
+
+
 cdef int64_t direct_reclaim(mm_t *mm, int cpu, int order, const request_t *rq, uint32_t flags,
                             slowpath_t *s) noexcept nogil:
     # __alloc_pages_direct_reclaim().  Without a supply it goes on as after reclaim that freed something else.
     cdef int64_t pfn
     cdef bint ready = (order > COMPACT_COSTLY_ORDER and may_compact(mm, rq)
                        and compaction_ready(mm, cpu, order, rq))
-    s.progress = 1 if ready else reclaim(mm, cpu, one_pass(mm))
+    s.progress = 1 if ready else shrink_zones(mm, cpu, rq)
     if not s.progress and s.drained:
         return -1
     pfn = get_page_from_freelist(mm, cpu, order, rq, flags, 0)
@@ -185,8 +207,8 @@ cdef bint may_compact(const mm_t *mm, const request_t *rq) noexcept nogil:
 
 
 cdef bint some_zone_ok(mm_t *mm, int cpu, int order, const request_t *rq, uint32_t flags,
-                       int64_t more) noexcept nogil:
-    # A zone that would be above MIN with `more` free pages.
+                       bint reclaimed) noexcept nogil:
+    # A zone that is above MIN, or would be if everything reclaimable of its node were free.
     cdef int node = mm.cpu_node[cpu], at
     cdef zone_t *z
     for at in range(zones_of(mm, node, rq)):
@@ -194,7 +216,8 @@ cdef bint some_zone_ok(mm_t *mm, int cpu, int order, const request_t *rq, uint32
         if z.zone_idx > rq.zone_idx:
             continue
         if watermark_ok_with(z, order, z.wmark[WMARK_MIN] + z.boost, rq.zone_idx, flags,
-                             max(z.nr_free, <int64_t>0) + more):
+                             max(z.nr_free, <int64_t>0)
+                             + (reclaimable(mm, z.nid) if reclaimed else 0)):
             return True
     return False
 
@@ -206,8 +229,8 @@ cdef bint should_reclaim_retry(mm_t *mm, int cpu, int order, const request_t *rq
         s.no_progress_loops = 0
     else:
         s.no_progress_loops += 1
-    if s.no_progress_loops <= MAX_RECLAIM_RETRIES and reclaimable(mm):
-        if some_zone_ok(mm, cpu, order, rq, flags, reclaimable(mm)):
+    if s.no_progress_loops <= MAX_RECLAIM_RETRIES and anything_reclaimable(mm):
+        if some_zone_ok(mm, cpu, order, rq, flags, True):
             return True
     return unreserve(mm, cpu, rq, True)
 
@@ -222,14 +245,14 @@ cdef bint should_compact_retry(mm_t *mm, int cpu, int order, const request_t *rq
         return False
     if not may_compact(mm, rq):
         # as without CONFIG_COMPACTION: while order 0 would do
-        return not costly and some_zone_ok(mm, cpu, 0, rq, flags, 0)
+        return not costly and some_zone_ok(mm, cpu, 0, rq, flags, False)
     if s.result == COMPACT_SKIPPED:
         # compaction_zonelist_suitable()
         for at in range(zones_of(mm, node, rq)):
             z = mm.zonelist[node][at]
             if z.zone_idx <= rq.zone_idx and room_to_compact(
                     z, order, z.wmark[WMARK_MIN] + z.boost, rq.zone_idx,
-                    reclaimable(mm) // order):
+                    reclaimable(mm, z.nid) // order):
                 return True
         return False
     if s.result == COMPACT_SUCCESS:

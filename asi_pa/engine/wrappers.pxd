@@ -1,9 +1,9 @@
 # Designs that are no table: they wrap the allocator and change mappings page by page.
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from asi_pa._core cimport request_t, zone_t
 from asi_pa.engine.flip cimport balance_ahead
-from asi_pa.engine.page_alloc cimport mm_alloc, mm_t, wrapper_t, zone_free
+from asi_pa.engine.page_alloc cimport count_numa, mm_alloc, mm_t, wrapper_t, zone_free
 
 cpdef enum Wrapper:         # the words of Design.wrapper, "" is NONE
     WRAP_NONE = 0
@@ -13,9 +13,14 @@ cpdef enum Wrapper:         # the words of Design.wrapper, "" is NONE
 
 
 cdef inline int64_t design_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil:
+    cdef int64_t pfn
     if mm.wrapper == NULL:
-        return mm_alloc(mm, cpu, order, rq)
-    return wrapped_alloc(mm, cpu, order, rq)
+        pfn = mm_alloc(mm, cpu, order, rq)
+    else:
+        pfn = wrapped_alloc(mm, cpu, order, rq)
+    if mm.nnodes > 1 and pfn >= 0:
+        count_numa(mm, cpu, rq, <uint64_t>pfn)
+    return pfn
 
 
 cdef inline void design_free(mm_t *mm, zone_t *z, int cpu, uint32_t frame, int order) noexcept nogil:

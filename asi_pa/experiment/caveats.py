@@ -12,6 +12,7 @@ from asi_pa.kernel.callers import caller_of
 from asi_pa.kernel.gfp import describe_gfp
 from asi_pa.trace import CompiledTrace
 from asi_pa.trace.compile import OP_ALLOC
+from asi_pa.trace.nodes import recorded_nodes
 
 __all__ = ["caveats"]
 
@@ -48,6 +49,8 @@ def _of_recording(subject: Subject) -> Iterator[str]:
         yield f"{trace.name}: its memory is guessed, {subject.most >> 8:,} MiB."
     elif not subject.most:
         yield f"{trace.name}: only the recorded machine: what it frees has no place in a smaller one."
+    if subject.whole.nodes > len(recorded_nodes(trace)):
+        yield f"{trace.name}: recorded on one node: how its memory and CPUs are divided is made up."
     if trace.lost:
         yield f"{trace.name}: {trace.lost:,} events were lost in recording."
 

@@ -22,6 +22,7 @@ from asi_pa.experiment.runs import DEFAULT_DESIGNS, SAMPLES, replay
 from asi_pa.experiment.sizes import as_size
 from asi_pa.experiment.study import Found, Plan, Study, Subject, at_size
 from asi_pa.experiment.verdict import sentences
+from asi_pa.kernel.numa import RECORDED, Nodes, as_nodes
 from asi_pa.kernel.sizing import parse_size
 from asi_pa.kernel.versions import kernel_profile
 from asi_pa.names import several
@@ -61,6 +62,7 @@ def compare(
     seed: int = 0,
     seeds: int = SEEDS,
     quick: bool = False,
+    nodes: int | str | Nodes = RECORDED,
     kernel: str | None = None,
     samples: int = SAMPLES,
     reclaim: str | int | None = None,
@@ -84,6 +86,7 @@ def compare(
     seed, seeds : the first seed, and how many; they draw which part of the machine a smaller one keeps, and
         what is reclaimed first
     quick : one seed, two sizes, no words
+    nodes : of every machine: how many, or the CPUs of each, ``"0-3/4-7"``; as recorded (docs/use/nodes.md)
     kernel : profile; None takes the trace's own
     samples : points of the time series of the replays that ``runs`` shows; with 2 the curves of requests
         that fail over memory are left out, too
@@ -102,6 +105,7 @@ def compare(
         classifier=classifier,
         seeds=range(seed, seed + (1 if quick else seeds)),
         quick=quick,
+        nodes=as_nodes(nodes),
         kernel=kernel,
         relief=Relief(parse_size(reclaim) if isinstance(reclaim, str) else reclaim, compaction, fallbacks),
         threads=threads,
@@ -154,11 +158,13 @@ def _whole_key(plan: Plan, items: Sequence[str | Trace], samples: int) -> str | 
         if isinstance(item, Trace) or not (path.is_file() or str(item) in bundled_traces()):
             return None
         path = path if path.is_file() else bundled_traces()[str(item)]
-        hashes.append([str(item), hashlib.blake2b(path.read_bytes(), digest_size=20).hexdigest()])
+        with path.open("rb") as file:  # of any size
+            hashed = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=20))
+        hashes.append([str(item), hashed.hexdigest()])
     return key_of(
         "whole", package_hash(), hashes, samples, plan.protagonists, plan.seeds, plan.relief.options(),
         plan.classifier, plan.kernel, [size.words for size in plan.memory], plan.quick,
-        [design_words(d) for d in plan.designs],
+        [design_words(d) for d in plan.designs], plan.nodes.words,
     )  # fmt: skip
 
 
@@ -170,7 +176,7 @@ def _compared(
     cache: Cache,
 ) -> dict[str, Any]:
     with ThreadPoolExecutor(plan.threads or processors()) as pool:
-        subjects = list(pool.map(lambda t: Subject.of(t, plan.classifier, plan.seeds[0]), traces))
+        subjects = list(pool.map(lambda t: Subject.of(t, plan.classifier, plan.seeds[0], plan.nodes), traces))
         measured = [pool.submit(nearness, subject, cache) for subject in subjects]
         study = Study(plan, subjects, cache, progress)
         found = study.run()
@@ -191,6 +197,7 @@ def _compared(
             "fallbacks": plan.relief.fallbacks,
             "words": plan.relief.words(),
         },
+        **({"nodes": plan.nodes.words} if any(s.whole.nodes > 1 for s in subjects) else {}),
         "reference": REFERENCE,
         "protagonists": list(plan.protagonists),
         "answer": [answer(plan, s, f, of["floors"]) for s, f, of in zip(subjects, found, near, strict=True)],
@@ -274,7 +281,7 @@ def _run(
     relief, seed = plan.relief, plan.seeds[0]
     key = key_of(
         "run", package_hash(), subject.hash, plan.classifier, plan.kernel, seed, pages, samples,
-        relief.options(), [design_words(design) for design in plan.designs],
+        relief.options(), [design_words(design) for design in plan.designs], plan.nodes.words,
     )  # fmt: skip
     kept: Run | None = cache.get(key)
     if kept is not None:

@@ -44,6 +44,7 @@ def explain(
     kernel: str | None = None,
     relief: Relief | None = None,
     seed: int = 0,
+    nodes: int | str = "recorded",
     progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, Any]:
     """The state around one operation of a replay, and why it went so.
@@ -55,12 +56,13 @@ def explain(
     memory : as of ``compile_trace``; None: the recorded zone Normal
     relief : None: as `asi-pa compare` has it: the recorded machine's file pages, and compaction
     seed : draws the machine, and what is reclaimed first
+    nodes : of the machine: how many, or the CPUs of each
     progress : called with (what, done, of)
 
     Returns a dict of plain data (JSON): docs/use/explain.md.  Raises ValueError for an event that does not
     come, and for whatever cannot be.
     """
-    scene = Scene.of(trace, design, memory, classifier, kernel, relief, seed)
+    scene = Scene.of(trace, design, memory, classifier, kernel, relief, seed, nodes=nodes)
     compiled, number = scene.compiled, scene.operation(event, progress)
     run = scene.at(number)
     about = {
@@ -92,6 +94,12 @@ def _time(compiled: CompiledTrace, operation: int) -> int:
 # ---------------------------------------------------------------- before, and after
 
 
+def _zone_names(machine: Machine) -> list[str]:
+    zones = machine.spec.zones
+    several = len({zone.nid for zone in zones}) > 1
+    return [f"{zone.name} of node {zone.nid}" if several else zone.name for zone in zones]
+
+
 class _Seen:
     """The zones of a machine at one moment."""
 
@@ -108,7 +116,7 @@ class _Seen:
             for zone in machine.spec.zones
         ]
         self.states = [take_apart(machine.dump(i), shape) for i, shape in enumerate(self.shapes)]
-        self.names = [zone.name for zone in machine.spec.zones]
+        self.names = _zone_names(machine)
 
     def zone_of(self, pfn: int) -> int:
         """The zone that a pfn lies in."""
@@ -234,10 +242,10 @@ def _around(run: Replay, compiled: CompiledTrace, number: int) -> dict[str, Any]
 def _request(machine: Machine, order: int, gfp: int, cpu: int) -> dict[str, Any]:
     """What is asked for, and each zone's watermarks before."""
     asked = look.request(machine, order, gfp, cpu)
-    caller = caller_of(gfp, order)
+    caller, names = caller_of(gfp, order), _zone_names(machine)
     marks = [
         {
-            "zone": machine.spec.zones[zone].name,
+            "zone": names[zone],
             "fast": look.watermark(machine, zone, order, gfp, cpu),
             "slow": look.watermark(machine, zone, order, gfp, cpu, slow=True),
         }

@@ -54,6 +54,15 @@ class Measured:
         """The engine's counters by name (``stats_t``)."""
         return self.machine.stats()
 
+    @property
+    def nodes(self) -> int:
+        """How many the machine has."""
+        return self.compiled.nodes
+
+    def numa(self, key: str) -> int:
+        """A counter of zone_statistics(), all nodes together."""
+        return sum(node[key] for node in self.machine.numa())
+
     @cached_property
     def requests(self) -> npt.NDArray[np.int64]:
         """Requests that the trace makes, by class and order."""

@@ -27,6 +27,8 @@ NEEDED = (
     "tlb_flushes_full",
     "requests_by_group",
     "failures_by_group",
+    "numa_hit",
+    "numa_miss",
 )
 
 
@@ -48,6 +50,8 @@ class Measure:
     """From the ``metrics`` of a result; None for what a search finds."""
     protection: bool = False
     """Only designs that protect something have it."""
+    several: bool = False
+    """Only machines of several nodes have it."""
 
     def floor(self, one: float, other: float) -> float:
         """From which difference on two values are not equal."""
@@ -62,6 +66,11 @@ def _declined(metrics: Metrics) -> float | None:
 def _real(metrics: Metrics) -> float | None:
     asked = metrics["requests_by_group"]["real"]
     return metrics["failures_by_group"]["real"] / asked if asked else None
+
+
+def _remote(metrics: Metrics) -> float | None:
+    served = metrics["numa_hit"] + metrics["numa_miss"]
+    return metrics["numa_miss"] / served if served else None
 
 
 MEASURES: tuple[Measure, ...] = (
@@ -83,6 +92,11 @@ MEASURES: tuple[Measure, ...] = (
     Measure(
         "flushes", "TLB flushes", "count", "low", 0.1, 8,
         "TLB flushes, ranged and full.", tlb_flushes, protection=True,
+    ),
+    Measure(
+        "remote", "served by another node", "share", "low", 0.0, 0.01,
+        "Share of the requests that got their pages from another node than the one they prefer (numa_miss).",
+        _remote, several=True,
     ),
     Measure(
         "price", "memory needed", "mib", "low", 0.02, 4,
@@ -113,5 +127,5 @@ def taken(metrics: Metrics, protects: bool) -> dict[str, Number | None]:
     return {
         m.key: m.take(metrics) if protects or not m.protection else None
         for m in MEASURES
-        if m.take is not None
+        if m.take is not None and (not m.several or "numa_miss" in metrics)
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from asi_pa.experiment.measured import Measured
@@ -168,6 +169,18 @@ block fails, the per-CPU lists are drained and the HIGHATOMIC reserve is used up
         """
 Let n_o be the number of free blocks of order o, F = sum of n_o 2^o, B = sum of n_o, and
 S_k = sum over o >= k of n_o 2^(o-k). All divisions round down.
+""",
+    ),
+    "nodes": Group(
+        "nodes",
+        "nodes",
+        "Nodes",
+        """
+All optional: only machines of several nodes have them ([nodes.md](nodes.md)). Each request that got its pages
+counts once, as zone_statistics() (mm/page_alloc.c) has it in `/proc/vmstat`, also where a pool gave them;
+refills of a pool do not count.
+
+    asi-pa compare redis --nodes 2 --memory 900M --seeds 1 --full
 """,
     ),
     "pool": Group(
@@ -343,6 +356,30 @@ def _side_rows() -> Iterator[Metric]:
             f"Free pages at the end that are {side}: {others} memory cannot be made of them without a flip.",
             asi=True,
             screen=False,
+        )
+
+
+def _node_metrics() -> Iterator[Metric]:
+    """Sums over the nodes; there are as many foreign requests as missed ones."""
+    says: dict[str, tuple[str, Better, str]] = {
+        "numa_hit": ("on the preferred node", "", "Requests served by the node that they prefer."),
+        "numa_miss": ("on another node", "low", "Requests served by another node than the preferred one."),
+        "numa_local": ("on the CPU's node", "", "Requests served by the node of the CPU that asked."),
+        "numa_other": ("on another CPU's node", "low", "Requests served by a node that the CPU is not on."),
+    }
+    for key, (label, better, sentence) in says.items():
+        yield Metric(
+            key,
+            "count",
+            "count",
+            "nodes",
+            label,
+            better,
+            sentence,
+            source="`zone_statistics()`, mm/page_alloc.c",
+            measure=partial(Measured.numa, key=key),
+            screen=key in ("numa_hit", "numa_miss"),
+            optional=True,
         )
 
 
@@ -1172,6 +1209,7 @@ METRICS: tuple[Metric, ...] = (
         measure=Counter("boosts"),
         screen=False,
     ),
+    *_node_metrics(),
     Metric(
         "pool_refills",
         "count",
@@ -1250,4 +1288,9 @@ def metric(key: str) -> Metric:
 
 def measure(measured: Measured, keys: Collection[str] = ()) -> dict[str, Any]:
     """All of them after a replay, or only some: the ``metrics`` of a result."""
-    return {m.key: m.measure(measured) for m in METRICS if m.measure and (not keys or m.key in keys)}
+    there = measured.nodes > 1
+    return {
+        m.key: m.measure(measured)
+        for m in METRICS
+        if m.measure and (not keys or m.key in keys) and (there or m.group != "nodes")
+    }

@@ -80,15 +80,18 @@ class Scene:
         relief: Relief | None,
         seed: int,
         recorded: bool = False,
+        nodes: int | str = "recorded",
     ) -> Scene:
         """As `asi-pa compare` makes one; ``relief`` None: its own.  Raises ValueError for what cannot be."""
         loaded, chosen = load_events(trace), as_design(design)
         relief = Relief() if relief is None else relief
         size = None if memory is None else as_size(memory)
         if size is None or size.pages or recorded:
-            compiled = compile_trace(loaded, classifier, memory=memory, recorded=recorded, seed=seed)
+            compiled = compile_trace(
+                loaded, classifier, memory=memory, recorded=recorded, seed=seed, nodes=nodes
+            )
         else:
-            compiled = start_at(Subject.of(loaded, classifier, seed), size, seed, kernel, relief)
+            compiled = start_at(Subject.of(loaded, classifier, seed, nodes), size, seed, kernel, relief)
         return cls(compiled, chosen, kernel, relief, seed)
 
     def at(self, operations: int) -> Replay:

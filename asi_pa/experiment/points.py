@@ -40,6 +40,7 @@ def compile_trace(
     memory: str | int | None = None,
     recorded: bool = False,
     seed: int = 0,
+    nodes: int | str = "recorded",
     evidence: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CompiledTrace:
@@ -54,6 +55,7 @@ def compile_trace(
         the search and with the relief of ``compare``
     recorded : the recorded machine's zones, or ValueError where they are not known
     seed : draws a smaller machine, and what a classifier leaves to chance
+    nodes : of the machine: how many, or the CPUs of each, ``"0-3/4-7"``; as recorded (docs/use/nodes.md)
     evidence : the start state is built from the first so many events only (None: all)
     progress : called with (events done, of) while the trace is compiled
 
@@ -67,10 +69,11 @@ def compile_trace(
             memory=memory,
             recorded=recorded,
             seed=seed,
+            nodes=nodes,
             evidence=evidence,
             progress=progress,
         )
     if evidence is not None:
         raise ValueError(f"memory {size.words}: not together with evidence")
     loaded = trace if isinstance(trace, Trace) else load_trace(trace)
-    return start_at(Subject.of(loaded, classifier, seed), size, seed, None, Relief())
+    return start_at(Subject.of(loaded, classifier, seed, nodes), size, seed, None, Relief())

@@ -38,6 +38,7 @@ from asi_pa.run.replay import Replay
 from asi_pa.trace import Trace, compile_trace
 from asi_pa.trace.compile import translated
 from asi_pa.trace.format import EXT, FAILED_PFN, KINDS, KPF_BITS
+from asi_pa.trace.nodes import recorded_nodes
 
 __all__ = [
     "Reading",
@@ -321,6 +322,9 @@ def pressure(
     for name, parts in RECORDED.items():
         if vmstat is not None and all(part in vmstat for part in parts):
             recorded[name] = sum(vmstat[part] for part in parts)
+    nodes = len(recorded_nodes(trace))
+    if nodes > 1:
+        raise ValueError(f"{trace.label}: recorded on {nodes} nodes, whose LRU lists are not told apart")
     say("as recorded")
     plain = compile_trace(trace.needs_events(), recorded=True)
     machine, run = _machine(plain, chosen, kernel, fallbacks=False)

@@ -17,6 +17,7 @@ from asi_pa.engine.machine import Machine
 from asi_pa.experiment.measured import Measured
 from asi_pa.experiment.metrics import measure
 from asi_pa.kernel.gfp import MODEL_LRU
+from asi_pa.kernel.numa import cpu_nodes, cpulist
 from asi_pa.kernel.sizing import parse_size, raised_for
 from asi_pa.run.replay import Replay
 from asi_pa.run.samples import Samples
@@ -89,8 +90,11 @@ class Series:
         }
 
 
-def _supply(compiled: CompiledTrace, size: int | None, seed: int) -> npt.NDArray[np.uint32]:
-    """Slots of single pages of the initial state that reclaim may free, in an order drawn from the seed.
+def _supply(
+    compiled: CompiledTrace, size: int | None, seed: int
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
+    """Slots of single pages of the initial state that reclaim may free, in an order drawn from the seed, and
+    the node of each.
 
     ``size`` None: every page of a file that the recorded machine had there; else so many bytes of what is on
     the LRU.
@@ -102,8 +106,10 @@ def _supply(compiled: CompiledTrace, size: int | None, seed: int) -> npt.NDArray
     else:
         lru = (compiled.classes & np.uint32(MODEL_LRU)) != 0
         slots = [p.held_slot[lru[p.held_cls] & (p.held_order == 0)] for p in compiled.population]
-    drawn = np.random.default_rng(seed).permutation(np.concatenate(slots))
-    found = drawn[: None if size is None else size // 4096].astype(np.uint32)
+    every = np.concatenate(slots)
+    nids = np.array([zone.nid for zone in compiled.machine.zones], np.uint8)
+    drawn = np.random.default_rng(seed).permutation(len(every))[: None if size is None else size // 4096]
+    found = every[drawn].astype(np.uint32), np.repeat(nids, [len(of) for of in slots])[drawn]
     compiled.supplies[size, seed] = found
     return found
 
@@ -137,7 +143,8 @@ def build(
             notes[key] += value
     relieved = reclaim is None or reclaim > 0 or compaction
     if relieved:
-        run.relieve(_supply(compiled, reclaim, seed), compaction)
+        supply, nodes = _supply(compiled, reclaim, seed)
+        run.relieve(supply, compaction, nodes=nodes)
     notes["lost"] = run.place_displaced()
     if relieved:
         run.settle()
@@ -160,11 +167,12 @@ def replay(
 
     Returns the design's entry of a result: ``design``, ``title``, ``protects``, ``tree``, ``as_posted``,
     ``source``, ``metrics``, ``series`` and ``blockmap`` (``samples`` points), ``population`` and ``verify``
-    ("ok", or the first broken invariant).  ``reclaim`` is the supply of page cache that may be freed (a
-    size; None: the recorded machine's own file pages), ``compaction`` lets requests that may block compact;
-    with neither, a request fails where the kernel would begin to reclaim.  ``seed`` draws the supply.
-    ``fallbacks``: where a try of a known caller fails, the pages follow that it would ask for instead
-    (``asi_pa.kernel.callers``).  ``progress`` is called with (operations done, of).
+    ("ok", or the first broken invariant), and on a machine of several nodes ``nodes`` (`by_node`).
+    ``reclaim`` is the supply of page cache that may be freed (a size; None: the recorded machine's own file
+    pages), ``compaction`` lets requests that may block compact; with neither, a request fails where the
+    kernel would begin to reclaim. ``seed`` draws the supply. ``fallbacks``: where a try of a known caller
+    fails, the pages follow that it would ask for instead (``asi_pa.kernel.callers``). ``progress`` is called
+    with (operations done, of).
     """
     design = as_design(design)
     size = parse_size(reclaim) if isinstance(reclaim, str) else reclaim
@@ -193,7 +201,7 @@ def replay(
     broken = machine.verify()
     if broken is None and machine.physmap is not None:
         broken = machine.physmap.check()
-    return {
+    made = {
         "design": design.name,
         "title": design.title,
         "protects": design.protects,
@@ -206,3 +214,20 @@ def replay(
         "population": population,
         "verify": broken or "ok",
     }
+    return made | ({"nodes": by_node(compiled, run)} if compiled.nodes > 1 else {})
+
+
+def by_node(compiled: CompiledTrace, run: Replay) -> list[dict[str, Any]]:
+    """What a replay left on each node: the ``nodes`` of a design's entry, of a machine that has several."""
+    zones, of_cpus = compiled.machine.zones, cpu_nodes(compiled.machine)
+    mapped = [int(np.count_nonzero(run.block_kinds(k) & 0x40)) for k in range(len(zones))]
+    return [
+        {
+            "node": nid,
+            "cpus": cpulist([cpu for cpu, its in enumerate(of_cpus) if its == nid]),
+            "pages": sum(zone.managed or 0 for zone in zones if zone.nid == nid),
+            "mapped_blocks": sum(n for n, zone in zip(mapped, zones, strict=True) if zone.nid == nid),
+            **counts,
+        }
+        for nid, counts in enumerate(run.counts_by_node())
+    ]

@@ -30,6 +30,7 @@ from asi_pa.experiment.rows import (
 )
 from asi_pa.experiment.search import on_lattice
 from asi_pa.experiment.sizes import Size
+from asi_pa.kernel.numa import RECORDED, Nodes
 from asi_pa.run.settle import settled
 from asi_pa.trace import DEFAULT_CLASSIFIER, Classifier, CompiledTrace, Starts, Trace, tight_memory
 
@@ -55,6 +56,8 @@ class Plan:
     memory: tuple[Size, ...] = ()
     """Sizes to replay instead of a search."""
     quick: bool = False
+    nodes: Nodes = RECORDED
+    """Of every machine."""
     threads: int = 0
     """0: as many as there are processors."""
 
@@ -80,9 +83,15 @@ class Subject:
 
     @property
     def as_recorded(self) -> CompiledTrace | None:
-        """The same for those who ask for the usual classifier; None where another one was asked for."""
+        """The same for those who ask for the usual classifier; None where another one was asked for.
+
+        And where the trace frees what no zone of it has: smaller machines can be made of it all the same.
+        """
         usual = self.starts.classifier.text == DEFAULT_CLASSIFIER
-        return self.ample if usual and self.trace.has_start and self.most else None
+        try:
+            return self.ample if usual and self.trace.has_start and self.most else None
+        except ValueError:
+            return None
 
     @property
     def kernel(self) -> str:
@@ -90,15 +99,17 @@ class Subject:
         return self.whole.kernel
 
     @classmethod
-    def of(cls, trace: Trace, classifier: str | Classifier, seed: int) -> Subject:
-        """Raises ValueError for a trace that cannot be compiled."""
-        starts = Starts(trace, Classifier.parse(classifier, seed), settle=settled)
+    def of(
+        cls, trace: Trace, classifier: str | Classifier, seed: int, nodes: int | str | Nodes = RECORDED
+    ) -> Subject:
+        """Raises ValueError for a trace that cannot be compiled, or not for so many nodes."""
+        starts = Starts(trace, Classifier.parse(classifier, seed), nodes=nodes, settle=settled)
         try:
             whole = starts.at(None, seed)
         except ValueError:
             # what it frees has no place in one zone: only the recorded machine is left
             return cls(trace, starts, trace_hash(trace), 0, 0, starts.recorded())
-        pages = whole.population[0].free_pages + whole.population[0].held_pages
+        pages = sum(zone.free_pages + zone.held_pages for zone in whole.population)
         return cls(trace, starts, trace_hash(trace), pages, tight_memory(whole) // 4096, whole)
 
 
@@ -114,7 +125,7 @@ class _Task:
         plan, relief = self.plan, self.plan.relief
         key = key_of(
             "row", package_hash(), self.subject.hash, plan.classifier, plan.kernel, self.seed,
-            relief.options(), design_words(design), what,
+            relief.options(), design_words(design), what, plan.nodes.words,
         )  # fmt: skip
         found: Row | None = self.cache.get(key)
         if found is None:

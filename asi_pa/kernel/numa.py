@@ -6,14 +6,118 @@ ACPI SLIT, 10 for a node itself, 20 for any other unless told otherwise.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from asi_pa.kernel.spec import MachineSpec
 
-__all__ = ["LOCAL_DISTANCE", "REMOTE_DISTANCE", "cpu_nodes", "fallback_order"]
+__all__ = [
+    "LOCAL_DISTANCE",
+    "MAX_NODES",
+    "ONE_NODE",
+    "RECORDED",
+    "REMOTE_DISTANCE",
+    "Nodes",
+    "as_nodes",
+    "cpu_nodes",
+    "cpulist",
+    "fallback_order",
+]
 
 LOCAL_DISTANCE = 10
 REMOTE_DISTANCE = 20
+#: The engine's limit.
+MAX_NODES = 8
+
+_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """How many nodes a machine is to have, and whose CPUs are whose."""
+
+    words: str
+    """As it was written: ``2``, or the CPUs of each node, ``0-3/4-7``; ``recorded``."""
+    count: int
+    """0: as many as were recorded."""
+    cpus: tuple[tuple[int, ...], ...] = ()
+    """Of each node, as /sys/devices/system/node/node*/cpulist has them; empty: evenly spread."""
+
+    def of_cpus(self, cpus: int) -> tuple[int, ...]:
+        """The node of each of so many CPUs.  Raises ValueError where they are fewer, or others."""
+        if not self.cpus:
+            if self.count > cpus:
+                have = "1 CPU" if cpus == 1 else f"{cpus} CPUs"
+                lone = "/".join(["0" if cpus == 1 else f"0-{cpus - 1}", *[""] * (self.count - 1)])
+                raise ValueError(
+                    f"nodes {self.words}: the machine has {have}, and the CPU of a request says its node "
+                    f"({lone} makes nodes without CPUs)"
+                )
+            each, rest = divmod(cpus, self.count)
+            return tuple(nid for nid in range(self.count) for _ in range(each + (nid < rest)))
+        found = {cpu: nid for nid, row in enumerate(self.cpus) for cpu in row}
+        for cpu in range(cpus):
+            if cpu not in found:
+                raise ValueError(f"nodes {self.words}: CPU {cpu} is on none of them")
+        if len(found) > cpus:
+            raise ValueError(f"nodes {self.words}: CPU {max(found)}, but the machine has {cpus} CPUs")
+        return tuple(found[cpu] for cpu in range(cpus))
+
+
+ONE_NODE = Nodes("1", 1)
+#: The nodes of the recorded machine, one for most.
+RECORDED = Nodes("recorded", 0)
+
+
+def as_nodes(given: Nodes | int | str) -> Nodes:
+    """``2``, ``"2"``, ``"recorded"``, or the CPUs of each node, ``"0-3/4-7"``; ``"0-7/"``: one without CPUs.
+
+    Raises ValueError for anything else, and for more nodes than the engine has room for.
+    """
+    if isinstance(given, Nodes):
+        return given
+    words = str(given).replace(" ", "")
+    if words == RECORDED.words:
+        return RECORDED
+    if words.isdecimal():
+        made = Nodes(words, int(words))
+    elif "/" in words:
+        rows = tuple(_cpus(row, words) for row in words.split("/"))
+        every = [cpu for row in rows for cpu in row]
+        if not every or len(set(every)) < len(every):
+            raise ValueError(f"nodes {words}: {'a CPU is on two of them' if every else 'no CPU'}")
+        made = Nodes(words, len(rows), rows)
+    else:
+        raise ValueError(
+            f"nodes {words!r}: how many, the CPUs of each with / between such as 0-3/4-7, or recorded"
+        )
+    if not 1 <= made.count <= MAX_NODES:
+        raise ValueError(f"nodes {words}: a machine has 1 to {MAX_NODES}")
+    return made
+
+
+def _cpus(text: str, words: str) -> tuple[int, ...]:
+    """The CPUs of a list such as ``0-3,8``, the form of cpulist_parse() (lib/bitmap-str.c)."""
+    found: list[int] = []
+    for part in text.split(",") if text else ():
+        match = _RANGE.fullmatch(part)
+        first, last = (0, -1) if match is None else (int(match[1]), int(match[2] or match[1]))
+        if not first <= last < 4096:
+            raise ValueError(f"nodes {words}: {part!r} is no range of CPUs, such as 0-3")
+        found.extend(range(first, last + 1))
+    return tuple(found)
+
+
+def cpulist(cpus: Sequence[int]) -> str:
+    """CPUs in ascending order as the kernel lists them: ``0-3,8``."""
+    parts: list[list[int]] = []
+    for cpu in cpus:
+        if parts and parts[-1][-1] == cpu - 1:
+            parts[-1][1:] = [cpu]
+        else:
+            parts.append([cpu])
+    return ",".join("-".join(map(str, part)) for part in parts)
 
 
 def nodes(spec: MachineSpec) -> list[int]:

@@ -22,8 +22,8 @@ WIDTH, MAIL, LINES = 78, 72, 45
 _LEAST = 60
 #: The rows: (place, measures), in order, and what is above them.
 PLACES = {
-    "ample": ("memory to spare (the recorded machine)", ("leaves", "tables", "mixed", "flushes")),
-    "short": ("memory short (1.05 times what linux needs)", ("flushes", "declined")),
+    "ample": ("memory to spare (the recorded machine)", ("leaves", "tables", "mixed", "flushes", "remote")),
+    "short": ("memory short (1.05 times what linux needs)", ("flushes", "declined", "remote")),
     "search": ("the smallest memory, beyond linux's", ("price", "roomy")),
 }
 _BOLD, _DIM = "1", "2"
@@ -107,6 +107,7 @@ class _Screen:
     def _head(self) -> str:
         result = self.result
         names = [short_name(name) for name in self.sides]
+        nodes = f"; nodes {result['nodes']}" if "nodes" in result else ""
         traces = ", ".join(trace["trace"] for trace in result["answer"])
         seeds = (
             "one seed: no words"
@@ -116,7 +117,7 @@ class _Screen:
         return "\n".join(
             [
                 self._paint(self._wrap(f"{names[0]} or {names[1]}?  asi-pa compare: {traces}"), _BOLD),
-                self._wrap(f"Linux {result['kernel']} rules; {result['relief']['words']}"),
+                self._wrap(f"Linux {result['kernel']} rules{nodes}; {result['relief']['words']}"),
                 self._short(f"{seeds}; from seed {result['seed']}; asi_pa {result['asi_pa']}"),
                 *(self._short(f"! {line}") for line in result["caveats"][:3]),
             ]
@@ -152,7 +153,7 @@ class _Screen:
             if place in PLACES and len(there) <= len(PLACES):
                 yield place, *PLACES[place]
             else:
-                yield place, f"memory {place}", ("leaves", "mixed", "flushes", "declined")
+                yield place, f"memory {place}", ("leaves", "mixed", "flushes", "declined", "remote")
 
     def _rows(self, place: str, measure: str, together: bool) -> Iterator[str]:
         """A line a trace; two with the same word and no ranges share one, more than two are put together."""

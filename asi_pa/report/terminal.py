@@ -18,6 +18,7 @@ from asi_pa.designs import PROPOSAL, REFERENCE
 from asi_pa.errors import printable
 from asi_pa.experiment.metrics import GROUPS, ROWS, Metric
 from asi_pa.experiment.ranking import as_posted, best, breaches, is_breach, protects, shown, value_of
+from asi_pa.report.by_node import node_lines
 from asi_pa.report.evidence import count, summary
 from asi_pa.report.format import delta_text, format_bytes, format_value, plural
 from asi_pa.report.modelled_time import modelled_terminal
@@ -91,6 +92,8 @@ def _run(run: Mapping[str, Any], width: int, paint: _Paint, quiet: bool) -> str:
     if same and not quiet:
         text = "; ".join(f"{m.label.strip()} {format_value(v, m.unit)}" for m, v in same)
         lines.append(paint(textwrap.fill(f"the same for all: {text}", width, subsequent_indent="  "), DIM))
+    if not quiet and any(design.get("nodes") for design in run["designs"]):
+        lines += node_lines(run["designs"])
     broken = [f"{d['design']}: {d['verify']}" for d in run["designs"] if d.get("verify", "ok") != "ok"]
     lines += [paint(textwrap.fill(f"verify() FAILED for {text}", width), RED, BOLD) for text in broken]
     return "\n".join(lines)

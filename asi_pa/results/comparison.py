@@ -136,6 +136,11 @@ class CompareResult(Result):
         return range(self._held["seed"], self._held["seed"] + self._held["seeds"])
 
     @property
+    def nodes(self) -> str:
+        """Of every machine, as they were asked for."""
+        return str(self._held.get("nodes", "1"))
+
+    @property
     def quick(self) -> bool:
         """One seed, no words."""
         return bool(self._held["quick"])
@@ -201,7 +206,8 @@ class CompareResult(Result):
     def columns(self) -> tuple[Column, ...]:
         """What says which row it is, then a column for every measure (docs/use/method.md)."""
         keys = tuple(column for column in KEYS if column.name in _KEYS)
-        return keys + tuple(Column(m.key, "number", m.meaning, m.unit) for m in MEASURES)
+        measures = (m for m in MEASURES if not m.several or self.nodes != "1")
+        return keys + tuple(Column(m.key, "number", m.meaning, m.unit) for m in measures)
 
     def records(self) -> list[dict[str, Cell]]:
         """A row for each trace, place, design and seed; what no seed matters for has one, of the first."""
@@ -305,6 +311,7 @@ def compare(
     seed: int = 0,
     seeds: int = comparison.SEEDS,
     quick: bool = False,
+    nodes: int | str = "recorded",
     kernel: str | None = None,
     samples: int = SAMPLES,
     reclaim: str | int | None = None,
@@ -327,6 +334,7 @@ def compare(
     seed, seeds : the first seed, and how many; they draw which part of the machine a smaller one keeps, and
         what is reclaimed first
     quick : one seed, two sizes, no words
+    nodes : of every machine: how many, or the CPUs of each, ``"0-3/4-7"``; as recorded (docs/use/nodes.md)
     kernel : profile; None takes the trace's own
     samples : points of the time series of the replays that ``runs`` shows; with 2 the curves of requests that
         fail over memory are left out, too
@@ -350,6 +358,7 @@ def compare(
                 seed=seed,
                 seeds=seeds,
                 quick=quick,
+                nodes=nodes,
                 kernel=kernel,
                 samples=samples,
                 reclaim=reclaim,

@@ -26,7 +26,7 @@ from asi_pa.report.format import format_bytes, format_value
 from asi_pa.tabular import Cell, Column, Frozen, Result, Table, read_only
 from asi_pa.trace import DEFAULT_CLASSIFIER, Classifier, CompiledTrace, Trace, load_events
 
-__all__ = ["Blockmap", "ReplayResult", "Series", "metric_table", "replay"]
+__all__ = ["Blockmap", "NodeCounts", "ReplayResult", "Series", "metric_table", "replay"]
 
 _I64 = npt.NDArray[np.int64]
 Tree = Literal["restricted", "unrestricted"]
@@ -63,6 +63,33 @@ class Blockmap:
     """Kind by number."""
     rows: npt.NDArray[np.uint8]
     """uint8[samples, columns]: the kind that most pageblocks of a column have."""
+
+
+@dataclass(frozen=True)
+class NodeCounts:
+    """A node of a machine that has several, at the end of a replay."""
+
+    node: int
+    cpus: str
+    """As the kernel lists them: ``0-3,8``; empty for a node without CPUs."""
+    pages: int
+    """Managed."""
+    mapped_blocks: int
+    """Pageblocks that are mapped where the design maps by pageblock: what flips left."""
+    free_pages: int
+    """On the free lists."""
+    pool_pages: int
+    """In the pool of a design that has one."""
+    numa_hit: int
+    """Requests that it served and that prefer it (zone_statistics(), mm/page_alloc.c), ..."""
+    numa_miss: int
+    """... that prefer another node, ..."""
+    numa_foreign: int
+    """... and those that prefer it and another served."""
+    numa_local: int
+    """Requests that it served for its own CPUs, ..."""
+    numa_other: int
+    """... and for others'."""
 
 
 class ReplayResult(Result):
@@ -188,6 +215,11 @@ class ReplayResult(Result):
         held = self._held["blockmap"]
         return Blockmap(read_only(held["op"]), tuple(held["legend"]), read_only(held["rows"], np.uint8))
 
+    @cached_property
+    def nodes(self) -> tuple[NodeCounts, ...]:
+        """What was on each node at the end; empty on a machine of one."""
+        return tuple(NodeCounts(**node) for node in self._held.get("nodes", ()))
+
     def columns(self) -> tuple[Column, ...]:
         """`asi_pa.experiment.columns.COLUMNS`."""
         return COLUMNS
@@ -236,6 +268,7 @@ def replay(
     classifier: str | Classifier = DEFAULT_CLASSIFIER,
     recorded: bool = False,
     seed: int = 0,
+    nodes: int | str = "recorded",
     kernel: str | None = None,
     samples: int = SAMPLES,
     reclaim: str | int | None = 0,
@@ -249,8 +282,8 @@ def replay(
     ----------
     trace : a name of ``asi_pa.bundled_traces()``, a workload's, a path, a Trace or a CompiledTrace
     design : a design's name, ``NAME:FIELD=VALUE``, ``FILE.py:NAME``, or a Design
-    memory, classifier, recorded, seed : as of ``compile_trace``; not for a CompiledTrace, except the seed.
-        What linux needs (``"1.05x"``) is found with the kernel and the relief of this replay
+    memory, classifier, recorded, seed, nodes : as of ``compile_trace``; not for a CompiledTrace, except the
+        seed.  What linux needs (``"1.05x"``) is found with the kernel and the relief of this replay
     kernel : profile; None takes the trace's own
     samples : points of the time series
     reclaim, compaction : what relieves a shortage: page cache that may be freed (a size; None: the file pages
@@ -263,13 +296,16 @@ def replay(
     relief = Relief(parse_size(reclaim) if isinstance(reclaim, str) else reclaim, compaction, fallbacks)
     size = None if memory is None else as_size(memory)
     if isinstance(trace, CompiledTrace):
-        if memory is not None or recorded:
-            raise ValueError("memory and recorded are settled when a trace is compiled")
+        if memory is not None or recorded or nodes != "recorded":
+            raise ValueError("memory, recorded and nodes are settled when a trace is compiled")
         compiled = trace
     elif size is not None and size.times:
-        compiled = start_at(Subject.of(load_events(trace), classifier, seed), size, seed, kernel, relief)
+        subject = Subject.of(load_events(trace), classifier, seed, nodes)
+        compiled = start_at(subject, size, seed, kernel, relief)
     else:
-        compiled = compile_trace(load_events(trace), classifier, memory=memory, recorded=recorded, seed=seed)
+        compiled = compile_trace(
+            load_events(trace), classifier, memory=memory, recorded=recorded, seed=seed, nodes=nodes
+        )
     told: dict[str, Any] = {} if progress is None else {"progress": progress}
     data = replay_compiled(
         compiled, design, kernel=kernel, samples=samples, seed=seed, **relief.options(), **told

@@ -64,6 +64,7 @@ def proc_texts(
     classifier: str = DEFAULT_CLASSIFIER,
     recorded: bool = False,
     seed: int = 0,
+    nodes: int | str = "recorded",
     kernel: str | None = None,
     reclaim: str | int | None = None,
     compaction: bool = True,
@@ -74,7 +75,7 @@ def proc_texts(
 
     Parameters
     ----------
-    trace, design, memory, classifier, seed, kernel : as of `asi_pa.replay`
+    trace, design, memory, classifier, seed, nodes, kernel : as of `asi_pa.replay`
     at : so many operations are done (0: the start state), or just after the K-th of what a word names
         (``"failure"``, ``"flip:3"``; the words of `asi-pa explain`); None: after the last
     recorded : the recorded machine with all its zones
@@ -84,7 +85,7 @@ def proc_texts(
     Raises ValueError for a trace, design, size or moment that cannot be.
     """
     relief = Relief(parse_size(reclaim) if isinstance(reclaim, str) else reclaim, compaction, fallbacks)
-    scene = Scene.of(trace, design, memory, classifier, kernel, relief, seed, recorded)
+    scene = Scene.of(trace, design, memory, classifier, kernel, relief, seed, recorded, nodes)
     return _at(scene, at, progress)
 
 

@@ -89,6 +89,7 @@ cdef class Replay:
     cdef public object displaced
     cdef public list extfrags
     cdef object supply
+    cdef uint64_t supply_begins     # the sum of where each node's part does
     cdef object since
     cdef object pages
 
@@ -306,7 +307,8 @@ cdef class Replay:
                 z.links[pfns[i] - <uint32_t>z.base_pfn].prev = <uint32_t>i
         self._reset()
 
-    def relieve(self, supply, bint compacts=True, since=None, pages=None, *, int kswapd_every=KSWAPD_EVERY):
+    def relieve(self, supply, bint compacts=True, since=None, pages=None, *, nodes=None,
+                int kswapd_every=KSWAPD_EVERY):
         """Lets kswapd and requests that may block reclaim, and these compact, too (``asi_pa.engine.vmscan``).
 
         To be called before anything runs: an allocation that compaction moves must have a slot to tell.
@@ -314,6 +316,7 @@ cdef class Replay:
         supply : uint32 slots whose allocations reclaim may free (page cache), in that order
         since : uint64, after how many operations each of them is there, ascending; None: all from the start
         pages : how many each of them has; None: one
+        nodes : the node whose LRU each of them is on; needed where the machine has several
         kswapd_every : operations between two chances of kswapd to run once it was woken
         """
         cdef mm_t *mm = &self.machine.mm
@@ -329,10 +332,11 @@ cdef class Replay:
         late = self.since.view(np.int64)
         if since is not None and (len(late) != len(self.supply) or (np.diff(late) < 0).any()):
             raise ValueError("since: a number for each slot of the supply, ascending")
+        if pages is not None and len(pages) != len(self.supply):
+            raise ValueError("pages: a number for each slot of the supply")
+        pages = self._by_node(pages, nodes)
         self.pages = np.zeros(0 if pages is None else len(self.supply) + 1, np.uint64)
         if pages is not None:
-            if len(pages) != len(self.supply):
-                raise ValueError("pages: a number for each slot of the supply")
             self.pages[1:] = np.cumsum(pages)
         cdef const uint64_t[::1] totals = self.pages
         mm.supply_pages = <uint64_t *>&totals[0] if len(self.pages) else NULL
@@ -341,14 +345,36 @@ cdef class Replay:
         mm.supply_since = <uint64_t *>&times[0] if len(self.since) else NULL
         mm.slots = self.r.slots
         mm.supply = <uint32_t *>&view[0] if len(self.supply) else NULL
-        mm.supply_n = len(self.supply)
-        mm.supply_at = 0
         mm.compacts = compacts
+
+    cdef object _by_node(self, object pages, object nodes):
+        # Sorts the supply by node, each node's part in the order given; the same of `pages`.
+        cdef mm_t *mm = &self.machine.mm
+        cdef int nid
+        ends = [len(self.supply)]
+        if mm.nnodes > 1:
+            if nodes is None or len(nodes) != len(self.supply):
+                raise ValueError("nodes: a number for each slot of the supply, on a machine of several nodes")
+            rows = np.argsort(nodes, kind="stable")
+            ends = np.searchsorted(np.asarray(nodes)[rows], np.arange(mm.nnodes), side="right")
+            self.supply = self.supply[rows]
+            self.since = self.since[rows] if len(self.since) else self.since
+            pages = None if pages is None else np.asarray(pages)[rows]
+        self.supply_begins = 0
+        for nid in range(mm.nnodes):
+            mm.supply_at[nid] = 0 if nid == 0 else mm.supply_end[nid - 1]
+            mm.supply_end[nid] = ends[nid]
+            self.supply_begins += mm.supply_at[nid]
+        return pages
 
     @property
     def supply_used(self):
         """Slots of the supply that were asked for their pages: with none its order plays no part."""
-        return self.machine.mm.supply_at
+        cdef int nid
+        cdef uint64_t at = 0
+        for nid in range(self.machine.mm.nnodes):
+            at += self.machine.mm.supply_at[nid]
+        return at - self.supply_begins
 
     def compact_node(self, int nid=0, bint proactive=False):
         """compact_node(): what /proc/sys/vm/compact_memory does, or kcompactd of itself (proactive)."""
@@ -436,6 +462,7 @@ cdef class Replay:
             redo["order"] = population.held_order[moved]
             redo["cls"] = population.held_cls[moved]
             redo["slot"] = population.held_slot[moved]
+            redo["cpu"] = self._cpu_near(z.nid)
             self.displaced.append(redo)
         for i in range(z.ncpus):
             z.nr_free += z.diffs[i].free
@@ -479,6 +506,14 @@ cdef class Replay:
                 free_one(z, frame, orders[i], z.pbtype[block_of(z, frame)], True)
         return 0
 
+    cdef int _cpu_near(self, int nid) noexcept nogil:
+        # the first CPU of a node, or of all where it has none
+        cdef int i
+        for i in range(self.r.mm.ncpus):
+            if self.r.mm.cpu_node[i] == nid:
+                return i
+        return 0
+
     def place_displaced(self):
         """Allocates what ``populate`` left out; the number of allocations that found no place."""
         lost = 0
@@ -505,13 +540,14 @@ cdef class Replay:
                 z.boost = 0
                 set_plenty(z)
                 while not zone_watermark_ok(z, 0, z.wmark[WMARK_HIGH], z.zone_idx, 0):
-                    if not reclaim(mm, 0, 32):
+                    if not reclaim(mm, self._cpu_near(z.nid), z.nid, 32):
                         break
         self._reset()
 
     def _reset(self):
         # counting starts with the trace
         memset(&self.machine.mm.stats, 0, sizeof(self.machine.mm.stats))
+        memset(self.machine.mm.numa, 0, sizeof(self.machine.mm.numa))
         memset(self.r.failed_by_class, 0, sizeof(self.r.failed_by_class))
         memset(self.r.failed_by_way, 0, sizeof(self.r.failed_by_way))
         memset(self.r.replayed_by_class, 0, sizeof(self.r.replayed_by_class))
@@ -574,6 +610,16 @@ cdef class Replay:
                     view[ft] += <int64_t>blocks_on(mm.zones[i], order, ft) << order
         view[mm.design.nft] = pool_pages(mm, -1)
         return out
+
+    def counts_by_node(self):
+        """By node: pages on free lists (free_pages) and in a pool (pool_pages), and the counts of numa()."""
+        cdef mm_t *mm = &self.machine.mm
+        found = [{"free_pages": 0, "pool_pages": pool_pages(mm, nid), **counts}
+                 for nid, counts in enumerate(self.machine.numa())]
+        for zone, spec in enumerate(self.machine.spec.zones if found else ()):
+            found[spec.nid]["free_pages"] += sum(
+                int(blocks) << order for order, blocks in enumerate(self.free_blocks(zone)))
+        return found
 
     def free_blocks(self, int zone=0):
         """Free blocks by order, int64[max_order + 1], over all freetypes."""

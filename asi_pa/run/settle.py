@@ -23,7 +23,7 @@ from asi_pa.run.track import Tracker
 from asi_pa.trace.blocks import free_blocks, list_order
 from asi_pa.trace.classify import request_words, translated
 from asi_pa.trace.format import Trace, profile
-from asi_pa.trace.frames import FRAME_FREE, FirstEvents, ZoneFrames, zone_frames
+from asi_pa.trace.frames import FRAME_FREE, FirstEvents, ZoneFrames, recorded_zones, zone_frames
 from asi_pa.trace.initial import zone_spec
 from asi_pa.trace.ticks import Ticks, all_ticks
 
@@ -65,9 +65,16 @@ def freetypes(trace: Trace) -> npt.NDArray[np.uint8]:
 
 
 def busiest(trace: Trace, zone: dict[str, Any]) -> bool:
-    """Whether most of a trace's events lie in this zone."""
+    """Whether most of a trace's events lie in this zone; of several nodes, most of its node's."""
+    zones = recorded_zones(trace)
+    beside = [each for each in zones if each.get("nid", 0) == zone.get("nid", 0)]
+    total = sum(_events(trace, each) for each in beside) if len(beside) < len(zones) else len(trace)
+    return _events(trace, zone) * 2 > total
+
+
+def _events(trace: Trace, zone: dict[str, Any]) -> int:
     start, end = int(zone["start_pfn"]), int(zone["start_pfn"]) + int(zone["spanned"])
-    return int(((trace.pfn >= start) & (trace.pfn < end)).sum()) * 2 > len(trace)
+    return int(((trace.pfn >= start) & (trace.pfn < end)).sum())
 
 
 def recorded_free(trace: Trace, zone: dict[str, Any], which: str) -> _I64 | None:
@@ -134,7 +141,7 @@ def _tracker(start: Start, spec: ZoneSpec, block_mt: npt.NDArray[np.uint8]) -> T
     trace, frames = start.trace, start.frames
     machine = Machine(
         MachineSpec(
-            zones=(replace(spec, holes=()),),
+            zones=(replace(spec, nid=0, holes=()),),
             cpus=trace.cpus,
             pageblock_order=trace.pageblock_order,
             max_page_order=trace.max_page_order,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import product
@@ -19,10 +18,13 @@ from asi_pa.designs import Design, as_design
 from asi_pa.experiment.cache import design_words, key_of, package_hash, trace_hash
 from asi_pa.experiment.probe import Relief
 from asi_pa.experiment.sizes import Size, as_size
+from asi_pa.kernel.numa import Nodes, as_nodes
 from asi_pa.kernel.sizing import parse_size
 from asi_pa.kernel.versions import kernel_profile
 from asi_pa.names import perhaps, several
+from asi_pa.schema import toml_document
 from asi_pa.trace import DEFAULT_CLASSIFIER, Classifier, Trace, bundled_traces, load_events
+from asi_pa.trace.nodes import of_trace
 from asi_pa.trace.workloads import WORKLOADS
 
 __all__ = ["Asked", "Need", "Piece", "Point", "Source", "points_of", "read_file"]
@@ -48,6 +50,7 @@ class Asked:
     reclaim: str | int | None = None
     compaction: bool = True
     fallbacks: bool = True
+    nodes: int | str = "recorded"
 
     @classmethod
     def of(cls, given: Mapping[str, Any], where: str = "") -> Asked:
@@ -67,12 +70,14 @@ class Asked:
         if not values.get("traces") or not values.get("designs"):
             raise ValueError(f"{where}traces and designs are needed, one of each at least")
         values["seeds"] = _seeds(values.get("seeds", 1), where)
+        _check_fields(values.get("fields", {}), where)
         for key, kinds in (("kernel", (str,)), ("reclaim", (str, int)), ("compaction", (bool,)),
-                           ("fallbacks", (bool,))):  # fmt: skip
+                           ("fallbacks", (bool,)), ("nodes", (int, str))):  # fmt: skip
             if values.get(key) is not None and not isinstance(values[key], kinds):
                 raise ValueError(
                     f"{where}{key} {values[key]!r}: not {' or '.join(k.__name__ for k in kinds)}"
                 )
+        values["nodes"] = as_nodes(values.get("nodes", "recorded")).words
         return cls(**values)
 
     @property
@@ -96,6 +101,7 @@ class Asked:
             "reclaim": self.relief.reclaim,
             "compaction": self.compaction,
             "fallbacks": self.fallbacks,
+            "nodes": str(self.nodes),
         }
 
 
@@ -110,6 +116,14 @@ def _listed(given: Any, key: str, types: tuple[type, ...], where: str) -> tuple[
     if len(set(map(_name, made))) < len(made):
         raise ValueError(f"{where}{key}: one of them twice")
     return made
+
+
+def _check_fields(given: Any, where: str) -> None:
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{where}fields: not a table of designs")
+    for name, of in given.items():
+        if not isinstance(of, Mapping):
+            raise ValueError(f"{where}fields.{name}: not a table of fields and their values")
 
 
 def _name(each: Any) -> Any:
@@ -139,15 +153,7 @@ def read_file(path: str | os.PathLike[str]) -> Asked:
     Raises OSError where it cannot be read, ValueError naming it for what is in it.
     """
     where, folder = f"{os.fspath(path)}: ", Path(path).resolve().parent
-    with open(path, "rb") as file:
-        try:
-            table = tomllib.load(file)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{where}{error}") from None
-    if isinstance(table.get("fields"), dict):
-        for name, of in table["fields"].items():
-            if not isinstance(of, dict):
-                raise ValueError(f"{where}fields.{name}: not a table of fields and their values")
+    table = toml_document(path)
     asked = Asked.of(table, where)
     return Asked.of(
         {each.name: getattr(asked, each.name) for each in fields(asked)}
@@ -192,6 +198,7 @@ class Need:
     kernel: str | None
     relief: Relief
     seed: int
+    nodes: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,6 +216,7 @@ class Point:
     kernel: str | None
     relief: Relief
     seed: int
+    nodes: str
     need: str = ""
     """The key of what linux needs, where the size is a multiple."""
 
@@ -238,10 +246,11 @@ class Piece:
     """What linux needs, MiB, where the point's size is a multiple."""
 
 
-def _sources(traces: Sequence[str | Trace], kept: Any) -> Iterator[Source]:
+def _sources(traces: Sequence[str | Trace], kept: Any, nodes: Nodes) -> Iterator[Source]:
     """``kept(trace, hash)`` puts a Trace that has no file where workers find it, and returns the path."""
     for each in traces:
         trace = load_events(each)
+        of_trace(trace, nodes)
         hashed = trace_hash(trace)
         if isinstance(each, Trace):
             yield Source(word=kept(trace, hashed), label=trace.name, hash=hashed)
@@ -290,7 +299,7 @@ def points_of(asked: Asked, kept: Any) -> tuple[list[Need], list[Point]]:
     sizes = [as_size(each) for each in asked.memory]
     for text in asked.classifiers:
         Classifier.parse(text)
-    kernel, relief = asked.kernel, asked.relief
+    kernel, relief, nodes = asked.kernel, asked.relief, str(asked.nodes)
     if kernel is not None:
         kernel_profile(kernel)
     designs = list(_designs(asked))
@@ -298,7 +307,7 @@ def points_of(asked: Asked, kept: Any) -> tuple[list[Need], list[Point]]:
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"designs: two are {name!r}")
-    sources = list(_sources(asked.traces, kept))
+    sources = list(_sources(asked.traces, kept, as_nodes(nodes)))
     labels = [source.label for source in sources]
     for label in labels:
         if labels.count(label) > 1:
@@ -306,19 +315,20 @@ def points_of(asked: Asked, kept: Any) -> tuple[list[Need], list[Point]]:
     needs: dict[str, Need] = {}
     points = []
     for source, text, size, seed in product(sources, asked.classifiers, sizes, asked.seeds):
-        common = [_FORM, package_hash(), source.hash, source.label, text, kernel, relief.options(), seed]
+        what = text, kernel, relief.options(), seed, nodes
+        common = [_FORM, package_hash(), source.hash, source.label, *what]
         need = ""
         if size.times:
             need = key_of("need", common)[:32]
             needs[need] = Need(
-                key=need, source=source, classifier=text, kernel=kernel, relief=relief, seed=seed
+                key=need, source=source, classifier=text, kernel=kernel, relief=relief, seed=seed, nodes=nodes
             )
         for made_of, design in designs:
             key = key_of("point", common, size.words, design.name, design_words(design))[:32]
             points.append(
                 Point(
                     key=key, source=source, size=size, design=made_of, name=design.name, classifier=text,
-                    kernel=kernel, relief=relief, seed=seed, need=need,
+                    kernel=kernel, relief=relief, seed=seed, need=need, nodes=nodes,
                 )
             )  # fmt: skip
     return list(needs.values()), points

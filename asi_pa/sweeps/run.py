@@ -41,6 +41,7 @@ def sweep(
     reclaim: str | int | None = None,
     compaction: bool = True,
     fallbacks: bool = True,
+    nodes: int | str = "recorded",
     folder: str | os.PathLike[str] | None = None,
     executor: str | Executor | None = None,
     retries: int = RETRIES,
@@ -59,7 +60,7 @@ def sweep(
         [0, 512]}}``; every combination stands in its place
     classifiers : rules for sensitivity (docs/use/traces.md)
     seeds : how many (from 0), or which
-    kernel, reclaim, compaction, fallbacks : as of ``compare``
+    kernel, reclaim, compaction, fallbacks, nodes : as of ``compare``
     folder : where points are kept, each as soon as it is there; a sweep goes on where it was.  None: nowhere
     executor : an Executor of concurrent.futures, or words for one (docs/use/sweep.md); None: processes
     retries : how often a point is tried again whose worker died
@@ -75,7 +76,7 @@ def sweep(
             {
                 "traces": traces, "designs": designs, "memory": memory, "fields": fields or {},
                 "classifiers": classifiers, "seeds": seeds, "kernel": kernel, "reclaim": reclaim,
-                "compaction": compaction, "fallbacks": fallbacks,
+                "compaction": compaction, "fallbacks": fallbacks, "nodes": nodes,
             }
         )  # fmt: skip
     with ExitStack() as stack:

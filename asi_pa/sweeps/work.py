@@ -53,9 +53,9 @@ def _subject(work: Need | Point) -> Subject:
         trace = load_trace(work.source.word)
         if trace_hash(trace) != work.source.hash:
             raise ValueError(f"{work.source.word}: another trace than the one that was asked for")
-        return Subject.of(trace, work.classifier, 0)
+        return Subject.of(trace, work.classifier, 0, work.nodes)
 
-    return _SUBJECTS.get((work.source.hash, work.classifier), make)
+    return _SUBJECTS.get((work.source.hash, work.classifier, work.nodes), make)
 
 
 def compute(piece: Piece) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def _row(point: Point, subject: Subject, needed: float | None) -> dict[str, Any]
         return start_at(subject, point.size, point.seed, point.kernel, point.relief, needed)
 
     size = point.size.words, needed if point.size.times else None
-    compiled = _STARTS.get((point.source.hash, point.classifier, size, point.seed), start)
+    compiled = _STARTS.get((point.source.hash, point.classifier, point.nodes, size, point.seed), start)
     design: Design = as_design(point.design) if isinstance(point.design, str) else pickle.loads(point.design)
     made = replay(compiled, design, kernel=point.kernel, samples=2, seed=point.seed, **point.relief.options())
     return {

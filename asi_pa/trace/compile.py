@@ -27,13 +27,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from asi_pa.kernel.numa import RECORDED, Nodes, as_nodes
 from asi_pa.kernel.sizing import parse_size
 from asi_pa.kernel.spec import MachineSpec
 from asi_pa.trace.classify import DEFAULT_CLASSIFIER, Classifier, translated
@@ -42,6 +43,7 @@ from asi_pa.trace.cpusets import CPUSETS_NOTE, cpusets_on, without_hardwall
 from asi_pa.trace.events import ALLOC
 from asi_pa.trace.format import Trace, facts_html, profile
 from asi_pa.trace.initial import HeldClasses, Population, Settle, Snapshot, recorded_population
+from asi_pa.trace.nodes import divided, joined, of_trace, recorded_nodes, shares
 from asi_pa.trace.ops import OP, Op, count_kinds
 from asi_pa.trace.resize import Base, modelled_population
 from asi_pa.trace.ticks import Ticks, seen_ticks
@@ -112,8 +114,8 @@ class CompiledTrace:
         return count_kinds(self.ops)
 
     @cached_property
-    def supplies(self) -> dict[tuple[int | None, int], npt.NDArray[np.uint32]]:
-        """Orders of reclaim that were drawn for this start state, by size and seed (`asi_pa.experiment`)."""
+    def supplies(self) -> dict[tuple[int | None, int], tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]]:
+        """Orders of reclaim that were drawn for this start state, and nodes, by size and seed."""
         return {}
 
     def __repr__(self) -> str:
@@ -126,13 +128,19 @@ class CompiledTrace:
         """What it prints of itself."""
         held = sum(zone.held_pages for zone in self.population)
         free = sum(zone.free_pages for zone in self.population)
-        zones = ", ".join(zone.name for zone in self.machine.zones)
+        several = self.nodes > 1
+        zones = ", ".join(zone.name + f" of node {zone.nid}" * several for zone in self.machine.zones)
         return [
             ("", f"<CompiledTrace {self.name}: {len(self.ops):,} operations, rules of {self.kernel}>"),
             ("machine", f"{self.memory_bytes >> 20:,} MiB in {zones}, {self.machine.cpus} CPUs"),
             ("at the start", f"{held:,} pages held, {free:,} free"),
             ("classifier", self.classifier),
         ]
+
+    @property
+    def nodes(self) -> int:
+        """How many the machine has."""
+        return len({zone.nid for zone in self.machine.zones})
 
     @property
     def memory_bytes(self) -> int:
@@ -191,6 +199,7 @@ def compile_trace(
     memory: str | int | None = None,
     recorded: bool = False,
     seed: int = 0,
+    nodes: int | str | Nodes = RECORDED,
     evidence: int | None = None,
     settle: Settle | None = None,
     tries: bool = True,
@@ -200,13 +209,14 @@ def compile_trace(
 
     The machine is one zone of ``memory`` bytes (``"768M"``; None: as much as the recorded zone Normal
     managed), or with ``recorded`` the zones of the recorded machine as they were.  ``seed`` draws what the
-    classifier leaves to chance and which part of the recorded memory a smaller zone keeps.  ``evidence``: the
-    start state is built from the first so many events only (None: all).  ``settle`` decides what in it only
-    following the trace can (`asi_pa.run.settle`; `asi_pa.compile_trace` always does).  Without ``tries``
-    every event is an operation of its own, so what was asked for instead of a failed try is always asked for
-    (`asi_pa.trace.tries`).  ``progress(done, events)`` is called now and then.  Raises ValueError for a trace
-    that contradicts itself, an impossible size, and ``recorded`` together with ``memory`` or for a trace
-    without snapshots.
+    classifier leaves to chance and which part of the recorded memory a smaller zone keeps.  ``nodes``: how
+    many, or the CPUs of each (``"0-3/4-7"``): memory is divided by address (`asi_pa.trace.nodes`), and a
+    request is made on the node of its CPU.  ``evidence``: the start state is built from the first so many
+    events only (None: all).  ``settle`` decides what in it only following the trace can (`asi_pa.run.settle`;
+    `asi_pa.compile_trace` always does).  Without ``tries`` every event is an operation of its own, so what
+    was asked for instead of a failed try is always asked for (`asi_pa.trace.tries`).  ``progress(done,
+    events)`` is called now and then.  Raises ValueError for a trace that contradicts itself, an impossible
+    size, and ``recorded`` together with ``memory`` or for a trace without snapshots.
     """
     if not isinstance(trace, Trace):
         from asi_pa.trace import load_trace
@@ -221,7 +231,8 @@ def compile_trace(
     if pages is not None and pages < 1 << trace.pageblock_order:
         raise ValueError(f"memory {memory!r}: less than one pageblock")
     rule = Classifier.parse(classifier, seed)
-    starts = Starts(trace, rule, evidence=evidence, settle=settle, tries=tries, progress=progress)
+    how: dict[str, Any] = {"evidence": evidence, "settle": settle, "tries": tries, "progress": progress}
+    starts = Starts(trace, rule, nodes=nodes, **how)
     return starts.recorded() if recorded else starts.at(pages, seed)
 
 
@@ -232,6 +243,7 @@ class Starts:
     ----------
     trace : Trace
     classifier : Classifier
+    nodes : of the machines: how many, or the CPUs of each
     evidence : the start states are built from the first so many events only (None: all)
     settle : decides what in them only following the trace can (`asi_pa.run.settle`)
     tries : failed tries and what was asked for instead are found (`asi_pa.trace.tries`)
@@ -245,6 +257,7 @@ class Starts:
         trace: Trace,
         classifier: Classifier,
         *,
+        nodes: int | str | Nodes = RECORDED,
         evidence: int | None = None,
         settle: Settle | None = None,
         tries: bool = True,
@@ -254,6 +267,8 @@ class Starts:
             orders = f"pageblock_order {trace.pageblock_order}, max_page_order {trace.max_page_order}"
             raise ValueError(f"{trace.label}: {orders}")
         self.trace, self.classifier = trace, classifier
+        self.nodes = of_trace(trace, as_nodes(nodes))
+        self._own = len(recorded_nodes(trace)) > 1
         self._evidence = evidence
         self._settle = settle if len(trace) else None  # a start state alone has nothing to follow
         ticks = seen_ticks(trace, evidence) if trace.has_start else None
@@ -278,12 +293,24 @@ class Starts:
     def _base(self) -> Base:
         return Base.of(self.trace, self._snapshot)
 
+    @cached_property
+    def _bases(self) -> list[Base]:
+        return [Base.of(self.trace, self._snapshot, nid) for nid in range(self.nodes.count)]
+
     def at(self, pages: int | None = None, seed: int = 0) -> CompiledTrace:
-        """One zone of so many pages (None: as many as the recorded zone Normal managed)."""
+        """One zone of so many pages (None: as many as the recorded zone Normal managed), a part a node."""
         words = HeldClasses(self.classifier, self._classes)
-        peak, slots = self._compiler.live_max, self._nslots
-        made = modelled_population(self.trace, self._base, words, slots, pages=pages, peak=peak, seed=seed)
-        return self._compiled(words, *made)
+        slots = self._nslots
+        how: dict[str, Any] = {"peak": self._compiler.live_max, "seed": seed}
+        if not self._own:
+            made = modelled_population(self.trace, self._base, words, slots, pages=pages, **how)
+            return self._compiled(words, *made)
+        parts = []
+        for base, part in zip(self._bases, shares(self.trace, self._bases, pages), strict=True):
+            parts.append(modelled_population(self.trace, base, words, slots, pages=part, **how))
+            slots = parts[-1][2]
+        machine, population, notes = joined(parts, self.nodes, profile(self.trace), pages is not None)
+        return self._compiled(words, machine, population, slots, notes)
 
     def recorded(self) -> CompiledTrace:
         """The recorded machine's zones as they were.  ValueError for a trace without snapshots."""
@@ -300,6 +327,10 @@ class Starts:
         initial: dict[str, Any],
     ) -> CompiledTrace:
         trace, ops, compiler = self.trace, self._ops, self._compiler
+        if self._own:
+            machine = replace(machine, cpu_nodes=self.nodes.of_cpus(machine.cpus))
+        elif self.nodes.count > 1:
+            machine, population = divided(machine, population, self.nodes, profile(trace))
         counters = compiler.counters()
         repairs = {name: counters.pop(name) for name in _REPAIRS}
         counts = {
@@ -347,9 +378,9 @@ def tight_memory(compiled: CompiledTrace, occupancy: float = 0.97) -> int:
     The initial population shrinks with the memory (but what the trace frees stays), the trace's own demand
     does not; so there is a size at which both together fill the zone.  A multiple of 4 MiB, at least 64 MiB.
     """
-    population = compiled.population[0]
-    whole = population.free_pages + population.held_pages
-    held, peak = population.held_pages, max(compiled.counts["peak_pages"], 1)
+    held = sum(zone.held_pages for zone in compiled.population)
+    whole = sum(zone.free_pages for zone in compiled.population) + held
+    peak = max(compiled.counts["peak_pages"], 1)
     freed = compiled.counts["held_at_start_pages"]
     # Smallest s with max(s * held / whole, freed) + peak <= occupancy * s.
     sizes = [(freed + peak) / occupancy]

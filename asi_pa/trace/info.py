@@ -216,8 +216,10 @@ def describe_text(about: dict[str, Any]) -> str:
     ]  # fmt: skip
     rows += [("gfp", f"{_share(n, total):>7}  {name}") for name, n in list(asked["by_gfp"].items())[:6]]
     rows += [("command", f"{_share(n, total):>7}  {name}") for name, n in list(asked["by_comm"].items())[:5]]
+    several = len({zone.get("nid", 0) for zone in about["zones"]}) > 1
     for zone in about["zones"]:
-        rows.append(("zone", f"{zone['name']:<7} {zone['managed'] * 4 >> 10:,} MiB managed, "
+        node = f"node {zone['nid']} " if several else ""
+        rows.append(("zone", f"{node}{zone['name']:<7} {zone['managed'] * 4 >> 10:,} MiB managed, "
                              f"{_share(zone['free'], zone['managed'])} free, min/low/high "
                              f"{zone['min']}/{zone['low']}/{zone['high']}"))  # fmt: skip
     rows.append(("snapshots", ", ".join(about["snapshots"]) or "none: the initial state is not known"))

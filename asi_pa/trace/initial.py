@@ -373,13 +373,24 @@ class Snapshot:
         inside = self.freed[self.freed["pfn"] < len(kpf)]
         first.kind[frames_of(inside["pfn"].astype(np.int64), inside["order"])] = FREE
 
-    @property
-    def largest(self) -> int:
-        """The number of zone Normal, or of the largest zone where there is none."""
+    def largest(self, nid: int | None = None) -> int:
+        """The number of zone Normal, or of the largest zone where there is none; of a node or of all."""
         return max(
-            range(len(self.zones)),
+            (k for k, zone in enumerate(self.zones) if nid in (None, zone.get("nid", 0))),
             key=lambda k: (self.zones[k]["name"] == "Normal", self.zones[k]["managed"]),
         )
+
+    def freed_on(self, nid: int | None) -> npt.NDArray[np.void]:
+        """``freed`` of a node; None: all.  What lies in no zone is node 0's."""
+        if nid is None:
+            return self.freed
+        where = np.zeros(len(self.freed), np.int64)
+        for zone in self.zones:
+            start = int(zone["start_pfn"])
+            inside = (self.freed["pfn"] >= start) & (self.freed["pfn"] < start + int(zone["spanned"]))
+            where[inside] = int(zone.get("nid", 0))
+        found: npt.NDArray[np.void] = self.freed[where == nid]
+        return found
 
     def frames(self, number: int) -> ZoneFrames:
         """The frames of a zone; several threads may ask."""

@@ -62,13 +62,14 @@ class Base:
     pageblock_order: int
 
     @classmethod
-    def of(cls, trace: Trace, snapshot: Snapshot) -> Base:
-        """The largest zone of a snapshot."""
-        freed, orders = snapshot.freed, (trace.max_page_order, trace.pageblock_order)
+    def of(cls, trace: Trace, snapshot: Snapshot, nid: int | None = None) -> Base:
+        """The largest zone of a snapshot, or of one of its nodes."""
+        freed, orders = snapshot.freed_on(nid), (trace.max_page_order, trace.pageblock_order)
         if not snapshot.zones:
             return cls([], _of_trace(trace, freed[:0]), freed, _of_trace(trace, freed), *orders)
-        frames = snapshot.frames(snapshot.largest)
-        found = [(snapshot.zones[snapshot.largest], frames)]
+        largest = snapshot.largest(nid)
+        frames = snapshot.frames(largest)
+        found = [(snapshot.zones[largest], frames)]
         held = held_allocations(frames, freed, *orders)
         outside = (freed["pfn"] < frames.start_pfn) | (freed["pfn"] >= frames.start_pfn + len(frames.state))
         return cls(found, held, freed, _of_trace(trace, freed[outside]), *orders)

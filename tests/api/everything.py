@@ -64,6 +64,7 @@ def results(name: str) -> list[str]:
     """Every function that returns a result, and every form a result takes."""
     compared: asi_pa.CompareResult = asi_pa.compare(name, "migratetype", quick=True, samples=3)
     run = compared.runs[0]["migratetype"]
+    print(compared.nodes, [node.numa_miss for node in run.nodes])
     print(run.verify, compared.verdict, [row.against_other for row in compared.measures][:1])
     starved: asi_pa.StarveResult = asi_pa.starve("linux", "32M")
     audited: asi_pa.AuditResult = asi_pa.audit_design("migratetype", depth=1, only="smallest")

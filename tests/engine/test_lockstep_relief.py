@@ -91,9 +91,10 @@ def walk(design: Design, seed: int) -> dict[str, int]:
     share, compacts = rng.choice([0.0, 0.3, 0.9]), rng.random() < 0.8
     supply = [int(slot) for slot in ops["slot"][np.isin(ops["op"], (1, 5, 6))] if rng.random() < share]
     since = sorted(rng.randrange(len(ops)) for _ in supply) if rng.random() < 0.5 else None
+    nodes = random.Random(seed).choices([zone.nid for zone in spec.zones], k=len(supply))
     if rng.random() < 0.7:  # otherwise drains, reserves and kswapd are all there is
         for replay in replays:
-            replay.relieve(supply, compacts, since)
+            replay.relieve(supply, compacts, since, nodes=nodes)
     for start in range(0, len(ops), 50):
         for replay in replays:
             replay.run(ops[start : start + 50])
@@ -101,6 +102,7 @@ def walk(design: Design, seed: int) -> dict[str, int]:
             ours, theirs = twin.dump(zone).tolist(), compiled.dump(zone).tolist()
             assert ours == theirs, first_difference(ours, theirs, tail=tail_of(design))
         assert twin.stats() == Counter(compiled.stats())
+        assert twin.numa() == compiled.numa()
         assert [(replay.failures, replay.skipped) for replay in replays][1:] == [
             (replays[0].failures, replays[0].skipped)
         ]

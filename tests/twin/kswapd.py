@@ -66,10 +66,10 @@ class Kswapds:
             before = self.compact.get(nid, (0, 0))
             self.compact[nid] = (max(order, before[0]), max(highest, before[1]))
 
-    def run(self, reclaim: Callable[[], int], compact: Callable[[int, int, int], None]) -> None:
+    def run(self, reclaim: Callable[[int], int], compact: Callable[[int, int, int], None]) -> None:
         """All that are awake balance their nodes, then kcompactd works for those who woke it.
 
-        ``reclaim()`` frees some, if it can; ``compact(nid, order, highest zone)`` is kcompactd's work.
+        ``reclaim(nid)`` frees some, if it can; ``compact(nid, order, highest zone)`` is kcompactd's work.
         """
         for nid in sorted({zone.spec.nid for zone in self.zones}):
             if nid in self.awake:
@@ -89,7 +89,7 @@ class Kswapds:
                     zone.compact.reset(zone)
             self._wakeup_kcompactd(nid, order, highest)
 
-    def _balance(self, nid: int, order: int, highest: int, reclaim: Callable[[], int]) -> None:
+    def _balance(self, nid: int, order: int, highest: int, reclaim: Callable[[int], int]) -> None:
         """balance_pgdat: up to the high watermark, or for the boost; then the boost it found is over."""
         boosts = {id(zone): zone.watermark_boost for zone in self._eligible(nid, highest)}
         boosted = pending = sum(boosts.values())
@@ -99,7 +99,7 @@ class Kswapds:
                 pending = 0
             elif pending <= 0:
                 break
-            got = reclaim()
+            got = reclaim(nid)
             if not got:
                 break
             pending -= got

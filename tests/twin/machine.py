@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -56,6 +56,7 @@ class Machine:
         self.kswapds = Kswapds(self.zones, self.counts, page_alloc.watermark_ok)
         self.zonelists = zonelists(spec, self.zones, self.kswapds)
         self.nodes = cpu_nodes(spec)
+        self.numa_counts: dict[int, Counter[str]] = defaultdict(Counter)
         self.cpu = 0
         #: What a request that may block does when all else failed; None: it fails, too.
         self.relief: Callable[[int, Request, Callable[[int], Found], int, int], Found] | None = None
@@ -83,7 +84,23 @@ class Machine:
         found = self.wrapper.alloc(order, request) if self.wrapper else self._alloc(order, request)
         if found is None:
             page_alloc.count_failure(self.zonelists[self.nodes[cpu]], order, request, self.spec)
+        else:
+            self._zone_statistics(found[0].spec.nid, request, cpu)
         return found
+
+    def _zone_statistics(self, nid: int, request: Request, cpu: int) -> None:
+        """zone_statistics (mm/page_alloc.c, 7.2), of machines of several nodes."""
+        here = self.nodes[cpu]
+        preferred = self.zonelists[here].preferred(request).spec.nid
+        counts = [(nid, "hit")] if nid == preferred else [(nid, "miss"), (preferred, "foreign")]
+        for node, what in (*counts, (nid, "local" if nid == here else "other")):
+            self.numa_counts[node][f"numa_{what}"] += 1
+
+    def numa(self) -> list[dict[str, int]]:
+        """By node; empty where there is one."""
+        names = ("numa_hit", "numa_miss", "numa_foreign", "numa_local", "numa_other")
+        nids = sorted({zone.nid for zone in self.spec.zones})
+        return [{name: self.numa_counts[nid][name] for name in names} for nid in nids if len(nids) > 1]
 
     def look_ahead(self) -> None:
         """The workers, where they were woken."""

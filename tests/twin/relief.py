@@ -63,8 +63,8 @@ class Replay:
         self.owners = machine.compactor.owners
         #: The order that a slot's allocation had, whatever compaction made of it.
         self.orders: dict[int, int] = {}
-        self.supply: list[tuple[int, int]] = []
-        self.pages: list[int] = []
+        #: By node: slots, after how many operations each is there, and its pages.
+        self.supply: dict[int, list[tuple[int, int, int]]] = {}
         self.compacts = False
         self.clock = 0
         machine.relief = self.direct_relief
@@ -77,13 +77,18 @@ class Replay:
         compacts: bool,
         since: Sequence[int] | None = None,
         pages: Sequence[int] | None = None,
+        *,
+        nodes: Sequence[int] | None = None,
     ) -> None:
         """Requests that may block reclaim what the slots in ``supply`` hold, in that order, and compact.
 
-        ``since``: after how many operations each is there; ``pages``: how many each has.
+        ``since``: after how many operations each is there; ``pages``: how many each has; ``nodes``: whose
+        LRU it is on.
         """
-        self.pages = [1] * len(supply) if pages is None else list(pages)
-        self.supply = list(zip(supply, [-1] * len(supply) if since is None else since, strict=True))
+        ones, always, first = ([value] * len(supply) for value in (1, -1, 0))
+        rows = zip(supply, since or always, pages or ones, nodes or first, strict=True)
+        for slot, at, count, nid in rows:
+            self.supply.setdefault(nid, []).append((slot, at, count))
         self.compacts = compacts
 
     # Operations
@@ -200,22 +205,21 @@ class Replay:
 
     # Reclaim
 
-    def reclaim(self, cpu: int, pages: int) -> int:
-        """A pass in clusters of whole folios, one at least (shrink_lruvec, isolate_lru_folios, 7.2)."""
+    def reclaim(self, cpu: int, nid: int, pages: int) -> int:
+        """A pass over a node's LRU, in clusters of whole folios (shrink_lruvec, isolate_lru_folios, 7.2)."""
         freed = 0
         for left in range(pages, 0, -SWAP_CLUSTER_MAX):
-            got = self.shrink_cluster(cpu, min(left, SWAP_CLUSTER_MAX))
+            got = self.shrink_cluster(cpu, nid, min(left, SWAP_CLUSTER_MAX))
             freed += got
             if not got:
                 break
         return freed
 
-    def shrink_cluster(self, cpu: int, pages: int) -> int:
-        """The next allocations of the supply; the workload may have freed them itself."""
-        freed = 0
-        while self.supply and freed < pages and self.supply[0][1] <= self.clock:
-            slot, _ = self.supply.pop(0)
-            self.pages.pop(0)
+    def shrink_cluster(self, cpu: int, nid: int, pages: int) -> int:
+        """The next allocations of a node's supply; the workload may have freed them itself."""
+        freed, supply = 0, self.supply.get(nid, [])
+        while supply and freed < pages and supply[0][1] <= self.clock:
+            slot = supply.pop(0)[0]
             if slot not in self.owners.held:
                 continue
             pfn = self.owners.held[slot][0]
@@ -229,21 +233,34 @@ class Replay:
         self.machine.counts.reclaimed += freed
         return freed
 
-    def reclaimable(self) -> int:
-        """What of the supply is there."""
-        return sum(
-            pages for (_, since), pages in zip(self.supply, self.pages, strict=True) if since <= self.clock
-        )
+    def reclaimable(self, nid: int) -> int:
+        """What of a node's supply is there."""
+        return sum(pages for _, since, pages in self.supply.get(nid, []) if since <= self.clock)
 
-    def one_pass(self) -> int:
+    def one_pass(self, nid: int) -> int:
         """The first pass over the LRU (get_scan_count, shrink_lruvec, 7.2)."""
-        return max(SWAP_CLUSTER_MAX, self.reclaimable() >> DEF_PRIORITY)
+        return max(SWAP_CLUSTER_MAX, self.reclaimable(nid) >> DEF_PRIORITY)
+
+    def shrink_zones(self, cpu: int, request: Request) -> int:
+        """A pass over the LRU of each node that the request may use (shrink_zones, mm/vmscan.c, 7.2)."""
+        machine = self.machine
+        zones = machine.zonelists[machine.nodes[cpu]].usable(request)
+        nids = list(dict.fromkeys(zone.spec.nid for zone in zones))
+        if len({zone.spec.nid for zone in machine.zones}) == 1:
+            nids = [machine.zones[0].spec.nid]
+        return sum(self.reclaim(cpu, nid, self.one_pass(nid)) for nid in nids)
 
     def kswapd(self, cpu: int) -> None:
         cpu = cpu if cpu < self.machine.spec.cpus else 0
         self.machine.kswapds.run(
-            lambda: self.reclaim(cpu, self.one_pass()), lambda *work: self._kcompactd(cpu, *work)
+            lambda nid: self.reclaim(self.cpu_on(cpu, nid), nid, self.one_pass(nid)),
+            lambda nid, *work: self._kcompactd(self.cpu_on(cpu, nid), nid, *work),
         )
+
+    def cpu_on(self, cpu: int, nid: int) -> int:
+        """Where a node's worker runs when it is woken from ``cpu``: on the node, if it has a CPU."""
+        nodes = self.machine.nodes
+        return cpu if nodes[cpu] == nid or nid not in nodes else nodes.index(nid)
 
     def _kcompactd(self, cpu: int, nid: int, order: int, highest: int) -> None:
         if self.compacts:
@@ -359,7 +376,7 @@ class _SlowPath:
                 for zone in self.zones
             )
         )
-        self.progress = 1 if ready else self.replay.reclaim(self.cpu, self.replay.one_pass())
+        self.progress = 1 if ready else self.replay.shrink_zones(self.cpu, self.request)
         if not self.progress and self.drained:
             return None
         found = self.attempt()
@@ -369,7 +386,7 @@ class _SlowPath:
             found = self.attempt()
         return found
 
-    def _some_zone_ok(self, order: int, more: int) -> bool:
+    def _some_zone_ok(self, order: int, *, reclaimed: bool) -> bool:
         return any(
             page_alloc.watermark_ok(
                 zone,
@@ -377,7 +394,7 @@ class _SlowPath:
                 zone.wmark(WMARK_MIN),
                 self.request.highest,
                 self.flags,
-                zone.nr_free_pages.read() + more,
+                zone.nr_free_pages.read() + self._left(zone) * reclaimed,
             )
             for zone in self.zones
         )
@@ -385,22 +402,34 @@ class _SlowPath:
     def _once_more(self) -> bool:
         """should_reclaim_retry, should_compact_retry."""
         self.no_progress = 0 if self.progress and not self.costly else self.no_progress + 1
-        left = self.replay.reclaimable()
-        if self.no_progress <= MAX_RECLAIM_RETRIES and left and self._some_zone_ok(self.order, left):
+        left = any(self._left(zone) for zone in self.machine.zones)
+        if (
+            self.no_progress <= MAX_RECLAIM_RETRIES
+            and left
+            and self._some_zone_ok(self.order, reclaimed=True)
+        ):
             return True
         if self.replay.unreserve(self.request, self.cpu, force=True):
             return True
-        return self.progress > 0 and self._compact_more(left)
+        return self.progress > 0 and self._compact_more()
 
-    def _compact_more(self, left: int) -> bool:
+    def _left(self, zone: Zone) -> int:
+        """What of its node's LRU is reclaimable."""
+        return self.replay.reclaimable(zone.spec.nid)
+
+    def _compact_more(self) -> bool:
         if self.order == 0:
             return False
         if not self.can_compact:
-            return not self.costly and self._some_zone_ok(0, 0)
+            return not self.costly and self._some_zone_ok(0, reclaimed=False)
         if self.result == SKIPPED:
             return any(
                 room_to_compact(
-                    zone, self.order, zone.wmark(WMARK_MIN), self.request.highest, left // self.order
+                    zone,
+                    self.order,
+                    zone.wmark(WMARK_MIN),
+                    self.request.highest,
+                    self._left(zone) // self.order,
                 )
                 for zone in self.zones
             )
