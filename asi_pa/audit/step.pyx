@@ -34,6 +34,7 @@ from asi_pa._core cimport (
 )
 from asi_pa.engine.compact_control cimport COMPACT_PRIO_SYNC_FULL
 from asi_pa.engine.compaction cimport alloc_pages_direct_compact, compact_node, compaction_order
+from asi_pa.engine.flip cimport clear_ahead
 from asi_pa.engine.highatomic cimport unreserve_highatomic
 from asi_pa.engine.page_isolation cimport (
     alloc_contig_range,
@@ -212,6 +213,8 @@ cdef int64_t operate(search_t *s, const op_t *op) noexcept nogil:
         result = pcp_decay(z, &z.pcps[op.cpu]) if z.pcps != NULL else 0
         if z.design.looks_ahead & AHEAD_BACK_TIMER:
             z.ahead_due |= AHEAD_BACK
+        if z.design.clears_ahead:
+            clear_ahead(z)
     elif op.code == OP_TAKE:
         result = take_and_putback(z, op.which, op.order)
     elif op.code == OP_SHRINK:
@@ -413,7 +416,7 @@ cdef int list_operations(search_t *s, op_t *ops) noexcept nogil:
                 add(ops, &n, OP_DRAIN, cpu, 0, 0, 0, 0)
             if s.ticks:
                 add(ops, &n, OP_TICK, cpu, 0, 0, 0, 0)
-        elif z.design.looks_ahead & AHEAD_BACK_TIMER:
+        elif z.design.looks_ahead & AHEAD_BACK_TIMER or z.design.clears_ahead:
             add(ops, &n, OP_TICK, cpu, 0, 0, 0, 0)
     if s.isolation or s.contig:
         list_ranges(s, ops, &n)

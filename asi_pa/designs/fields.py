@@ -51,6 +51,9 @@ WAITS = Reader(
     "where `flips` is not none, or `wrapper` is pool or queue",
     lambda d: bool(d.protects) and (d.wrapper in ("pool", "queue") or (_tracks(d) and d.flips != "none")),
 )
+CLEARS_DIRTY = Reader(
+    "where `zeroing` is dirty, and labels say what is mapped", lambda d: _tracks(d) and d.zeroing == "dirty"
+)
 GIVES_BACK = Reader("where `map_back` or `pool_high` is above 0", lambda d: d.map_back > 0 or d.pool_high > 0)
 UNMAPS = Reader(
     "where `unmap_low` is above 0, there is an unmap_ahead(), or `wrapper` is queue",

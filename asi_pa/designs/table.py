@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from asi_pa.designs.derived import Derived
 from asi_pa.designs.fields import (
     CLEARS,
+    CLEARS_DIRTY,
     FLIPS,
     GIVES_BACK,
     LABELS,
@@ -163,7 +164,8 @@ class Design(Derived):
     zeroing: str = field(
         default="none",
         metadata=says(
-            "When what a sensitive owner left is cleared on the way S -> N, and by whom: none; locked "
+            "When what a sensitive owner left is cleared on the way S -> N, and by whom (see also "
+            "`zeroed_by`, `owner_zeroes`): none; locked "
             "(whole block, by the request, under the zone lock); flip (whole block, outside it, by the "
             "request or the worker that flips); dirty (only pages that held sensitive data, likewise); "
             "mapped (whole block, outside the lock, after it was mapped: readable for as long as the "
@@ -172,6 +174,17 @@ class Design(Derived):
             words=("none", "locked", "flip", "dirty", "mapped", "alloc"),
             read=CLEARS,
             heading="Clearing",
+        ),
+    )
+    zeroed_by: str = field(
+        default="request",
+        metadata=says(
+            "Who clears what `zeroing` leaves to clear: request (whoever flips the block: the request, or a "
+            "worker that flips ahead), or worker (once a second, with vmstat's worker, whole free unmapped "
+            "pageblocks are cleared off the lists and put back at their tails; who flips one clears what is "
+            "left).",
+            words=("request", "worker"),
+            read=CLEARS_DIRTY,
         ),
     )
     owner_zeroes: bool = field(
@@ -456,6 +469,9 @@ class Design(Derived):
                 )
             if not name.startswith("_") and not hasattr(Design, name):
                 raise ValueError(f"{cls.__name__}.{name} is no hook of a design{_hint(name)}")
+
+    def __str__(self) -> str:
+        return self.name
 
     # ------------------------------------------------ slow-path decisions a subclass may override
 

@@ -108,6 +108,7 @@ cdef dict design_numbers(object design, int pageblock_order):
     numbers["flips_both_ways"] = design.flips == "september"
     numbers["flip_ctx"] = CTX_UNMAP if design.flips == "march" else CTX_FLIP
     numbers["looks_ahead"] = ahead_of(design)
+    numbers["clears_ahead"] = design.zeroed_by == "worker"
     numbers["unmap_high"] = max(design.unmap_high, design.unmap_low)
     # counted as on x86-64, where a pageblock has order 9
     numbers["refill_order"] = max(0, design.refill_order + pageblock_order - 9)

@@ -4,7 +4,7 @@ March 2025, patch 11, and September 2025, patch 18, flip after everything else h
 ours (``migratetype/eager``).
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from asi_pa._core cimport (
     AHEAD_BACK,
@@ -43,7 +43,7 @@ from asi_pa._core cimport (
     set_block_type,
     zone_t,
 )
-from asi_pa.engine.mapping cimport block_zero, blocks_map, blocks_unmap, lock_dropped
+from asi_pa.engine.mapping cimport block_dirty, block_zero, blocks_map, blocks_unmap, lock_dropped
 from asi_pa.physmap.physmap cimport physmap_flush
 
 
@@ -242,6 +242,54 @@ cdef int64_t free_unmapped(const zone_t *z) noexcept nogil:
             for order in range(z.max_order + 1):
                 pages += <int64_t>blocks_on(z, order, ft) << order
     return pages
+
+
+cdef bint is_soiled(zone_t *z, uint32_t frame, int order) noexcept nogil:
+    # Whether a chunk holds what sensitive owners left.
+    cdef uint32_t block
+    for block in range(block_of(z, frame), block_of(z, frame + (1u << order))):
+        if block_dirty(z, block):
+            return True
+    return False
+
+
+cdef uint32_t take_soiled(zone_t *z) noexcept nogil:
+    # The first such chunk of whole pageblocks that is free and unmapped, off its list; NIL: there is none.
+    cdef uint32_t frame
+    cdef int order, ft
+    for order in range(z.max_order, z.pageblock_order - 1, -1):
+        for ft in range(z.design.nft):
+            if z.design.mt[ft] > MIGRATE_RECLAIMABLE or z.design.mapped[ft] or not blocks_on(z, order, ft):
+                continue
+            frame = first_of(z, order, ft)
+            while frame < z.nframes:
+                if is_soiled(z, frame, order):
+                    list_del(z, frame, order, ft)
+                    account_freepages(z, ft, -(<int64_t>1 << order))
+                    z.state[frame] = <uint8_t>(TAKEN | order)
+                    return frame
+                frame = z.links[frame].next
+    return NIL
+
+
+cdef void clear_ahead(zone_t *z) noexcept nogil:
+    # vmstat's worker clears free unmapped pageblocks, so that whoever maps one finds little left to clear.
+    cdef uint32_t frame, block, first, last, _i
+    cdef uint64_t before
+    for _i in range(z.nblocks):
+        frame = take_soiled(z)
+        if frame == NIL:
+            return
+        first = block_of(z, frame)
+        last = block_of(z, frame + (1u << (z.state[frame] & ORDER_MASK)))
+        lock_dropped(z, WINDOW_TAKEN, frame, z.state[frame] & ORDER_MASK)
+        before = z.stats.pages_zeroed
+        for block in range(first, last):
+            block_zero(z, block, False)
+        z.stats.pages_zeroed_ahead += z.stats.pages_zeroed - before
+        z.state[frame] = TAIL
+        for block in range(first, last):
+            free_one(z, block << z.pageblock_order, z.pageblock_order, z.pbtype[block], True)
 
 
 cdef void balance_ahead(zone_t *z) noexcept nogil:

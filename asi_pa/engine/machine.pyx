@@ -299,6 +299,8 @@ cdef class Machine:
         cdef zone_t *z = self._zone(zone)
         self._check_cpu(cpu)
         refresh_cpu_vm_stats(z, cpu)
+        if self.watched:
+            self.raise_hook_error()
 
     def unreserve_highatomic(self, int freetype, bint force, int zone=0, int cpu=0):
         """unreserve_highatomic_pageblock() for a requester of this freetype; 1 if a block was given back."""

@@ -27,6 +27,7 @@ from asi_pa._core cimport (
     vmdiff_t,
     zone_watermark_ok,
 )
+from asi_pa.engine.flip cimport clear_ahead
 
 
 # ---------------------------------------------------------------- arrays
@@ -343,4 +344,6 @@ cdef bint refresh_cpu_vm_stats(zone_t *z, int cpu) noexcept nogil:
     if z.design.looks_ahead & AHEAD_BACK_TIMER:
         z.ahead_due |= AHEAD_BACK
     z.diff = diff
+    if z.design.clears_ahead:
+        clear_ahead(z)
     return z.pcps != NULL and pcp_decay(z, &z.pcps[cpu])

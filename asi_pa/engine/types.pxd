@@ -159,6 +159,7 @@ cdef struct design_t:
     uint8_t pcp_free[MAX_ORDERS][MAX_FREETYPES]     # what a page freed in such a block joins; 255: none
     uint8_t pcp_list_order[MAX_PCP_LISTS]
     int tracks                          # the design has a protected tree: mapping is recorded
+    int clears_ahead                    # vmstat's worker clears free unmapped pageblocks
     int looks_ahead                     # AHEAD_*: what a worker has to do and when; 0: nothing
     # fields of a Design
     int label_maps                      # March 2025: labelling a block maps it when the label says mapped
@@ -332,6 +333,7 @@ cdef struct stats_t:
     uint64_t flips_n2s
     uint64_t pages_zeroed
     uint64_t pages_zeroed_locked    # of these, under the zone lock
+    uint64_t pages_zeroed_ahead     # of these, by a worker before anybody asked
     uint64_t unmapped_ahead         # pageblocks unmapped before anybody asked
     uint64_t moved_to_flip          # pages moved out of a pageblock that was to flip
     uint64_t extfrag_events

@@ -39,11 +39,13 @@ cdef inline bint has_queue(const mm_t *mm) noexcept nogil:
 
 
 cdef inline void run_ahead(mm_t *mm) noexcept nogil:
-    # the workers that requests woke (balance_ahead, pool_balance); called when no request is under way
+    # the workers that requests woke (balance_ahead, pool_balance), on the first CPU; called when no request
+    # is under way
     cdef int i, due = 0
     for i in range(mm.nzones):
         due |= mm.zones[i].ahead_due
         if mm.zones[i].ahead_due and mm.wrapper == NULL:
+            mm.zones[i].diff = &mm.zones[i].diffs[0]
             balance_ahead(mm.zones[i])
     if due and mm.wrapper != NULL:
         wrapper_balance(mm, due)

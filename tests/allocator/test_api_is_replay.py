@@ -41,6 +41,7 @@ OWN_RULES = {
     "ours/two-way:unmap_low=512,unmap_high=4096,map_back=1,give_back=lazy": "flips_s2n",
     "pool/sound:refill_order=12,pool_by_node=yes": "pool_refills",
     "pool/sound:pool_low=600,pool_high=1536,give_back=lazy": "pool_refills",
+    "migratetype/sound:zeroing=dirty,zeroed_by=worker": "flips_s2n",
     "rfcv2-queue/sound:may_wait=any,unmap_batch=3": "map_allocs",
 }
 

@@ -88,3 +88,9 @@ def test_a_hook_that_nobody_asks_is_refused(hook: str) -> None:
         ValueError, match=re.escape(f"design 'mine': {hook}() has no effect: it is asked where ")
     ):
         as_design(mine)
+
+
+def test_a_design_is_called_by_its_name() -> None:
+    """In f-strings, and as pytest's ``ids=str``."""
+    assert str(as_design("freetype:flip_used=move,flip_free=75")).startswith("freetype")
+    assert f"{as_design('linux')}" == "linux"

@@ -269,6 +269,39 @@ def test_which_requests_may_wait(who: str, served: tuple[bool, bool]) -> None:
     assert tuple(got) == served
 
 
+# Clearing, and by whom
+
+
+@pytest.mark.parametrize("who", ["request", "worker"])
+def test_who_clears_what_was_sensitive(who: str) -> None:
+    """Four blocks held secrets and are free; a user's request maps one of them, before or after a second."""
+    spec = replace(small_spec(pages=64, max_page_order=3), watermark_boost_factor=0)
+    machine = Machine(spec, f"unmapped/sound:zeroing=dirty,zeroed_by={who},flips_by_any=yes")
+    secrets = [machine.alloc(3, SECRET) for _ in range(4)]
+    machine.free(secrets[0], 3)
+    machine.refresh_vm_stats()
+    machine.drain()
+    # in the second that passed one block was free; the other three are dirty still
+    cleared = 8 if who == "worker" else 0
+    assert machine.stats()["pages_zeroed_ahead"] == machine.stats()["pages_zeroed"] == cleared
+    for pfn in secrets[1:]:
+        machine.free(pfn, 3)
+    while machine.alloc(3, GFP_KERNEL) >= 0:
+        pass
+    stats = machine.stats()
+    assert (stats["pages_zeroed"], stats["pages_zeroed_ahead"]) == (32, cleared)
+    assert stats["flips_s2n"] >= 4
+    assert leaks(machine) == 0
+    assert machine.verify() is None
+
+
+def test_only_what_is_dirty_can_be_cleared_ahead() -> None:
+    with pytest.raises(
+        ValueError, match=r"zeroed_by 'worker' has no effect: it is read where `zeroing` is dirty"
+    ):
+        as_design("migratetype/sound:zeroed_by=worker")
+
+
 # The auditor, and the two designs in comparison
 
 
@@ -280,6 +313,7 @@ def test_which_requests_may_wait(who: str, served: tuple[bool, bool]) -> None:
         "migratetype:flip_used=move,flip_free=50,may_wait=any",
         "ours/two-way:give_back=timer,unmap_low=2,unmap_high=4,unmap_batch=0",
         "pool/nonsensitive:pool_low=1,pool_high=2,refill_order=11",
+        "migratetype/sound:zeroing=dirty,zeroed_by=worker",
     ],
 )
 def test_the_auditor_finds_no_sequence_that_breaks_them(word: str) -> None:

@@ -112,6 +112,8 @@ VARIANTS = {
         "ours/two-way:map_back=1,give_back=timer,unmap_low=20,unmap_high=60,unmap_batch=0",
         "ours/two-way:map_back=1,give_back=lazy,may_wait=nonsensitive",
         "migratetype/sound:may_wait=none,unmap_low=20,unmap_high=90,unmap_batch=3",
+        "migratetype/sound:zeroing=dirty,zeroed_by=worker",
+        "unmapped/sound:zeroing=dirty,zeroed_by=worker,map_back=1,give_back=timer,unmap_low=9,unmap_high=60",
         "pool/sound:refill_order=13,pool_by_node=yes,shrink_batch=10,refill_leaves=yes",
         "pool/nonsensitive:refill_order=12,shrink_batch=5,pool_low=20,pool_high=60,pool_by_node=yes",
         "pool/sound:shrink_batch=5,pool_low=9,pool_high=9,give_back=timer,may_wait=block",
@@ -502,7 +504,12 @@ def test_they_agree_on_long_walks(name: str) -> None:
 
 
 #: Counters that a walk with one of these designs must have moved, or the walks would not notice its rules.
-MOVED = {"flip_used=move": "moved_to_flip", "unmap_low": "unmapped_ahead", "pool_low": "pool_refills"}
+MOVED = {
+    "flip_used=move": "moved_to_flip",
+    "unmap_low": "unmapped_ahead",
+    "pool_low": "pool_refills",
+    "zeroed_by": "pages_zeroed_ahead",
+}
 
 
 @pytest.mark.parametrize("words", MOVED)

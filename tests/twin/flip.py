@@ -29,7 +29,7 @@ from .tables import (
 )
 from .zone import Zone
 
-__all__ = ["ZoneView", "balance_ahead", "flip_free_blocks", "rmqueue_buddy"]
+__all__ = ["ZoneView", "balance_ahead", "clear_ahead", "flip_free_blocks", "rmqueue_buddy"]
 
 
 def rmqueue_buddy(zone: Zone, order: int, request: Request, alloc_flags: int) -> int | None:
@@ -207,6 +207,34 @@ def _unmap_together(zone: Zone, chunks: list[tuple[int, int]], target: int) -> N
     for pfn, order in chunks:
         zone.lock_dropped(Window.FLUSHED, pfn, order)
         _to_lists(zone, pfn, order, target)
+
+
+def clear_ahead(zone: Zone) -> None:
+    """vmstat's worker clears free unmapped pageblocks (Design.zeroed_by), each off its list meanwhile."""
+    tables = zone.tables
+    for _ in zone.all_blocks():
+        found = next(
+            (
+                (pfn, order, freetype)
+                for order in range(zone.max_page_order, zone.pageblock_order - 1, -1)
+                for freetype in range(tables.count)
+                if tables.ordinary(freetype) and not tables.mapped[freetype]
+                for pfn in zone.free_list[order][freetype]
+                if zone.count_dirty(pfn, 1 << order)
+            ),
+            None,
+        )
+        if found is None:
+            return
+        pfn, order, freetype = found
+        zone.delete(pfn, order, freetype)
+        zone.lock_dropped(Window.TAKEN, pfn, order)
+        before = zone.stats.pages_zeroed
+        for block in zone.blocks(pfn, order):
+            mapping.zero(zone, block, locked=False)
+        zone.stats.pages_zeroed_ahead += zone.stats.pages_zeroed - before
+        for block in zone.blocks(pfn, order):
+            buddy.free_one(zone, block, zone.pageblock_order, zone.type_of(block), to_tail=True)
 
 
 def balance_ahead(zone: Zone) -> None:

@@ -19,7 +19,7 @@ from . import buddy, isolation, mapping, page_alloc, pcp
 from .compaction import Compactor
 from .dump import dump_zone
 from .fallback import unreserve_highatomic
-from .flip import balance_ahead
+from .flip import balance_ahead, clear_ahead
 from .isolation import IsolateMode
 from .kswapd import Kswapds
 from .mapping import Window
@@ -109,6 +109,7 @@ class Machine:
             return
         for zone in self.zones:
             if zone.stock_due or zone.back_due:
+                self.on_cpu(0)
                 balance_ahead(zone)
 
     def _alloc(self, order: int, request: Request) -> tuple[Zone, int] | None:
@@ -238,7 +239,8 @@ class Machine:
     def tick(self, cpu: int = 0, zone: int = 0) -> int:
         """decay_pcp_high: 1 if there was anything to do, -1 where there are no per-CPU lists."""
         more = self._tick(cpu, zone)
-        self.look_ahead()
+        if more >= 0:
+            self.look_ahead()
         return more
 
     def _tick(self, cpu: int, zone: int) -> int:
@@ -252,6 +254,9 @@ class Machine:
         for counter in (target.nr_free_pages, target.nr_free_cma):
             counter.fold(cpu)
         target.back_due |= self.tables.gives_back == "timer"
+        self.on_cpu(cpu)
+        if self.tables.design.zeroed_by == "worker":
+            clear_ahead(target)
         self._tick(cpu, zone)
 
     # Pageblocks
