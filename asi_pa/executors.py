@@ -165,9 +165,10 @@ class Opened:
         self.executor = self._make()
         return True
 
-    def _close(self) -> None:
-        if _said_broken(self.executor):
+    def _close(self, *, at_once: bool = False) -> None:
+        if _said_broken(self.executor) or (at_once and isinstance(self.executor, ProcessPoolExecutor)):
             # It ends its workers itself, but one that is just being started can be left over, and waited for.
+            # After Ctrl-C nobody waits for pieces under way, which may be minutes of work.
             for process in list((getattr(self.executor, "_processes", None) or {}).values()):
                 process.kill()
             self.executor.shutdown(wait=False, cancel_futures=True)
@@ -182,9 +183,9 @@ class Opened:
     def __enter__(self) -> Opened:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._made:
-            self._close()
+            self._close(at_once=kind is not None and not issubclass(kind, Exception))
 
 
 def _lost(error: BaseException) -> bool:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import tomllib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,6 +19,7 @@ __all__ = [
     "all_of",
     "anything",
     "integer",
+    "json_document",
     "json_object",
     "listed",
     "mapping",
@@ -25,7 +28,11 @@ __all__ = [
     "one_of",
     "record",
     "text",
+    "toml_document",
 ]
+
+#: Bytes of a JSON file and of a TOML file that are read at all.
+JSON_MOST, TOML_MOST = 1 << 28, 1 << 20
 
 Check = Callable[[Any, str], None]
 
@@ -165,6 +172,42 @@ def anything(value: Any, where: str, depth: int = 8) -> None:
         for key, each in value.items():
             text(1024)(key, f"{where}: a name")
             anything(each, f"{where}.{key}", depth - 1)
+
+
+def _document(path: str | os.PathLike[str], most: int, parse: Callable[[str], Any]) -> Any:
+    with open(path, "rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"{os.fspath(path)}: more than {most >> 20} MiB, which is no file of this kind")
+    try:
+        return parse(data.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise ValueError(f"{os.fspath(path)}: not UTF-8 text") from None
+    except RecursionError:
+        raise ValueError(f"{os.fspath(path)}: nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)}: {error}") from None
+
+
+def json_document(path: str | os.PathLike[str]) -> Any:
+    """What a JSON file holds; a byte order mark is passed over.
+
+    OSError where it cannot be read, ValueError naming it where it is no JSON, or endless.
+    """
+    return _document(path, JSON_MOST, _json)
+
+
+def _json(words: str) -> Any:
+    value = json.loads(words)
+    if "\\u" in words and _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
+        raise ValueError("half a surrogate pair is in a text")
+    return value
+
+
+def toml_document(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The same of a TOML file."""
+    found: dict[str, Any] = _document(path, TOML_MOST, tomllib.loads)
+    return found
 
 
 def json_object(data: bytes | str, where: str) -> dict[str, Any]:

@@ -456,24 +456,35 @@ def test_a_full_disk_is_named(tmp_path: Path, capsys: Capture, monkeypatch: pyte
 # ---------------------------------------------------------------- interruption
 
 
-@pytest.mark.parametrize("verb", ["convert", "compare", "info", "audit"])
+@pytest.mark.parametrize("verb", ["convert", "compare", "info", "audit", "explain", "timeline", "sweep"])
 def test_ctrl_c(tmp_path: Path, verb: str) -> None:
     """In the middle of long work: the status shells expect, no file, no traceback."""
-    out = tmp_path / "out.trace"
+    out, folder = tmp_path / "out.trace", tmp_path / "folder"
     command = {
         "convert": ["--pack", "bulk:16G", str(out)],
         "compare": ["bulk:16G", "--memory", "ample", "--json", str(out)],
         "info": ["bulk:16G", "--json", str(out)],
         "audit": ["--all", "--json", str(out)],
+        "explain": ["bulk:16G", "90000000", "--json", str(out)],
+        "timeline": ["bulk:16G", "-o", str(out.with_suffix(".json"))],
+        # a point of it is minutes of a worker's work, which nobody waits for
+        "sweep": [str(tmp_path / "s.toml"), "--folder", str(folder), "--executor", "processes:1"],
     }[verb]
+    if verb == "sweep":
+        (tmp_path / "s.toml").write_text('traces = ["bulk:4G"]\ndesigns = ["linux"]\n')
     words = [sys.executable, "-m", "asi_pa", verb, *command]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     time.sleep(2.5)
+    while verb == "sweep" and process.poll() is None and not (folder / "meta.json").exists():
+        time.sleep(0.5)  # its workers begin when the file is there
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=120)
     if process.returncode == 0:
         pytest.skip("it was done before it could be interrupted")
     assert (process.returncode, said) == (130, b"")
+    if verb == "sweep":
+        assert not list((folder / "points").iterdir())
+        return
     assert not list(tmp_path.iterdir())
 
 

@@ -158,7 +158,9 @@ def _whole_key(plan: Plan, items: Sequence[str | Trace], samples: int) -> str | 
         if isinstance(item, Trace) or not (path.is_file() or str(item) in bundled_traces()):
             return None
         path = path if path.is_file() else bundled_traces()[str(item)]
-        hashes.append([str(item), hashlib.blake2b(path.read_bytes(), digest_size=20).hexdigest()])
+        with path.open("rb") as file:  # of any size
+            hashed = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=20))
+        hashes.append([str(item), hashed.hexdigest()])
     return key_of(
         "whole", package_hash(), hashes, samples, plan.protagonists, plan.seeds, plan.relief.options(),
         plan.classifier, plan.kernel, [size.words for size in plan.memory], plan.quick,

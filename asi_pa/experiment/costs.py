@@ -15,6 +15,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from asi_pa.schema import toml_document
+
 __all__ = [
     "LABEL",
     "Cost",
@@ -170,11 +172,7 @@ def _check_cpus(where: str, cpus: object) -> int:
     return cpus
 
 
-def _parse(text: str, origin: str) -> dict[str, Any]:
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{origin}: {error}") from None
+def _checked(data: dict[str, Any], origin: str) -> dict[str, Any]:
     unknown = set(data) - {"schema", "machine", "costs"}
     if unknown:
         raise ValueError(f"{origin}: unknown key {min(unknown)!r} (known: schema, machine, costs)")
@@ -193,16 +191,13 @@ def load_costs(path: str | Path | None = None) -> Costs:
     else, OSError for a file that cannot be read.
     """
     origin = "costs.toml"
-    data = _parse(resources.files("asi_pa").joinpath("data", origin).read_text("utf-8"), origin)
+    text = resources.files("asi_pa").joinpath("data", origin).read_text("utf-8")
+    data = _checked(tomllib.loads(text), origin)
     machine = dict(_machine(origin, data["machine"]))
     table = {name: _entry(f"{origin}: {name}", raw, None, "") for name, raw in data["costs"].items()}
     if path is not None:
         origin = str(path)
-        try:
-            text = Path(path).read_text("utf-8")
-        except UnicodeDecodeError:
-            raise ValueError(f"{origin}: not UTF-8 text") from None
-        data = _parse(text, origin)
+        data = _checked(toml_document(path), origin)
         machine.update(_machine(origin, data.get("machine", {})))
         for name, raw in data.get("costs", {}).items():
             if name not in table:

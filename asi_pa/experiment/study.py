@@ -83,9 +83,15 @@ class Subject:
 
     @property
     def as_recorded(self) -> CompiledTrace | None:
-        """The same for those who ask for the usual classifier; None where another one was asked for."""
+        """The same for those who ask for the usual classifier; None where another one was asked for.
+
+        And where the trace frees what no zone of it has: smaller machines can be made of it all the same.
+        """
         usual = self.starts.classifier.text == DEFAULT_CLASSIFIER
-        return self.ample if usual and self.trace.has_start and self.most else None
+        try:
+            return self.ample if usual and self.trace.has_start and self.most else None
+        except ValueError:
+            return None
 
     @property
     def kernel(self) -> str:

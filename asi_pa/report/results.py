@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from asi_pa.experiment.metrics import METRICS, TYPES
 from asi_pa.files import write_atomic
+from asi_pa.schema import json_document
 
 __all__ = ["HELP", "NAME", "SCHEMA", "load_schema", "read_json", "validate", "write", "write_json"]
 
@@ -130,10 +131,10 @@ def read_json(path: str | Path) -> dict[str, Any]:
 
     Raises OSError if it cannot be read, ValueError naming the file if it is no such result.
     """
+    result = json_document(path)
     try:
-        result = json.loads(Path(path).read_text(encoding="utf-8"))
         validate(result)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return cast(dict[str, Any], result)
 

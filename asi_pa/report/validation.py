@@ -10,6 +10,7 @@ from asi_pa.kernel.indexes import suitable_blocks, unusable_index
 __all__ = ["validation_text"]
 
 _NAMES = {
+    "untraced_left_out": "without the allocations that have no event",
     "no_ticks": "without the vmstat worker's ticks",
     "high_not_tuned": "`high` of the per-CPU lists not tuned",
     "average_high": "every CPU begins with the average `high`",
@@ -55,6 +56,8 @@ def _start(result: dict[str, Any]) -> list[str]:
     ticks = ", ".join(
         f"CPU {tick['cpu']} {tick['phase']:.3f} s ({tick['seen']} seen)" for tick in start["ticks"]
     )
+    if start["timer"] is not None:
+        ticks += f"; HZ {start['timer']['hz']}, {start['timer']['on_time']} of them on time"
     tracked = result["tracked"]["end_distance"]
     end = "no buddyinfo of the end" if tracked is None else f"off {tracked:.3f} % of free pages at its end"
     return [

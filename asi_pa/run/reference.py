@@ -32,7 +32,7 @@ from asi_pa.trace.events import ALLOC
 from asi_pa.trace.frames import recorded_zones
 from asi_pa.trace.ticks import all_ticks, seen_ticks
 
-__all__ = ["Course", "Followed", "State", "follow", "state_of"]
+__all__ = ["Course", "Followed", "State", "follow", "state_of", "untraced"]
 
 NO_PFN = 0xFFFFFFFF
 #: A snapshot of the end without a stamp is looked for in so much of the trace.
@@ -109,6 +109,7 @@ class Course:
         self.pfns = trace.pfn[self.allocs].astype(np.int64)
         self.before = np.concatenate([[0], np.cumsum(ops)])
         self._operations: dict[int, int] = {}
+        self._further: _I64 = np.zeros(0, np.int64)
 
     def operations_at(self, events: Sequence[int]) -> _I64:
         """How many operations the first so many events make, i64, for ascending numbers of events.
@@ -117,7 +118,12 @@ class Course:
         """
         if set(events) - self._operations.keys():
             self._count_operations(events)
-        return np.array([self._operations[event] for event in events], np.int64)
+        counts = np.array([self._operations[event] for event in events], np.int64)
+        return counts + np.searchsorted(self._further, counts)
+
+    def shifted_by(self, where: _I64) -> None:
+        """Further operations were put before those of these numbers, ascending."""
+        self._further = where
 
     def _count_operations(self, events: Sequence[int]) -> None:
         trace, rule = self.trace, Classifier.parse()
@@ -127,7 +133,7 @@ class Course:
         for part, _, _ in operations(trace, rule, cuts=list(chunks), ticks=self.ticks):
             total += len(part)
             counts.append(total)
-        if total != len(self.compiled.ops):
+        if total != len(self.compiled.ops) - len(self._further):
             raise ValueError(f"trace {trace.name}: {total} operations, {len(self.compiled.ops)} compiled")
         self._operations.update(zip(cuts.tolist(), counts, strict=True))
 
@@ -182,11 +188,20 @@ class Followed:
     """Pages in blocks of the wrong order there; None without a buddyinfo of the end."""
     fallbacks: list[tuple[int, int, int, int, int]] = field(default_factory=list)
     """(event, order, fallback order, freetype, fallback freetype)."""
+    without_event: list[tuple[int, int, int, int]] = field(default_factory=list)
+    """Allocations that no event shows: (event before which they were, CPU, order, pfn)."""
 
 
 def _tracker(course: Course) -> Tracker:
     machine, _ = course.start()
     return Tracker(machine, requests(course.trace), freetypes(course.trace), all_ticks(course.trace))
+
+
+def untraced(course: Course) -> list[tuple[int, int, int, int]]:
+    """The allocations without an event that following a trace shows, as ``Followed.without_event``."""
+    tracker = _tracker(course)
+    tracker.run(course.trace, 0, len(course.trace))
+    return list(tracker.without_event)
 
 
 def follow(
@@ -239,4 +254,5 @@ def follow(
         end,
         None if nearest is None else int(nearest[1]) // 2,
         list(tracker.fallbacks),
+        list(tracker.without_event),
     )

@@ -75,7 +75,8 @@ def statement_of(found: Errors | None) -> str:
         return INCONSISTENT
     unchanged = "" if found.baseline is None else f" (no change: {found.baseline:.2g} %)"
     model, recorded = found.fallbacks
-    fallbacks = f", {model} of {recorded} fallbacks"
+    of = f"{model} of {recorded}" if model <= recorded else f"{model} for {recorded} recorded"
+    fallbacks = f", {of} fallbacks"
     if not recorded:
         fallbacks = f", {model} fallbacks where none were made" if model else ", no fallbacks as recorded"
     return (

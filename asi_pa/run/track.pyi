@@ -21,6 +21,7 @@ class Tracker:
     done: int
     nearest: tuple[int, int] | None
     fallbacks: list[tuple[int, int, int, int, int]]
+    without_event: list[tuple[int, int, int, int]]
     def __init__(
         self,
         machine: Machine,

@@ -28,6 +28,7 @@ from asi_pa._core cimport (
     MAX_FREETYPES,
     MAX_ORDERS,
     NIL,
+    ORDER_MASK,
     PCP,
     TAIL,
     TAKEN,
@@ -170,6 +171,8 @@ cdef class Tracker:
     cdef Py_ssize_t events
     cdef readonly object nearest        # (event, distance in pages, blocks off by order) of the last `run`
     cdef public object fallbacks
+    cdef readonly list without_event    # allocations from per-CPU lists: (event, CPU, order, pfn)
+    cdef Py_ssize_t event               # that is followed
 
     def __init__(self, Machine machine not None, requests, types, ticks):
         cdef const uint8_t[::1] table = np.ascontiguousarray(types, np.uint8)
@@ -208,6 +211,7 @@ cdef class Tracker:
         if (ticks.cpu >= self.mm.ncpus).any():
             raise ValueError(f"ticks of CPU {ticks.cpu.max()}: the machine has {self.mm.ncpus}")
         self.fallbacks = []
+        self.without_event = []
         self.note_lists()
 
     def __dealloc__(self):
@@ -317,7 +321,7 @@ cdef class Tracker:
                 if cpu[i] >= self.mm.ncpus or order[i] > aimed.max_order:
                     self.outside += 1
                     continue
-                self.tick(time_ns[i])
+                self.come_to(i)
                 if kind[i] == EV_ALLOC:
                     if gfp[i] < self.nrequests:
                         self.on_alloc(i, pfn[i], order[i], cpu[i], &self.requests[gfp[i]])
@@ -353,11 +357,12 @@ cdef class Tracker:
         return (i + 1 < self.events and self.kind[i] >= EV_ZONE_LOCKED and self.kind[i + 1] == self.kind[i]
                 and self.cpu[i + 1] == self.cpu[i])
 
-    cdef void tick(self, uint64_t now) noexcept nogil:
-        # vmstat's worker lowers `high`; what it drains, the trace shows
+    cdef void come_to(self, Py_ssize_t event) noexcept nogil:
+        # Before it vmstat's worker lowered `high`; what it drained, the trace shows.
         cdef int i
         cdef zone_t *z
-        while self.tick_at < self.tick_ns.shape[0] and self.tick_ns[self.tick_at] <= now:
+        self.event = event
+        while self.tick_at < self.tick_ns.shape[0] and self.tick_ns[self.tick_at] <= self.time_ns[event]:
             for i in range(self.mm.nzones):
                 z = self.mm.zones[i]
                 if z.pcps != NULL:
@@ -375,6 +380,14 @@ cdef class Tracker:
         self.asked[question] += 1
         self.hits[question] += hit
         return hit
+
+    cdef void go_unseen(self, zone_t *z, int zone, int cpu, uint32_t frame) noexcept nogil:
+        # somebody got the head of a list of this CPU without an event
+        cdef int order = z.state[frame] & ORDER_MASK
+        self.untraced += 1
+        with gil:
+            self.without_event.append((self.event, cpu, order, frame + <uint32_t>z.base_pfn))
+        give_away(z, self.where[zone], frame)
 
     # ------------------------------------------------------------ events
 
@@ -399,8 +412,7 @@ cdef class Tracker:
             self.end_refill(cpu)
             while not pcp_empty(&pcp.lists[index]):
                 # a list that is refilled is empty: what was still on it went without an event
-                self.untraced += 1
-                give_away(z, self.where[zone], pcp_first(&pcp.lists[index]))
+                self.go_unseen(z, zone, cpu, pcp_first(&pcp.lists[index]))
             refill.expected = nr_pcp_alloc(z, pcp, order)
             refill.zone = z
             refill.order = order
@@ -565,8 +577,7 @@ cdef class Tracker:
                 if not self.answer(ALLOC_PAGE, self.in_an_interrupt(i, z, fl, frame)) and (
                         self.refills[cpu].locked != pfn):
                     while pcp_first(fl) != frame:
-                        self.untraced += 1
-                        give_away(z, self.where[zone], pcp_first(fl))
+                        self.go_unseen(z, zone, cpu, pcp_first(fl))
                 off_list(z, self.where[zone], frame)
             else:
                 self.answer(ALLOC_PAGE, False)

@@ -18,12 +18,13 @@ from asi_pa.engine.machine import Machine
 from asi_pa.kernel.indexes import free_pages
 from asi_pa.kernel.versions import KERNELS
 from asi_pa.run.prediction import HORIZONS, distance, end_distance, free_run, horizons, measured
-from asi_pa.run.reference import Course, Followed, follow
+from asi_pa.run.reference import Course, Followed, follow, untraced
 from asi_pa.run.replay import Replay
 from asi_pa.run.settle import recorded_free
+from asi_pa.run.untraced import with_untraced
 from asi_pa.trace import CompiledTrace, Trace, load_events
 from asi_pa.trace.compile import OP_TICK
-from asi_pa.trace.ticks import tick_phases
+from asi_pa.trace.ticks import tick_phases, wheel_of
 
 __all__ = ["CONSISTENT", "SCHEMA", "consistent", "validate"]
 
@@ -65,10 +66,11 @@ def validate(
     if evidence is not None and not 0 < evidence <= 1:
         raise ValueError(f"evidence {evidence}: not a share of the events, above 0 and up to 1")
     report("start state", 0, len(trace))
+    known = len(trace) if evidence is None else max(int(evidence * len(trace)), 1)
     course = Course(
         trace,
         kernel=kernel,
-        evidence=None if evidence is None else max(int(evidence * len(trace)), 1),
+        evidence=None if evidence is None else known,
         compiled=compiled if evidence is None else None,
     )
     moments = sorted({int(k) for k in np.linspace(0, len(trace), MOMENTS + 1)[1:]})
@@ -87,27 +89,19 @@ def validate(
         (begins, visit),
         lambda done, of: report("following", done, of),
     )
-    run = free_run(course, moments, followed.end_event, lambda done, of: report("left alone", done, of))
     again = horizons(course, starts)
-    result = {
-        "schema": SCHEMA,
-        "trace": trace.name,
-        "kernel": trace.kernel,
-        "profile": course.kernel,
-        "cpus": trace.cpus,
-        "zone": str(course.record["name"]),
-        "seconds": float(trace.time_ns[-1]) / 1e9,
-        "events": len(trace),
-        "lost": trace.lost,
-        "read_at": {"start": course.notes.get("read_at"), "end": followed.end_event},
+    alone = with_untraced(course, [row for row in followed.without_event if row[0] < known])
+    run = free_run(alone, moments, followed.end_event, lambda done, of: report("left alone", done, of))
+    result = _recording(course, followed) | {
         "start": _start(course),
         "tracked": _tracked(course, followed),
         "one_step": _one_step(followed),
-        "free_run": measured(course, moments, run, followed, again),
+        "free_run": measured(alone, moments, run, followed, again),
         "series": _series(course, moments, run.states, followed.states),
     }
     if sensitivity and recorded_free(trace, course.record, "end") is not None:
-        result["sensitivity"] = _sensitivity(course, followed.end_event, report)
+        fewer = {"untraced_left_out": end_distance(course, followed.end_event)}
+        result["sensitivity"] = fewer | _sensitivity(alone, followed.end_event, report)
     return result
 
 
@@ -130,8 +124,26 @@ def _restart(course: Course, machine: Machine, event: int) -> Replay:
     return run
 
 
+def _recording(course: Course, followed: Followed) -> dict[str, Any]:
+    """What was recorded, and by which rules it is run."""
+    trace = course.trace
+    return {
+        "schema": SCHEMA,
+        "trace": trace.name,
+        "kernel": trace.kernel,
+        "profile": course.kernel,
+        "cpus": trace.cpus,
+        "zone": str(course.record["name"]),
+        "seconds": float(trace.time_ns[-1]) / 1e9,
+        "events": len(trace),
+        "lost": trace.lost,
+        "read_at": {"start": course.notes.get("read_at"), "end": followed.end_event},
+    }
+
+
 def _start(course: Course) -> dict[str, Any]:
     notes = course.notes
+    wheel = wheel_of(course.trace)
     located = notes["pcp_pages_from_trace"] + notes["pcp_pages_guessed"]
     return {
         "blocks_off": notes.get("blocks_off"),
@@ -147,6 +159,7 @@ def _start(course: Course) -> dict[str, Any]:
             {"cpu": tick.cpu, "phase": tick.phase_ns / 1e9, "seen": tick.seen}
             for tick in tick_phases(course.trace)
         ],
+        "timer": None if wheel is None else {"hz": wheel.hz, "on_time": wheel.on_time},
         "block_types": {"decided": notes["blocks"], "recorded": notes["blocks_recorded"]},
     }
 
@@ -279,4 +292,4 @@ def _with_lost(course: Course, end: int, share: float, burst: int = 100) -> floa
     ).tolist():
         keep[start : start + burst] = False
     thinned = Course(trace.with_events(keep), kernel=course.kernel)
-    return end_distance(thinned, int(keep[:end].sum()))
+    return end_distance(with_untraced(thinned, untraced(thinned)), int(keep[:end].sum()))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import product
@@ -23,6 +22,7 @@ from asi_pa.kernel.numa import Nodes, as_nodes
 from asi_pa.kernel.sizing import parse_size
 from asi_pa.kernel.versions import kernel_profile
 from asi_pa.names import perhaps, several
+from asi_pa.schema import toml_document
 from asi_pa.trace import DEFAULT_CLASSIFIER, Classifier, Trace, bundled_traces, load_events
 from asi_pa.trace.nodes import of_trace
 from asi_pa.trace.workloads import WORKLOADS
@@ -70,6 +70,7 @@ class Asked:
         if not values.get("traces") or not values.get("designs"):
             raise ValueError(f"{where}traces and designs are needed, one of each at least")
         values["seeds"] = _seeds(values.get("seeds", 1), where)
+        _check_fields(values.get("fields", {}), where)
         for key, kinds in (("kernel", (str,)), ("reclaim", (str, int)), ("compaction", (bool,)),
                            ("fallbacks", (bool,)), ("nodes", (int, str))):  # fmt: skip
             if values.get(key) is not None and not isinstance(values[key], kinds):
@@ -117,6 +118,14 @@ def _listed(given: Any, key: str, types: tuple[type, ...], where: str) -> tuple[
     return made
 
 
+def _check_fields(given: Any, where: str) -> None:
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{where}fields: not a table of designs")
+    for name, of in given.items():
+        if not isinstance(of, Mapping):
+            raise ValueError(f"{where}fields.{name}: not a table of fields and their values")
+
+
 def _name(each: Any) -> Any:
     return id(each) if isinstance(each, (Trace, Design)) else each
 
@@ -144,15 +153,7 @@ def read_file(path: str | os.PathLike[str]) -> Asked:
     Raises OSError where it cannot be read, ValueError naming it for what is in it.
     """
     where, folder = f"{os.fspath(path)}: ", Path(path).resolve().parent
-    with open(path, "rb") as file:
-        try:
-            table = tomllib.load(file)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{where}{error}") from None
-    if isinstance(table.get("fields"), dict):
-        for name, of in table["fields"].items():
-            if not isinstance(of, dict):
-                raise ValueError(f"{where}fields.{name}: not a table of fields and their values")
+    table = toml_document(path)
     asked = Asked.of(table, where)
     return Asked.of(
         {each.name: getattr(asked, each.name) for each in fields(asked)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
@@ -12,6 +13,7 @@ from typing import Any, Literal
 
 from asi_pa.experiment.columns import COLUMNS
 from asi_pa.files import atomic_file, write_atomic
+from asi_pa.schema import anything, integer, json_document, listed, one_of, record, shown, text
 from asi_pa.tabular import Cell, Kind
 from asi_pa.trace import Trace, write_trace
 
@@ -19,6 +21,32 @@ __all__ = ["SCHEMA", "Folder", "Form", "now"]
 
 SCHEMA = "asi_pa.sweep/1"
 Form = Literal["parquet", "jsonl"]
+
+
+def _key(value: Any, where: str) -> None:
+    """The name of a point's file, which must not lead out of the folder."""
+    if type(value) is not str or not re.fullmatch("[0-9a-f]{8,64}", value):
+        raise ValueError(f"{where} is {shown(value)}, not the key of a point")
+
+
+_WORD = text(4096)
+_POINT = {
+    "key": _key, "trace": _WORD, "memory": _WORD, "design": _WORD, "classifier": _WORD,
+    "seed": integer(0, 2**63),
+}  # fmt: skip
+#: What ``meta.json`` must have; it may have come from anywhere.
+META = record(
+    {
+        "format": one_of("parquet", "jsonl"),
+        "asked": anything,
+        "points": listed(record(_POINT), 1 << 22),
+        "missing": listed(record(_POINT | {"why": text()}), 1 << 22),
+        "runs": listed(anything, 1 << 16),
+    }
+)
+_TYPES: dict[Kind, tuple[type, ...]] = {
+    "text": (str,), "whole": (int,), "number": (int, float), "yes or no": (bool,),
+}  # fmt: skip
 
 
 class Folder:
@@ -80,7 +108,7 @@ class Folder:
                 continue
             try:
                 found[key] = _read(path)
-            except (ValueError, OSError, KeyError):
+            except (ValueError, OSError, KeyError, TypeError):
                 other = self.path / "other"
                 other.mkdir(exist_ok=True)
                 path.replace(other / f"{path.name}.damaged")
@@ -91,10 +119,11 @@ class Folder:
     def need(self, key: str) -> dict[str, Any] | None:
         """What was kept."""
         try:
-            kept: dict[str, Any] = json.loads((self.needs / f"{key}.json").read_text(encoding="utf-8"))
+            kept = json_document(self.needs / f"{key}.json")
         except (OSError, ValueError):
             return None
-        return kept if "mib" in kept else None
+        good = isinstance(kept, dict) and (kept.get("mib", "") is None or type(kept["mib"]) in (int, float))
+        return kept if good else None
 
     def put_need(self, key: str, mib: float | None) -> None:
         """Keeps what linux needs; None: no size is enough."""
@@ -114,12 +143,12 @@ class Folder:
     def meta(self) -> dict[str, Any]:
         """``meta.json``.  Raises OSError where there is none, ValueError where it is of another schema."""
         path = self.path / "meta.json"
-        try:
-            held: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+        held = json_document(path)
+        if not isinstance(held, dict):
+            raise ValueError(f"{path}: no JSON object")
         if held.get("schema") != SCHEMA:
             raise ValueError(f"{path}: schema {held.get('schema')!r}, not {SCHEMA}")
+        META(held, os.fspath(path))
         return held
 
     def put_meta(self, held: Mapping[str, Any]) -> None:
@@ -142,13 +171,17 @@ def _schema() -> Any:
 
 
 def _read(path: Path) -> dict[str, Cell]:
-    """The row of a point's file.  Raises ValueError, OSError or KeyError for a damaged one."""
+    """The row of a point's file.  Raises ValueError, OSError, KeyError or TypeError for a damaged one."""
     if path.suffix == ".jsonl":
-        row: dict[str, Cell] = json.loads(path.read_text(encoding="utf-8"))
+        row = json_document(path)
     else:
         import pyarrow.parquet as pq
 
         with path.open("rb") as file:
             # One row needs none of Arrow's threads, which a process that ends at once may leave half begun.
             (row,) = pq.ParquetFile(file, pre_buffer=False).read(use_threads=False).to_pylist()
-    return {column.name: row[column.name] for column in COLUMNS}
+    found: dict[str, Cell] = {column.name: row[column.name] for column in COLUMNS}
+    for column in COLUMNS:
+        if found[column.name] is not None and type(found[column.name]) not in _TYPES[column.kind]:
+            raise ValueError(f"{path}: {column.name} is {shown(found[column.name])}, not of its kind")
+    return found

@@ -30,6 +30,8 @@ __all__ = ["TABLES", "read_parquet", "write_csv", "write_parquet"]
 #: Where a Parquet file keeps the rest of a trace.
 _KEY, _EXT = b"asi_pa.trace", b"asi_pa.ext"
 _COLUMNS = ("time_ns", "cpu", "event", "pfn", "order", "migratetype", "gfp", "comm")
+#: Bytes that an event takes while a Parquet file is read.
+_ROW = 64
 #: Rows that are turned into text at a time.
 _PIECE = 1 << 16
 
@@ -94,40 +96,86 @@ def read_parquet(file: IO[bytes], name: str) -> Trace:
 
     file.seek(0)
     try:
-        table = parquet.read_table(pa.BufferReader(file.read()))
-    except (pa.ArrowException, OSError) as error:
+        made = parquet.ParquetFile(file, pre_buffer=False)
+        rest = (made.schema_arrow.metadata or {}).get(_KEY)
+        if rest is None or set(_COLUMNS) - set(made.schema_arrow.names):
+            raise ValueError(f"{name}: a Parquet file, but no trace of asi-pa convert")
+        claim(name, _ROW * made.metadata.num_rows, os.fstat(file.fileno()).st_size)
+        table = made.read(columns=list(_COLUMNS), use_threads=False)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{name}: {str(error).splitlines()[0]}") from None
-    rest = (table.schema.metadata or {}).get(_KEY)
-    if rest is None or set(_COLUMNS) - set(table.column_names):
-        raise ValueError(f"{name}: a Parquet file, but no trace of asi-pa convert")
     trace = _first(rest, name)
-    claim(name, 20 * table.num_rows, 20 * table.num_rows)
     columns: dict[str, Any] = {}
     for column, kept in zip(_COLUMNS, EVENT_COLUMNS, strict=True):
         try:
+            known = _named(trace).get(column)
             values = table.column(column)
-            if column in _named(trace):
-                known = {word: number for number, word in enumerate(_named(trace)[column][1])}
-                found = np.array([known[word] for word in values.to_pylist()], np.int64)
-                if column == "migratetype":
-                    found[found == len(trace.migratetypes)] = -1
-            else:
-                found = values.to_numpy()
-            columns[kept] = found.astype(EVENT_COLUMNS[kept])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{name}: column {column}: {error} does not fit the trace's header") from None
+            found = _numbers(values) if known is None else _numbered(values, known[1])
+            if column == "migratetype":
+                found = np.where(found == len(trace.migratetypes), -1, found)
+            columns[kept] = _fitting(found, EVENT_COLUMNS[kept])
+        except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
+            why = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(f"{name}: column {column}: {why} does not fit the trace's header") from None
         columns[kept].flags.writeable = False
-    ext = np.frombuffer(b64decode(table.schema.metadata.get(_EXT, b"")), EXT)
+    ext = _details(made.schema_arrow.metadata.get(_EXT, b""), name)
     if len(ext) and int(ext["event"].max()) >= table.num_rows:
         raise ValueError(f"{name}: extfrag details of an event that it has not")
     return replace(trace, **columns, ext=ext)
+
+
+def _numbers(values: Any) -> npt.NDArray[Any]:
+    """A column of whole numbers."""
+    if values.null_count:
+        raise ValueError("a cell without a number")
+    found: npt.NDArray[Any] = values.to_numpy()
+    if found.dtype.kind not in "iu":
+        raise ValueError(f"{values.type}")
+    return found
+
+
+def _numbered(values: Any, names: list[Any]) -> npt.NDArray[np.int64]:
+    """A column of names as their numbers; KeyError for one that is not known."""
+    known = {word: number for number, word in enumerate(names)}
+    parts = [np.zeros(0, np.int64)]
+    for chunk in values.chunks:
+        if chunk.null_count:
+            raise ValueError("a cell without a name")
+        chunk = chunk if hasattr(chunk, "dictionary") else chunk.dictionary_encode()
+        table = np.array([known[word] for word in chunk.dictionary.to_pylist()], np.int64)
+        parts.append(table[chunk.indices.to_numpy(zero_copy_only=False)])
+    return np.concatenate(parts)
+
+
+def _fitting(found: npt.NDArray[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Numbers as a trace keeps them; ValueError for one that it has no room for."""
+    room = np.iinfo(dtype)
+    if len(found) and not room.min <= int(found.min()) <= int(found.max()) <= room.max:
+        beyond = int(found.max()) if int(found.max()) > room.max else int(found.min())
+        raise ValueError(f"{beyond}")
+    return found.astype(dtype)
+
+
+def _details(packed: bytes, name: str) -> npt.NDArray[np.void]:
+    """The details of extfrag events that a file's metadata hold."""
+    data = _unpacked(packed, name)
+    if len(data) % EXT.itemsize:
+        raise ValueError(f"{name}: extfrag details that are cut off")
+    return np.frombuffer(data, EXT)
+
+
+def _unpacked(packed: bytes, name: str) -> bytes:
+    try:
+        return b64decode(packed, validate=True)
+    except ValueError as error:
+        raise ValueError(f"{name}: its metadata: {error}") from None
 
 
 def _first(rest: bytes, name: str) -> Trace:
     """The trace of one event that a file's metadata hold."""
     with TemporaryDirectory(prefix="asi_pa-") as folder:
         path = Path(folder) / "first.trace"
-        path.write_bytes(b64decode(rest))
+        path.write_bytes(_unpacked(rest, name))
         with open(path, "rb") as file:
             return read_trace_file(file, name)
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 
@@ -20,3 +21,11 @@ def deadly(item: tuple[int, str]) -> int:
             Path(how).touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return number
+
+
+def slow(path: str) -> str:
+    """Takes its time, and leaves a file when it is done; a path that ends in "first" is done at once."""
+    if not path.endswith("first"):
+        time.sleep(20)
+    Path(path).write_text("done")
+    return path

@@ -9,7 +9,7 @@ import pytest
 
 import asi_pa
 from asi_pa.executors import Opened, WorkerDiedError, carry_out, check_executor
-from tests.sweeps.pieces import deadly, squared
+from tests.sweeps.pieces import deadly, slow, squared
 
 
 def outcome(function, items, executor, retries=2):
@@ -42,6 +42,16 @@ def test_a_dead_worker_is_found_and_nobody_else_is_lost(tmp_path):
     assert list(failed) == [3]
     assert isinstance(failed[3], WorkerDiedError)
     assert "2 times" in str(failed[3])
+
+
+def test_an_interrupt_does_not_wait_for_what_is_under_way(tmp_path):
+    def interrupted(_number, _result):
+        raise KeyboardInterrupt
+
+    items = [str(tmp_path / name) for name in ("first", "second", "third")]
+    with pytest.raises(KeyboardInterrupt), Opened("processes:2") as opened:
+        carry_out(slow, items, opened, interrupted, interrupted)
+    assert [path.name for path in tmp_path.iterdir()] == ["first"]
 
 
 def test_a_future_that_a_broken_pool_forgets_is_no_reason_to_wait(monkeypatch):

@@ -83,3 +83,64 @@ def test_a_foreign_parquet_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "y.parquet").write_bytes(b"PAR1" + bytes(40))
     with pytest.raises(ValueError, match=r"y\.parquet: "):
         load_trace(tmp_path / "y.parquet")
+
+
+def changed(trace: Trace, path: Path, column: str, cells: list[object]) -> None:
+    """A Parquet file with other cells in a column."""
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    write_parquet(trace, path)
+    table = parquet.read_table(path)
+    at = table.column_names.index(column)
+    parquet.write_table(table.set_column(at, column, pa.array(cells)), path)
+
+
+@pytest.mark.parametrize("column", ["time_ns", "cpu", "event", "pfn", "order", "migratetype", "gfp", "comm"])
+@pytest.mark.parametrize("cell", [None, -1, 1 << 40, 1.5, "other", [1], True])
+def test_a_cell_that_a_trace_has_no_room_for(trace: Trace, tmp_path: Path, column: str, cell: object) -> None:
+    """Refused with file and column: 300 is not taken for 44."""
+    few = trace.with_events(np.arange(len(trace)) < 20)
+    path = tmp_path / "t.parquet"
+    changed(few, path, column, [cell] * 20)
+    if (column, cell) == ("time_ns", 1 << 40):  # 18 minutes
+        assert len(load_trace(path)) == 20
+        return
+    with pytest.raises(ValueError, match=rf"t\.parquet: column {column}: .* does not fit the trace's header"):
+        load_trace(path)
+
+
+def test_numbers_of_another_width_are_read(trace: Trace, tmp_path: Path) -> None:
+    few = trace.with_events(np.arange(len(trace)) < 20)
+    changed(few, tmp_path / "t.parquet", "order", few.order.astype(int).tolist())
+    assert np.array_equal(load_trace(tmp_path / "t.parquet").order, few.order)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("asi_pa.trace", b""), ("asi_pa.trace", b"!"), ("asi_pa.ext", b"QUJD"), ("asi_pa.ext", b"!")],
+)
+def test_damaged_metadata_name_the_file(trace: Trace, tmp_path: Path, key: str, value: bytes) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "t.parquet"
+    write_parquet(trace, path)
+    table = parquet.read_table(path)
+    parquet.write_table(table.replace_schema_metadata(table.schema.metadata | {key.encode(): value}), path)
+    with pytest.raises(ValueError, match=r"t\.parquet"):
+        load_trace(path)
+
+
+def test_rows_are_weighed_before_they_are_unpacked(trace: Trace, tmp_path: Path) -> None:
+    """A hundred million rows that are all alike take two megabytes."""
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "bomb.parquet"
+    write_parquet(trace.with_events(np.arange(len(trace)) < 1), path)
+    table = parquet.read_table(path)
+    many = pa.table(
+        [column.take(pa.array(np.zeros(1 << 20, np.int64))) for column in table.columns], table.schema
+    )
+    with parquet.ParquetWriter(path, many.schema, compression="zstd") as out:
+        for _ in range(10):
+            out.write_table(many)
+    with pytest.raises(ValueError, match=r"bomb\.parquet needs \d+ bytes of memory"):
+        load_trace(path)

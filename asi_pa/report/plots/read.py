@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
+from asi_pa.experiment.columns import COLUMNS
+from asi_pa.limits import claim
 from asi_pa.report.results import SCHEMA, validate
+from asi_pa.schema import json_document, json_object, shown
 
 __all__ = ["Results", "Source", "missing", "one_of", "results_of", "run_of"]
 
@@ -106,18 +109,16 @@ def results_of(source: Source) -> Results:
 def _of_file(path: Path) -> Results:
     if path.is_dir():
         return _of_rows(_rows_below(path), str(path))
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(data, list):
-            return _of_rows(data, str(path))
-        if not isinstance(data, dict):
-            raise ValueError("no results of asi-pa")
-        if data.get("schema") == SCHEMA:
+    data = json_document(path)
+    if isinstance(data, list):
+        return _of_rows(data, str(path))
+    if not isinstance(data, dict):
+        raise ValueError(f"{path}: no results of asi-pa")
+    if data.get("schema") == SCHEMA:
+        try:
             validate(data)
-    except (ValueError, RecursionError) as error:
-        if str(error).startswith(str(path)):
-            raise
-        raise ValueError(f"{path}: {error}") from None
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
     return _told(data, str(path))
 
 
@@ -145,30 +146,57 @@ def _of_rows(rows: Sequence[Any], name: str) -> Results:
             ("sweep", {"trace", "design", "memory_bytes"}),
         ):
             if all(keys <= row.keys() for row in rows):
+                if kind == "sweep":
+                    _check_cells(rows, name)
                 return Results(kind, name, rows=rows)
     raise ValueError(f"{name}: no rows of a sweep or of starvation")
+
+
+def _check_cells(rows: Sequence[Mapping[str, Any]], name: str) -> None:
+    """Numbers where docs/use/sweep.md has numbers, which may have come from anywhere."""
+    for column in COLUMNS:
+        wanted: Any = str if column.kind == "text" else Real
+        for row in rows:
+            value = row.get(column.name)
+            if value is not None and not isinstance(value, wanted):
+                raise ValueError(f"{name}: {column.name} is {shown(value)}, not {column.kind}")
 
 
 def _rows_below(folder: Path) -> list[dict[str, Any]]:
     """The rows of a sweep's folder (docs/use/sweep.md), in the order of its files' names."""
     folder = folder / "points" if (folder / "points").is_dir() else folder
-    files = sorted(path for suffix in _ROWS for path in folder.rglob(f"*{suffix}"))
+    files = sorted(path for suffix in _ROWS for path in folder.glob(f"*{suffix}"))
     if not files:
         raise ValueError(f"{folder}: no {' or '.join(_ROWS)} files: not the folder of a sweep")
     rows: list[dict[str, Any]] = []
     for path in files:
-        if path.suffix == ".parquet":
-            try:
-                from pyarrow import parquet
-            except ImportError:
-                raise ValueError(
-                    f"{path}: reading Parquet needs pyarrow: pip install 'asi_pa[sweep]'"
-                ) from None
-            rows += parquet.read_table(path).to_pylist()
-            continue
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            try:
-                rows.append(json.loads(line))
-            except ValueError as error:
-                raise ValueError(f"{path}, line {number}: {error}") from None
+        rows += _parquet_rows(path) if path.suffix == ".parquet" else _json_rows(path)
+    return rows
+
+
+def _parquet_rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError:
+        raise ValueError(f"{path}: reading Parquet needs pyarrow: pip install 'asi_pa[sweep]'") from None
+    try:
+        with path.open("rb") as file:
+            table = parquet.ParquetFile(file, pre_buffer=False)
+            about = table.metadata
+            claim(str(path), 100 * about.num_rows * about.num_columns, path.stat().st_size)
+            rows: list[dict[str, Any]] = table.read(use_threads=False).to_pylist()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
+    return rows
+
+
+def _json_rows(path: Path) -> list[dict[str, Any]]:
+    rows = []
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                rows.append(json_object(line, f"{path}, line {number}"))
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not UTF-8 text") from None
     return rows
