@@ -27,6 +27,7 @@ from asi_pa.run.replay import Replay
 from asi_pa.run.settle import settled
 from asi_pa.trace import Classifier, CompiledTrace, Starts, Trace, load_trace
 
+from . import page
 from .targets import Row, line, row
 
 #: MiB that linux needs on the bundled traces, about.
@@ -66,6 +67,14 @@ def comparisons(full: bool) -> Iterator[Row]:
                 wall, used = command(arguments, cache)
                 yield row(f"{what}, {when}, s", wall, target, f"{used:.1f} s of processors")
         yield row("the page, MB", (folder / "page.html").stat().st_size / 1e6, 2.5)
+        try:
+            seen = page.measure(folder / "page.html", 3)
+        except FileNotFoundError as error:
+            print(error)
+            return
+        note = f"{seen['used'] / 1000:.1f} s of its thread"
+        yield row("the page, its first screen, s", seen["first"] / 1000, 0.5)
+        yield row("the page, a run's figures in view, s", seen["drawn"] / 1000, 1.5, note)
 
 
 def thread_ms(run: Callable[[], Any]) -> float:

@@ -58,18 +58,26 @@ class Cache:
 
     def get(self, key: str) -> Any:
         """The entry, or None."""
-        with self._lock:
-            try:
-                if self._base is None:
-                    return None
-                found = self._base.execute("select value from entries where key = ?", (key,)).fetchone()
-                return None if found is None else json.loads(zlib.decompress(found[0]))
-            except (sqlite3.Error, zlib.error, ValueError):
-                return None
+        found = self.get_bytes(key)
+        try:
+            return None if found is None else json.loads(zlib.decompress(found))
+        except (zlib.error, ValueError):
+            return None
 
     def put(self, key: str, value: Any) -> None:
-        """Keep an entry; the longest unused ones go where it gets too much."""
-        blob = zlib.compress(json.dumps(value).encode(), 1)
+        """Keep an entry of plain data."""
+        self.put_bytes(key, zlib.compress(json.dumps(value).encode(), 1))
+
+    def get_bytes(self, key: str) -> bytes | None:
+        """The bytes that are kept there, whatever they are now, or None."""
+        with self._lock, contextlib.suppress(sqlite3.Error):
+            if self._base is not None:
+                found = self._base.execute("select value from entries where key = ?", (key,)).fetchone()
+                return None if found is None else bytes(found[0])
+        return None
+
+    def put_bytes(self, key: str, blob: bytes) -> None:
+        """Keep bytes; the longest unused ones go where it gets too much."""
         with self._lock, contextlib.suppress(sqlite3.Error):
             if self._base is None or len(blob) > self._limit:
                 return
@@ -83,6 +91,11 @@ class Cache:
                     (self._limit,),
                 )
             self._base.commit()
+
+    @property
+    def usable(self) -> bool:
+        """Whether anything is kept at all."""
+        return self._base is not None
 
     def close(self) -> None:
         """Nothing can be asked any more."""

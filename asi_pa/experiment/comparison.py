@@ -176,7 +176,11 @@ def _compared(
     cache: Cache,
 ) -> dict[str, Any]:
     with ThreadPoolExecutor(plan.threads or processors()) as pool:
-        subjects = list(pool.map(lambda t: Subject.of(t, plan.classifier, plan.seeds[0], plan.nodes), traces))
+
+        def subject(trace: Trace) -> Subject:
+            return Subject.of(trace, plan.classifier, plan.seeds[0], plan.nodes, cache)
+
+        subjects = list(pool.map(subject, traces))
         measured = [pool.submit(nearness, subject, cache) for subject in subjects]
         study = Study(plan, subjects, cache, progress)
         found = study.run()

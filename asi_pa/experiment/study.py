@@ -33,6 +33,8 @@ from asi_pa.experiment.sizes import Size
 from asi_pa.kernel.numa import RECORDED, Nodes
 from asi_pa.run.settle import settled
 from asi_pa.trace import DEFAULT_CLASSIFIER, Classifier, CompiledTrace, Starts, Trace, tight_memory
+from asi_pa.trace.kept import packed, unpacked
+from asi_pa.trace.nodes import of_trace
 
 __all__ = ["Found", "Plan", "Study", "Subject", "at_size"]
 
@@ -83,12 +85,13 @@ class Subject:
 
     @property
     def as_recorded(self) -> CompiledTrace | None:
-        """The same for those who ask for the usual classifier; None where another one was asked for.
+        """The same for those who ask for the usual classifier and nodes; None where others were asked for.
 
         And where the trace frees what no zone of it has: smaller machines can be made of it all the same.
         """
         usual = self.starts.classifier.text == DEFAULT_CLASSIFIER
         try:
+            usual = usual and self.starts.nodes == of_trace(self.trace, RECORDED)
             return self.ample if usual and self.trace.has_start and self.most else None
         except ValueError:
             return None
@@ -100,17 +103,40 @@ class Subject:
 
     @classmethod
     def of(
-        cls, trace: Trace, classifier: str | Classifier, seed: int, nodes: int | str | Nodes = RECORDED
+        cls,
+        trace: Trace,
+        classifier: str | Classifier,
+        seed: int,
+        nodes: int | str | Nodes = RECORDED,
+        cache: Cache | None = None,
     ) -> Subject:
-        """Raises ValueError for a trace that cannot be compiled, or not for so many nodes."""
-        starts = Starts(trace, Classifier.parse(classifier, seed), nodes=nodes, settle=settled)
+        """Raises ValueError for a trace that cannot be compiled, or not for so many nodes.
+
+        ``cache``: where compiled traces are.
+        """
+        hashed = trace_hash(trace)
+        starts = _starts(trace, Classifier.parse(classifier, seed), nodes, hashed, cache or Cache())
         try:
             whole = starts.at(None, seed)
         except ValueError:
             # what it frees has no place in one zone: only the recorded machine is left
-            return cls(trace, starts, trace_hash(trace), 0, 0, starts.recorded())
+            return cls(trace, starts, hashed, 0, 0, starts.recorded())
         pages = sum(zone.free_pages + zone.held_pages for zone in whole.population)
-        return cls(trace, starts, trace_hash(trace), pages, tight_memory(whole) // 4096, whole)
+        return cls(trace, starts, hashed, pages, tight_memory(whole) // 4096, whole)
+
+
+def _starts(
+    trace: Trace, classifier: Classifier, nodes: int | str | Nodes, hashed: str, cache: Cache
+) -> Starts:
+    """A trace compiled and its zones settled, now or before; what is kept is the same for all nodes."""
+    key = key_of("starts", package_hash(), hashed, classifier.text, classifier.seed)
+    kept = cache.get_bytes(key)
+    found = None if kept is None else unpacked(trace, classifier, kept, nodes)
+    if found is None:
+        found = Starts(trace, classifier, nodes=nodes, settle=settled)
+        if cache.usable:
+            cache.put_bytes(key, packed(found))
+    return found
 
 
 class _Task:

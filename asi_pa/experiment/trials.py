@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     every: list[tuple[str, str, str, str, str]] = []
     changed, sentence = 0, 0
     for name in args.traces or list(bundled_traces()):
-        subjects = [Subject.of(load_events(name), "rfc", 0)]
+        subjects = [Subject.of(load_events(name), "rfc", 0, cache=cache)]
         with Progress() as progress:
             results = [
                 _found(subjects, names, 1000 * k, args.seeds, cache, progress) for k in range(args.tries)

@@ -1,5 +1,6 @@
 "use strict";
-// Draws the pictures of a run when it is opened, and keeps them at one moment and one stretch of time.
+// Draws the pictures of a run that is opened when they come into view, and keeps them at one moment and one stretch
+// of time.
 (() => {
   const panels = [...document.querySelectorAll(".panel")];
   const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
@@ -30,18 +31,21 @@
       this.element = element; this.run = run; this.plots = []; this.blocks = {}; this.pending = false; this.syncing = false;
       const timed = run.designs.every((d) => !d.series || d.series.s.length) && run.designs.find((d) => d.series);
       this.clock = timed ? timed.series : null;
-      this.axis = timed ? "s" : "op"; this.op = 0; this.timer = null;
+      this.axis = timed ? "s" : "op"; this.op = 0; this.timer = null; this.range = null; this.shapes = [];
     }
 
     draw() {
       const packed = this.run.figures.blockmap;
       if (packed) for (const trace of packed.data) this.blocks[trace.meta.design] = decode(trace.z);
-      const jobs = [...this.element.querySelectorAll(".plot")].map((node) => {
-        const figure = this.run.figures[node.dataset.figure];
-        for (const trace of figure.data) trace.x = this.xOf(trace);
-        if (node.dataset.figure === "flushes") figure.layout.xaxis.rangeslider = { visible: true, thickness: 0.09 };
-        return Plotly.newPlot(node, figure.data, figure.layout, config).then(() => this.adopt(node));
-      });
+      const plots = [...this.element.querySelectorAll(".plot")];
+      const coming = new IntersectionObserver((seen) => {
+        for (const { target } of seen.filter((one) => one.isIntersecting)) { coming.unobserve(target); this.plot(target); }
+      }, { rootMargin: "100px" });
+      for (const node of plots) {
+        node.style.minHeight = `${this.run.figures[node.dataset.figure].layout.height}px`;
+        coming.observe(node);
+      }
+      addEventListener("beforeprint", () => { for (const node of plots) { coming.unobserve(node); this.plot(node); } });
       this.slider = this.element.querySelector(".scrub input");
       if (this.slider) {
         this.slider.addEventListener("input", () => { this.stop(); this.moveTo(this.run.operations * this.slider.value / 1000); });
@@ -49,8 +53,24 @@
         this.switch(".axis", "x", (x) => this.setAxis(x));
         if (!this.clock) this.element.querySelector(".axis").hidden = true;
       }
-      this.switch(".scale", "y", (y) => Plotly.relayout(this.element.querySelector('[data-figure="flushes"]'), { "yaxis.type": y, "yaxis.autorange": true }));
-      Promise.all(jobs).then(() => this.clock ? this.moveTo(this.run.operations / 2) : this.setAxis("op"));
+      this.switch(".scale", "y", (y) => {
+        const node = this.element.querySelector('[data-figure="flushes"]');
+        if (node.dataset.drawn) Plotly.relayout(node, { "yaxis.type": y, "yaxis.autorange": true });
+        else this.run.figures.flushes.layout.yaxis.type = y;
+      });
+      this.moveTo(this.clock ? this.run.operations / 2 : 0);
+    }
+
+    plot(node) {  // as the others are: axis, stretch and moment
+      if (node.dataset.drawn) return;
+      node.dataset.drawn = "1";
+      const { data, layout } = this.run.figures[node.dataset.figure];
+      for (const trace of data) trace.x = this.xOf(trace);
+      if (node.dataset.figure === "flushes") layout.xaxis.rangeslider = { visible: true, thickness: 0.09 };
+      if (this.axis === "op") { layout.xaxis.title.text = "operations"; this.range ??= [0, this.end()]; }
+      if (this.range) layout.xaxis.range = this.range.slice();
+      layout.shapes = this.shapes;
+      Plotly.newPlot(node, data, layout, config).then(() => this.adopt(node));
     }
 
     switch(selector, key, act) {
@@ -72,6 +92,7 @@
         const auto = change["xaxis.autorange"];
         const update = auto ? { "xaxis.range": [0, this.end()] } : { "xaxis.range": node.layout.xaxis.range.slice() };
         this.syncing = true;
+        this.range = update["xaxis.range"];
         Promise.all(this.plots.filter((p) => auto || p !== node).map((p) => Plotly.relayout(p, update))).then(() => { this.syncing = false; });
       });
       node.on("plotly_click", (event) => {
@@ -88,6 +109,7 @@
 
     setAxis(axis) {
       this.axis = axis;
+      this.range = [0, this.end()];
       this.syncing = true;
       Promise.all(this.plots.map((node) => {
         const layout = { "xaxis.title.text": axis === "s" ? "trace time, s" : "operations", "xaxis.range": [0, this.end()] };
@@ -123,7 +145,7 @@
       this.element.querySelector("output").textContent =
         `operation ${number(Math.round(this.op))} of ${number(this.run.operations)}` + (this.clock ? `, ${seconds.toFixed(2)} s` : "");
       const x = this.axis === "s" ? seconds : this.op;
-      const shapes = [{ type: "line", xref: "x", x0: x, x1: x, yref: "paper", y0: 0, y1: 1, line: { color: "#a33b00", width: 1.5 } }];
+      const shapes = this.shapes = [{ type: "line", xref: "x", x0: x, x1: x, yref: "paper", y0: 0, y1: 1, line: { color: "#a33b00", width: 1.5 } }];
       for (const node of this.plots) Plotly.relayout(node, { shapes });
       for (const card of this.element.querySelectorAll(".now")) this.showCard(card, this.run.designs[card.dataset.design]);
     }
@@ -148,8 +170,8 @@
   }
 
   async function unpack(id) {  // what the page carries as gzip in base64
-    const packed = Uint8Array.from(atob(document.getElementById(id).textContent), (c) => c.charCodeAt(0));
-    return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+    const packed = await fetch(`data:;base64,${document.getElementById(id).textContent}`);
+    return new Response(packed.body.pipeThrough(new DecompressionStream("gzip"))).text();
   }
 
   function coloured(text) {  // the figures' ink, as the page's scheme has it

@@ -73,13 +73,19 @@ class _Screen:
         return "\n".join([*lines, *gap, *below, *end]) + "\n"
 
     def _by_word(self) -> list[tuple[str, str]]:
-        """The rows, those first that lose least when they are put together: all traces have one word."""
+        """The rows of several lines, those first that lose least when put together: with one word for all."""
         words: dict[tuple[str, str], set[str]] = {}
         for trace in self.result["answer"]:
             for row in trace["measures"]:
                 said = better_text(row, self.sides).split(" ")[0]
                 words.setdefault((row["place"], row["measure"]), set()).add(said)
-        return sorted(words, key=lambda row: len(words[row]))
+        places = {place: measures for place, _, measures in self._places()}
+        long = [
+            (place, measure)
+            for place, measure in words
+            if measure in places[place] and len([*self._rows(place, measure, together=False)]) > 1
+        ]
+        return sorted(long, key=lambda row: len(words[row]))
 
     def _fitted(self, others: list[str], room: int) -> list[str]:
         """A line each, as many as there is room for, and the names of the rest."""
@@ -109,16 +115,15 @@ class _Screen:
         names = [short_name(name) for name in self.sides]
         nodes = f"; nodes {result['nodes']}" if "nodes" in result else ""
         traces = ", ".join(trace["trace"] for trace in result["answer"])
-        seeds = (
-            "one seed: no words"
-            if result["quick"]
-            else f"{result['seeds']} seeds: median [least..most]; n/{result['seeds']}: so many agree"
-        )
+        first, count = result["seed"], result["seeds"]
+        seeds = f"{count} seeds from {first}: median [least..most], n/{count} agree"
+        if result["quick"]:
+            seeds = f"one seed: no words; seed {first}"
         return "\n".join(
             [
                 self._paint(self._wrap(f"{names[0]} or {names[1]}?  asi-pa compare: {traces}"), _BOLD),
                 self._wrap(f"Linux {result['kernel']} rules{nodes}; {result['relief']['words']}"),
-                self._short(f"{seeds}; from seed {result['seed']}; asi_pa {result['asi_pa']}"),
+                self._short(f"{seeds}; asi_pa {result['asi_pa']}"),
                 *(self._short(f"! {line}") for line in result["caveats"][:3]),
             ]
         )

@@ -57,6 +57,7 @@ __all__ = [
     "OP_TICK",
     "STAMP_EVERY",
     "CompiledTrace",
+    "Events",
     "Starts",
     "asked_for",
     "compile_trace",
@@ -236,6 +237,49 @@ def compile_trace(
     return starts.recorded() if recorded else starts.at(pages, seed)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Events:
+    """A trace's events as operations, before anything is decided about a start state."""
+
+    ops: npt.NDArray[np.void]
+    classes: npt.NDArray[np.uint32]
+    stamps: npt.NDArray[np.uint64]
+    nslots: int
+    freed: npt.NDArray[np.void]
+    """What the trace frees without having allocated it (`HELD_AT_START`)."""
+    counters: dict[str, int]
+    """The compiler's, with ``peak_pages`` and ``end_pages``, and how many tries were recorded."""
+
+    @classmethod
+    def of(
+        cls,
+        trace: Trace,
+        classifier: Classifier,
+        evidence: int | None,
+        tries: bool,
+        progress: Callable[[int, int], None] | None,
+    ) -> Events:
+        """Raises ValueError for events that cannot be."""
+        ticks = seen_ticks(trace, evidence) if trace.has_start else None
+        parts = list(operations(trace, classifier, ticks=ticks, progress=progress))
+        compiler, classes = parts[-1][1:]
+        ops, stamps, nslots = np.concatenate([part[0] for part in parts]), compiler.stamps(), compiler.nslots
+        found = recorded_tries(trace, asked_for(trace)[0]) if tries else []
+        if found:
+            ops, came, nslots = insert_tries(trace, ops, found, nslots)
+            stamps = stamps[np.minimum(came[::STAMP_EVERY] // STAMP_EVERY, len(stamps) - 1)]
+        counters = {
+            **compiler.counters(),
+            "recorded_tries": len(found),
+            "peak_pages": compiler.live_max,
+            "end_pages": compiler.live_end,
+        }
+        return cls(
+            ops=ops, classes=classes, stamps=stamps, nslots=nslots, freed=compiler.held_at_start(),
+            counters=counters,
+        )  # fmt: skip
+
+
 class Starts:
     """A trace compiled once, and its start states: of any size and seed, cut out of the recorded one.
 
@@ -248,6 +292,7 @@ class Starts:
     settle : decides what in them only following the trace can (`asi_pa.run.settle`)
     tries : failed tries and what was asked for instead are found (`asi_pa.trace.tries`)
     progress : called with (events done, of) while the trace is compiled
+    known : its events and its zones at the start as compiled before (`asi_pa.trace.kept`)
 
     Raises ValueError for a trace that contradicts itself.  May be used by several threads at once.
     """
@@ -262,6 +307,7 @@ class Starts:
         settle: Settle | None = None,
         tries: bool = True,
         progress: Callable[[int, int], None] | None = None,
+        known: tuple[Events, Snapshot] | None = None,
     ) -> None:
         if trace.max_page_order > 10 or trace.pageblock_order > trace.max_page_order:
             orders = f"pageblock_order {trace.pageblock_order}, max_page_order {trace.max_page_order}"
@@ -271,37 +317,33 @@ class Starts:
         self._own = len(recorded_nodes(trace)) > 1
         self._evidence = evidence
         self._settle = settle if len(trace) else None  # a start state alone has nothing to follow
-        ticks = seen_ticks(trace, evidence) if trace.has_start else None
-        parts = list(operations(trace, classifier, ticks=ticks, progress=progress))
-        self._compiler, self._classes = parts[-1][1:]
-        self._freed = self._compiler.held_at_start()
-        self._ops = np.concatenate([part[0] for part in parts])
-        self._stamps, self._nslots = self._compiler.stamps(), self._compiler.nslots
-        masks, self._cpusets = asked_for(trace)
-        found = recorded_tries(trace, masks) if tries else []
-        self._tries = len(found)
-        if found:
-            self._ops, came, self._nslots = insert_tries(trace, self._ops, found, self._nslots)
-            self._stamps = self._stamps[np.minimum(came[::STAMP_EVERY] // STAMP_EVERY, len(self._stamps) - 1)]
-        self._ops.flags.writeable = False
+        self.events = known[0] if known else Events.of(trace, classifier, evidence, tries, progress)
+        self.events.ops.flags.writeable = False
+        if known:
+            self.snapshot = known[1]
 
     @cached_property
-    def _snapshot(self) -> Snapshot:
-        return Snapshot(self.trace, self._freed, self._evidence, self._settle)
+    def snapshot(self) -> Snapshot:
+        """The recorded zones at the start."""
+        return Snapshot(self.trace, self.events.freed, self._evidence, self._settle)
+
+    @cached_property
+    def _cpusets(self) -> bool:
+        return asked_for(self.trace)[1]
 
     @cached_property
     def _base(self) -> Base:
-        return Base.of(self.trace, self._snapshot)
+        return Base.of(self.trace, self.snapshot)
 
     @cached_property
     def _bases(self) -> list[Base]:
-        return [Base.of(self.trace, self._snapshot, nid) for nid in range(self.nodes.count)]
+        return [Base.of(self.trace, self.snapshot, nid) for nid in range(self.nodes.count)]
 
     def at(self, pages: int | None = None, seed: int = 0) -> CompiledTrace:
         """One zone of so many pages (None: as many as the recorded zone Normal managed), a part a node."""
-        words = HeldClasses(self.classifier, self._classes)
-        slots = self._nslots
-        how: dict[str, Any] = {"peak": self._compiler.live_max, "seed": seed}
+        words, events = HeldClasses(self.classifier, self.events.classes), self.events
+        slots = events.nslots
+        how: dict[str, Any] = {"peak": events.counters["peak_pages"], "seed": seed}
         if not self._own:
             made = modelled_population(self.trace, self._base, words, slots, pages=pages, **how)
             return self._compiled(words, *made)
@@ -314,8 +356,8 @@ class Starts:
 
     def recorded(self) -> CompiledTrace:
         """The recorded machine's zones as they were.  ValueError for a trace without snapshots."""
-        words = HeldClasses(self.classifier, self._classes)
-        made = recorded_population(self.trace, self._snapshot, words, self._nslots)
+        words = HeldClasses(self.classifier, self.events.classes)
+        made = recorded_population(self.trace, self.snapshot, words, self.events.nslots)
         return self._compiled(words, *made)
 
     def _compiled(
@@ -326,30 +368,30 @@ class Starts:
         nslots: int,
         initial: dict[str, Any],
     ) -> CompiledTrace:
-        trace, ops, compiler = self.trace, self._ops, self._compiler
+        trace, ops, freed = self.trace, self.events.ops, self.events.freed
         if self._own:
             machine = replace(machine, cpu_nodes=self.nodes.of_cpus(machine.cpus))
         elif self.nodes.count > 1:
             machine, population = divided(machine, population, self.nodes, profile(trace))
-        counters = compiler.counters()
+        counters = dict(self.events.counters)
         repairs = {name: counters.pop(name) for name in _REPAIRS}
+        ends = {name: counters[name] for name in ("peak_pages", "end_pages")}
         counts = {
             "events": len(trace),
             "operations": len(ops),
-            "recorded_tries": self._tries,
-            **counters,
+            "recorded_tries": counters.pop("recorded_tries"),
+            **{name: count for name, count in counters.items() if name not in ends},
             "ticks": self._ticks,
-            "held_at_start": len(self._freed),
-            "held_at_start_pages": int((1 << self._freed["order"].astype(np.int64)).sum()),
-            "peak_pages": compiler.live_max,
-            "end_pages": compiler.live_end,
+            "held_at_start": len(freed),
+            "held_at_start_pages": int((1 << freed["order"].astype(np.int64)).sum()),
+            **ends,
         }
         return CompiledTrace(
             name=trace.name,
             ops=ops,
             classes=np.array(words.words, np.uint32),
             nslots=nslots,
-            time_ns=self._stamps,
+            time_ns=self.events.stamps,
             population=population,
             machine=machine,
             kernel=profile(trace),
@@ -368,7 +410,7 @@ class Starts:
 
     @cached_property
     def _ticks(self) -> int:
-        return int((self._ops["op"] == OP_TICK).sum())
+        return int((self.events.ops["op"] == OP_TICK).sum())
 
 
 def tight_memory(compiled: CompiledTrace, occupancy: float = 0.97) -> int:

@@ -373,6 +373,17 @@ class Snapshot:
         inside = self.freed[self.freed["pfn"] < len(kpf)]
         first.kind[frames_of(inside["pfn"].astype(np.int64), inside["order"])] = FREE
 
+    @classmethod
+    def known(cls, trace: Trace, freed: npt.NDArray[np.void], frames: Sequence[ZoneFrames]) -> Snapshot:
+        """As it was decided before: what of the frees the zones held, and each zone's frames."""
+        made = cls.__new__(cls)
+        made._trace, made._settle, made.freed = trace, None, freed
+        made._found = dict(enumerate(frames))
+        made.zones = recorded_zones(trace)[::-1] if frames else []
+        if len(made.zones) != len(frames):
+            raise ValueError(f"{trace.label}: {len(frames)} zones for {len(made.zones)}")
+        return made
+
     def largest(self, nid: int | None = None) -> int:
         """The number of zone Normal, or of the largest zone where there is none; of a node or of all."""
         return max(

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from asi_pa.designs import as_design
+from asi_pa.experiment.answer import answer
 from asi_pa.experiment.cache import Cache, key_of
 from asi_pa.experiment.measures import MEASURES, measure_named
+from asi_pa.experiment.probe import Relief
 from asi_pa.experiment.rule import agreeing, judge
 from asi_pa.experiment.search import lattice, on_lattice, smallest
+from asi_pa.experiment.study import Found, Plan
+from asi_pa.kernel.gfp import GFP_KERNEL
 from asi_pa.trace import load_trace
-from asi_pa.trace.classify import Classifier
-from asi_pa.trace.compile import Starts
+from asi_pa.trace.classify import Classifier, request_words
+from asi_pa.trace.compile import OP_ALLOC, Starts
+from asi_pa.trace.ops import OP, count_kinds
 from asi_pa.trace.resize import balanced
 
 PRICE = measure_named("price")
@@ -180,3 +187,47 @@ def test_a_folder_that_cannot_be_used_is_gone_without(tmp_path: Path) -> None:
 def test_keys_tell_everything_apart() -> None:
     assert key_of("a", ["b"]) == key_of("a", ["b"])
     assert len({key_of("a", "b"), key_of("ab"), key_of(["a", "b"]), key_of("a", None), key_of("a", 0)}) == 5
+
+
+# ---------------------------------------------------------------- where no seed matters
+
+
+def test_exact_is_what_no_seed_plays_a_part_in() -> None:
+    """On the recorded machine one design reclaims (``drawn``): the others' figures are exact all the same."""
+    words = request_words(GFP_KERNEL)
+    ops = np.zeros(2, OP)
+    ops["op"], ops["cls"] = OP_ALLOC, [0, 1]
+    whole = SimpleNamespace(ops=ops, classes=np.array(words, np.uint32), kinds=count_kinds(ops), nodes=1)
+    subject = SimpleNamespace(whole=whole, trace=SimpleNamespace(name="made", description=""))
+    names = ("linux", "migratetype/sound", "pool/nonsensitive", "freetype/sound")
+    plan = Plan(
+        designs=tuple(as_design(name) for name in names),
+        protagonists=names[1:3],
+        seeds=(0, 1),
+        relief=Relief(),
+    )
+    figures = {"leaves": 0.5, "tables": 0, "flushes": 0, "real": 0.0, "declined": None}
+    ample = [
+        {
+            name: {**figures, "mixed": mixed, "drawn": name == "freetype/sound"}
+            for name, mixed in zip(names, (100, 4, 89, odd), strict=True)
+        }
+        for odd in (7, 9)
+    ]
+    found = answer(plan, subject, Found(rows=[], ample=ample, sizes=[], pages=[]))  # type: ignore[arg-type]
+    (row,) = [row for row in found["measures"] if row["measure"] == "mixed"]
+    assert row["exact"]
+    assert row["against_other"]["word"] == "better"
+    # one floor is enough where all is exact, 1.5 of them elsewhere
+    ample[0]["pool/nonsensitive"]["mixed"] = ample[1]["pool/nonsensitive"]["mixed"] = 9
+    for each in ample:
+        each["freetype/sound"]["mixed"] = 105
+    found = answer(plan, subject, Found(rows=[], ample=ample, sizes=[], pages=[]))  # type: ignore[arg-type]
+    (row,) = [row for row in found["measures"] if row["measure"] == "mixed"]
+    assert row["against_other"]["word"] == "better"
+    for each in ample:
+        each["migratetype/sound"]["drawn"] = True
+    found = answer(plan, subject, Found(rows=[], ample=ample, sizes=[], pages=[]))  # type: ignore[arg-type]
+    (row,) = [row for row in found["measures"] if row["measure"] == "mixed"]
+    assert not row["exact"]
+    assert row["against_other"]["word"] == "undecided"

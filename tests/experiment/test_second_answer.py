@@ -17,6 +17,7 @@ pytest.importorskip("asi_pa.run.replay", reason="the extension modules are not b
 from asi_pa.designs import DESIGNS
 from asi_pa.experiment import measures, replay, rows
 from asi_pa.experiment.comparison import compare
+from asi_pa.experiment.probe import Failures, Relief, requests
 from asi_pa.experiment.runs import build
 from asi_pa.run.settle import settled
 from asi_pa.trace import Classifier, CompiledTrace, Starts
@@ -210,6 +211,22 @@ def test_the_memory_on_which_little_is_declined(found: Case, again: Again) -> No
                 assert any(
                     not again.declines_little(kernel, name, round((enough - p) * MIB), seed) for p in lower
                 ), (name, seed, enough)
+
+
+def test_one_in_a_hundred_may_be_declined(starts: Starts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which 30 MiB serve, and one more than a hundredth is declined below 40 MiB."""
+    whole = starts.at(None, BASE)
+    asked = requests(whole).declined
+
+    def failures(compiled: CompiledTrace, *_: Any, **__: Any) -> Failures:
+        mib = compiled.memory_bytes >> 20
+        return Failures(0 if mib >= 30 else 999, asked // 100 + (mib < 40), 0)
+
+    monkeypatch.setattr(rows, "failures", failures)
+    seed = rows.SeedStarts(starts, whole, BASE, 64 * MIB)
+    row = rows.linux_row(seed, DESIGNS["linux"], None, Relief(), 36 * MIB)
+    assert row["price"] == 30
+    assert row["roomy"] in (40, 42)  # it may end early, within 2 % or a fifth of what is beyond linux
 
 
 def test_at_sizes_that_are_given(again: Again) -> None:

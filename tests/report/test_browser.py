@@ -32,8 +32,12 @@ PROBE = """<script>addEventListener("load", async () => {
   const said = { wide: document.documentElement.scrollWidth, window: innerWidth,
     figure: document.querySelector("figure").getBoundingClientRect().top, high: innerHeight,
     background: getComputedStyle(document.body).backgroundColor, open: 0, over: [] };
+  const wait = (time) => new Promise((done) => setTimeout(done, time));
   for (const details of document.querySelectorAll("details")) details.open = true;
-  await new Promise((done) => setTimeout(done, 12000));
+  await wait(4000);
+  said.before = document.querySelectorAll(".main-svg").length;
+  dispatchEvent(new Event("beforeprint"));  // all of them, in view or not
+  await wait(8000);
   said.opened = document.documentElement.scrollWidth;
   said.open = document.querySelectorAll(".main-svg").length;
   said.output = document.querySelector("output")?.textContent;
@@ -82,4 +86,5 @@ def test_page_in_a_browser(tmp_path: Path, width: int, dark: bool) -> None:
     assert said["figure"] < said["high"]
     assert said["background"] == ("rgb(18, 23, 29)" if dark else "rgb(255, 255, 255)")
     assert said["open"] >= 8
+    assert said["before"] < said["open"]
     assert re.fullmatch(r"operation [\d,]+ of [\d,]+, [\d.]+ s", said["output"])

@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from asi_pa.experiment.measures import measure_named
 from asi_pa.experiment.metrics import ROWS
+from asi_pa.experiment.rule import judge
 from asi_pa.report import render_html, render_mail, render_screen, render_terminal
 from tests.report.compare_result import KINDS, make_result
 from tests.report.reading import Shown, Tables, numbers, shows, spread, value_at
@@ -113,6 +115,23 @@ def test_the_two_on_the_screen(result: dict[str, Any], mail: bool) -> None:
         assert better == who(row), line
         seen += 1
     assert seen >= 7
+
+
+def test_how_many_seeds_agree() -> None:
+    """Fourteen of sixteen, counted here; page and screen say so."""
+    result = make_result(7, traces=("redis",), columns=8, samples=9)
+    row = row_of(result, "short", "flushes")
+    row["values"][SIDES[0]] = [900, 910] + [100 + n for n in range(14)]
+    row["values"][SIDES[1]] = [500 + n for n in range(16)]
+    one, other = row["values"][SIDES[0]], row["values"][SIDES[1]]
+    agree = sum(mine < theirs for mine, theirs in zip(one, other, strict=True))
+    word = judge(measure_named("flushes"), one, other)
+    row["against_other"] = {"word": word.word, "agree": word.agree, "seeds": word.seeds, "difference": None}
+    assert agree == 14
+    lines = [line for line in lines_of(render_screen(result, 78, colour=False), "short") if "flushes" in line]
+    assert lines[0].endswith("migratetype 14/16")
+    pytest.importorskip("plotly")
+    assert '<span class="tag">migratetype 14/16</span>' in render_html(result)
 
 
 def test_two_traces_on_the_screen() -> None:
