@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("asi_pa.run.replay", reason="the extension modules are not built")
@@ -11,7 +12,7 @@ pytest.importorskip("asi_pa.run.replay", reason="the extension modules are not b
 import asi_pa
 from asi_pa.designs import DESIGNS
 from asi_pa.experiment.comparison import compare
-from asi_pa.experiment.runs import build
+from asi_pa.experiment.runs import _supply, build
 from asi_pa.report import render_terminal
 from asi_pa.run.replay import Replay
 from asi_pa.trace import CompiledTrace
@@ -59,6 +60,15 @@ def test_every_design_keeps_its_books_on_two_nodes(two: CompiledTrace, name: str
     free = [int(pages) for pages in run.free_pages()]
     assert sum(node["free_pages"] for node in found) == sum(free[:-1])
     assert sum(node["pool_pages"] for node in found) == free[-1]
+
+
+def test_what_reclaim_frees_is_on_its_node(two: CompiledTrace) -> None:
+    slots, nodes = _supply(two, None, 3)
+    assert len(slots) == len(set(slots.tolist())) > 1000
+    for zone, population in zip(two.machine.zones, two.population, strict=True):
+        mine = slots[nodes == zone.nid]
+        assert len(mine)
+        assert np.isin(mine, population.held_slot).all()
 
 
 def test_a_node_without_cpus_serves_who_finds_nothing_elsewhere() -> None:
