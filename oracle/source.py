@@ -88,7 +88,8 @@ def find_source(kernel: str | os.PathLike[str], work: Path, say: Say = lambda wo
     given = Path(kernel).resolve()
     if not given.exists():
         raise FileNotFoundError(f"{kernel}: no such kernel tree, tarball or package")
-    place = work / _key(given)
+    # make(1) reads O= from the tree it is called in: a relative folder would be another one there
+    place = work.resolve() / _key(given)
     place.mkdir(parents=True, exist_ok=True)
     if given.is_dir():
         if not (given / "Makefile").exists() or not (given / "mm" / "page_alloc.c").exists():

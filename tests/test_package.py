@@ -40,7 +40,7 @@ def test_no_text_holds_what_a_merge_left():
 def test_the_version_stands_in_one_place_and_its_copies_follow():
     assert f"\nversion: {asi_pa.__version__}\n" in (ROOT / "CITATION.cff").read_text()
     assert re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1] == asi_pa.__version__  # type: ignore[index]
-    assert f"; {asi_pa.__version__}\n" in (ROOT / "README.md").read_text()
+    assert f"asi_pa {asi_pa.__version__}\n" in (ROOT / "README.md").read_text()
 
 
 def test_the_documents_build_as_a_site(tmp_path):

@@ -23,7 +23,7 @@ from asi_pa.run.replay import Replay
 from asi_pa.run.samples import Samples
 from asi_pa.trace import CompiledTrace
 
-__all__ = ["DEFAULT_DESIGNS", "SAMPLES", "Series", "build", "replay"]
+__all__ = ["DEFAULT_DESIGNS", "SAMPLES", "Series", "build", "replay", "supply_of"]
 
 #: What ``compare`` shows unless asked otherwise.
 DEFAULT_DESIGNS = COMPARED
@@ -90,7 +90,7 @@ class Series:
         }
 
 
-def _supply(
+def supply_of(
     compiled: CompiledTrace, size: int | None, seed: int
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
     """Slots of single pages of the initial state that reclaim may free, in an order drawn from the seed, and
@@ -143,7 +143,7 @@ def build(
             notes[key] += value
     relieved = reclaim is None or reclaim > 0 or compaction
     if relieved:
-        supply, nodes = _supply(compiled, reclaim, seed)
+        supply, nodes = supply_of(compiled, reclaim, seed)
         run.relieve(supply, compaction, nodes=nodes)
     notes["lost"] = run.place_displaced()
     if relieved:

@@ -12,7 +12,7 @@ pytest.importorskip("asi_pa.run.replay", reason="the extension modules are not b
 import asi_pa
 from asi_pa.designs import DESIGNS
 from asi_pa.experiment.comparison import compare
-from asi_pa.experiment.runs import _supply, build
+from asi_pa.experiment.runs import build, supply_of
 from asi_pa.report import render_terminal
 from asi_pa.run.replay import Replay
 from asi_pa.trace import CompiledTrace
@@ -63,7 +63,7 @@ def test_every_design_keeps_its_books_on_two_nodes(two: CompiledTrace, name: str
 
 
 def test_what_reclaim_frees_is_on_its_node(two: CompiledTrace) -> None:
-    slots, nodes = _supply(two, None, 3)
+    slots, nodes = supply_of(two, None, 3)
     assert len(slots) == len(set(slots.tolist())) > 1000
     for zone, population in zip(two.machine.zones, two.population, strict=True):
         mine = slots[nodes == zone.nid]

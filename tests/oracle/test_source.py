@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,15 @@ from oracle import needs
 from oracle.build import WANTED, check_config
 from oracle.source import find_source, kernel_version
 from tests.oracle.kernel import FILES, tree
+
+
+def test_a_relative_work_folder_is_where_the_caller_stands(tmp_path, monkeypatch):
+    """make is called in the tree: `O=build/oracle/...` would build in a folder below it."""
+    monkeypatch.chdir(tmp_path)
+    source = find_source(tree(tmp_path / "linux"), Path("build/oracle"))
+    assert source.work.is_absolute()
+    assert source.work.is_relative_to(tmp_path / "build" / "oracle")
+    assert source.build.is_absolute()
 
 
 def test_a_tree_is_copied_and_its_copy_follows(tmp_path):
