@@ -223,7 +223,7 @@ def _foreign(start: bytes) -> str | None:
     if start.startswith(b"\n") and _binary(start):
         return "Perfetto's trace (protobuf): print it with `traceconv systrace FILE` and give that text"
     if _binary(start) and _encoding(start) is None:
-        if start[:16].isascii() and not _binary(start.replace(b"\0", b"")):
+        if start.strip(b"\0") and start[:16].isascii() and not _binary(start.replace(b"\0", b"")):
             return "zero bytes in a text (its file system lost them?): `tr -d '\\000' < FILE | asi-pa info -`"
         return f"neither text nor a form that is known: it starts with {start[:8]!r}"
     return None

@@ -98,6 +98,10 @@ _FORMS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
         (rb"(?:comm|time|event|pfn)[,;]",
          "CSV: the trace itself is needed (Parquet of asi-pa convert is read)"),
         (rb"\s*\[ *\d+\.\d+\] ", "kernel messages: no trace"),
+        (rb"\s*Node \d+, zone\s+\w+\s+-?\d\.\d{3}",
+         "debugfs' extfrag/: give /proc/buddyinfo, from which it follows"),
+        (rb"MemTotal:|nr_free_pages \d|slabinfo - ",
+         "no free lists in it: /proc/buddyinfo, pagetypeinfo and zoneinfo are read"),
         (rb"[\x00-\x08\x0e-\x1f]", "binary"),
     )
 )  # fmt: skip
