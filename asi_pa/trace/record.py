@@ -78,7 +78,7 @@ def record(
         raise ValueError(f"{command[0]}: no such command")
     with tempfile.TemporaryDirectory(prefix="asi_pa-", dir=directory) as scratch:
         data = Path(scratch) / "perf.data"
-        with _perf(Path(scratch), data, buffer_pages) as (switch, spent):
+        with _perf(Path(scratch), data, buffer_pages, warn) as (switch, spent):
             switch("enable")
             start = snapshot(proc)
             watch = _Watch(data, buffer_pages, warn)
@@ -209,7 +209,7 @@ class _Watch:
 
 @contextlib.contextmanager
 def _perf(
-    scratch: Path, data: Path, pages: int
+    scratch: Path, data: Path, pages: int, warn: Callable[[str], None]
 ) -> Iterator[tuple[Callable[[str], None], Callable[[], float]]]:
     """A running ``perf record`` with its events off.
 
@@ -219,7 +219,8 @@ def _perf(
     os.mkfifo(control)
     os.mkfifo(answers)
     words = ["perf", "record", "-q", "-a", "-k", "mono", "-m", str(pages), "-D", "-1"]
-    words += ["-o", str(data)]
+    # No build ids: perf would read all of its data again for them at the end.
+    words += ["-B", "-N", "-o", str(data)]
     words += [word for event in EVENTS if event.recorded for word in ("-e", f"kmem:{event.tracepoint}")]
     used = [0.0]
     perf = subprocess.Popen(
@@ -245,7 +246,11 @@ def _perf(
             yield switch, lambda: used[0]
             used[0] = _cpu_seconds(perf.pid)
         perf.send_signal(signal.SIGINT)
-        perf.wait(_PATIENCE)
+        try:
+            perf.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            warn(f"perf has been writing its last data for {_PATIENCE:.0f} s; Ctrl-C gives the recording up")
+            perf.wait()
     finally:
         if perf.poll() is None:
             perf.terminate()
