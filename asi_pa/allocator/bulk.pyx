@@ -103,12 +103,7 @@ cdef class BulkCalls:
             self._refuse(0, cpu)
         one = self._one_order(order)
         if n is None:
-            if one < 0 and np.ndim(order):
-                n = len(order)
-            elif out is not None:
-                n = len(out)
-            else:
-                raise ValueError("n is missing: how many allocations?")
+            n = self._how_many(order if one < 0 else None, out)
         count = number(n)
         if count < 0:
             raise ValueError(f"n {n}: not a number of allocations")
@@ -226,6 +221,13 @@ cdef class BulkCalls:
                 self._refuse(order, 0)
             return order
         return -1
+
+    def _how_many(self, orders, out):
+        if orders is not None and np.ndim(orders):
+            return len(orders)
+        if out is None:
+            raise ValueError("n is missing: how many allocations?")
+        return len(out)
 
     def _orders(self, order, n):
         """Orders as the loops want them: uint8, never empty."""
