@@ -106,12 +106,12 @@ def unusable_index(zones: Iterable[BuddyZone]) -> str:
 
 def extfrag_index(zones: Iterable[BuddyZone]) -> str:
     """The text of extfrag/extfrag_index in debugfs, of the free blocks that buddyinfo shows."""
-    return "".join(_index_line(zone, indexes.extfrag_index) for zone in zones)
+    return "".join(_index_line(zone, indexes.extfrag_index, width=2) for zone in zones)
 
 
-def _index_line(zone: BuddyZone, index: Callable[[Sequence[int], int], int]) -> str:
+def _index_line(zone: BuddyZone, index: Callable[[Sequence[int], int], int], width: int = 1) -> str:
     values = [index(zone.free, order) for order in range(len(zone.free))]
-    return f"Node {zone.nid}, zone {zone.name:>8s} {indexes.index_text(values)}\n"
+    return f"Node {zone.nid}, zone {zone.name:>8s} {indexes.index_text(values, width)}\n"
 
 
 def pagetypeinfo(info: PageTypes) -> str:
