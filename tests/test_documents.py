@@ -3,6 +3,7 @@ TOML, a sweep's folder, traces in Parquet. One line that names the file, exit st
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import json
 import os
@@ -11,11 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("asi_pa.run.replay", reason="the extension modules are not built")
 
 from asi_pa import cli, schema
+from asi_pa.trace.source import open_source
 from tests.report.compare_result import make_result
 
 Capture = pytest.CaptureFixture[str]
@@ -189,6 +192,13 @@ def test_names_that_are_not_utf_8_in_every_verb(result: Path, tmp_path: Path, ca
     assert "\\xffnone.json" in capsys.readouterr().err
 
 
+def drained(path: Path) -> None:
+    """Reads all of a file."""
+    with open_source(path) as source:
+        while source.stream.read(1 << 16):
+            pass
+
+
 def test_a_name_that_is_there_twice_and_a_packed_state_that_is_damaged(
     tmp_path: Path, capsys: Capture
 ) -> None:
@@ -199,6 +209,11 @@ def test_a_name_that_is_there_twice_and_a_packed_state_that_is_damaged(
             schema.parsed(words)
     with pytest.raises(ValueError, match="a number of thousands of digits"):
         schema.parsed("9" * 5000)
+    many = bytearray(bz2.compress(np.random.default_rng(0).bytes(2_000_000)))  # blocks of 900,000
+    many[-50_000] ^= 1
+    (tmp_path / "x.bz2").write_bytes(many)
+    with pytest.raises(ValueError, match=r"x\.bz2: damaged archive"):
+        drained(tmp_path / "x.bz2")
     packed = bytearray((Path(__file__).parent / "data" / "start" / "7.2.13.json.gz").read_bytes())
     packed[len(packed) // 2] ^= 1
     path = tmp_path / "state.json.gz"
