@@ -489,6 +489,11 @@ cdef class Machine:
         return [{f"numa_{key}": value for key, value in dict(self.mm.numa[nid]).items()}
                 for nid in range(self.mm.nnodes)]
 
+    def flips(self):
+        """flips_s2n and flips_n2s of each zone, in pageblocks; their sums are those of stats()."""
+        return [{"flips_s2n": self.mm.zones[i].flips_s2n, "flips_n2s": self.mm.zones[i].flips_n2s}
+                for i in range(self.mm.nzones)]
+
     def log_events(self):
         """Starts the log of mapping and type changes of pageblocks that ``events`` shows."""
         cdef zone_t *z

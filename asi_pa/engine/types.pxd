@@ -469,6 +469,9 @@ cdef struct zone_t:
     size_t nfallbacks
     size_t fallbacks_room
     uint64_t now
+    # of stats.flips_s2n and flips_n2s those in this zone
+    uint64_t flips_s2n
+    uint64_t flips_n2s
 
 
 cdef inline uint32_t block_of(const zone_t *z, uint32_t frame) noexcept nogil:

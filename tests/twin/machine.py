@@ -96,6 +96,10 @@ class Machine:
         for node, what in (*counts, (nid, "local" if nid == here else "other")):
             self.numa_counts[node][f"numa_{what}"] += 1
 
+    def flips(self) -> list[dict[str, int]]:
+        """By zone, in pageblocks."""
+        return [{name: zone.flips[name] for name in ("flips_s2n", "flips_n2s")} for zone in self.zones]
+
     def numa(self) -> list[dict[str, int]]:
         """By node; empty where there is one."""
         names = ("numa_hit", "numa_miss", "numa_foreign", "numa_local", "numa_other")
