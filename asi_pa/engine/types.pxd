@@ -293,6 +293,7 @@ cdef struct pcp_t:
     int64_t quiet           # with fewer pages a free only adds to its list (pcp_set_quiet)
     int64_t freed_order     # of the last free; 1 to 3 is PCPF_PREV_FREE_HIGH_ORDER
     int64_t free_high_batch     # PCPF_FREE_HIGH_BATCH
+    int64_t expire          # ticks until a batch of another node's pages goes back
     pcplist_t lists[MAX_PCP_LISTS]
 
 cdef struct vmdiff_t:

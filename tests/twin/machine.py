@@ -255,13 +255,17 @@ class Machine:
     def refresh_vm_stats(self, cpu: int = 0, zone: int = 0) -> None:
         """refresh_cpu_vm_stats (mm/vmstat.c, 7.2): once a second, folding and decay."""
         target = self._zone(zone)
-        for counter in (target.nr_free_pages, target.nr_free_cma):
+        counters = (target.nr_free_pages, target.nr_free_cma)
+        if any(counter.diff[cpu] for counter in counters):
+            target.pcp[cpu].expire = 3
+        for counter in counters:
             counter.fold(cpu)
         target.back_due |= self.tables.gives_back == "timer"
         self.on_cpu(cpu)
         if self.tables.design.zeroed_by == "worker":
             clear_ahead(target)
-        self._tick(cpu, zone)
+        if self._tick(cpu, zone) >= 0:
+            pcp.expire(target, remote=target.spec.nid != self.nodes[cpu])
 
     # Pageblocks
 
