@@ -475,10 +475,10 @@ class Machine:
             return False
         return self.wrapper.is_present(pfn) if self.wrapper else self.zone_of(pfn).is_mapped(pfn)
 
-    def counters(self, cpu: int = 0) -> tuple[int, int, int]:
-        """(pcp count, pcp high, NR_FREE_PAGES) of the first zone."""
-        zone = self.zones[0]
-        return zone.pcp[cpu].count, zone.pcp[cpu].high, zone.nr_free_pages.read()
+    def counters(self, cpu: int = 0, zone: int = 0) -> tuple[int, int, int]:
+        """(pcp count, pcp high, NR_FREE_PAGES) of a zone."""
+        target = self._zone(zone)
+        return target.pcp[cpu].count, target.pcp[cpu].high, target.nr_free_pages.read()
 
     # Arguments
 
