@@ -45,7 +45,7 @@ class PcpBank:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "types", several(self.types))
-        object.__setattr__(self, "thp", tuple(several(names) for names in several(self.thp)))
+        object.__setattr__(self, "thp", tuple(several(names) for names in self.thp))
 
 
 _FALLBACKS = {

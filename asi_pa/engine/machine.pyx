@@ -297,8 +297,8 @@ cdef class Machine:
     def refresh_vm_stats(self, int cpu=0, int zone=0):
         """refresh_cpu_vm_stats(): a CPU's differences of the zone's counters are folded, its lists decay.
 
-        Where the zone is of another node, a batch goes back at the third call since the CPU moved its counters,
-        that one included: drain_zone_pages(), mm/page_alloc.c, 7.2 and 6.12.
+        Where the zone is of another node, a batch goes back at the third call since the CPU moved its
+        counters, that one included: drain_zone_pages(), mm/page_alloc.c, 7.2 and 6.12.
         """
         cdef zone_t *z = self._zone(zone)
         self._check_cpu(cpu)

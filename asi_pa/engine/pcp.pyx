@@ -335,8 +335,8 @@ cdef bint pcp_decay(zone_t *z, pcp_t *pcp) noexcept nogil:
 
 
 cdef bint pcp_expire(zone_t *z, pcp_t *pcp, bint remote) noexcept nogil:
-    # refresh_cpu_vm_stats(), CONFIG_NUMA: of another node's pages a batch goes back at the third tick, that one
-    # included which found counters moved by this CPU (drain_zone_pages()); which moves them.
+    # refresh_cpu_vm_stats(), CONFIG_NUMA: of another node's pages a batch goes back at the third tick, that
+    # one included which found counters moved by this CPU (drain_zone_pages()); which moves them.
     if not pcp.expire or not pcp.count:
         return False
     if not remote:

@@ -614,10 +614,10 @@ cdef class Replay:
         return out
 
     def counts_by_node(self):
-        """By node: pages on free lists (free_pages) and in a pool (pool_pages), the counts of numa() and flips()."""
+        """By node: pages on free lists (free_pages) and in a pool (pool_pages), numa(), flips()."""
         cdef mm_t *mm = &self.machine.mm
-        found = [{"free_pages": 0, "pool_pages": pool_pages(mm, nid), "flips_s2n": 0, "flips_n2s": 0, **counts}
-                 for nid, counts in enumerate(self.machine.numa())]
+        found = [{"free_pages": 0, "pool_pages": pool_pages(mm, nid), "flips_s2n": 0, "flips_n2s": 0, **more}
+                 for nid, more in enumerate(self.machine.numa())]
         for zone, spec in enumerate(self.machine.spec.zones if found else ()):
             found[spec.nid]["free_pages"] += sum(
                 int(blocks) << order for order, blocks in enumerate(self.free_blocks(zone)))

@@ -19,8 +19,9 @@ import numpy.typing as npt
 from asi_pa.kernel.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NAMES, Migratetype
 from asi_pa.kernel.sizing import free_high_batch, lowmem_reserves, stat_threshold
 from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
-from asi_pa.trace.blocks import frames_of, free_blocks, list_order, runs
+from asi_pa.trace.blocks import frames_of, free_blocks, list_order, pages_of, runs
 from asi_pa.trace.classify import Classifier, draw, request_words
+from asi_pa.trace.cutting import tally, translate
 from asi_pa.trace.events import FREE
 from asi_pa.trace.exact import exact_frames
 from asi_pa.trace.format import Trace
@@ -49,6 +50,7 @@ __all__ = [
     "Snapshot",
     "finish",
     "held_allocations",
+    "populated",
     "recorded_population",
     "zone_spec",
 ]
@@ -92,15 +94,15 @@ class Population:
 
     @property
     def free_pages(self) -> int:
-        return int((1 << self.free_order.astype(np.int64)).sum())
+        return pages_of(self.free_order)
 
     @property
     def pcp_pages(self) -> int:
-        return int((1 << self.pcp_order.astype(np.int64)).sum())
+        return pages_of(self.pcp_order)
 
     @property
     def held_pages(self) -> int:
-        return int((1 << self.held_order.astype(np.int64)).sum())
+        return pages_of(self.held_order)
 
 
 class HeldClasses:
@@ -123,12 +125,14 @@ class HeldClasses:
         ``block_mt``: the type of each one's pageblock; what does not move in a Reclaimable one is slab of
         such caches (/proc/kpageflags cannot tell).
         """
-        # 16 x (0 movable, 1 slab, 2 other) + order
         kinds = np.where(movable, np.uint8(0), np.where(block_mt == Migratetype.RECLAIMABLE, 16, 32))
-        kinds = (kinds + order).astype(np.uint8)
-        classes = np.zeros(48, np.uint8)
+        return self.of_kinds(pfn, (kinds + order).astype(np.uint8))
+
+    def of_kinds(self, pfn: _U32, kinds: _U8) -> _U8:
+        """The same from kinds: 16 x (0 movable, 1 slab, 2 other) + order."""
+        classes = np.zeros(256, np.uint8)
         drawn: list[tuple[_U32, _U8]] = []
-        for kind in np.flatnonzero(np.bincount(kinds, minlength=48)).tolist():
+        for kind in np.flatnonzero(tally(kinds)).tolist():
             mask = self._MASKS[kind >> 4]
             share = self.classifier.nonsensitive(mask, "", kind & 15)
             sensitive, nonsensitive = request_words(mask)
@@ -136,7 +140,7 @@ class HeldClasses:
                 drawn.append(self._draw(np.flatnonzero(kinds == kind), pfn, share, mask))
             else:
                 classes[kind] = self.index(nonsensitive if share > 0 else sensitive)
-        cls = classes[kinds]
+        cls = translate(kinds, classes)
         for rows, words in drawn:
             cls[rows] = words
         return cls
@@ -264,27 +268,43 @@ def finish(
         raise ValueError(f"zone {zone.name}: more than 2^32 slots")
     pfn = held.pfn.astype(np.uint32)
     block = (held.pfn >> pageblock_order) - (zone.start_pfn >> pageblock_order)
-    free_pfn, free_order = free_blocks(state == FRAME_FREE, zone.start_pfn, max_order)
-    listed = list_order(free_pfn, free_order, taken, zone.start_pfn)
-    population = Population(
-        name=zone.name,
-        start_pfn=zone.start_pfn,
-        spanned=zone.spanned,
-        free_pfn=free_pfn[listed],
-        free_order=free_order[listed],
+    population = populated(
+        zone, state, taken, pcp, block_mt, max_order,
         held_pfn=pfn,
         held_order=held.order,
         held_cls=words.classify(pfn, held.order, held.movable, block_mt[block]),
         held_slot=slots.astype(np.uint32),
         held_file=held.file,
+    )  # fmt: skip
+    return population, next_slot
+
+
+def populated(
+    zone: ZoneSpec,
+    state: _U8,
+    taken: npt.NDArray[np.uint32],
+    pcp: PcpPages,
+    block_mt: _U8,
+    max_order: int,
+    **held: npt.NDArray[Any],
+) -> Population:
+    """A population of what is ``held``, by its columns' names, and what is free; arguments as in `finish`."""
+    free_pfn, free_order = free_blocks(state == FRAME_FREE, zone.start_pfn, max_order)
+    listed = list_order(free_pfn, free_order, taken, zone.start_pfn)
+    return Population(
+        name=zone.name,
+        start_pfn=zone.start_pfn,
+        spanned=zone.spanned,
+        free_pfn=free_pfn[listed],
+        free_order=free_order[listed],
         block_mt=block_mt,
         holes=zone.holes,
         pcp_pfn=pcp.pfn.astype(np.uint32),
         pcp_order=pcp.order,
         pcp_mt=pcp.mt,
         pcp_cpu=pcp.cpu,
+        **held,
     )
-    return population, next_slot
 
 
 def _by_slot(slot: npt.NDArray[np.int64], rows: npt.NDArray[np.intp], end: int) -> npt.NDArray[np.int32]:

@@ -132,10 +132,10 @@ def test_a_value_of_another_type_is_refused_by_name(field: str, value: Any, says
 def test_one_name_stands_for_several() -> None:
     """Where a comma was forgotten, too: a text is no tuple of its letters."""
     base = as_design("migratetype")
-    kinds = tuple(
-        replace(kind, fallbacks="Reclaimable") if kind.name == "Movable" else kind for kind in base.freetypes
-    )
-    made = as_design(replace(base, name="mine", source="a letter", freetypes=kinds))
+    one: dict[str, Any] = {"fallbacks": "Reclaimable"}
+    changed: dict[str, Any] = {"source": "a letter", "name": "mine"}
+    kinds = tuple(replace(kind, **one) if kind.name == "Movable" else kind for kind in base.freetypes)
+    made = as_design(replace(base, freetypes=kinds, **changed))
     assert made.source == ("a letter",)
     assert made.freetypes[made.freetype("Movable")].fallbacks == ("Reclaimable",)
 

@@ -103,8 +103,9 @@ def test_pages_of_another_node_go_back_a_batch_at_every_third_tick(cpu: int, lef
     """pcp->expire of refresh_cpu_vm_stats() (mm/vmstat.c); a node's own pages stay."""
     spec = laid_out("128M", nodes=2, cpus=2)
     (zone,) = (number for number, each in enumerate(spec.zones) if each.nid == 1)
-    assert spec.zones[zone].pcp is not None
-    assert spec.zones[zone].pcp.batch == 3
+    pcp = spec.zones[zone].pcp
+    assert pcp is not None
+    assert pcp.batch == 3
     machines = engine.Machine(spec, "linux"), Twin(spec, as_design("linux"))
     for machine in machines:
         held = []
