@@ -22,8 +22,9 @@ from asi_pa.kernel.spec import MachineSpec, ZoneSpec
 from asi_pa.run.track import Tracker
 from asi_pa.trace.blocks import free_blocks, list_order
 from asi_pa.trace.classify import request_words, translated
+from asi_pa.trace.first_events import FirstEvents
 from asi_pa.trace.format import Trace, profile
-from asi_pa.trace.frames import FRAME_FREE, FirstEvents, ZoneFrames, recorded_zones, zone_frames
+from asi_pa.trace.frames import FRAME_FREE, ZoneFrames, recorded_zones, zone_frames
 from asi_pa.trace.initial import zone_spec
 from asi_pa.trace.ticks import Ticks, all_ticks
 

@@ -23,6 +23,7 @@ from asi_pa.trace.blocks import frames_of, free_blocks, list_order, runs
 from asi_pa.trace.classify import Classifier, draw, request_words
 from asi_pa.trace.events import FREE
 from asi_pa.trace.exact import exact_frames
+from asi_pa.trace.first_events import FirstEvents, first_events
 from asi_pa.trace.format import Trace
 from asi_pa.trace.frames import (
     FRAME_FREE,
@@ -32,13 +33,11 @@ from asi_pa.trace.frames import (
     KPF_HEAD,
     KPF_LRU,
     KPF_TAIL,
-    NOTHING,
-    FirstEvents,
     ZoneFrames,
-    first_events,
     recorded_zones,
     zone_frames,
 )
+from asi_pa.trace.mentions import NOTHING
 from asi_pa.trace.pcplists import PcpPages
 
 __all__ = [

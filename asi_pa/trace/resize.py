@@ -27,7 +27,7 @@ from asi_pa.kernel.spec import MachineSpec, ZoneSpec
 from asi_pa.trace.blocks import frames_of, free_blocks, ranges, runs
 from asi_pa.trace.events import ALLOC
 from asi_pa.trace.format import Trace, profile
-from asi_pa.trace.frames import FRAME_FREE, FRAME_HELD, FRAME_HOLE, FRAME_PCP, NO_EVENT, ZoneFrames
+from asi_pa.trace.frames import FRAME_FREE, FRAME_HELD, FRAME_HOLE, FRAME_PCP, ZoneFrames
 from asi_pa.trace.initial import (
     Held,
     HeldClasses,
@@ -37,6 +37,7 @@ from asi_pa.trace.initial import (
     held_allocations,
     zone_spec,
 )
+from asi_pa.trace.mentions import NO_EVENT
 from asi_pa.trace.pcplists import PcpPages
 
 __all__ = ["Base", "balanced", "modelled_population"]
