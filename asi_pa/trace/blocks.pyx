@@ -1,7 +1,7 @@
 """Sets of frames, and the aligned blocks they form."""
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t
-from libc.string cimport memset
+from libc.string cimport memchr, memset
 
 import numpy as np
 
@@ -9,6 +9,12 @@ __all__ = ["frames_of", "free_blocks", "list_order", "ranges", "runs"]
 
 cdef enum:
     MAX_ORDER = 31
+
+
+cdef inline int64_t next_of(const uint8_t *bytes, int64_t at, int64_t end, int value) noexcept nogil:
+    # where the value comes next; `end` where it does not
+    cdef const void *found = memchr(bytes + at, value, end - at)
+    return end if found == NULL else <const uint8_t *>found - bytes
 
 
 cdef inline int largest(uint32_t frame, uint32_t end, int max_order) noexcept nogil:
@@ -26,13 +32,11 @@ cdef int64_t blocks_of(const uint8_t *free, int64_t frames, uint32_t start, int 
     cdef uint32_t frame, stop
     cdef int order
     memset(found, 0, (MAX_ORDER + 1) * sizeof(int64_t))
-    while at < frames:
-        if not free[at]:
-            at += 1
-            continue
-        end = at
-        while end < frames and free[end]:
-            end += 1
+    while True:
+        at = next_of(free, at, frames, 1)
+        if at == frames:
+            return 0
+        end = next_of(free, at, frames, 0)
         frame, stop = start + <uint32_t>at, start + <uint32_t>end
         while frame < stop:
             order = largest(frame, stop, max_order)
@@ -42,7 +46,6 @@ cdef int64_t blocks_of(const uint8_t *free, int64_t frames, uint32_t start, int 
             found[order] += 1
             frame += 1u << order
         at = end
-    return 0
 
 
 def free_blocks(free, uint32_t start, int max_order):
@@ -130,7 +133,15 @@ def list_order(pfn, order, taken, uint32_t start):
     return np.lexsort((pfn, when, order))
 
 
-def runs(mask, start):
-    """The half-open ranges where ``mask`` holds; its first element is frame ``start``."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
-    return tuple((int(a) + start, int(b) + start) for a, b in zip(edges[::2], edges[1::2], strict=True))
+def runs(mask, int64_t start):
+    """The half-open ranges where ``mask`` (bool) holds; its first element is frame ``start``."""
+    cdef const uint8_t[::1] view = np.ascontiguousarray(mask, np.bool_).view(np.uint8)
+    cdef int64_t at = 0, end, n = view.shape[0]
+    found = []
+    while at < n:
+        at = next_of(&view[0], at, n, 1)
+        if at < n:
+            end = next_of(&view[0], at, n, 0)
+            found.append((at + start, end + start))
+            at = end
+    return tuple(found)

@@ -27,16 +27,12 @@ from asi_pa.trace.first_events import FirstEvents, first_events
 from asi_pa.trace.format import Trace
 from asi_pa.trace.frames import (
     FRAME_FREE,
-    FRAME_HELD,
     FRAME_HOLE,
-    KPF_ANON,
-    KPF_HEAD,
-    KPF_LRU,
-    KPF_TAIL,
     ZoneFrames,
     recorded_zones,
     zone_frames,
 )
+from asi_pa.trace.holding import kinds_freed, rest_of
 from asi_pa.trace.mentions import NOTHING
 from asi_pa.trace.pcplists import PcpPages
 
@@ -194,48 +190,16 @@ def held_allocations(
     flags."""
     start, flags = zone.start_pfn, zone.flags
     mine = freed[(freed["pfn"] >= start) & (freed["pfn"] < start + len(flags))]
-    at = mine["pfn"].astype(np.int64)
-    block = (at >> pageblock_order) - (start >> pageblock_order)
-    known = (flags[at - start] & ~np.uint8(1)) != 0
-    movable = np.where(known, (flags[at - start] & KPF_LRU) != 0, False)
-    # No flags any more when the snapshot was read, but free: as the block's other pages.
-    movable |= ((flags[at - start] & 1) != 0) & (zone.block_mt[block] == 1)
-    file = _of_files(flags[at - start])
-    first = Held(at, mine["order"].copy(), movable, mine["slot"].astype(np.int64), file)
-
-    rest = zone.state == FRAME_HELD
-    rest[frames_of(at, first.order) - start] = False
-    frames = np.flatnonzero(rest)
-    # Compound pages: a head and the tails that follow it, all still there.
-    kind = flags[frames]
-    head = np.flatnonzero((kind & KPF_HEAD) != 0)
-    breaks = np.flatnonzero(((kind & KPF_TAIL) == 0) | (np.diff(frames, prepend=-2) != 1))
-    run = np.append(breaks, len(frames))
-    length = run[np.searchsorted(breaks, head) + 1] - head
-    order = np.zeros(len(frames), np.uint8)
-    part_of = np.zeros(len(frames), bool)
-    exponent = np.frexp(length.astype(np.float64))[1] - 1
-    pfn = frames[head] + start
-    whole = (length == 1 << exponent) & (exponent <= max_order) & (pfn % (1 << exponent) == 0)
-    order[head[whole]] = exponent[whole]
-    tails = frames_of(head[whole].astype(np.int64) + 1, exponent[whole].astype(np.uint8))
-    # frames_of counts the frame after the last tail too: drop each run's last element.
-    ends = np.cumsum(1 << exponent[whole].astype(np.int64)) - 1
-    part_of[np.delete(tails, ends) if len(tails) else tails] = True
-    rows = np.flatnonzero(~part_of)
-    others = Held(
-        (frames[rows] + start).astype(np.int64),
-        order[rows],
-        (kind[rows] & KPF_LRU) != 0,
-        np.full(len(rows), -1, np.int64),
-        _of_files(kind[rows]),
+    first = kinds_freed(flags, mine["pfn"], mine["order"], zone.block_mt, start, pageblock_order)
+    pfn, rest = rest_of(flags, zone.state, mine["pfn"], mine["order"], start, max_order)
+    kinds = np.concatenate([first, rest])
+    return Held(
+        np.concatenate([mine["pfn"], pfn]).astype(np.int64),
+        ((kinds >> 1) & 31).astype(np.uint8),
+        (kinds & 1).view(bool),
+        np.concatenate([mine["slot"].astype(np.int64), np.full(len(pfn), -1, np.int64)]),
+        (kinds >> 6).view(bool),
     )
-    return Held.join([first, others])
-
-
-def _of_files(flags: _U8) -> npt.NDArray[np.bool_]:
-    """Which pages reclaim can drop and read again: on the LRU, not anonymous (there is no swap)."""
-    return np.asarray((flags & (KPF_LRU | KPF_ANON)) == KPF_LRU)
 
 
 def finish(

@@ -135,7 +135,8 @@ def first_mentions(trace, types, orders, shows, int64_t frames, int64_t end, int
         e.kind, e.pfn, e.cpu, e.order = &kind[0], &pfn[0], &cpu[0], &order[0]
         e.asked, e.mt, e.wanted = &asked[0], &mt[0], &wanted[0]
         f.kind, f.event, f.freed = &kinds_view[0], &events_view[0], &freed_view[0]
-        f.shown, f.when, f.reused, f.as_type = &shown_view[0], &when_view[0], &reused_view[0], &as_type_view[0]
+        f.shown, f.when = &shown_view[0], &when_view[0]
+        f.reused, f.as_type = &reused_view[0], &as_type_view[0]
         with nogil:
             look(&e, &f)
     return kinds, events, shown

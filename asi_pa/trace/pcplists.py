@@ -105,7 +105,7 @@ def pcp_at_start(
     read.
     """
     start, cpus = int(zone["start_pfn"]), zone.get("cpus") or []
-    seen, event = (column[start : start + len(flags)] for column in (first.kind, first.event))
+    seen, event = first.kind[start : start + len(flags)], first.event[start : start + len(flags)]
     late, hidden = (0, 1) if moment is None else (_reading(trace, moment), 255)
     frames = first_from_lists(trace, flags, seen, event, start, pcp_orders(trace), len(cpus), late, hidden)
     rows = event[frames].astype(np.int64)

@@ -65,7 +65,7 @@ cdef bint is_blank(const uint8_t *flags, const uint8_t *seen, const uint8_t *sta
 
 
 def mark_holes(flags, seen, int64_t missing, sizes):
-    """uint8[frames]: 2 where a frame was never handed to the allocator, of which ``missing`` are known, else 0.
+    """uint8[frames]: 2 where a frame was never handed to the allocator, of which ``missing`` are, else 0.
 
     Frames without a page first, then whole runs of each of ``sizes`` frames without a flag or an event.
     """
