@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from asi_pa.trace import Trace, workload
+from asi_pa.trace.cutting import orders_of
 from asi_pa.trace.events import ALLOC, EXTFRAG, FREE, FREE_BATCHED, PCPU_DRAIN, ZONE_LOCKED
 from asi_pa.trace.first_events import FirstEvents, first_events
 from asi_pa.trace.format import FAILED_PFN
@@ -162,7 +163,9 @@ def test_held_frames_are_allocations(seed: int) -> None:
     freed = np.zeros(3, [("pfn", "u4"), ("slot", "u4"), ("order", "u1"), ("pad", "u1", 3)])
     freed["pfn"], freed["order"], freed["slot"] = [start + 64, start + 40, end + 8], [3, 0, 0], [7, 5, 9]
     held = held_allocations(frames, freed, trace.max_page_order, trace.pageblock_order)
-    assert held.slot[:3].tolist() == [7, 5, -1]
+    assert held.slot.tolist() == [7, 5]
+    assert held.freed_pfn.tolist() == [start + 64, start + 40]
+    assert orders_of(held.freed_kind).tolist() == [3, 0]
     wanted, at = [], start
     taken = {40, *range(64, 72)}
 
@@ -179,7 +182,6 @@ def test_held_frames_are_allocations(seed: int) -> None:
                 order = size.bit_length() - 1
             wanted.append((at, order, bool(flags[at] & LRU), flags[at] & (LRU | ANON) == LRU))
         at += 1 << order
-    rest = zip(
-        *(column[2:].tolist() for column in (held.pfn, held.order, held.movable, held.file)), strict=True
-    )
-    assert list(rest) == wanted
+    kinds = held.kind
+    columns = (held.pfn, orders_of(kinds), (kinds & 1).astype(bool), (kinds >> 6).astype(bool))
+    assert list(zip(*(column.tolist() for column in columns), strict=True)) == wanted
