@@ -304,6 +304,13 @@ def test_kinds_of_pageblocks_in_few_words(kind: str, tree: str, words: str) -> N
     assert block_kind(kind, tree)[0] == words
 
 
+def test_two_words_for_pageblocks_never_share_a_colour() -> None:
+    kinds = [f"{free}{kind}{side}" for free in ("", "free ") for side in ("", " mapped", " unmapped")
+             for kind in ("Unmovable", "Movable", "Reclaimable", "HighAtomic")]  # fmt: skip
+    shown = {block_kind(kind, tree) for kind in kinds for tree in ("restricted", "unrestricted")}
+    assert len({colour for _, colour in shown}) == len(shown) == len({words for words, _ in shown})
+
+
 # ------------------------------------------------------------------ the command
 
 
