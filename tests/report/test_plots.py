@@ -195,9 +195,14 @@ def test_without_axes_there_are_new_ones(result: dict[str, Any]) -> None:
 
     mpl.use("agg")
     size = mpl.rcParams["font.size"]
-    axes = plots.price(result)
+    axes = plots.failure_rate(result)
     assert isinstance(axes, Axes)
     assert mpl.rcParams["font.size"] == size
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == list(lines(axes))
+    axes.figure.draw_without_rendering()
+    assert axes.figure.bbox.contains(*legend.get_window_extent().max)
     pyplot.close(axes.figure)
 
 
