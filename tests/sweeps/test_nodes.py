@@ -1,4 +1,4 @@
-"""Sets of nodes as an axis of a sweep, and folders that were begun otherwise: refused, or of an older version."""
+"""Sets of nodes as an axis of a sweep, and folders begun otherwise: refused, or of an older version."""
 
 from __future__ import annotations
 
