@@ -200,6 +200,12 @@ def held_allocations(
     start, flags = zone.start_pfn, zone.flags
     mine = freed[(freed["pfn"] >= start) & (freed["pfn"] < start + len(flags))]
     at = mine["pfn"].astype(np.int64)
+    if zone.free is not None and len(mine):
+        # Known exactly, and free: the allocation's event is lost, and its free finds nothing.
+        held = zone.state[frames_of(at, mine["order"]) - start] == FRAME_HELD
+        sizes = 1 << mine["order"].astype(np.int64)
+        mine = mine[np.logical_and.reduceat(held, np.cumsum(sizes) - sizes)]
+        at = mine["pfn"].astype(np.int64)
     block = (at >> pageblock_order) - (start >> pageblock_order)
     known = (flags[at - start] & ~np.uint8(1)) != 0
     movable = np.where(known, (flags[at - start] & KPF_LRU) != 0, False)
