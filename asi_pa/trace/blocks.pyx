@@ -150,7 +150,15 @@ def list_order(pfn, order, taken, uint32_t start):
     return np.lexsort((pfn, when, order))
 
 
-def runs(mask, start):
-    """The half-open ranges where ``mask`` holds; its first element is frame ``start``."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
-    return tuple((int(a) + start, int(b) + start) for a, b in zip(edges[::2], edges[1::2], strict=True))
+def runs(mask, int64_t start):
+    """The half-open ranges where ``mask`` (bool) holds; its first element is frame ``start``."""
+    cdef const uint8_t[::1] view = np.ascontiguousarray(mask, np.bool_).view(np.uint8)
+    cdef int64_t at = 0, end, n = view.shape[0]
+    found = []
+    while at < n:
+        at = first_not(&view[0], at, n, 0)
+        if at < n:
+            end = first_not(&view[0], at, n, 1)
+            found.append((at + start, end + start))
+            at = end
+    return tuple(found)

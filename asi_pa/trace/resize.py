@@ -26,19 +26,20 @@ import numpy.typing as npt
 from asi_pa.kernel.sizing import derive, single_zone
 from asi_pa.kernel.spec import MachineSpec, ZoneSpec
 from asi_pa.trace.blocks import frames_of, runs
-from asi_pa.trace.cutting import KINDS, bring, columns, gather, kinds_of, orders_of, take_over
+from asi_pa.trace.cutting import KINDS, bring, gather, kinds_of, orders_of, take_over
 from asi_pa.trace.events import ALLOC
 from asi_pa.trace.format import Trace, profile
-from asi_pa.trace.frames import FRAME_FREE, FRAME_HOLE, FRAME_PCP, NO_EVENT, ZoneFrames
+from asi_pa.trace.frames import FRAME_FREE, FRAME_HOLE, FRAME_PCP, ZoneFrames
 from asi_pa.trace.initial import (
     Held,
     HeldClasses,
     Population,
     Snapshot,
+    finish,
     held_allocations,
-    populated,
     zone_spec,
 )
+from asi_pa.trace.mentions import NO_EVENT
 from asi_pa.trace.pcplists import PcpPages
 from asi_pa.trace.places import Places
 
@@ -64,21 +65,26 @@ class Movers:
     """Where each one's slot is among these."""
 
     @classmethod
-    def of(cls, inside: Held, elsewhere: Held, first: int, chunk_order: int) -> Movers:
-        """``first``: the frame that the chunks begin with."""
-        both = Held.join([inside, elsewhere])
-        chunk = (both.pfn - first) >> chunk_order
-        chunk[len(inside.pfn) :] = -1
-        rows = np.argsort(both.pfn)
-        slot = both.slot[rows]
+    def of(
+        cls, held: Held | None, elsewhere: npt.NDArray[np.void], kinds: _U8, first: int, order: int
+    ) -> Movers:
+        """``first``: the frame that the chunks, of 2^order frames, begin with."""
+        pfn, kind, slot = elsewhere["pfn"], kinds, elsewhere["slot"]
+        chunk = np.full(len(pfn), -1, np.int32)
+        if held is not None:
+            chunk = np.concatenate(
+                [((held.freed_pfn.astype(np.int64) - first) >> order).astype(np.int32), chunk]
+            )
+            pfn, kind, slot = (
+                np.concatenate(both)
+                for both in ((held.freed_pfn, pfn), (held.freed_kind, kind), (held.slot, slot))
+            )
+        rows = np.argsort(pfn)
+        slot = slot[rows]
         sorted_ = np.argsort(slot)
         row = np.empty(len(rows), np.uint32)
         row[sorted_] = np.arange(len(rows), dtype=np.uint32)
-        kind = kinds_of(both.order, both.movable, both.file)
-        return cls(
-            both.pfn[rows].astype(np.uint32), kind[rows], chunk[rows].astype(np.int32),
-            slot[sorted_].astype(np.uint32), row,
-        )  # fmt: skip
+        return cls(pfn[rows], kind[rows], chunk[rows], slot[sorted_], row)
 
 
 @dataclass(frozen=True)
@@ -90,8 +96,8 @@ class Base:
     freed: npt.NDArray[np.void]
     """What the trace frees without having allocated it, less what was free at the start all the same."""
     movers: Movers
-    others: Held
-    """What the zone holds besides, ascending."""
+    others: tuple[_U32, _U8]
+    """What the zone holds besides, ascending: frames and kinds."""
     max_page_order: int
     pageblock_order: int
 
@@ -99,19 +105,17 @@ class Base:
     def of(cls, trace: Trace, snapshot: Snapshot, nid: int | None = None) -> Base:
         """The largest zone of a snapshot, or of one of its nodes."""
         freed, orders = snapshot.freed_on(nid), (trace.max_page_order, trace.pageblock_order)
-        none = _of_trace(trace, freed[:0])
         if not snapshot.zones:
-            return cls([], freed, Movers.of(none, _of_trace(trace, freed), 0, orders[0]), none, *orders)
+            movers = Movers.of(None, freed, _kinds_of(trace, freed), 0, orders[0])
+            return cls([], freed, movers, (np.zeros(0, np.uint32), np.zeros(0, np.uint8)), *orders)
         largest = snapshot.largest(nid)
         frames = snapshot.frames(largest)
         found = [(snapshot.zones[largest], frames)]
-        held = held_allocations(frames, freed, *orders)
-        count = int(np.count_nonzero(held.slot >= 0))
+        held = snapshot.held(largest) if nid is None else held_allocations(frames, freed, *orders)
         outside = (freed["pfn"] < frames.start_pfn) | (freed["pfn"] >= frames.start_pfn + len(frames.state))
         first = frames.start_pfn >> orders[0] << orders[0]
-        inside = held.take(np.arange(count))
-        movers = Movers.of(inside, _of_trace(trace, freed[outside]), first, orders[0])
-        return cls(found, freed, movers, held.take(np.arange(count, len(held.pfn))), *orders)
+        movers = Movers.of(held, freed[outside], _kinds_of(trace, freed[outside]), first, orders[0])
+        return cls(found, freed, movers, (held.pfn, held.kind), *orders)
 
     @cached_property
     def chunks(self) -> Chunks:
@@ -159,14 +163,13 @@ class Chunks:
 
         state = whole(frames.state, lead, size, FRAME_HOLE)
         available = np.flatnonzero((state != FRAME_HOLE).any(axis=1))
-        others = base.others
+        pfn, kind = base.others
         return cls(
             first, size, state,
             whole(frames.block_mt, lead >> base.pageblock_order, blocks, 1),
             whole(frames.taken, lead, size, NO_EVENT),
             available, (state[available] == FRAME_FREE).mean(axis=1),
-            others.pfn.astype(np.uint32), kinds_of(others.order, others.movable, others.file),
-            np.searchsorted(others.pfn, first + np.arange(total + 1) * size).astype(np.int64),
+            pfn, kind, np.searchsorted(pfn, first + np.arange(total + 1) * size).astype(np.int64),
         )  # fmt: skip
 
     def order(self, seed: int) -> tuple[npt.NDArray[np.intp], np.random.Generator]:
@@ -262,7 +265,10 @@ def modelled_population(
     pcp = _listed(base, cut) if base.found else PcpPages.none()
     placed = _place(held, base.movers, cut, zone.start_pfn, trace, rng)
     pcp = _still_listed(pcp, cut.state, zone.start_pfn)
-    population, next_slot = _population(held, base, cut, pcp, zone, words, next_slot)
+    population, next_slot = finish(
+        zone, (cut.state, cut.taken, cut.block_mt), (held.pfn, held.kind, base.movers.slot), pcp, words,
+        next_slot, base.max_page_order, base.pageblock_order,
+    )  # fmt: skip
     notes = (
         cut.notes
         | placed
@@ -309,20 +315,16 @@ def _empty(base: Base, pages: int) -> Cut:
     )
 
 
-def _of_trace(trace: Trace, freed: npt.NDArray[np.void]) -> Held:
+def _kinds_of(trace: Trace, freed: npt.NDArray[np.void]) -> _U8:
     """Without flags: an allocation was of the kind that the trace mostly asks for in its order."""
+    if not len(freed):
+        return np.zeros(0, np.uint8)
     step = slice(0, 1 << 20)
     asked = trace.kind[step] == ALLOC
     movable = np.array([bool((mask >> 3) & 1) for mask in trace.gfps] or [False])[trace.gfp[step][asked]]
     orders = np.minimum(trace.order[step][asked], 31)
     share = np.bincount(orders, movable, minlength=32) * 2 >= np.maximum(np.bincount(orders, minlength=32), 1)
-    return Held(
-        freed["pfn"].astype(np.int64),
-        freed["order"].copy(),
-        share[freed["order"]],
-        freed["slot"].astype(np.int64),
-        np.zeros(len(freed), bool),
-    )
+    return kinds_of(freed["order"], share[freed["order"]], np.zeros(len(freed), bool))
 
 
 def _choose(base: Base, pages: int, chosen: npt.NDArray[np.intp]) -> Cut:
@@ -457,32 +459,3 @@ def _settle_in(
     rows = np.concatenate([np.arange(known), known + np.flatnonzero(places.staying)])
     held.pfn, held.kind = held.pfn[rows], held.kind[rows]
     return int(np.count_nonzero(~places.staying))
-
-
-def _population(
-    held: Allocations,
-    base: Base,
-    cut: Cut,
-    pcp: PcpPages,
-    zone: ZoneSpec,
-    words: HeldClasses,
-    next_slot: int,
-) -> tuple[Population, int]:
-    """A zone's population; slots of what the trace does not free from ``next_slot`` on."""
-    slot = np.empty(len(held.pfn), np.uint32)
-    slot[: held.movers] = base.movers.slot
-    order, file, kinds, next_slot = columns(
-        held.pfn, held.kind, held.movers, slot, next_slot, cut.block_mt,
-        zone.start_pfn >> base.pageblock_order, base.pageblock_order,
-    )  # fmt: skip
-    if next_slot >= 0xFFFFFFF0:
-        raise ValueError(f"zone {zone.name}: more than 2^32 slots")
-    population = populated(
-        zone, cut.state, cut.taken, pcp, cut.block_mt, base.max_page_order,
-        held_pfn=held.pfn,
-        held_order=order,
-        held_cls=words.of_kinds(held.pfn, kinds),
-        held_slot=slot,
-        held_file=file,
-    )  # fmt: skip
-    return population, next_slot
