@@ -86,7 +86,8 @@ cdef class BulkCalls:
 
         Returns the pfns of those that succeeded, as the first part of ``out`` or of a new array: uint32 where
         all frames of the machine fit, else uint64.  Fewer than n mean that the next one found no memory,
-        which is counted as a failure.  ValueError as for ``alloc_pages``, with nothing allocated.
+        which is counted as a failure.  ValueError and MemoryError as for ``alloc_pages``, with nothing
+        allocated.
         (The kernel's alloc_pages_bulk() is another thing: it asks the watermarks once for all.)
         """
         cdef int64_t c = number(cpu), got, count
@@ -136,7 +137,11 @@ cdef class BulkCalls:
             self.allocated += 1
             count_failure(self.mm, <int>c, orders[got] if orders != NULL else one, rq)
         if self.machine.watched:
-            self.machine._afterwards()
+            try:
+                self.machine._afterwards()
+            except MemoryError:
+                free_many(self.mm, <int>c, to32, to64, orders, one, got, &self.clock)   # nobody would get them
+                raise
         if got < count:
             after_operation(self.mm, &self.clock, <int>c)
         return out if got == count else out[:got]
@@ -258,8 +263,10 @@ cdef int64_t alloc_many(mm_t *mm, int cpu, const request_t *rq, const uint8_t *o
     for i in range(n):
         if orders != NULL:
             order = orders[i]
-        frame = alloc_hit(z, &kinds[order])
-        pfn = <int64_t>(z.base_pfn + frame) if frame != NIL else design_alloc(mm, cpu, order, rq)
+        if alloc_hit(z, &kinds[order], &frame):
+            pfn = <int64_t>(z.base_pfn + frame)
+        else:
+            pfn = design_alloc(mm, cpu, order, rq)
         if pfn < 0:
             return i
         if mm.design.looks_ahead:
