@@ -65,11 +65,11 @@ build: $(VENV)/.installed
 compare: build
 	$(VENV)/bin/asi-pa compare --html $(HTML)
 
-# What is made from the table of metrics (asi_pa/experiment/metrics.py).
 # What no trace decides: yields of a fragmented machine, holes found by the auditor (about five minutes).
 stored: build
 	$(PY) -m asi_pa.experiment.stored
 
+# What is made from the tables of metrics (asi_pa/experiment/metrics/) and of designs' fields.
 docs: build
 	$(PY) -m asi_pa.report.reference docs
 

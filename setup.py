@@ -79,6 +79,8 @@ def translated(modules: list[Extension], apart: str | None = APART) -> list[Exte
             "embedsignature": True,
             # Without it stubs would have to list methods that only raise.
             "auto_pickle": False,
+            # No module keeps anything that two threads write; an object is for one thread at a time.
+            "freethreading_compatible": True,
         },
         shared_utility_qualified_name=SHARED,
     )
@@ -118,6 +120,10 @@ class BuildExt(build_ext):
             STAMP.write_text(kind)
 
 
-setup(
-    ext_modules=extensions(), cmdclass={"build_ext": BuildExt}, options={"build_ext": {"parallel": str(JOBS)}}
-)
+# Cython's workers import this file again where they are not forked (Python 3.14 on).
+if __name__ == "__main__":
+    setup(
+        ext_modules=extensions(),
+        cmdclass={"build_ext": BuildExt},
+        options={"build_ext": {"parallel": str(JOBS)}},
+    )

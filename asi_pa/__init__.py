@@ -5,7 +5,11 @@ Names are imported on first use, so that ``import asi_pa`` itself costs next to 
 
 from __future__ import annotations
 
+import sys
+import warnings
 from importlib import import_module
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0"
@@ -125,11 +129,55 @@ __all__ = [
 ]
 
 
+#: module of 0.1 that scripts import -> where it is (CHANGELOG.md has the private ones, too)
+_MOVED = {
+    "claims": "experiment.claims",
+    "gfp": "kernel.gfp",
+    "layout": "kernel.layout",
+    "machine": "kernel.spec",
+    "metrics": "kernel.indexes",
+    "numa": "kernel.numa",
+    "procfs": "kernel.procfs",
+    "sizing": "kernel.sizing",
+}
+
+
+class _Moved:
+    """Finds a module under the name that it had: ``import asi_pa.procfs`` gives `asi_pa.kernel.procfs`, and
+    says so."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        package, _, module = name.rpartition(".")
+        return ModuleSpec(name, _Moved) if package == __name__ and module in _MOVED else None  # type: ignore[arg-type]
+
+    @staticmethod
+    def create_module(spec: ModuleSpec) -> None:
+        return None
+
+    @staticmethod
+    def exec_module(module: ModuleType) -> None:
+        name = module.__name__
+        sys.modules[name] = _moved(name.rpartition(".")[2])
+
+
+def _moved(name: str) -> ModuleType:
+    where = f"{__name__}.{_MOVED[name]}"
+    warnings.warn(f"{__name__}.{name} is {where} now", DeprecationWarning, stacklevel=3)
+    return import_module(where)
+
+
+if _Moved not in sys.meta_path:
+    sys.meta_path.append(_Moved)
+
+
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         value = getattr(import_module(f"asi_pa.{_HOME[name]}"), name)
         globals()[name] = value
         return value
+    if name in _MOVED:
+        return _moved(name)
     raise AttributeError(f"module 'asi_pa' has no attribute {name!r}")
 
 

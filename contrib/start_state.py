@@ -10,8 +10,8 @@ pageblock; beside them the zones with their marks and what /proc/kpageflags says
 `asi_pa.Allocator.from_trace` starts from either.
 
 Needs drgn and the kernel's debug information; nothing of asi_pa.  Of a running kernel lists change while they
-are read: one that does not hold together is read again, and what never did is named in ``torn``.  A dump of a
-stopped machine is exact.
+are read: one that does not hold together is read again, and what never did is named in ``torn``; so is how
+many blocks were met on two lists (the later one has them).  A dump of a stopped machine is exact.
 
 Where each thing stands in the kernel is data (``PLACES``, ``TYPES``), newest first, with the file that says
 so.
@@ -27,7 +27,7 @@ import re
 import sys
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 SCHEMA = "asi_pa.start/1"
 
@@ -104,7 +104,8 @@ class Kernel:
                 return int(drgn.offsetof(page, member))
             except (LookupError, TypeError):
                 continue
-        raise SystemExit(f"struct page has none of {', '.join(member for _, member, _ in places)}")
+        words = ", ".join(member for _, member, _ in places)
+        return refuse(f"struct page has none of {words}: another kernel")
 
     def _section_bits(self) -> int:
         """SECTION_SIZE_BITS: VMCOREINFO has it (kernel/vmcore_info.c); 27 on x86-64."""
@@ -345,9 +346,11 @@ def take(prog: Any, pageblock_order: int = 9) -> dict[str, Any]:
         free += free_lists(kernel, number, zone, span, torn)
         orders = len(zone.free_area)
         zones.append(zone_record(nid, zone, limits))
-    frames, blocks = frames_of(
-        kernel, max((zone["start_pfn"] + zone["spanned"] for zone in zones), default=0)
-    )
+    end = max((zone["start_pfn"] + zone["spanned"] for zone in zones), default=0)
+    twice = keep_apart([*pcp, *free], end)
+    if twice:
+        torn.append(f"{twice} blocks on two lists")
+    frames, blocks = frames_of(kernel, end)
     for _, _, order, pfns in free:
         for pfn in pfns:
             frames[pfn : pfn + (1 << order)] = bytes([IS_BUDDY]) * (1 << order)
@@ -361,12 +364,30 @@ def take(prog: Any, pageblock_order: int = 9) -> dict[str, Any]:
         "max_page_order": orders - 1,
         "migratetypes": kernel.types,
         "zones": zones,
-        "free": free,
-        "pcp": pcp,
+        "free": [row for row in free if row[-1]],
+        "pcp": [row for row in pcp if row[-1]],
         "blocks": blocks,
         "frames": base64.b64encode(zlib.compress(bytes(frames), 6)).decode(),
         "torn": torn,
     }
+
+
+def keep_apart(rows: list[Any], end: int) -> int:
+    """Takes off their earlier lists the blocks that were met again on a later one; how many they were.
+
+    Lists of a running kernel are read one after the other, and pages go from one to the next meanwhile.
+    """
+    seen, twice = bytearray(end), 0
+    for *_, order, pfns in reversed(rows):
+        size, kept = 1 << order, []
+        for pfn in pfns:
+            if any(seen[pfn : pfn + size]):
+                twice += 1
+                continue
+            seen[pfn : pfn + size] = b"\1" * size
+            kept.append(pfn)
+        pfns[:] = kept
+    return twice
 
 
 def frames_of(kernel: Kernel, end: int) -> tuple[bytearray, list[int]]:
@@ -385,21 +406,38 @@ def frames_of(kernel: Kernel, end: int) -> tuple[bytearray, list[int]]:
     return frames[:end], blocks[: -(-end >> kernel.pageblock_order) if end else 0]
 
 
+def refuse(words: str) -> NoReturn:
+    """One line, exit status 2."""
+    print(f"start_state.py: {words}", file=sys.stderr)
+    raise SystemExit(2)
+
+
 def main(prog: Any, words: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="start_state.py", description="The exact start state, as JSON.")
     parser.add_argument("output", help="state.json or state.json.gz")
     parser.add_argument("--pageblock-order", type=int, default=9, help="of /proc/pagetypeinfo (9)")
     args = parser.parse_args(words)
-    state = take(prog, args.pageblock_order)
-    text = json.dumps(state, separators=(",", ":")).encode() + b"\n"
-    with open(args.output, "wb") as file:
-        file.write(gzip.compress(text, 6, mtime=0) if args.output.endswith(".gz") else text)
+    if prog is None:
+        refuse("it runs in drgn: drgn [-c VMCORE -s VMLINUX] contrib/start_state.py OUTPUT")
+    import drgn
+
+    try:
+        state = take(prog, args.pageblock_order)
+        text = json.dumps(state, separators=(",", ":")).encode() + b"\n"
+        with open(args.output, "wb") as file:
+            file.write(gzip.compress(text, 6, mtime=0) if args.output.endswith(".gz") else text)
+    except LookupError as error:
+        refuse(f"{error}: no debug information of this very kernel? (-s VMLINUX; Debian: linux-image-*-dbg)")
+    except drgn.FaultError as error:
+        refuse(f"the kernel's memory cannot be read, is the dump whole? ({error})")
+    except OSError as error:
+        refuse(f"{args.output}: {error.strerror}")
     blocks, pages = sum(len(row[3]) for row in state["free"]), sum(len(row[4]) for row in state["pcp"])
     print(
         f"{args.output}: {len(state['zones'])} zones, {blocks:,} free blocks in order, {pages:,} on per-CPU "
-        "lists" + (f", {len(state['torn'])} lists changed while they were read" if state["torn"] else "")
+        "lists" + (f"; changed while it was read: {', '.join(state['torn'])}" if state["torn"] else "")
     )
 
 
 if __name__ == "__main__":
-    main(globals()["prog"], sys.argv[1:])
+    main(globals().get("prog"), sys.argv[1:])

@@ -135,3 +135,21 @@ def test_readme_python_runs(capsys):
 def test_readme_begins_with_the_two_commands():
     commands = re.findall(r"^    (make \w+)$", README, re.MULTILINE)
     assert commands[:2] == ["make compare", "make test"]
+
+
+def test_modules_that_moved_are_found():
+    """Under the names that scripts import, as CHANGELOG.md has them; nothing of it shows in dir()."""
+    rows = re.findall(
+        r"^  \| `asi_pa\.(\w+)` \| `asi_pa\.([\w.]+)` \|$", (ROOT / "CHANGELOG.md").read_text(), re.M
+    )
+    assert asi_pa._MOVED.items() <= dict(rows).items()
+    for name, where in asi_pa._MOVED.items():
+        sys.modules.pop(f"asi_pa.{name}", None)
+        with pytest.warns(DeprecationWarning, match=rf"asi_pa\.{name} is asi_pa\.{where} now"):
+            assert import_module(f"asi_pa.{name}") is import_module(f"asi_pa.{where}")
+        assert name not in dir(asi_pa)
+        vars(asi_pa).pop(name)
+        with pytest.warns(DeprecationWarning, match=name):
+            assert getattr(asi_pa, name) is import_module(f"asi_pa.{where}")
+    with pytest.raises(ModuleNotFoundError):
+        import_module("asi_pa.no_such_module")

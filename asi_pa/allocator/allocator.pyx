@@ -71,7 +71,9 @@ cdef class Allocator(BulkCalls):
         A CPU's slice of data caches in bytes, its own and its share of common ones (MachineSpec.data_cache).
 
     Frame numbers are absolute pfns, sizes pages of 4 KiB unless said otherwise.  ValueError for a machine
-    that cannot be.  An allocator is for one thread at a time.
+    that cannot be.  Threads may share it for ``alloc_pages``, ``free_pages`` and their bulk forms: single
+    calls take their turns, with a GIL or without one, and raise RuntimeError while a bulk call or a replay
+    runs.  All else is for one thread at a time.
     """
 
     cdef readonly object blocks
@@ -173,6 +175,7 @@ cdef class Allocator(BulkCalls):
 
     # A plain method descriptor: the interpreter calls it directly.  The first line of its docstring is where
     # inspect and help() find the signature of one.
+    @cython.critical_section
     @cython.binding(False)
     @cython.embedsignature(False)
     def alloc_pages(self, order, gfp=GFP_KERNEL, *, cpu=0):
@@ -210,6 +213,7 @@ cdef class Allocator(BulkCalls):
         after_operation(self.mm, &self.clock, <int>c)
         return pfn
 
+    @cython.critical_section
     @cython.binding(False)
     @cython.embedsignature(False)
     def free_pages(self, pfn, order=0, *, cpu=0):
@@ -413,6 +417,7 @@ cdef class Allocator(BulkCalls):
         last = len(self.trace.ops) if end is None else end
         if not 0 <= first <= last <= len(self.trace.ops):
             raise ValueError(f"operations [{first}, {last}) are not in 0..{len(self.trace.ops)}")
+        self._idle()
         self.running = 1
         try:
             self.run.run(self.trace.ops, first, last)

@@ -4,6 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
+cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from asi_pa._core cimport ALLOC, KIND_MASK, MAX_ORDERS, NIL, prefetchw, request_t, zone_t
@@ -39,7 +40,7 @@ cdef int64_t large_word(object gfp) except? -2:
 cdef class BulkCalls:
     """What ``Allocator`` inherits: one machine, and the calls over arrays.
 
-    For one thread at a time: a call while a bulk call of the same allocator runs raises RuntimeError.
+    A call while a bulk call of the same allocator runs raises RuntimeError, whatever the thread.
     """
 
     def __cinit__(self):
@@ -103,12 +104,7 @@ cdef class BulkCalls:
             self._refuse(0, cpu)
         one = self._one_order(order)
         if n is None:
-            if one < 0 and np.ndim(order):
-                n = len(order)
-            elif out is not None:
-                n = len(out)
-            else:
-                raise ValueError("n is missing: how many allocations?")
+            n = self._how_many(order if one < 0 else None, out)
         count = number(n)
         if count < 0:
             raise ValueError(f"n {n}: not a number of allocations")
@@ -128,22 +124,24 @@ cdef class BulkCalls:
         else:
             wide = out
             to64 = &wide[0]
-        self.running = 1
-        with nogil:
-            got = alloc_many(self.mm, <int>c, rq, orders, one, count, to32, to64, &self.clock)
-        self.running = 0
-        self.allocated += got
-        if got < count:
-            self.allocated += 1
-            count_failure(self.mm, <int>c, orders[got] if orders != NULL else one, rq)
-        if self.machine.watched:
-            try:
-                self.machine._afterwards()
-            except MemoryError:
-                free_many(self.mm, <int>c, to32, to64, orders, one, got, &self.clock)   # nobody would get them
-                raise
-        if got < count:
-            after_operation(self.mm, &self.clock, <int>c)
+        with cython.critical_section(self):
+            self._idle()        # another thread may have begun one since it was asked
+            self.running = 1
+            with nogil:
+                got = alloc_many(self.mm, <int>c, rq, orders, one, count, to32, to64, &self.clock)
+            self.running = 0
+            self.allocated += got
+            if got < count:
+                self.allocated += 1
+                count_failure(self.mm, <int>c, orders[got] if orders != NULL else one, rq)
+            if self.machine.watched:
+                try:
+                    self.machine._afterwards()
+                except MemoryError:     # nobody would get them
+                    free_many(self.mm, <int>c, to32, to64, orders, one, got, &self.clock)
+                    raise
+            if got < count:
+                after_operation(self.mm, &self.clock, <int>c)
         return out if got == count else out[:got]
 
     def free_pages_bulk(self, pfns, order=0, *, cpu=0):
@@ -185,20 +183,22 @@ cdef class BulkCalls:
         else:
             wide = np.ascontiguousarray(pfns, np.uint64)
             from64 = &wide[0]
-        self.running = 1
-        with nogil:
-            bad = mark_many(self.mm, from32, from64, orders, one, n)
-            if bad < 0:
-                free_many(self.mm, <int>c, from32, from64, orders, one, n, &self.clock)
-        self.running = 0
-        if bad >= 0:
-            why = self._why_not(int(pfns[bad]))
-            self._unmark(from32, from64, bad)
-            raise ValueError(f"free_pages_bulk: element {bad}, free of pfn {pfns[bad]}, order "
-                             f"{orders[bad] if orders != NULL else one}: {why}; nothing was freed")
-        self.freed += n
-        if self.machine.watched:
-            self.machine._afterwards()
+        with cython.critical_section(self):
+            self._idle()
+            self.running = 1
+            with nogil:
+                bad = mark_many(self.mm, from32, from64, orders, one, n)
+                if bad < 0:
+                    free_many(self.mm, <int>c, from32, from64, orders, one, n, &self.clock)
+            self.running = 0
+            if bad >= 0:
+                why = self._why_not(int(pfns[bad]))
+                self._unmark(from32, from64, bad)
+                raise ValueError(f"free_pages_bulk: element {bad}, free of pfn {pfns[bad]}, order "
+                                 f"{orders[bad] if orders != NULL else one}: {why}; nothing was freed")
+            self.freed += n
+            if self.machine.watched:
+                self.machine._afterwards()
 
     cdef str _why_not(self, uint64_t pfn):
         cdef zone_t *z = zone_of(self.mm, pfn)
@@ -226,6 +226,13 @@ cdef class BulkCalls:
                 self._refuse(order, 0)
             return order
         return -1
+
+    def _how_many(self, orders, out):
+        if orders is not None and np.ndim(orders):
+            return len(orders)
+        if out is None:
+            raise ValueError("n is missing: how many allocations?")
+        return len(out)
 
     def _orders(self, order, n):
         """Orders as the loops want them: uint8, never empty."""

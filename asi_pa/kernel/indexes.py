@@ -87,17 +87,18 @@ def proactive_marks(proactiveness: int = 20) -> tuple[int, int]:
     return low, min(low + 10, 100)
 
 
-def index_text(values: Sequence[int]) -> str:
-    """Values x 1000 as debugfs prints extfrag_index and unusable_index, one a column.
+def index_text(values: Sequence[int], width: int = 1) -> str:
+    """Values x 1000 as debugfs prints extfrag_index (``width`` 2) and unusable_index, one a column.
 
-    The format is ``%d.%03d`` of quotient and remainder in C, which truncate toward zero, so -500
-    prints as ``0.-500`` and -7 as ``0.-07``.  Each value is followed by a space, as in debugfs.
+    The formats are ``%2d.%03d`` and ``%d.%03d`` of quotient and remainder in C, which truncate toward zero,
+    so -500 prints as ``0.-500`` and -7 as ``0.-07``.  Each value is followed by a space, as in debugfs.
+    Source: extfrag_show_print() and unusable_show_print(), mm/vmstat.c, 6.12 to 7.3.
     """
     text = ""
     for value in values:
         sign = -1 if value < 0 else 1
         whole, rest = divmod(abs(value), 1000)
-        text += f"{sign * whole}.{sign * rest:03d} "
+        text += f"{sign * whole:{width}d}.{sign * rest:03d} "
     return text
 
 

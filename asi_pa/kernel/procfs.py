@@ -106,12 +106,12 @@ def unusable_index(zones: Iterable[BuddyZone]) -> str:
 
 def extfrag_index(zones: Iterable[BuddyZone]) -> str:
     """The text of extfrag/extfrag_index in debugfs, of the free blocks that buddyinfo shows."""
-    return "".join(_index_line(zone, indexes.extfrag_index) for zone in zones)
+    return "".join(_index_line(zone, indexes.extfrag_index, width=2) for zone in zones)
 
 
-def _index_line(zone: BuddyZone, index: Callable[[Sequence[int], int], int]) -> str:
+def _index_line(zone: BuddyZone, index: Callable[[Sequence[int], int], int], width: int = 1) -> str:
     values = [index(zone.free, order) for order in range(len(zone.free))]
-    return f"Node {zone.nid}, zone {zone.name:>8s} {indexes.index_text(values)}\n"
+    return f"Node {zone.nid}, zone {zone.name:>8s} {indexes.index_text(values, width)}\n"
 
 
 def pagetypeinfo(info: PageTypes) -> str:
@@ -186,25 +186,31 @@ class _Lines:
         return ValueError(f"{self.what}, line {self.at}: {why}: {line!r}")
 
     def numbers(self, text: str) -> list[int]:
-        try:
-            return [int(word.lstrip(">")) for word in text.split()]
-        except ValueError:
-            raise self.error("expected whole numbers") from None
+        words = [word.removeprefix(">") for word in text.split()]
+        if not all(_COUNT.fullmatch(word) for word in words):
+            raise self.error("expected whole numbers")
+        return [int(word) for word in words]
 
 
-_ZONE = re.compile(r"Node +(\d+), zone +(\w+)")
-_TYPED = re.compile(r"Node +(\d+), zone +(\w+), type +(\w+) (.*)")
+_COUNT = re.compile(r"[0-9]{1,20}")  # what printf() makes of an unsigned long
+_ZONE = re.compile(r"Node\s+(\d{1,9}),\s+zone\s+(\w+)")
+_TYPED = re.compile(r"Node +(\d{1,9}), zone +(\w+), type +(\w+) (.*)")
 
 
 def parse_buddyinfo(text: str) -> list[BuddyZone]:
-    """Read buddyinfo; ValueError names the first line that is none."""
-    zones = []
+    """Read buddyinfo, blank lines apart; ValueError names the first line that is none."""
+    zones: list[BuddyZone] = []
     lines = _Lines(text, "buddyinfo")
     for line in lines:
+        if not line.strip():
+            continue
         match = _ZONE.match(line)
         if match is None:
             raise lines.error("expected 'Node N, zone NAME'")
-        zones.append(BuddyZone(int(match[1]), match[2], tuple(lines.numbers(line[match.end() :]))))
+        free = tuple(lines.numbers(line[match.end() :]))
+        if zones and len(free) != len(zones[0].free):
+            raise lines.error(f"{len(free)} orders, and {len(zones[0].free)} before")
+        zones.append(BuddyZone(int(match[1]), match[2], free))
     return zones
 
 

@@ -7,6 +7,7 @@ from mails and memory only ("inferred").
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 __all__ = ["DEFAULT_KERNEL", "KERNELS", "SOURCES", "Kernel", "kernel_profile"]
@@ -166,15 +167,14 @@ DEFAULT_KERNEL = "7.2"
 
 
 def kernel_profile(version: str | Kernel) -> Kernel:
-    """The profile for a version: ``"7.2"``, ``"7.2.13"``, ``"Linux 6.18, x86-64 guest"``.
+    """The profile for a version: ``"7.2"``, ``"7.2.13"``, ``"7.3-rc7"``, ``"Linux 6.18, x86-64 guest"``.
 
     Raises ValueError for a version that no profile covers.
     """
     if isinstance(version, Kernel):
         return version
-    words = version.replace(",", " ").split()
-    for word in words:
-        key = ".".join(word.split(".")[:2])
-        if key in KERNELS:
-            return KERNELS[key]
+    for word in version.replace(",", " ").split():
+        found = re.match(r"\d+\.\d+", word)
+        if found and found[0] in KERNELS:
+            return KERNELS[found[0]]
     raise ValueError(f"unknown kernel {version!r}: profiles are {', '.join(KERNELS)}")

@@ -25,7 +25,7 @@ HEAD = """
 
 Every number that `asi-pa compare` reports, under the name it has in the JSON file. The terminal table
 and the HTML page show the same numbers under shorter labels; in the page, hovering over a label shows
-the short form of what is written here. This page is made from `asi_pa/experiment/metrics.py` by `make docs`.
+the short form of what is written here. This page is made from `asi_pa/experiment/metrics/` by `make docs`.
 
 Words used throughout: a **block** is a pageblock, 2^pageblock_order pages, 2 MiB on x86-64. **S** is
 sensitive, a hole in the restricted physmap; **N** is nonsensitive, present in both physmaps. A **flip**

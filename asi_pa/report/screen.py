@@ -105,8 +105,12 @@ class _Screen:
         return textwrap.fill(text, self.width, subsequent_indent=indent, break_on_hyphens=False)
 
     def _short(self, text: str) -> str:
-        """One line of it."""
-        return textwrap.shorten(text, self.width, placeholder=" ...")
+        """One line of it; a long word (a gfp mask) is cut where the line ends, not left out."""
+        if len(text) <= self.width:
+            return text
+        cut = text[: self.width - 4]
+        words = cut.rpartition(" ")[0]
+        return (words if len(cut) - len(words) < 16 else cut) + " ..."
 
     # ------------------------------------------------------------ above
 

@@ -26,7 +26,7 @@ __all__ = ["Claim", "CompareResult", "Judged", "MeasureRow", "Run", "compare"]
 
 Said = Literal["better", "worse", "equal", "undecided", "untested"]
 #: Keys of a row that are known without a replay in full.
-_KEYS = ("trace", "memory", "design", "classifier", "kernel", "seed")
+_KEYS = ("trace", "memory", "nodes", "design", "classifier", "kernel", "seed")
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,15 @@ class CompareResult(Result):
 
     def _of_run(self, run: Mapping[str, Any]) -> dict[str, Any]:
         keys = {key: run[key] for key in ("trace", "memory", "memory_bytes")}
-        return keys | {key: self._held[key] for key in ("kernel", "classifier", "seed")}
+        same = {key: self._held[key] for key in ("kernel", "classifier", "seed")}
+        return keys | same | {"nodes": self.nodes}
+
+    @cached_property
+    def _recorded_nodes(self) -> dict[str, str]:
+        """How many, by trace, where they are as recorded."""
+        if self.nodes != "recorded":
+            return {}
+        return {run.trace: str(len(run.designs[0].nodes) or 1) for run in self.runs}
 
     def columns(self) -> tuple[Column, ...]:
         """What says which row it is, then a column for every measure (docs/use/method.md)."""
@@ -218,6 +226,7 @@ class CompareResult(Result):
                     keys: dict[str, Cell] = {
                         "trace": row.trace,
                         "memory": row.place,
+                        "nodes": self._recorded_nodes.get(row.trace, self.nodes),
                         "design": design,
                         "classifier": self.classifier,
                         "kernel": self.kernel,

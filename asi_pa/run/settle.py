@@ -22,8 +22,9 @@ from asi_pa.kernel.spec import MachineSpec, ZoneSpec
 from asi_pa.run.track import Tracker
 from asi_pa.trace.blocks import free_blocks, list_order
 from asi_pa.trace.classify import request_words, translated
+from asi_pa.trace.first_events import FirstEvents
 from asi_pa.trace.format import Trace, profile
-from asi_pa.trace.frames import FRAME_FREE, FirstEvents, ZoneFrames, recorded_zones, zone_frames
+from asi_pa.trace.frames import FRAME_FREE, ZoneFrames, recorded_zones, zone_frames
 from asi_pa.trace.initial import zone_spec
 from asi_pa.trace.ticks import Ticks, all_ticks
 
@@ -45,6 +46,7 @@ __all__ = [
 _WINDOW_NS = 3_000_000_000
 #: A stamp is right within this.
 _STAMP_NS = 50_000_000
+#: Of the trace from one end to the other.
 _PASSES = 2
 _PASSES_HIGH = 6
 _I64 = npt.NDArray[np.int64]
@@ -204,24 +206,24 @@ def refuted(start: Start, zone: dict[str, Any], spec: ZoneSpec, moment: int, wan
     typed = recorded_types(trace, zone, "start")
     block_mt, changed = frames.block_mt.copy(), 0
     per_order = _free_by_block(trace, frames)
-    for _ in range(_PASSES):
+    for number in range(_PASSES + 1):
         tracker = _tracker(start, spec, block_mt)
         tracker.run(trace, 0, moment)
         had = tracker.typed(0)
-        if typed is None:
+        if typed is None or number == _PASSES:
+            break
+        if not _can_gain(block_mt, frames.guessed, per_order, had - typed):
             break
         tracker.run(trace, moment, len(trace))
         moved = _retype(block_mt, tracker.refuted_types(0), per_order, had, typed)
         changed += moved
         if not moved:
             break
-    tracker = _tracker(start, spec, block_mt)
-    tracker.run(trace, 0, moment)
     notes = frames.notes | {
         "read_at": moment,
-        "blocks_off": int(np.abs(tracker.free(0) - wanted).sum()),
+        "blocks_off": int(np.abs(had.sum(axis=0) - wanted).sum()),
         "blocks_listed": int(wanted.sum()),
-        "typed_off": None if typed is None else int(np.abs(tracker.typed(0) - typed).sum()),
+        "typed_off": None if typed is None else int(np.abs(had - typed).sum()),
         "types_refuted": changed,
     }
     return replace(frames, block_mt=block_mt, notes=notes)
@@ -257,10 +259,28 @@ def high_at_start(start: Start, zone: dict[str, Any], spec: ZoneSpec, moment: in
 def _free_by_block(trace: Trace, frames: ZoneFrames) -> _I64:
     """i64[pageblocks, orders]: free blocks of the start, those that span several pageblocks in the first."""
     pfn, order = free_blocks(frames.state == FRAME_FREE, frames.start_pfn, trace.max_page_order)
-    counts = np.zeros((len(frames.block_mt), trace.max_page_order + 1), np.int64)
+    blocks, orders = len(frames.block_mt), trace.max_page_order + 1
     block = (pfn.astype(np.int64) >> trace.pageblock_order) - (frames.start_pfn >> trace.pageblock_order)
-    np.add.at(counts, (block, order), 1)
+    counts: _I64 = np.bincount(block * orders + order, minlength=blocks * orders).reshape(blocks, orders)
     return counts
+
+
+def _can_gain(
+    block_mt: npt.NDArray[np.uint8], guessed: npt.NDArray[np.bool_], per_order: _I64, off: _I64
+) -> bool:
+    """Whether any guessed block's type, given up, would bring the counts nearer to the recorded ones.
+
+    ``off``: i64[freetypes, orders], by how much they are too many.  Where none would, no event needs to be
+    followed to know that none is given up.
+    """
+    rows = np.flatnonzero(guessed & per_order.any(axis=1))
+    counts, old = per_order[rows], block_mt[rows]
+    without = np.abs(off[old] - counts).sum(axis=1) - np.abs(off[old]).sum(axis=1)
+    for new in range(3):
+        gain = -without - np.abs(off[new] + counts).sum(axis=1) + np.abs(off[new]).sum()
+        if (gain[old != new] > 0).any():
+            return True
+    return False
 
 
 def _retype(

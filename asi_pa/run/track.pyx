@@ -46,6 +46,7 @@ from asi_pa._core cimport (
     list_del,
     pcp_t,
     pcplist_t,
+    prefetchw,
     request_t,
     set_below_high,
     zone_t,
@@ -100,6 +101,7 @@ cdef enum:                  # what is asked of the model, one step at a time
 
 cdef enum:
     WALK_LIMIT = 4096
+    AHEAD = 12              # events that frames are fetched before theirs
     SURELY = 3              # so often passed over, a block is not there
     NESTED = 16             # pages that an interrupt, or what it interrupted, may have been about
     AT_ONCE_NS = 200000
@@ -142,6 +144,7 @@ cdef class Tracker:
     cdef readonly Machine machine
     cdef mm_t *mm
     cdef uint16_t **where       # by zone, by frame: the per-CPU list a page is on, NOWHERE or 1 + number
+    cdef bint noted             # something was ever written there
     cdef uint8_t **refuted      # by zone, by pageblock: bit per freetype that it cannot have had
     cdef uint8_t **guessed      # by zone, by pageblock: nothing in the trace shows its type
     cdef uint8_t **shown        # by zone, by pageblock: an event has shown its type
@@ -269,7 +272,8 @@ cdef class Tracker:
         cdef zone_t *z
         for i in range(self.mm.nzones):
             z = self.mm.zones[i]
-            memset(self.where[i], 0, z.nframes * sizeof(uint16_t))
+            if self.noted:
+                memset(self.where[i], 0, z.nframes * sizeof(uint16_t))
             if z.pcps == NULL:
                 continue
             for cpu in range(z.ncpus):
@@ -277,6 +281,7 @@ cdef class Tracker:
                     at = z.pcps[cpu].lists[index].tail
                     while at != z.pcps[cpu].lists[index].head:
                         self.where[i][at[0]] = <uint16_t>(1 + cpu * z.design.npcp + index)
+                        self.noted = True
                         at += 1
 
     # ------------------------------------------------------------ running
@@ -311,6 +316,7 @@ cdef class Tracker:
         self.ext_at = int(np.searchsorted(ext["event"], start))
         if start >= end:
             return
+        self.noted = True
         self.time_ns, self.cpu, self.kind, self.pfn = &time_ns[0], &cpu[0], &kind[0], &pfn[0]
         self.events = len(trace)
         if seeks:
@@ -318,6 +324,8 @@ cdef class Tracker:
             best = distance_to(aimed, &aim[0], orders)
         with nogil:
             for i in range(start, end):
+                if i + AHEAD < end:
+                    self.fetch(aimed, zone, pfn[i + AHEAD])
                 if cpu[i] >= self.mm.ncpus or order[i] > aimed.max_order:
                     self.outside += 1
                     continue
@@ -351,6 +359,14 @@ cdef class Tracker:
         self.done = end
         self.machine.raise_hook_error()
         self.nearest = (best_at, best) if seeks else self.nearest
+
+    cdef inline void fetch(self, const zone_t *z, int zone, uint32_t pfn) noexcept nogil:
+        # what is known of a frame, before its event comes
+        cdef uint32_t frame = pfn - <uint32_t>z.base_pfn
+        if frame < z.nframes:
+            prefetchw(&z.state[frame])
+            prefetchw(&z.links[frame])
+            prefetchw(&self.where[zone][frame])
 
     cdef bint lock_is_held(self, Py_ssize_t i) noexcept nogil:
         # the next event goes on under the zone's lock: nobody counts blocks between the two

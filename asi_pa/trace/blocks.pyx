@@ -1,11 +1,11 @@
 """Sets of frames, and the aligned blocks they form."""
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t
-from libc.string cimport memset
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
 
 import numpy as np
 
-__all__ = ["frames_of", "free_blocks", "list_order", "ranges", "runs"]
+__all__ = ["frames_of", "free_blocks", "list_order", "pages_of", "ranges", "runs"]
 
 cdef enum:
     MAX_ORDER = 31
@@ -19,6 +19,19 @@ cdef inline int largest(uint32_t frame, uint32_t end, int max_order) noexcept no
     return order
 
 
+cdef inline int64_t first_not(const uint8_t *free, int64_t at, int64_t frames, uint8_t value) noexcept nogil:
+    # The first frame from `at` on that is not `value` (0 or 1), eight at a time where they are alike.
+    cdef uint64_t eight, alike = value * <uint64_t>0x0101010101010101
+    while at + 8 <= frames:
+        memcpy(&eight, &free[at], 8)
+        if eight != alike:
+            break
+        at += 8
+    while at < frames and free[at] == value:
+        at += 1
+    return at
+
+
 cdef int64_t blocks_of(const uint8_t *free, int64_t frames, uint32_t start, int max_order,
                        const int64_t *place, uint32_t *pfns, uint8_t *orders, int64_t *found) noexcept nogil:
     # Counts the blocks of each order, or with `place` (where each order begins) writes them, too.
@@ -26,13 +39,11 @@ cdef int64_t blocks_of(const uint8_t *free, int64_t frames, uint32_t start, int 
     cdef uint32_t frame, stop
     cdef int order
     memset(found, 0, (MAX_ORDER + 1) * sizeof(int64_t))
-    while at < frames:
-        if not free[at]:
-            at += 1
-            continue
-        end = at
-        while end < frames and free[end]:
-            end += 1
+    while True:
+        at = first_not(free, at, frames, 0)
+        if at == frames:
+            return 0
+        end = first_not(free, at, frames, 1)
         frame, stop = start + <uint32_t>at, start + <uint32_t>end
         while frame < stop:
             order = largest(frame, stop, max_order)
@@ -42,7 +53,6 @@ cdef int64_t blocks_of(const uint8_t *free, int64_t frames, uint32_t start, int 
             found[order] += 1
             frame += 1u << order
         at = end
-    return 0
 
 
 def free_blocks(free, uint32_t start, int max_order):
@@ -94,6 +104,16 @@ def ranges(begins, counts):
     return out
 
 
+def pages_of(order):
+    """How many pages blocks of these orders have."""
+    cdef const uint8_t[::1] orders = np.ascontiguousarray(order, np.uint8)
+    cdef int64_t pages = 0, i
+    with nogil:
+        for i in range(orders.shape[0]):
+            pages += <int64_t>1 << (orders[i] & 31)
+    return pages
+
+
 def frames_of(pfn, order):
     """Every frame of the given blocks, int64."""
     return ranges(pfn, 1 << np.asarray(order).astype(np.int64))
@@ -130,7 +150,15 @@ def list_order(pfn, order, taken, uint32_t start):
     return np.lexsort((pfn, when, order))
 
 
-def runs(mask, start):
-    """The half-open ranges where ``mask`` holds; its first element is frame ``start``."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
-    return tuple((int(a) + start, int(b) + start) for a, b in zip(edges[::2], edges[1::2], strict=True))
+def runs(mask, int64_t start):
+    """The half-open ranges where ``mask`` (bool) holds; its first element is frame ``start``."""
+    cdef const uint8_t[::1] view = np.ascontiguousarray(mask, np.bool_).view(np.uint8)
+    cdef int64_t at = 0, end, n = view.shape[0]
+    found = []
+    while at < n:
+        at = first_not(&view[0], at, n, 0)
+        if at < n:
+            end = first_not(&view[0], at, n, 1)
+            found.append((at + start, end + start))
+            at = end
+    return tuple(found)

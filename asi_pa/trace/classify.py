@@ -150,9 +150,11 @@ class Classifier:
             if not self.rules:
                 thresholds[i] = np.uint64(_rfc(mask) * 4294967296.0)
                 continue
-            for j, comm in enumerate(comms):
+            for j, comm in enumerate(comms if self.rules[0][0] else comms[:1]):
                 for order in range(orders):
                     thresholds[i, j, order] = np.uint64(self.nonsensitive(mask, comm, order) * 4294967296.0)
+            if not self.rules[0][0]:  # without a condition, it decides on every command alike
+                thresholds[i] = thresholds[i, :1]
         words = [request_words(mask) for mask in gfps]
         possible = [
             word

@@ -27,13 +27,13 @@ from asi_pa.trace.frames import (
     FRAME_HOLE,
     FRAME_PCP,
     KPF_NOPAGE,
-    NO_EVENT,
     ZoneFrames,
     per_block,
     recorded_zones,
 )
 from asi_pa.trace.gfp_names import TRACE_GFP_NAMES
 from asi_pa.trace.header import MACHINE, ORDERS, ZONE, checked
+from asi_pa.trace.mentions import NO_EVENT
 from asi_pa.trace.pcplists import PcpPages
 
 __all__ = ["MAGIC", "exact_frames", "read_exact"]

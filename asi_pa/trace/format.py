@@ -23,6 +23,7 @@ import lzma
 import mmap
 import os
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import IO, Any
@@ -232,15 +233,21 @@ class Trace:
         """The kpageflags snapshot ``"start"`` or ``"end"``: one byte per frame from frame 0 on, bits
         `KPF_BITS`.
 
-        Decoded on every call; None when the trace has none.  Raises ValueError for a damaged one.
+        Decoded once; None when the trace has none.  Raises ValueError for a damaged one.
         """
         packed = self.kpageflags.get(which)
         if packed is None:
             return None
         if isinstance(packed, np.ndarray):
             return packed
-        data, count, where = packed
-        return _decode(data, np.dtype("u1"), count, "xz", where)
+        if which not in self._decoded:
+            data, count, where = packed
+            self._decoded[which] = _decode(data, np.dtype("u1"), count, "xz", where)
+        return self._decoded[which]
+
+    @cached_property
+    def _decoded(self) -> dict[str, npt.NDArray[np.uint8]]:
+        return {}
 
     def with_events(self, keep: npt.NDArray[np.bool_], **changes: Any) -> Trace:
         """The same trace with the rows where ``keep`` holds (bool[n]) and other fields changed."""

@@ -24,18 +24,17 @@ import numpy as np
 import numpy.typing as npt
 
 from asi_pa.trace.blocks import frames_of
-from asi_pa.trace.events import ALLOC, EXTFRAG, FREE, FREE_BATCHED, PCPU_DRAIN, ZONE_LOCKED
+from asi_pa.trace.first_events import FirstEvents
 from asi_pa.trace.format import FAILED_PFN, Trace
-from asi_pa.trace.pcplists import COSTLY_ORDER, PcpPages, pcp_at_start, pcp_unseen
+from asi_pa.trace.pcplists import PcpPages, pcp_at_start, pcp_unseen
+from asi_pa.trace.witness import COUNTS, blank_frames, decide, mark_holes
 
 __all__ = [
     "FRAME_FREE",
     "FRAME_HELD",
     "FRAME_HOLE",
     "FRAME_PCP",
-    "FirstEvents",
     "ZoneFrames",
-    "first_events",
     "recorded_zones",
     "zone_frames",
 ]
@@ -45,8 +44,6 @@ SECTION = 32768
 #: The bits of a snapshot's bytes, `KPF_BITS`.
 KPF_BUDDY, KPF_LRU, KPF_ANON, KPF_SLAB = 1, 2, 4, 8
 KPF_HEAD, KPF_TAIL, KPF_PGTABLE, KPF_NOPAGE = 16, 32, 64, 128
-NOTHING = 255
-NO_EVENT = 0xFFFFFFFF
 #: Block types of the model: `asi_pa.kernel.gfp.Migratetype` up to RECLAIMABLE.
 BLOCK_TYPES = ("Unmovable", "Movable", "Reclaimable")
 
@@ -107,86 +104,6 @@ def recorded_zones(trace: Trace, which: str = "start") -> list[dict[str, Any]]:
     return sorted(zones, key=lambda zone: int(zone["start_pfn"]))
 
 
-@dataclass(frozen=True)
-class FirstEvents:
-    """What a trace says first of each frame and each pageblock."""
-
-    kind: _Bytes
-    """u8[frames]: the kind of the first event but free_batched that covers the frame, or `NOTHING`."""
-    event: npt.NDArray[np.uint32]
-    """u32[frames]: its number, `NO_EVENT` where there is none."""
-    shown: npt.NDArray[np.int8]
-    """i8[blocks]: the recorded kernel's migratetype when first shown, -1 unknown."""
-    events: int
-    """How many events were looked at."""
-
-
-def first_events(trace: Trace, frames: int, until: int | None = None) -> FirstEvents:
-    """What the trace says first of each of ``frames`` frames; ``until``: in its first so many events.
-
-    Block types are seen when a page leaves the buddy lists (the list's type), is drained to them
-    (its block's type), is taken by fallback (the fallback's type), or is handed out again by the CPU that
-    freed it: a free puts it on the list of its block's type, a request takes it from the list of its own.
-    """
-    first = np.full(frames, NOTHING, np.uint8)
-    event = np.full(frames, NO_EVENT, np.uint32)
-    blocks = np.full((frames >> trace.pageblock_order) + 1, -1, np.int8)
-    when = np.full(len(blocks), NO_EVENT, np.uint32)
-    types, orders = trace.migratetype, trace.order
-    if len(trace.ext):
-        types, orders = types.copy(), orders.copy()
-        rows = trace.ext["event"].astype(np.intp)
-        types[rows] = trace.ext["fallback_mt"].astype(np.int8)
-        orders[rows] = trace.ext["alloc_order"]
-    end = len(trace) if until is None else min(until, len(trace))
-    step = 1 << 18
-    for start in range(max(end - 1, 0) // step * step, -1, -step):
-        part = slice(start, min(start + step, end))
-        kind = trace.kind[part]
-        usable = (kind != FREE_BATCHED) & (trace.pfn[part] != FAILED_PFN)
-        rows = np.flatnonzero(usable & (orders[part] <= trace.max_page_order))[::-1]
-        kind, pfn = kind[rows], trace.pfn[part][rows].astype(np.int64)
-        size = 1 << orders[part][rows].astype(np.int64)
-        shown = (kind == ZONE_LOCKED) | (kind == PCPU_DRAIN) | (kind == EXTFRAG)
-        block = pfn[shown] >> trace.pageblock_order
-        inside = block < len(blocks)
-        blocks[block[inside]] = types[part][rows][shown][inside]
-        when[block[inside]] = (rows[shown][inside] + start).astype(np.uint32)
-        ends = np.cumsum(size)
-        each = np.repeat(pfn - (ends - size), size) + np.arange(ends[-1] if len(ends) else 0)
-        inside = (each >= 0) & (each < frames)
-        first[each[inside]] = np.repeat(kind, size)[inside]
-        event[each[inside]] = np.repeat((rows + start).astype(np.uint32), size)[inside]
-    block, at, mt = _reused(trace, end)
-    earlier = (block < len(blocks)) & (at < when[np.minimum(block, len(when) - 1)])
-    blocks[block[earlier]] = mt[earlier]
-    return FirstEvents(first, event, blocks, end)
-
-
-def _reused(
-    trace: Trace, end: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int8]]:
-    """Pages that the CPU that freed them hands out again: block, the free's event, type; the latest first.
-
-    Of orders whose lists tell the three types apart.
-    """
-    kind = trace.kind[:end]
-    rows = np.flatnonzero((kind != FREE_BATCHED) & (trace.order[:end] <= COSTLY_ORDER))
-    rows = rows[np.argsort(trace.pfn[rows], kind="stable")]
-    before, after = rows[:-1], rows[1:]
-    pairs = (kind[before] == FREE) & (kind[after] == ALLOC)
-    for column in (trace.pfn, trace.order, trace.cpu):
-        pairs &= column[before] == column[after]
-    before, after = before[pairs], after[pairs]
-    latest = np.argsort(-before)
-    before, after = before[latest], after[latest]
-    return (
-        trace.pfn[before].astype(np.int64) >> trace.pageblock_order,
-        before.astype(np.int64),
-        trace.migratetype[after],
-    )
-
-
 def zone_frames(
     trace: Trace,
     zone: dict[str, Any],
@@ -205,70 +122,52 @@ def zone_frames(
     if end > len(kpf):
         raise ValueError(f"{trace.label}: kpageflags end at frame {len(kpf)}, zone {zone['name']} at {end}")
     flags, seen, event = kpf[start:end], first.kind[start:end], first.event[start:end]
-    hole = _holes(flags, seen, end - start - int(zone["managed"]))
-    left_buddy = (seen == ZONE_LOCKED) | (seen == EXTFRAG)
+    missing = end - start - int(zone["managed"])
+    state = mark_holes(flags, seen, missing, (SECTION, 1024))
     located = pcp_at_start(trace, zone, first, flags, moment)
-    on_pcp = np.zeros(len(flags), bool)
-    on_pcp[frames_of(located.pages.pfn - start, located.pages.order)] = True
-    free = (((flags & KPF_BUDDY) != 0) & (seen != FREE)) | left_buddy
-    free &= ~(hole | on_pcp)
-
-    state = np.where(hole, FRAME_HOLE, np.where(free, FRAME_FREE, FRAME_HELD)).astype(np.uint8)
-    state[on_pcp] = FRAME_PCP
+    state[frames_of(located.pages.pfn - start, located.pages.order)] = FRAME_PCP
+    taken, per = decide(flags, seen, event, state, start, trace.pageblock_order)
+    counts_of = dict(zip(COUNTS, per.T, strict=True))
+    pages = {name: int(column.sum()) for name, column in counts_of.items()}
     recorded = _recorded_blocks(trace, zone)
     known = _known_types(trace, first.shown, start, end)
     block_mt, agreement = block_types(
-        state, flags, known, recorded, start, trace.pageblock_order, trace.max_page_order
+        counts_of, known, recorded, start, trace.pageblock_order, trace.max_page_order
     )
-    untouched = (flags == 0) & (seen == NOTHING) & (state == FRAME_HELD)
-    if end_kpf is not None and len(end_kpf) >= end:
-        untouched &= end_kpf[start:end] == 0
-    unseen = pcp_unseen(trace, zone, located, untouched, block_mt, start)
+    later = end_kpf[start:end] if end_kpf is not None and len(end_kpf) >= end else None
+    unseen = pcp_unseen(
+        trace, zone, located, lambda: blank_frames(flags, seen, state, later), block_mt, first
+    )
     state[frames_of(unseen.pfn - start, unseen.order)] = FRAME_PCP
     whole = unseen.take(unseen.order == trace.pageblock_order)
     block_mt[(whole.pfn >> trace.pageblock_order) - (start >> trace.pageblock_order)] = whole.mt
     pcp = located.joined(unseen)
-    populated = per_block(state != FRAME_HOLE, start, trace.pageblock_order) > 0
+    populated = counts_of["populated"] > 0
     counts = np.bincount(block_mt[populated], minlength=3)
     recorded_pcp = int(sum(max(count, 0) for count in located.counts))
-    missing = tuple(
+    lacking = tuple(
         max(count - pcp.take(pcp.cpu == cpu).pages, 0) for cpu, count in enumerate(located.counts)
     )
     notes = {
-        "managed": int((~hole).sum()),
+        "managed": pages["populated"],
         "managed_recorded": int(zone["managed"]),
-        "free_pages": int(free.sum()),
+        "free_pages": pages["free"],
         "free_pages_recorded": int(zone.get("free", 0)),
         "pcp_pages_recorded": recorded_pcp,
-        "pcp_pages_from_trace": int(on_pcp.sum()),
-        "pcp_pages_guessed": int((1 << unseen.order.astype(np.int64)).sum()),
-        "pcp_pages_not_located": sum(missing),
-        "held_pages": int((state == FRAME_HELD).sum()),
-        "used_by_flags_free_by_trace": int(((left_buddy | on_pcp) & (flags & ~np.uint8(1) != 0)).sum()),
-        "free_by_flags_held_by_trace": int((((flags & KPF_BUDDY) != 0) & (seen == FREE)).sum()),
+        "pcp_pages_from_trace": pages["pcp"],
+        "pcp_pages_guessed": unseen.pages,
+        "pcp_pages_not_located": sum(lacking),
+        "held_pages": pages["held"] - unseen.pages,
+        "used_by_flags_free_by_trace": pages["overruled_used"],
+        "free_by_flags_held_by_trace": pages["overruled_free"],
         "blocks": dict(zip(BLOCK_TYPES, counts.tolist(), strict=True)),
         "blocks_recorded": recorded,
         **agreement,
     }
-    taken = np.where(left_buddy, event, np.uint32(NO_EVENT))
     return ZoneFrames(
-        str(zone["name"]), start, int((~hole).sum()), state, flags, block_mt, known < 0, taken, pcp, notes,
-        missing,
+        str(zone["name"]), start, pages["populated"], state, flags, block_mt, known < 0, taken, pcp, notes,
+        lacking,
     )  # fmt: skip
-
-
-def _holes(flags: _Bytes, seen: _Bytes, missing: int) -> npt.NDArray[np.bool_]:
-    """Frames never handed to the allocator: those without a page, then blank sections, then blank chunks."""
-    hole: npt.NDArray[np.bool_] = ((flags & KPF_NOPAGE) != 0) & (seen == NOTHING)
-    missing -= int(hole.sum())
-    blank = (flags == 0) & (seen == NOTHING)
-    for size in (SECTION, 1024):
-        count = len(flags) // size
-        whole = (blank & ~hole)[: count * size].reshape(count, size).all(axis=1)
-        chosen = np.flatnonzero(whole)[: max(missing, 0) // size]
-        hole[: count * size].reshape(count, size)[chosen] = True
-        missing -= len(chosen) * size
-    return hole
 
 
 def per_block(mask: npt.NDArray[np.bool_], start: int, pageblock_order: int) -> npt.NDArray[np.int64]:
@@ -313,8 +212,7 @@ def _known_types(trace: Trace, shown: npt.NDArray[np.int8], start: int, end: int
 
 
 def block_types(
-    state: _Bytes,
-    flags: _Bytes,
+    per: dict[str, npt.NDArray[np.int64]],
     known: npt.NDArray[np.int8],
     recorded: dict[str, int],
     start: int,
@@ -327,12 +225,11 @@ def block_types(
     starts movable, memmap_init), else Unmovable.  Unmovable and Reclaimable cannot be told apart by flags:
     of the unmovable ones those with the most slab pages become Reclaimable until the recorded number of
     Reclaimable blocks is reached.  The pageblocks of one free block have one type: they lie on one list.
-    Returns u8[blocks] and what the majority rule got right of the known ones.
+    ``per``: pages of each pageblock by `COUNTS`.  Returns u8[blocks] and what the majority rule got right of
+    the known ones.
     """
-    held = state == FRAME_HELD
-    lru = per_block(held & ((flags & KPF_LRU) != 0), start, pageblock_order)
-    other = per_block(held, start, pageblock_order) - lru
-    slab = per_block(held & ((flags & KPF_SLAB) != 0), start, pageblock_order)
+    lru, slab = per["lru"], per["slab"]
+    other = per["held"] - lru
     majority = (lru >= other).astype(np.uint8)
     certain = known >= 0
     types = np.where(certain, known, majority).astype(np.uint8)
@@ -341,8 +238,7 @@ def block_types(
     if short > 0:
         types[candidates[np.argsort(-slab[candidates], kind="stable")[:short]]] = 2
     if max_order > pageblock_order:
-        _alike(types, certain, per_block(state == FRAME_FREE, start, pageblock_order), start,
-               pageblock_order, max_order)  # fmt: skip
+        _alike(types, certain, per["free"], start, pageblock_order, max_order)
     agreement = {
         "blocks_shown_by_trace": int(certain.sum()),
         "majority_right": int((certain & ((known == 1) == (majority == 1))).sum()),

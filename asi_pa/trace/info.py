@@ -185,6 +185,9 @@ def _remarks(source: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("mobility", "grouping is off on the recorded machine: every request says Unmovable, "
                                  "whatever its "
                                  "mask asks for; the masks are replayed"))  # fmt: skip
+    if source.get("last_line_without_end"):
+        rows.append(("end", "the last line has no end: whether it was cut off, and a number in it with it, "
+                            "cannot be told"))  # fmt: skip
     if source.get("format") == "text":
         rows.append(("pages", "taken as 4 KiB: a text does not say how large they are"))
     return rows

@@ -16,29 +16,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa.kernel.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NAMES, Migratetype
+from asi_pa.kernel.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NAMES
 from asi_pa.kernel.sizing import free_high_batch, lowmem_reserves, stat_threshold
 from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
-from asi_pa.trace.blocks import frames_of, free_blocks, list_order, runs
+from asi_pa.trace.blocks import frames_of, free_blocks, list_order, pages_of, runs
 from asi_pa.trace.classify import Classifier, draw, request_words
+from asi_pa.trace.cutting import columns, tally, translate
 from asi_pa.trace.events import FREE
 from asi_pa.trace.exact import exact_frames
+from asi_pa.trace.first_events import FirstEvents, first_events
 from asi_pa.trace.format import Trace
 from asi_pa.trace.frames import (
     FRAME_FREE,
-    FRAME_HELD,
     FRAME_HOLE,
-    KPF_ANON,
-    KPF_HEAD,
-    KPF_LRU,
-    KPF_TAIL,
-    NOTHING,
-    FirstEvents,
     ZoneFrames,
-    first_events,
     recorded_zones,
     zone_frames,
 )
+from asi_pa.trace.holding import kinds_freed, rest_of
+from asi_pa.trace.mentions import NOTHING
 from asi_pa.trace.pcplists import PcpPages
 
 __all__ = [
@@ -92,15 +88,15 @@ class Population:
 
     @property
     def free_pages(self) -> int:
-        return int((1 << self.free_order.astype(np.int64)).sum())
+        return pages_of(self.free_order)
 
     @property
     def pcp_pages(self) -> int:
-        return int((1 << self.pcp_order.astype(np.int64)).sum())
+        return pages_of(self.pcp_order)
 
     @property
     def held_pages(self) -> int:
-        return int((1 << self.held_order.astype(np.int64)).sum())
+        return pages_of(self.held_order)
 
 
 class HeldClasses:
@@ -117,18 +113,15 @@ class HeldClasses:
             self.words.append(word)
         return self.words.index(word)
 
-    def classify(self, pfn: _U32, order: _U8, movable: npt.NDArray[np.bool_], block_mt: _U8) -> _U8:
+    def of_kinds(self, pfn: _U32, kinds: _U8) -> _U8:
         """Classes of held allocations, u8: as if they had been asked for by an unnamed command.
 
-        ``block_mt``: the type of each one's pageblock; what does not move in a Reclaimable one is slab of
-        such caches (/proc/kpageflags cannot tell).
+        ``kinds``: 16 x (0 movable, 1 slab, 2 other) + order; what does not move in a Reclaimable pageblock is
+        slab of such caches (/proc/kpageflags cannot tell).
         """
-        # 16 x (0 movable, 1 slab, 2 other) + order
-        kinds = np.where(movable, np.uint8(0), np.where(block_mt == Migratetype.RECLAIMABLE, 16, 32))
-        kinds = (kinds + order).astype(np.uint8)
-        classes = np.zeros(48, np.uint8)
+        classes = np.zeros(256, np.uint8)
         drawn: list[tuple[_U32, _U8]] = []
-        for kind in np.flatnonzero(np.bincount(kinds, minlength=48)).tolist():
+        for kind in np.flatnonzero(tally(kinds)).tolist():
             mask = self._MASKS[kind >> 4]
             share = self.classifier.nonsensitive(mask, "", kind & 15)
             sensitive, nonsensitive = request_words(mask)
@@ -136,7 +129,7 @@ class HeldClasses:
                 drawn.append(self._draw(np.flatnonzero(kinds == kind), pfn, share, mask))
             else:
                 classes[kind] = self.index(nonsensitive if share > 0 else sensitive)
-        cls = classes[kinds]
+        cls = translate(kinds, classes)
         for rows, words in drawn:
             cls[rows] = words
         return cls
@@ -155,37 +148,16 @@ class HeldClasses:
         return rows, cls
 
 
-@dataclass
+@dataclass(frozen=True)
 class Held:
-    """Allocations as columns; ``slot`` -1: not freed by the trace."""
+    """Allocations: what the trace frees, and the rest, ascending (kinds: `asi_pa.trace.cutting`)."""
 
-    pfn: npt.NDArray[np.int64]
-    order: _U8
-    movable: npt.NDArray[np.bool_]
-    slot: npt.NDArray[np.int64]
-    file: npt.NDArray[np.bool_]
-    """On the LRU and not anonymous."""
-
-    def take(self, rows: npt.NDArray[Any]) -> Held:
-        """Those rows, given by number or as a mask."""
-        at = np.flatnonzero(rows) if rows.dtype == bool else rows
-        return Held(
-            self.pfn.take(at),
-            self.order.take(at),
-            self.movable.take(at),
-            self.slot.take(at),
-            self.file.take(at),
-        )
-
-    @staticmethod
-    def join(parts: Sequence[Held]) -> Held:
-        return Held(
-            np.concatenate([part.pfn for part in parts]),
-            np.concatenate([part.order for part in parts]),
-            np.concatenate([part.movable for part in parts]),
-            np.concatenate([part.slot for part in parts]),
-            np.concatenate([part.file for part in parts]),
-        )
+    freed_pfn: _U32
+    freed_kind: _U8
+    slot: _U32
+    """Of what the trace frees; each has its own."""
+    pfn: _U32
+    kind: _U8
 
 
 def held_allocations(
@@ -195,75 +167,35 @@ def held_allocations(
     flags."""
     start, flags = zone.start_pfn, zone.flags
     mine = freed[(freed["pfn"] >= start) & (freed["pfn"] < start + len(flags))]
-    at = mine["pfn"].astype(np.int64)
-    block = (at >> pageblock_order) - (start >> pageblock_order)
-    known = (flags[at - start] & ~np.uint8(1)) != 0
-    movable = np.where(known, (flags[at - start] & KPF_LRU) != 0, False)
-    # No flags any more when the snapshot was read, but free: as the block's other pages.
-    movable |= ((flags[at - start] & 1) != 0) & (zone.block_mt[block] == 1)
-    file = _of_files(flags[at - start])
-    first = Held(at, mine["order"].copy(), movable, mine["slot"].astype(np.int64), file)
-
-    rest = zone.state == FRAME_HELD
-    rest[frames_of(at, first.order) - start] = False
-    frames = np.flatnonzero(rest)
-    # Compound pages: a head and the tails that follow it, all still there.
-    kind = flags[frames]
-    head = np.flatnonzero((kind & KPF_HEAD) != 0)
-    breaks = np.flatnonzero(((kind & KPF_TAIL) == 0) | (np.diff(frames, prepend=-2) != 1))
-    run = np.append(breaks, len(frames))
-    length = run[np.searchsorted(breaks, head) + 1] - head
-    order = np.zeros(len(frames), np.uint8)
-    part_of = np.zeros(len(frames), bool)
-    exponent = np.frexp(length.astype(np.float64))[1] - 1
-    pfn = frames[head] + start
-    whole = (length == 1 << exponent) & (exponent <= max_order) & (pfn % (1 << exponent) == 0)
-    order[head[whole]] = exponent[whole]
-    tails = frames_of(head[whole].astype(np.int64) + 1, exponent[whole].astype(np.uint8))
-    # frames_of counts the frame after the last tail too: drop each run's last element.
-    ends = np.cumsum(1 << exponent[whole].astype(np.int64)) - 1
-    part_of[np.delete(tails, ends) if len(tails) else tails] = True
-    rows = np.flatnonzero(~part_of)
-    others = Held(
-        (frames[rows] + start).astype(np.int64),
-        order[rows],
-        (kind[rows] & KPF_LRU) != 0,
-        np.full(len(rows), -1, np.int64),
-        _of_files(kind[rows]),
-    )
-    return Held.join([first, others])
-
-
-def _of_files(flags: _U8) -> npt.NDArray[np.bool_]:
-    """Which pages reclaim can drop and read again: on the LRU, not anonymous (there is no swap)."""
-    return np.asarray((flags & (KPF_LRU | KPF_ANON)) == KPF_LRU)
+    pfn, order = mine["pfn"].copy(), mine["order"].copy()
+    kind = kinds_freed(flags, pfn, order, zone.block_mt, start, pageblock_order)
+    return Held(pfn, kind, mine["slot"].copy(), *rest_of(flags, zone.state, pfn, order, start, max_order))
 
 
 def finish(
-    held: Held,
-    state: _U8,
-    taken: npt.NDArray[np.uint32],
-    pcp: PcpPages,
     zone: ZoneSpec,
-    block_mt: _U8,
+    frames: tuple[_U8, _U32, _U8],
+    held: tuple[_U32, _U8, _U32],
+    pcp: PcpPages,
     words: HeldClasses,
     next_slot: int,
     max_order: int,
     pageblock_order: int,
 ) -> tuple[Population, int]:
-    """A zone's population from its frames' states; ``taken`` as in `list_order`, slots from ``next_slot``."""
-    first = _by_slot(held.slot, np.flatnonzero(held.slot >= 0), next_slot)
-    rest = _ascending(held.pfn, np.flatnonzero(held.slot < 0))
-    held = held.take(np.concatenate([first, rest]))
-    slots = held.slot.copy()
-    others = np.flatnonzero(slots < 0)
-    sizes = 1 << held.order[others].astype(np.int64)
-    slots[others] = next_slot + np.cumsum(sizes) - sizes
-    next_slot += int(sizes.sum())
+    """A zone's population, and the next slot.
+
+    ``frames``: states, `ZoneFrames.taken`, types of pageblocks; ``held``: frames and kinds, first of what the
+    trace frees by slots, then of the rest, ascending, which gets slots from ``next_slot`` on, and the slots
+    of the former.
+    """
+    (state, taken, block_mt), (pfn, kind, known) = frames, held
+    slot = np.empty(len(pfn), np.uint32)
+    slot[: len(known)] = known
+    order, file, kinds, next_slot = columns(
+        pfn, kind, len(known), slot, next_slot, block_mt, zone.start_pfn >> pageblock_order, pageblock_order
+    )
     if next_slot >= 0xFFFFFFF0:
         raise ValueError(f"zone {zone.name}: more than 2^32 slots")
-    pfn = held.pfn.astype(np.uint32)
-    block = (held.pfn >> pageblock_order) - (zone.start_pfn >> pageblock_order)
     free_pfn, free_order = free_blocks(state == FRAME_FREE, zone.start_pfn, max_order)
     listed = list_order(free_pfn, free_order, taken, zone.start_pfn)
     population = Population(
@@ -273,10 +205,10 @@ def finish(
         free_pfn=free_pfn[listed],
         free_order=free_order[listed],
         held_pfn=pfn,
-        held_order=held.order,
-        held_cls=words.classify(pfn, held.order, held.movable, block_mt[block]),
-        held_slot=slots.astype(np.uint32),
-        held_file=held.file,
+        held_order=order,
+        held_cls=words.of_kinds(pfn, kinds),
+        held_slot=slot,
+        held_file=file,
         block_mt=block_mt,
         holes=zone.holes,
         pcp_pfn=pcp.pfn.astype(np.uint32),
@@ -285,19 +217,6 @@ def finish(
         pcp_cpu=pcp.cpu,
     )
     return population, next_slot
-
-
-def _by_slot(slot: npt.NDArray[np.int64], rows: npt.NDArray[np.intp], end: int) -> npt.NDArray[np.int32]:
-    """The rows by slot, of which each has its own, below ``end``."""
-    table = np.zeros(end, np.int32)
-    table[slot[rows]] = rows + 1
-    return table[table > 0] - np.int32(1)
-
-
-def _ascending(pfn: npt.NDArray[np.int64], rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """The rows by ascending pfn, which they mostly are already."""
-    sorted_ = pfn[rows]
-    return rows if (sorted_[1:] >= sorted_[:-1]).all() else rows[np.argsort(sorted_, kind="stable")]
 
 
 def zone_spec(zone: dict[str, Any], frames: ZoneFrames, cpus: int) -> ZoneSpec:
@@ -360,6 +279,7 @@ class Snapshot:
     ) -> None:
         self._trace, self._settle = trace, settle
         self._found: dict[int, ZoneFrames] = {}
+        self._held: dict[int, Held] = {}
         kpf = trace.kpf("start")
         self.zones = [] if kpf is None else recorded_zones(trace)[::-1]
         self.freed = freed
@@ -378,7 +298,7 @@ class Snapshot:
         """As it was decided before: what of the frees the zones held, and each zone's frames."""
         made = cls.__new__(cls)
         made._trace, made._settle, made.freed = trace, None, freed
-        made._found = dict(enumerate(frames))
+        made._found, made._held = dict(enumerate(frames)), {}
         made.zones = recorded_zones(trace)[::-1] if frames else []
         if len(made.zones) != len(frames):
             raise ValueError(f"{trace.label}: {len(frames)} zones for {len(made.zones)}")
@@ -415,6 +335,13 @@ class Snapshot:
                 self._found[number] = self._settle(trace, zone, kpf, first, end)
         return self._found[number]
 
+    def held(self, number: int) -> Held:
+        """What a zone holds."""
+        if number not in self._held:
+            orders = self._trace.max_page_order, self._trace.pageblock_order
+            self._held[number] = held_allocations(self.frames(number), self.freed, *orders)
+        return self._held[number]
+
 
 def recorded_population(
     trace: Trace, snapshot: Snapshot, words: HeldClasses, next_slot: int
@@ -424,17 +351,19 @@ def recorded_population(
     Returns the machine, the populations in the same order, the number of slots used, and notes.  Raises
     ValueError for a trace without snapshots and for frees outside every zone.
     """
-    found = [(zone, snapshot.frames(number)) for number, zone in enumerate(snapshot.zones)]
+    found = [
+        (zone, snapshot.frames(number), snapshot.held(number)) for number, zone in enumerate(snapshot.zones)
+    ]
     freed = snapshot.freed
     if not found:
         raise ValueError(f"{trace.label}: no snapshot of its machine, give a memory size")
-    spans = [(frames.start_pfn, frames.start_pfn + len(frames.state)) for _, frames in found]
+    spans = [(frames.start_pfn, frames.start_pfn + len(frames.state)) for _, frames, _ in found]
     outside = np.ones(len(freed), bool)
     for low, high in spans:
         outside &= ~((freed["pfn"] >= low) & (freed["pfn"] < high))
     if outside.any():
         raise ValueError(f"{trace.label}: frees pfn 0x{int(freed['pfn'][outside][0]):x}, outside every zone")
-    specs = [zone_spec(zone, frames, trace.cpus) for zone, frames in found]
+    specs = [zone_spec(zone, frames, trace.cpus) for zone, frames, _ in found]
     for nid in {spec.nid for spec in specs}:
         sizes = [0, 0, 0, 0]
         for spec in specs:
@@ -445,16 +374,21 @@ def recorded_population(
             replace(spec, lowmem_reserve=reserves[spec.zone_idx])
             if spec.nid == nid and "protection" not in zone
             else spec
-            for spec, (zone, _) in zip(specs, found, strict=True)
+            for spec, (zone, _, _) in zip(specs, found, strict=True)
         ]
     # As a request on node 0 tries them: nodes in order, the highest zone first.
     order = sorted(range(len(specs)), key=lambda k: (specs[k].nid, -specs[k].zone_idx))
     specs, found = [specs[k] for k in order], [found[k] for k in order]
     populations = []
-    for spec, (_, frames) in zip(specs, found, strict=True):
-        held = held_allocations(frames, freed, trace.max_page_order, trace.pageblock_order)
+    for spec, (_, frames, held) in zip(specs, found, strict=True):
+        rows = np.argsort(held.slot, kind="stable")
+        allocated = (
+            np.concatenate([held.freed_pfn[rows], held.pfn]),
+            np.concatenate([held.freed_kind[rows], held.kind]),
+            held.slot[rows],
+        )
         population, next_slot = finish(
-            held, frames.state, frames.taken, frames.pcp, spec, frames.block_mt, words, next_slot,
+            spec, (frames.state, frames.taken, frames.block_mt), allocated, frames.pcp, words, next_slot,
             trace.max_page_order, trace.pageblock_order,
         )  # fmt: skip
         if frames.free is not None:  # unlike types do not merge: the blocks as they are
@@ -470,6 +404,6 @@ def recorded_population(
     )
     notes = {
         spec.name + (f"/{spec.nid}" if spec.nid else ""): frames.notes
-        for spec, (_, frames) in zip(specs, found, strict=True)
+        for spec, (_, frames, _) in zip(specs, found, strict=True)
     }
     return machine, tuple(populations), next_slot, notes

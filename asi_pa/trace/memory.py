@@ -21,11 +21,17 @@ __all__ = ["describe_memory", "memory_form", "memory_text", "zone_lines", "zone_
 _PREFIX = re.compile(r"^(?:.*? kernel: ?)?(?:<\d>)?(?:\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ?)?")
 _LISTS = re.compile(r"Node (\d+) (\w+): ((?:\d+\*\d+kB(?: \([UMEHCIx]+\))? )+)= (\d+)kB")
 _MARKS = re.compile(r"Node (\d+) (\w+) free:(\d+)kB (.*)")
+#: What begins as free lists do.
+_LISTED = re.compile(r"Node \d+ \w+: \d+\*\d+kB")
 _CHUNK = re.compile(r"(\d+)\*(\d+)kB")
+#: No zone has as many pages.
+_MOST = 1 << 52
 _OWNER = re.compile(
     r"Page allocated via order (\d+), (?:migratetype (\w+), )?(?:gfp_)?mask (0x[0-9a-f]+)(\(\S*?\))?"
 )
-_BUDDY = re.compile(r"^\s*Node\s+\d+,\s+zone\s+\w+(?:\s+\d+){2,}\s*$", re.MULTILINE)
+_BUDDY = re.compile(r"^.*?Node\s+\d+,\s+zone\s+\w+(?:\s+\d+){2,}\s*$", re.MULTILINE)
+#: A line of buddyinfo, whatever prompt or prefix is before it, damaged or not.
+_BUDDY_LINE = re.compile(r"Node\s+\d+,\s+zone\s+\w+(?:\s.*)?$")
 
 _NAMES = {
     "Mem-Info": "Mem-Info of an OOM report or page allocation failure",
@@ -38,6 +44,7 @@ _NAMES = {
 
 def memory_form(text: str) -> str | None:
     """Which of these a text is (a key such as ``buddyinfo``), None for none."""
+    text = text.replace("\r\n", "\n")
     if "Page block order:" in text and "Free pages count per migrate type" in text:
         return "pagetypeinfo"
     if re.search(r"^Node \d+, zone +\w+\n(?:.*\n)*?  pages free +\d+$", text, re.MULTILINE):
@@ -64,6 +71,7 @@ def describe_memory(name: str, text: str) -> dict[str, Any]:
     order, and what else the form says of the zone), ``counts`` (of a page_owner dump).  Raises
     ValueError naming the line that does not fit.
     """
+    text = text.replace("\r\n", "\n")
     form = memory_form(text)
     if form is None:
         raise ValueError(f"{name}: no text about memory that is known ({', '.join(_NAMES.values())})")
@@ -77,6 +85,10 @@ def describe_memory(name: str, text: str) -> dict[str, Any]:
 
 def zone_lists(node: int, zone: str, free: Sequence[int], **more: Any) -> dict[str, Any]:
     """A zone with its free blocks by order, the kernel's indexes by order (x 1000), and ``more`` of it."""
+    if free_pages(free) > _MOST:
+        raise ValueError(
+            f"node {node}, zone {zone}: {free_pages(free):,} free pages are more than any machine has"
+        )
     orders = range(len(free))
     return {
         "node": node,
@@ -92,11 +104,13 @@ def zone_lists(node: int, zone: str, free: Sequence[int], **more: Any) -> dict[s
 
 def _mem_info(text: str, about: dict[str, Any]) -> None:
     marks: dict[tuple[int, str], dict[str, int]] = {}
+    listed: set[tuple[int, str]] = set()
     report = 0
     for number, line in enumerate(text.splitlines(), 1):
         words = _PREFIX.sub("", line, count=1)
         if words.startswith("Mem-Info:"):
-            report, marks = report + 1, {}
+            _all_listed(marks, listed)
+            report, marks, listed = report + 1, {}, set()
         elif match := _LISTS.search(words):
             node, zone = int(match[1]), match[2]
             chunks = [(int(count), int(size)) for count, size in _CHUNK.findall(match[3])]
@@ -106,25 +120,45 @@ def _mem_info(text: str, about: dict[str, Any]) -> None:
             if sum(count * size for count, size in chunks) != int(match[4]):
                 raise ValueError(f"line {number}: the lists do not add up to {match[4]} kB: {line.strip()!r}")
             about["page_kb"] = page
+            listed.add((node, zone))
             more: dict[str, Any] = {"kb": marks.get((node, zone), {})} | (
                 {"report": report} if report > 1 else {}
             )
             about["zones"].append(zone_lists(node, zone, [count for count, _ in chunks], **more))
+        elif _LISTED.search(words):
+            raise ValueError(f"line {number}: free lists that are damaged or cut off: {line.strip()!r}")
         elif match := _MARKS.search(words):
             values = {key: int(value) for key, value in re.findall(r"(\w+):(\d+)[kK]B", match[4])}
             marks[int(match[1]), match[2]] = {"free": int(match[3])} | values
+    if about["zones"]:
+        _all_listed(marks, listed)
     if not about["zones"]:
         raise ValueError("Mem-Info without free lists (lines such as 'Node 0 Normal: 1210*4kB (UME) ...')")
 
 
+def _all_listed(marks: dict[tuple[int, str], Any], listed: set[tuple[int, str]]) -> None:
+    """ValueError where a zone of a report has marks and no free lists: show_free_areas() prints both."""
+    for node, zone in marks:
+        if (node, zone) not in listed and listed:
+            raise ValueError(f"node {node}, zone {zone}: no free lists: the report was cut off")
+
+
 def _pasted(text: str) -> str:
-    """Without prompts, blank lines and indentation, line for line."""
-    return "\n".join(line.strip() for line in text.splitlines() if _BUDDY.match(line))
+    """Without prompts, prefixes and indentation, line for line."""
+    found = (_BUDDY_LINE.search(line) for line in text.splitlines())
+    return "\n".join(match[0].strip() if match else "" for match in found)
+
+
+def _again(about: dict[str, Any], node: int, zone: str) -> dict[str, Any]:
+    """``report`` of a zone that was there before: several texts in a row."""
+    before = sum((known["node"], known["zone"]) == (node, zone) for known in about["zones"])
+    return {"report": before + 1} if before else {}
 
 
 def _buddyinfo(text: str, about: dict[str, Any]) -> None:
     for zone in parse_buddyinfo(_pasted(text)):
-        about["zones"].append(zone_lists(zone.nid, zone.name, tuple(zone.free)))
+        more = _again(about, zone.nid, zone.name)
+        about["zones"].append(zone_lists(zone.nid, zone.name, tuple(zone.free), **more))
 
 
 def _pagetypeinfo(text: str, about: dict[str, Any]) -> None:
@@ -143,7 +177,8 @@ def _pagetypeinfo(text: str, about: dict[str, Any]) -> None:
 
 def _zoneinfo(text: str, about: dict[str, Any]) -> None:
     for zone in parse_zoneinfo(text):
-        about["zones"].append({"node": zone.nid, "zone": zone.name, "pages": dict(zone.pages)})
+        more = _again(about, zone.nid, zone.name)
+        about["zones"].append({"node": zone.nid, "zone": zone.name, "pages": dict(zone.pages), **more})
 
 
 def _page_owner(text: str, about: dict[str, Any]) -> None:

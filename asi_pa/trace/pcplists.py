@@ -9,20 +9,20 @@ where they can have been, or reported as not located.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa.trace.blocks import frames_of
 from asi_pa.trace.events import ALLOC, EXTFRAG, FREE, PCPU_DRAIN, ZONE_LOCKED
+from asi_pa.trace.first_events import COSTLY_ORDER, FirstEvents
 from asi_pa.trace.format import Trace
+from asi_pa.trace.witness import emptied_lists, first_from_lists
 
-__all__ = ["COSTLY_ORDER", "Located", "PcpPages", "pcp_at_start", "pcp_unseen"]
+__all__ = ["Located", "PcpPages", "pcp_at_start", "pcp_unseen"]
 
-#: PAGE_ALLOC_COSTLY_ORDER: orders up to here, and a pageblock's, have per-CPU lists.
-COSTLY_ORDER = 3
 #: Flags were read within so long after the other snapshots; events until then may precede them.
 _READING_NS = 500_000_000
 _U8 = npt.NDArray[np.uint8]
@@ -65,8 +65,6 @@ class Located:
     """bool per page: found by being drained, so it was behind those that no event shows."""
     counts: tuple[int, ...]
     """Pages of each CPU at event 0, as recorded and reckoned back."""
-    emptied: frozenset[tuple[int, int, int]]
-    """(cpu, order, type) of lists that ran empty during the trace: everything on them was seen."""
 
     def joined(self, unseen: PcpPages) -> PcpPages:
         """All pages: those seen, and between what was taken from the head and from the tail those unseen."""
@@ -98,30 +96,20 @@ def pcp_orders(trace: Trace) -> tuple[int, ...]:
     return (*range(COSTLY_ORDER + 1), trace.pageblock_order)
 
 
-def pcp_at_start(trace: Trace, zone: dict[str, Any], first: Any, flags: _U8, moment: int | None) -> Located:
+def pcp_at_start(
+    trace: Trace, zone: dict[str, Any], first: FirstEvents, flags: _U8, moment: int | None
+) -> Located:
     """The pages of a zone that were on per-CPU lists, as far as events show.
 
-    ``first``: `asi_pa.trace.frames.FirstEvents`; ``flags``: u8 by frame of the zone, `KPF_BITS`; ``moment``:
-    how many events had happened when zoneinfo was read.
+    ``flags``: u8 by frame of the zone, `KPF_BITS`; ``moment``: how many events had happened when zoneinfo was
+    read.
     """
     start, cpus = int(zone["start_pfn"]), zone.get("cpus") or []
-    orders = np.zeros(256, bool)
-    orders[list(pcp_orders(trace))] = True
-    event = first.event[start : start + len(flags)]
-    shown = np.isin(first.kind[start : start + len(flags)], (ALLOC, PCPU_DRAIN))
-    frames = np.flatnonzero(shown)
+    seen, event = first.kind[start : start + len(flags)], first.event[start : start + len(flags)]
+    late, hidden = (0, 1) if moment is None else (_reading(trace, moment), 255)
+    frames = first_from_lists(trace, flags, seen, event, start, pcp_orders(trace), len(cpus), late, hidden)
     rows = event[frames].astype(np.int64)
-    head = trace.pfn[rows] == frames + start
-    frames, rows = frames[head], rows[head]
     order, cpu = trace.order[rows], trace.cpu[rows]
-    keep = orders[order] & (cpu < len(cpus))
-    late = 0 if moment is None else _reading(trace, moment)
-    keep &= (flags[frames] == 0) | (rows < late) | ((moment is None) & ((flags[frames] & 1) == 0))
-    # Whole: no part of it was seen before.
-    size = 1 << order.astype(np.int64)
-    keep &= frames + size <= len(flags)
-    keep[keep] &= _alone(event, frames[keep], order[keep], rows[keep])
-    frames, rows, order, cpu = frames[keep], rows[keep], order[keep], cpu[keep]
     types = list_types(trace)
     mt = types[trace.migratetype[rows].view(np.uint8)]
     mt[order > COSTLY_ORDER] = mt[order > COSTLY_ORDER] == 1
@@ -132,7 +120,7 @@ def pcp_at_start(trace: Trace, zone: dict[str, Any], first: Any, flags: _U8, mom
         int(limits.get("count", 0)) - delta
         for limits, delta in zip(cpus, _flow(trace, zone, moment or 0, len(cpus)), strict=True)
     )
-    return Located(pages, drained[sequence], counts, _emptied(trace, zone, first, types))
+    return Located(pages, drained[sequence], counts)
 
 
 def _reading(trace: Trace, moment: int) -> int:
@@ -142,19 +130,6 @@ def _reading(trace: Trace, moment: int) -> int:
         return int(np.searchsorted(trace.time_ns, np.uint64(max(int(stamp["trace_ns"][1]), 0))))
     at = int(trace.time_ns[min(moment, len(trace) - 1)])
     return int(np.searchsorted(trace.time_ns, np.uint64(at + _READING_NS)))
-
-
-def _alone(event: npt.NDArray[np.uint32], frames: _I64, order: _U8, rows: _I64) -> _Bool:
-    """Whether the same event was the first of all frames of a block."""
-    good = np.ones(len(frames), bool)
-    large = np.flatnonzero(order > 0)
-    if len(large):
-        each = event[frames_of(frames[large], order[large])] == np.repeat(
-            rows[large], 1 << order[large].astype(np.int64)
-        )
-        ends = np.cumsum(1 << order[large].astype(np.int64))
-        good[large] = np.logical_and.reduceat(each, np.concatenate([[0], ends[:-1]]))
-    return good
 
 
 def _flow(trace: Trace, zone: dict[str, Any], moment: int, cpus: int) -> list[int]:
@@ -173,35 +148,30 @@ def _flow(trace: Trace, zone: dict[str, Any], moment: int, cpus: int) -> list[in
     return [int(pages[trace.cpu[part] == cpu].sum()) for cpu in range(cpus)]
 
 
-def _emptied(trace: Trace, zone: dict[str, Any], first: Any, types: _U8) -> frozenset[tuple[int, int, int]]:
-    """Lists that were refilled (so they were empty), or drained down to a page that came during the trace."""
-    start, end = int(zone["start_pfn"]), int(zone["start_pfn"]) + int(zone["spanned"])
-    kind, pfn = trace.kind[: first.events], trace.pfn[: first.events]
-    rows = np.flatnonzero(((kind == ZONE_LOCKED) | (kind == PCPU_DRAIN)) & (pfn >= start) & (pfn < end))
-    rows = rows[(kind[rows] == ZONE_LOCKED) | (first.event[pfn[rows]] < rows)]
-    mt = types[trace.migratetype[rows].view(np.uint8)].astype(np.int64)
-    order = trace.order[rows].astype(np.int64)
-    mt = np.where(order > COSTLY_ORDER, mt == 1, mt)
-    keys = np.unique((trace.cpu[rows].astype(np.int64) << 16) | (order << 8) | mt)
-    return frozenset((int(key) >> 16, (int(key) >> 8) & 255, int(key) & 255) for key in keys)
-
-
 def pcp_unseen(
     trace: Trace,
     zone: dict[str, Any],
     located: Located,
-    candidates: _Bool,
+    candidates: Callable[[], _I64],
     block_mt: _U8,
-    start: int,
+    first: FirstEvents,
 ) -> PcpPages:
     """Places for the pages that are on a CPU's lists by count and that no event shows.
 
-    ``candidates``: bool by frame, without a flag at both ends and untouched.  They go to order-0 lists that
-    never ran empty, from blocks of the list's type with the fewest candidates first; then whole pageblocks of
-    candidates go to the list of that order.  What is left is not located.
+    ``candidates`` tells frames of the zone without a flag at both ends and untouched, int64.  They go to
+    order-0 lists that never ran empty, from blocks of the list's type with the fewest candidates first; then
+    whole pageblocks of candidates go to the list of that order.  What is left is not located.
     """
-    size = 1 << trace.pageblock_order
-    frames = np.flatnonzero(candidates)
+    size, start = 1 << trace.pageblock_order, int(zone["start_pfn"])
+    lacking = [
+        count - located.pages.take(located.pages.cpu == cpu).pages for cpu, count in enumerate(located.counts)
+    ]
+    if max(lacking, default=0) <= 0:
+        return PcpPages.none()
+    frames = candidates()
+    emptied = emptied_lists(
+        trace, first.event, first.events, start, start + int(zone["spanned"]), list_types(trace), COSTLY_ORDER
+    )
     block = ((frames + start) >> trace.pageblock_order) - (start >> trace.pageblock_order)
     per = np.bincount(block, minlength=len(block_mt))
     rows = np.lexsort((frames, per[block]))
@@ -209,10 +179,9 @@ def pcp_unseen(
     singles = {mt: frames[rows[block_mt[block[rows]] == mt]] for mt in range(3)}
     wholes = np.flatnonzero(per == size)
     found: list[tuple[_I64, int, int, int]] = []
-    for cpu, count in enumerate(located.counts):
-        missing = count - located.pages.take(located.pages.cpu == cpu).pages
+    for cpu, missing in enumerate(lacking):
         for mt in (1, 0, 2):
-            if missing > 0 and (cpu, 0, mt) not in located.emptied:
+            if missing > 0 and not emptied[cpu, 0, mt]:
                 chosen, singles[mt] = singles[mt][:missing], singles[mt][missing:]
                 found.append((chosen + start, 0, mt, cpu))
                 missing -= len(chosen)
@@ -220,8 +189,8 @@ def pcp_unseen(
         chosen, wholes = wholes[:number], wholes[number:]
         pfn = (chosen + (start >> trace.pageblock_order)) << trace.pageblock_order
         # What was freed whole was a huge page of a user: its block is movable.
-        movable = (cpu, trace.pageblock_order, 1) not in located.emptied
-        if movable or (cpu, trace.pageblock_order, 0) not in located.emptied:
+        movable = not emptied[cpu, trace.pageblock_order, 1]
+        if movable or not emptied[cpu, trace.pageblock_order, 0]:
             found.append((pfn, trace.pageblock_order, int(movable), cpu))
     pages = [PcpPages.none()] + [
         PcpPages(

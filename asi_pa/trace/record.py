@@ -37,6 +37,9 @@ __all__ = ["record", "snapshot", "start_state"]
 #: Bits of /proc/kpageflags behind each bit of `KPF_BITS` (include/uapi/linux/kernel-page-flags.h; RESERVED is
 #: include/linux/kernel-page-flags.h; the last bit stands for NOPAGE, OFFLINE and RESERVED), 6.18.
 _KPF = ((10,), (5,), (12,), (7,), (15,), (16,), (26,), (20, 23, 32))
+_NOPAGE = np.uint8(1 << KPF_BITS.index("NOPAGE_OFFLINE_RESERVED"))
+#: Frames of a memory section, by which memory is there or not (arch/x86/include/asm/sparsemem.h).
+_SECTION = 1 << 15
 #: What a trace keeps of a zone and of each of its per-CPU lists.
 _PAGES = ("free", "boost", "min", "low", "high", "promo", "spanned", "present", "managed")
 _PER_CPU = ("count", "high", "batch", "high_min", "high_max")
@@ -75,7 +78,7 @@ def record(
         raise ValueError(f"{command[0]}: no such command")
     with tempfile.TemporaryDirectory(prefix="asi_pa-", dir=directory) as scratch:
         data = Path(scratch) / "perf.data"
-        with _perf(Path(scratch), data, buffer_pages) as (switch, spent):
+        with _perf(Path(scratch), data, buffer_pages, warn) as (switch, spent):
             switch("enable")
             start = snapshot(proc)
             watch = _Watch(data, buffer_pages, warn)
@@ -206,7 +209,7 @@ class _Watch:
 
 @contextlib.contextmanager
 def _perf(
-    scratch: Path, data: Path, pages: int
+    scratch: Path, data: Path, pages: int, warn: Callable[[str], None]
 ) -> Iterator[tuple[Callable[[str], None], Callable[[], float]]]:
     """A running ``perf record`` with its events off.
 
@@ -216,7 +219,8 @@ def _perf(
     os.mkfifo(control)
     os.mkfifo(answers)
     words = ["perf", "record", "-q", "-a", "-k", "mono", "-m", str(pages), "-D", "-1"]
-    words += ["-o", str(data)]
+    # No build ids: perf would read all of its data again for them at the end.
+    words += ["-B", "-N", "-o", str(data)]
     words += [word for event in EVENTS if event.recorded for word in ("-e", f"kmem:{event.tracepoint}")]
     used = [0.0]
     perf = subprocess.Popen(
@@ -242,7 +246,11 @@ def _perf(
             yield switch, lambda: used[0]
             used[0] = _cpu_seconds(perf.pid)
         perf.send_signal(signal.SIGINT)
-        perf.wait(_PATIENCE)
+        try:
+            perf.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            warn(f"perf has been writing its last data for {_PATIENCE:.0f} s; Ctrl-C gives the recording up")
+            perf.wait()
     finally:
         if perf.poll() is None:
             perf.terminate()
@@ -332,7 +340,8 @@ def snapshot(proc: str = "/proc") -> dict[str, Any]:
         (zone["start_pfn"] + zone["spanned"] for zone in found["zones"] if zone["managed"]), default=0
     )
     began = time.monotonic_ns()
-    flags = _kpageflags(f"{proc}/kpageflags", frames)
+    flags, bare = _kpageflags(f"{proc}/kpageflags", frames)
+    _mark_holes(flags, bare, found["zones"])
     found["kpageflags"] = {"t0": began, "t1": time.monotonic_ns()}
     return {"proc": found, "kpf": flags}
 
@@ -344,8 +353,9 @@ def _slurp(path: str) -> str:
         raise ValueError(f"{path}: {error.strerror} (recording needs root)") from None
 
 
-def _kpageflags(path: str, frames: int) -> npt.NDArray[np.uint8]:
-    flags = np.zeros(frames, np.uint8)
+def _kpageflags(path: str, frames: int) -> tuple[npt.NDArray[np.uint8], list[int]]:
+    """A byte a frame, and the sections in which no frame has a flag of any kind."""
+    flags, bare = np.zeros(frames, np.uint8), []
     step = 1 << 19
     try:
         with open(path, "rb", buffering=0) as file:
@@ -355,13 +365,28 @@ def _kpageflags(path: str, frames: int) -> npt.NDArray[np.uint8]:
                 for bit, sources in enumerate(_KPF):
                     mask = np.uint64(sum(1 << source for source in sources))
                     target |= ((words & mask) != 0).astype(np.uint8) << np.uint8(bit)
+                sections = words[: len(words) // _SECTION * _SECTION].reshape(-1, _SECTION)
+                bare += (start // _SECTION + np.flatnonzero(~sections.any(axis=1))).tolist()
                 if len(words) < min(step, frames - start):
-                    target = flags[start + len(words) :]
-                    target[:] = 1 << KPF_BITS.index("NOPAGE_OFFLINE_RESERVED")
+                    flags[start + len(words) :] = _NOPAGE
                     break
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror} (recording needs root)") from None
-    return flags
+    return flags, bare
+
+
+def _mark_holes(flags: npt.NDArray[np.uint8], bare: list[int], zones: list[dict[str, Any]]) -> None:
+    """Sections without a flag are holes where their zone lacks as many frames.
+
+    What has no struct page, or is offline, reads KPF_NOPAGE in 6.12 and 0 in 7.2, as a page without a flag
+    does (fs/proc/page.c kpageflags_read, kpage_read).
+    """
+    for zone in zones:
+        start, end = zone["start_pfn"], zone["start_pfn"] + zone["spanned"]
+        inside = [at for at in bare if start <= at * _SECTION and (at + 1) * _SECTION <= end]
+        if len(inside) * _SECTION <= zone["spanned"] - zone["present"]:
+            for at in inside:
+                flags[at * _SECTION : (at + 1) * _SECTION] = _NOPAGE
 
 
 def _zones(text: str) -> list[dict[str, Any]]:

@@ -15,7 +15,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -24,10 +25,11 @@ import numpy.typing as npt
 
 from asi_pa.kernel.sizing import derive, single_zone
 from asi_pa.kernel.spec import MachineSpec, ZoneSpec
-from asi_pa.trace.blocks import frames_of, free_blocks, ranges, runs
+from asi_pa.trace.blocks import frames_of, runs
+from asi_pa.trace.cutting import KINDS, bring, gather, kinds_of, orders_of, take_over
 from asi_pa.trace.events import ALLOC
 from asi_pa.trace.format import Trace, profile
-from asi_pa.trace.frames import FRAME_FREE, FRAME_HELD, FRAME_HOLE, FRAME_PCP, NO_EVENT, ZoneFrames
+from asi_pa.trace.frames import FRAME_FREE, FRAME_HOLE, FRAME_PCP, ZoneFrames
 from asi_pa.trace.initial import (
     Held,
     HeldClasses,
@@ -37,7 +39,9 @@ from asi_pa.trace.initial import (
     held_allocations,
     zone_spec,
 )
+from asi_pa.trace.mentions import NO_EVENT
 from asi_pa.trace.pcplists import PcpPages
+from asi_pa.trace.places import Places
 
 __all__ = ["Base", "balanced", "modelled_population"]
 
@@ -47,17 +51,53 @@ _GOLDEN = (5**0.5 - 1) / 2
 
 
 @dataclass(frozen=True)
+class Movers:
+    """What the trace frees, of the zone and of elsewhere, ascending: it has a place on every machine."""
+
+    pfn: _U32
+    kind: _U8
+    """`asi_pa.trace.cutting`."""
+    chunk: npt.NDArray[np.int32]
+    """-1: it lies in no zone that is looked at."""
+    slot: _U32
+    """Of all of them, ascending."""
+    row: _U32
+    """Where each one's slot is among these."""
+
+    @classmethod
+    def of(
+        cls, held: Held | None, elsewhere: npt.NDArray[np.void], kinds: _U8, first: int, order: int
+    ) -> Movers:
+        """``first``: the frame that the chunks, of 2^order frames, begin with."""
+        pfn, kind, slot = elsewhere["pfn"], kinds, elsewhere["slot"]
+        chunk = np.full(len(pfn), -1, np.int32)
+        if held is not None:
+            chunk = np.concatenate(
+                [((held.freed_pfn.astype(np.int64) - first) >> order).astype(np.int32), chunk]
+            )
+            pfn, kind, slot = (
+                np.concatenate(both)
+                for both in ((held.freed_pfn, pfn), (held.freed_kind, kind), (held.slot, slot))
+            )
+        rows = np.argsort(pfn)
+        slot = slot[rows]
+        sorted_ = np.argsort(slot)
+        row = np.empty(len(rows), np.uint32)
+        row[sorted_] = np.arange(len(rows), dtype=np.uint32)
+        return cls(pfn[rows], kind[rows], chunk[rows], slot[sorted_], row)
+
+
+@dataclass(frozen=True)
 class Base:
     """What start states of every size are cut out of: the recorded zone's frames and what they hold."""
 
     found: list[tuple[dict[str, Any], ZoneFrames]]
     """The zone and its record; empty without snapshots."""
-    held: Held
-    """First what the trace frees, then the rest, ascending."""
     freed: npt.NDArray[np.void]
     """What the trace frees without having allocated it, less what was free at the start all the same."""
-    elsewhere: Held
-    """What it frees that lies in no zone that is looked at."""
+    movers: Movers
+    others: tuple[_U32, _U8]
+    """What the zone holds besides, ascending: frames and kinds."""
     max_page_order: int
     pageblock_order: int
 
@@ -66,13 +106,16 @@ class Base:
         """The largest zone of a snapshot, or of one of its nodes."""
         freed, orders = snapshot.freed_on(nid), (trace.max_page_order, trace.pageblock_order)
         if not snapshot.zones:
-            return cls([], _of_trace(trace, freed[:0]), freed, _of_trace(trace, freed), *orders)
+            movers = Movers.of(None, freed, _kinds_of(trace, freed), 0, orders[0])
+            return cls([], freed, movers, (np.zeros(0, np.uint32), np.zeros(0, np.uint8)), *orders)
         largest = snapshot.largest(nid)
         frames = snapshot.frames(largest)
         found = [(snapshot.zones[largest], frames)]
-        held = held_allocations(frames, freed, *orders)
+        held = snapshot.held(largest) if nid is None else held_allocations(frames, freed, *orders)
         outside = (freed["pfn"] < frames.start_pfn) | (freed["pfn"] >= frames.start_pfn + len(frames.state))
-        return cls(found, held, freed, _of_trace(trace, freed[outside]), *orders)
+        first = frames.start_pfn >> orders[0] << orders[0]
+        movers = Movers.of(held, freed[outside], _kinds_of(trace, freed[outside]), first, orders[0])
+        return cls(found, freed, movers, (held.pfn, held.kind), *orders)
 
     @cached_property
     def chunks(self) -> Chunks:
@@ -96,14 +139,13 @@ class Chunks:
     """Chunks that are not all hole."""
     free: npt.NDArray[np.float64]
     """The free share of each of them."""
-    freed: npt.NDArray[np.int64]
-    """The chunk of each held allocation that the trace frees."""
-    movers: Held
-    """What the trace frees, of the zone and of elsewhere: all that may lose its place."""
-    ascending: npt.NDArray[np.intp]
-    """Their order by pfn, of which none is there twice."""
-    others: npt.NDArray[np.int64]
-    """i64[chunks + 1]: where the others of each chunk begin in the held allocations."""
+    pfn: _U32
+    """Of what the trace does not free, ascending."""
+    kind: _U8
+    begins: npt.NDArray[np.int64]
+    """i64[chunks + 1]: where each chunk's begin."""
+    dealt: dict[int, tuple[npt.NDArray[np.intp], np.random.Generator]] = field(default_factory=dict)
+    """By seed: the chunks as `balanced` deals them out, and the generator behind it."""
 
     @classmethod
     def of(cls, base: Base) -> Chunks:
@@ -121,33 +163,55 @@ class Chunks:
 
         state = whole(frames.state, lead, size, FRAME_HOLE)
         available = np.flatnonzero((state != FRAME_HOLE).any(axis=1))
-        chunk = (base.held.pfn - first) >> base.max_page_order
-        count = int(np.count_nonzero(base.held.slot >= 0))
-        begins = np.searchsorted(chunk[count:], np.arange(total + 1)) + count
-        movers = Held.join([base.held.take(np.arange(count)), base.elsewhere])
+        pfn, kind = base.others
         return cls(
             first, size, state,
             whole(frames.block_mt, lead >> base.pageblock_order, blocks, 1),
             whole(frames.taken, lead, size, NO_EVENT),
             available, (state[available] == FRAME_FREE).mean(axis=1),
-            chunk[:count], movers, np.argsort(movers.pfn), begins.astype(np.int64),
+            pfn, kind, np.searchsorted(pfn, first + np.arange(total + 1) * size).astype(np.int64),
         )  # fmt: skip
+
+    def order(self, seed: int) -> tuple[npt.NDArray[np.intp], np.random.Generator]:
+        """The chunks in the order in which a seed's machines keep them, and the generator to go on with."""
+        if seed not in self.dealt:
+            rng = np.random.default_rng(seed)
+            self.dealt[seed] = self.available[balanced(self.free, rng)], rng
+        order, rng = self.dealt[seed]
+        return order, deepcopy(rng)
 
 
 @dataclass
 class Cut:
-    """What a zone is made of: allocations that have their place and those that lost it, and its frames."""
+    """What a zone is made of."""
 
-    held: Held
-    displaced: Held
-    """Only such as the trace frees, ascending."""
+    chosen: npt.NDArray[np.int64]
+    """The chunks that stay, ascending."""
+    place: npt.NDArray[np.int32]
+    """By chunk: where it went, -1 if it did not stay."""
     state: _U8
     """By frame of the zone."""
     block_mt: _U8
     taken: _U32
     """By frame: when it is first taken."""
-    pcp: PcpPages
     notes: dict[str, Any]
+
+
+@dataclass
+class Allocations:
+    """What a zone holds: first the trace's (`Movers`) by their slots, then the others, ascending."""
+
+    pfn: _U32
+    kind: _U8
+    """`asi_pa.trace.cutting`."""
+    movers: int
+    """How many of the first."""
+    without: _U32
+    """Numbers of `Movers` that have no place, by kind and ascending."""
+    lacking: npt.NDArray[np.int64]
+    """How many these are, by kind."""
+    hosts: npt.NDArray[np.int64]
+    """How many others there are, by kind."""
 
 
 def balanced(free: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[np.intp]:
@@ -182,8 +246,13 @@ def modelled_population(
     """
     rng = np.random.default_rng(seed)
     if base.found:
-        pages = pages or base.found[0][1].managed
-        cut = _choose(base, pages, rng)
+        managed = base.found[0][1].managed
+        pages = pages or managed
+        chosen = base.chunks.available
+        if pages < managed:
+            order, rng = base.chunks.order(seed)
+            chosen = np.sort(order[: -(-pages // base.chunks.size)])
+        cut = _choose(base, pages, chosen)
         machine = _cut_machine(trace, base, cut, pages)
     else:
         needed = peak + int((1 << base.freed["order"].astype(np.int64)).sum())
@@ -192,10 +261,13 @@ def modelled_population(
         cut = _empty(base, pages)
         machine = single_zone(pages * 4096, cpus=trace.cpus, kernel=profile(trace), **_orders(trace))
     zone = machine.zones[0]
-    held, placed = _place(cut, zone.start_pfn, trace, rng)
+    held = _held(base, cut, zone.start_pfn)
+    pcp = _listed(base, cut) if base.found else PcpPages.none()
+    placed = _place(held, base.movers, cut, zone.start_pfn, trace, rng)
+    pcp = _still_listed(pcp, cut.state, zone.start_pfn)
     population, next_slot = finish(
-        held, cut.state, cut.taken, _still_listed(cut.pcp, cut.state, zone.start_pfn), zone, cut.block_mt,
-        words, next_slot, trace.max_page_order, trace.pageblock_order,
+        zone, (cut.state, cut.taken, cut.block_mt), (held.pfn, held.kind, base.movers.slot), pcp, words,
+        next_slot, base.max_page_order, base.pageblock_order,
     )  # fmt: skip
     notes = (
         cut.notes
@@ -218,115 +290,107 @@ def _cut_machine(trace: Trace, base: Base, cut: Cut, pages: int) -> MachineSpec:
     """The machine of one zone: at the recorded size with the limits recorded, else with a kernel's."""
     record, frames = base.found[0]
     start = base.chunks.base
-    zone = ZoneSpec(start_pfn=start, spanned=len(cut.state), holes=runs(cut.state == FRAME_HOLE, start))
+    zone = ZoneSpec(start_pfn=start, spanned=len(cut.state))
     machine = MachineSpec(zones=(zone,), cpus=trace.cpus, **_orders(trace))
     if pages != frames.managed:
-        return derive(machine, kernel=profile(trace))
+        return derive(machine, kernel=profile(trace))  # its holes are free
     spec = zone_spec(record, frames, trace.cpus)
     zone = replace(
-        zone, wmark=spec.wmark, pcp=spec.pcp, pcp_cpus=spec.pcp_cpus, stat_threshold=spec.stat_threshold
-    )
+        zone, holes=runs(cut.state == FRAME_HOLE, start), wmark=spec.wmark, pcp=spec.pcp,
+        pcp_cpus=spec.pcp_cpus, stat_threshold=spec.stat_threshold,
+    )  # fmt: skip
     return replace(machine, zones=(zone,))
 
 
 def _empty(base: Base, pages: int) -> Cut:
     """A zone without a snapshot: everything is free; what the trace frees looks for a place."""
     blocks = -(-pages // (1 << base.pageblock_order))
-    displaced = base.elsewhere
     return Cut(
-        base.held,
-        displaced.take(np.argsort(displaced.pfn)),
+        np.zeros(0, np.int64),
+        np.zeros(0, np.int32),
         np.full(pages, FRAME_FREE, np.uint8),
         np.ones(blocks, np.uint8),
         np.full(pages, NO_EVENT, np.uint32),
-        PcpPages.none(),
         {"snapshot": False},
     )
 
 
-def _of_trace(trace: Trace, freed: npt.NDArray[np.void]) -> Held:
+def _kinds_of(trace: Trace, freed: npt.NDArray[np.void]) -> _U8:
     """Without flags: an allocation was of the kind that the trace mostly asks for in its order."""
+    if not len(freed):
+        return np.zeros(0, np.uint8)
     step = slice(0, 1 << 20)
     asked = trace.kind[step] == ALLOC
     movable = np.array([bool((mask >> 3) & 1) for mask in trace.gfps] or [False])[trace.gfp[step][asked]]
     orders = np.minimum(trace.order[step][asked], 31)
     share = np.bincount(orders, movable, minlength=32) * 2 >= np.maximum(np.bincount(orders, minlength=32), 1)
-    return Held(
-        freed["pfn"].astype(np.int64),
-        freed["order"].copy(),
-        share[freed["order"]],
-        freed["slot"].astype(np.int64),
-        np.zeros(len(freed), bool),
-    )
+    return kinds_of(freed["order"], share[freed["order"]], np.zeros(len(freed), bool))
 
 
-def _choose(base: Base, pages: int, rng: np.random.Generator) -> Cut:
-    """Chunks of the recorded zone for a zone of ``pages`` frames, and what they hold."""
+def _choose(base: Base, pages: int, chosen: npt.NDArray[np.intp]) -> Cut:
+    """A zone of ``pages`` frames out of the chosen chunks of the recorded one."""
     frames, whole, size = base.found[0][1], base.chunks, base.chunks.size
     wanted, total = -(-pages // size), len(whole.state)
-    if pages >= frames.managed:
-        chosen = whole.available
-    else:
-        chosen = np.sort(whole.available[balanced(whole.free, rng)[:wanted]])
     count = max(wanted, len(chosen))
     spanned = count * size if pages == frames.managed else pages
-    place = np.full(total, -1, np.int64)
+    place = np.full(total, -1, np.int32)
     place[chosen] = np.arange(len(chosen))
 
     def cut_out(column: npt.NDArray[Any], empty: int) -> Any:
-        made = np.full((count, column.shape[1]), empty, column.dtype)
-        np.take(column, chosen, axis=0, out=made[: len(chosen)])
+        made = np.empty((count, column.shape[1]), column.dtype)
+        np.take(column, chosen, axis=0, out=made[: len(chosen)], mode="clip")
+        made[len(chosen) :] = empty
         return made.reshape(-1)
 
     state = cut_out(whole.state, FRAME_FREE)[:spanned]
     if pages != frames.managed:
         state[state == FRAME_HOLE] = FRAME_FREE
-    held, displaced = _held_in(base, chosen, place, state)
     return Cut(
-        held,
-        displaced,
+        chosen.astype(np.int64),
+        place,
         state,
         cut_out(whole.block_mt, 1)[: -(-spanned // (1 << base.pageblock_order))],
         cut_out(whole.taken, NO_EVENT)[:spanned],
-        _listed(frames.pcp, place, whole.base, size, state),
         {"snapshot": True, **frames.notes, "chunks": len(chosen), "chunks_recorded": len(whole.available)},
     )
 
 
-def _held_in(
-    base: Base, chosen: npt.NDArray[np.intp], place: npt.NDArray[np.int64], state: _U8
-) -> tuple[Held, Held]:
-    """What is held in the chosen chunks, at its new place; and what the trace frees of the rest, ascending.
+def _held(base: Base, cut: Cut, start: int) -> Allocations:
+    """What is held in the chosen chunks, at its new place.
 
     An allocation that the zone's end cuts off is not held; the part inside is free.
     """
-    whole, size = base.chunks, base.chunks.size
-    begins, ends = whole.others[chosen], whole.others[chosen + 1]
-    kept = place[whole.freed] >= 0
-    rows = np.concatenate([np.flatnonzero(kept), ranges(begins, ends - begins)])
-    held = base.held.take(rows)
-    moved = np.concatenate([place[whole.freed[kept]], np.repeat(np.arange(len(chosen)), ends - begins)])
-    held.pfn = ((held.pfn - whole.base) & (size - 1)) + moved * size
-    gone = np.concatenate([~kept, np.ones(len(base.elsewhere.pfn), bool)])
-    over = held.pfn + (1 << held.order.astype(np.int64)) > len(state)
-    if over.any():
-        cut = over & (held.pfn < len(state))
-        state[np.minimum(frames_of(held.pfn[cut], held.order[cut]), len(state) - 1)] = FRAME_FREE
-        lost = rows[over]
-        gone[lost[lost < len(kept)]] = True
-        held = held.take(~over)
-    held.pfn += whole.base
-    return held, whole.movers.take(whole.ascending[gone[whole.ascending]])
+    movers, order = base.movers, base.max_page_order
+    known, most = len(movers.pfn), 0
+    if base.found:
+        begins = base.chunks.begins
+        most = int((begins[cut.chosen + 1] - begins[cut.chosen]).sum())
+    pfn, kind = np.empty(known + most, np.uint32), np.empty(known + most, np.uint8)
+    without, lacking = bring(
+        movers.pfn, movers.kind, movers.chunk, movers.row, cut.place, start, order, cut.state, pfn, kind
+    )
+    count, hosts = 0, np.zeros(KINDS, np.int64)
+    if base.found:
+        whole = base.chunks
+        count, hosts = gather(
+            whole.pfn, whole.kind, whole.begins, cut.chosen, start, order, cut.state, pfn[known:],
+            kind[known:],
+        )  # fmt: skip
+    return Allocations(pfn[: known + count], kind[: known + count], known, without, lacking, hosts)
 
 
-def _listed(pcp: PcpPages, place: npt.NDArray[np.int64], base: int, chunk: int, state: _U8) -> PcpPages:
+def _listed(base: Base, cut: Cut) -> PcpPages:
     """What stays of the per-CPU lists, at its new place; a page that is cut off leaves its list."""
-    at = (pcp.pfn - base) // chunk
-    new = place[at] * chunk + (pcp.pfn - base) % chunk
-    stays = (place[at] >= 0) & (new + (1 << pcp.order.astype(np.int64)) <= len(state))
-    cut = (place[at] >= 0) & ~stays & (new < len(state))
-    state[np.minimum(frames_of(new[cut], pcp.order[cut]), len(state) - 1)] = FRAME_FREE
-    return replace(pcp.take(stays), pfn=new[stays] + base)
+    pcp, first, size, state = base.found[0][1].pcp, base.chunks.base, base.chunks.size, cut.state
+    chunk = (pcp.pfn - first) >> base.max_page_order
+    here = cut.place[chunk] >= 0
+    pcp, chunk = pcp.take(here), chunk[here]
+    new = cut.place[chunk].astype(np.int64) * size + (pcp.pfn & (size - 1))
+    stays = new + (1 << pcp.order.astype(np.int64)) <= len(state)
+    gone = ~stays & (new < len(state))
+    if gone.any():
+        state[np.minimum(frames_of(new[gone], pcp.order[gone]), len(state) - 1)] = FRAME_FREE
+    return replace(pcp.take(stays), pfn=new[stays] + first)
 
 
 def _still_listed(pcp: PcpPages, state: _U8, start: int) -> PcpPages:
@@ -342,113 +406,56 @@ def _still_listed(pcp: PcpPages, state: _U8, start: int) -> PcpPages:
     return pcp.take(whole)
 
 
-def _place(cut: Cut, start: int, trace: Trace, rng: np.random.Generator) -> tuple[Held, dict[str, int]]:
-    """Find places for displaced allocations; ``cut.state`` is brought up to date."""
-    held, displaced = cut.held, cut.displaced
-    homeless = np.ones(len(displaced.pfn), bool)
-    taken_over = 0
-    kinds = np.where(held.slot < 0, 2 * held.order + held.movable, np.uint8(255))
-    lacking = 2 * displaced.order + displaced.movable
-    for kind in np.flatnonzero(np.bincount(lacking, minlength=64)).tolist():
-        need, hosts = np.flatnonzero(lacking == kind), np.flatnonzero(kinds == kind)
-        count = min(len(need), len(hosts))
-        if count:
-            # Neighbours stay neighbours: a run of hosts, from a drawn place on.
-            hosts = np.roll(hosts, -int(rng.integers(len(hosts))))[:count]
-            held.slot[hosts] = displaced.slot[need[:count]]
-            homeless[need[:count]] = False
-            taken_over += count
-    rest = displaced.take(np.flatnonzero(homeless))
-    evicted = 0
-    if len(rest.pfn):
-        held, evicted = _settle_in(held, rest, cut, start, trace)
-    notes = {"took_over_places": taken_over, "took_free_places": len(rest.pfn), "evicted": evicted}
-    return Held.join([held, rest]), notes
+def _place(
+    held: Allocations, movers: Movers, cut: Cut, start: int, trace: Trace, rng: np.random.Generator
+) -> dict[str, int]:
+    """Finds places for what lost its own; ``held`` and ``cut.state`` are brought up to date."""
+    lacking, known = held.lacking, held.movers
+    taken, drawn = np.minimum(lacking, held.hosts), np.zeros(KINDS, np.int64)
+    for kind in np.flatnonzero(taken).tolist():
+        # Neighbours stay neighbours: a run of hosts, from a drawn place on.
+        drawn[kind] = rng.integers(held.hosts[kind])
+    count = known + take_over(
+        held.pfn[known:], held.kind[known:], held.hosts, drawn, held.without, lacking, movers.row, held.pfn,
+        held.kind,
+    )  # fmt: skip
+    held.pfn, held.kind = held.pfn[:count], held.kind[:count]
+    ends = np.cumsum(lacking)
+    rest = {
+        kind: held.without[ends[kind] - lacking[kind] + taken[kind] : ends[kind]]
+        for kind in np.flatnonzero(lacking > taken).tolist()
+    }
+    evicted = _settle_in(held, rest, movers, cut, start, trace) if rest else 0
+    return {
+        "took_over_places": int(taken.sum()),
+        "took_free_places": int((lacking - taken).sum()),
+        "evicted": evicted,
+    }
 
 
-def _settle_in(held: Held, rest: Held, cut: Cut, start: int, trace: Trace) -> tuple[Held, int]:
-    """Free places for what found no host, the largest first; what is held then, and how many were evicted."""
-    state, evicted = cut.state, 0
-    fixed = state == FRAME_HOLE
-    staying = held.slot >= 0
-    fixed[frames_of(held.pfn[staying] - start, held.order[staying])] = True
-    for order in np.unique(rest.order)[::-1].tolist():
-        for movable in (False, True):
-            need = np.flatnonzero((rest.order == order) & (rest.movable == movable))
-            if not len(need):
-                continue
-            before = len(held.pfn)
-            free = free_blocks(state == FRAME_FREE, start, trace.max_page_order)
-            lacking = len(need) - _room(free, order)
-            if lacking > 0:
-                held = _evict(held, state, fixed, start, order, lacking)
-                free = free_blocks(state == FRAME_FREE, start, trace.max_page_order)
-            evicted += before - len(held.pfn)
-            rest.pfn[need] = _spots(free, state, cut.block_mt, start, order, movable, len(need), trace)
-            fixed[frames_of(rest.pfn[need] - start, rest.order[need])] = True
-    return held, evicted
+def _settle_in(
+    held: Allocations, rest: dict[int, _U32], movers: Movers, cut: Cut, start: int, trace: Trace
+) -> int:
+    """Free places for what found no host, by kind, the largest first; how many were evicted for it."""
+    known = held.movers
+    homeless = np.zeros(known, bool)
+    for numbers in rest.values():
+        homeless[movers.row[numbers]] = True
 
+    def fixed() -> tuple[_U32, _U8]:
+        rows = np.flatnonzero(~homeless)
+        return held.pfn[rows], orders_of(held.kind[rows])
 
-def _room(free: tuple[_U32, _U8], order: int) -> int:
-    """How many allocations of an order fit into free blocks."""
-    size = free[1][free[1] >= order].astype(np.int64)
-    return int((1 << (size - order)).sum())
-
-
-def _evict(
-    held: Held, state: _U8, fixed: npt.NDArray[np.bool_], start: int, order: int, lacking: int
-) -> Held:
-    """Make room for ``lacking`` allocations of an order, at the cost of others that the trace never frees.
-
-    Emptied are the aligned ranges with the most free frames; pages on per-CPU lists give way as well.
-    """
-    size = 1 << order
-    whole = len(state) // size * size
-    room = np.count_nonzero((state == FRAME_FREE)[:whole].reshape(-1, size), axis=1)
-    free = room + np.count_nonzero((state == FRAME_PCP)[:whole].reshape(-1, size), axis=1)
-    free[room == size] = size + 1
-    candidates = np.flatnonzero(~fixed[:whole].reshape(-1, size).any(axis=1) & (free <= size))
-    chosen = candidates[np.argsort(-free[candidates], kind="stable")[:lacking]]
-    cleared = np.zeros(len(state) + 1, np.int64)
-    emptied = frames_of(chosen * size, np.full(len(chosen), order, np.uint8))
-    state[emptied[state[emptied] == FRAME_PCP]] = FRAME_FREE
-    cleared[emptied + 1] = 1
-    before = np.cumsum(cleared)
-    low = held.pfn - start
-    victim = before[low + (1 << held.order.astype(np.int64))] > before[low]
-    state[frames_of(low[victim], held.order[victim])] = FRAME_FREE
-    return held.take(~victim)
-
-
-def _spots(
-    free: tuple[_U32, _U8],
-    state: _U8,
-    block_mt: _U8,
-    start: int,
-    order: int,
-    movable: bool,
-    count: int,
-    trace: Trace,
-) -> npt.NDArray[np.int64]:
-    """``count`` free aligned places of an order: in blocks of the right type, smallest free block first."""
-    pfn, size = free
-    large = size >= order
-    pfn, size = pfn[large].astype(np.int64), size[large]
-    wrong = (block_mt[(pfn >> trace.pageblock_order) - (start >> trace.pageblock_order)] == 1) != movable
-    rows = np.lexsort((pfn, size, wrong & (size < trace.pageblock_order)))
-    pieces = 1 << (size[rows].astype(np.int64) - order)
-    ends = np.cumsum(pieces)
-    if not len(ends) or ends[-1] < count:
-        lacking = count - (int(ends[-1]) if len(ends) else 0)
-        raise ValueError(
-            f"{trace.label}: {len(state) * 4 >> 10} MiB are too little for what it frees "
-            f"({lacking} of order {order})"
-        )
-    last = int(np.searchsorted(ends, count)) + 1
-    rows, pieces, ends = rows[:last], pieces[:last], ends[:last]
-    spots: npt.NDArray[np.int64] = np.repeat(pfn[rows] - ((ends - pieces) << order), pieces) + (
-        np.arange(int(ends[-1])) << order
-    )
-    spots = spots[:count]
-    state[frames_of(spots - start, np.full(count, order, np.uint8))] = FRAME_HELD
-    return spots
+    others = held.pfn[known:], orders_of(held.kind[known:])
+    places = Places(trace, cut.state, cut.block_mt, start, others, fixed)
+    for kind in sorted(rest, key=lambda kind: (-(kind >> 1), kind & 1)):
+        numbers = rest[kind]
+        rows = movers.row[numbers]
+        held.pfn[rows] = places.take(kind >> 1, bool(kind & 1), len(numbers))
+        held.kind[rows] = movers.kind[numbers]
+        homeless[rows] = False
+    if places.staying is None:
+        return 0
+    rows = np.concatenate([np.arange(known), known + np.flatnonzero(places.staying)])
+    held.pfn, held.kind = held.pfn[rows], held.kind[rows]
+    return int(np.count_nonzero(~places.staying))

@@ -35,11 +35,17 @@ cdef enum:
     CONTRADICTS = 11
     BAD_TIME = 12
     LINE_PASSED = 13
+    BAD_COMMAND = 14
+    HIGH_PFN = 15
+    UNALIGNED = 16
 
 REASONS = {
     BAD_PFN: "no usable pfn", BAD_ORDER: "no usable order", BAD_TYPE: "no usable migratetype",
     BAD_FIELD: "a field is missing or not understood",
     BAD_CPU: "cpu number above 255, the highest that can be read",
+    HIGH_PFN: "pfn above 0xfffffffe: the model ends at 16 TiB of 4 KiB pages",
+    UNALIGNED: "pfn not aligned to its order",
+    BAD_COMMAND: "no COMM-PID or COMM PID before the [CPU]",
     TOO_MANY: "more than 65535 different command names or gfp texts",
     HIGH_ORDER: "order above 10: the model is one of 4 KiB pages with orders 0 to 10 "
                 "(pages of 16 or 64 KiB have more)",
@@ -54,6 +60,7 @@ cdef enum:                  # what a line must say
     NEEDS_GFP = 2
     NEEDS_FALLBACK = 4
     MAY_FAIL = 8            # not even a pfn
+    ALIGNED = 16            # its pfn to its order, or it could not be replayed
 
 cdef enum:
     MAX_NAMES = 32
@@ -80,7 +87,7 @@ cdef int know_events() except -1:
     global nnames
     cdef bytes text
     for kind, event in enumerate(EVENTS):
-        needs_of[<uint8_t>kind] = MAY_FAIL if event.fails else 0
+        needs_of[<uint8_t>kind] = (MAY_FAIL if event.fails else 0) | (ALIGNED if event.becomes else 0)
         for word in event.needs:
             needs_of[<uint8_t>kind] |= <uint8_t>_WORDS[word]
         for name in (event.tracepoint, *event.formerly):
@@ -192,7 +199,7 @@ cdef list intern_texts(intern_t *table):
 # Every line ends in a newline that belongs to the data, so loops over digits and spaces need no other end.
 
 cdef inline const char *spaces(const char *at) noexcept nogil:
-    while at[0] == c" ":
+    while at[0] == c" " or at[0] == c"\t":
         at += 1
     return at
 
@@ -274,8 +281,14 @@ cdef inline const char *event_name(const char *at, const char *end, uint8_t *kin
             break
     return at
 
+cdef inline bint is_space(char c) noexcept nogil:
+    return c == c" " or c == c"\t"
+
 cdef inline const char *unquoted(const char *at, const char *end) noexcept nogil:
-    """Past what mails (``> ``) and grep (``12:``, ``FILE:12:``) put before a line, and spaces."""
+    """Past what mails (``> ``) and grep (``12:``, ``FILE:12:``) put before a line, and spaces.
+
+    Where a command has no name this is beyond ``end``.
+    """
     cdef const char *here
     at = spaces(at)
     while at < end and at[0] == c">":
@@ -527,7 +540,7 @@ cdef class Reader:
             if c"0" <= after[0] <= c"9":                    # perf script -F +period
                 while c"0" <= after[0] <= c"9":
                     after += 1
-                if after[0] != c" ":
+                if not is_space(after[0]):
                     continue
                 after = spaces(after)
             after = event_name(after, end, &kind)
@@ -580,14 +593,14 @@ cdef class Reader:
         if length == self.head_length and memcmp(begin, self.head, length) == 0:
             self.c_comm[row] = self.head_comm
             return LINE_EVENT
-        while end > begin and (end - 1)[0] == c" ":
+        while end > begin and is_space((end - 1)[0]):
             end -= 1
         if end > begin and (end - 1)[0] == c")":
             while end > begin and (end - 1)[0] != c"(":
                 end -= 1
             if end > begin:
                 end -= 1
-            while end > begin and (end - 1)[0] == c" ":
+            while end > begin and is_space((end - 1)[0]):
                 end -= 1
         digits = end
         while end > begin and c"0" <= (end - 1)[0] <= c"9":
@@ -596,12 +609,14 @@ cdef class Reader:
             end -= 1
             while end > begin and c"0" <= (end - 1)[0] <= c"9":
                 end -= 1
-        if end == digits or end == begin or ((end - 1)[0] != c"-" and (end - 1)[0] != c" "):
-            return BAD_FIELD
+        if end == digits or end == begin or ((end - 1)[0] != c"-" and not is_space((end - 1)[0])):
+            return BAD_COMMAND
         end -= 1
-        while end > begin and (end - 1)[0] == c" ":
+        while end > begin and is_space((end - 1)[0]):
             end -= 1
         begin = unquoted(begin, end)
+        if begin > end:
+            begin = end
         code = intern_find(&self.comm_names, begin, <uint32_t>(end - begin), self.line + 1, &self.c_comm[row])
         if code == LINE_EVENT and length <= HEAD:
             memcpy(self.head, head, length)
@@ -620,7 +635,7 @@ cdef class Reader:
         f.gfp_length = 0
         at = usual_start(at, end, &f)
         while True:
-            while at[0] == c" " or at[0] == c"\r":
+            while is_space(at[0]) or at[0] == c"\r":
                 at += 1
             if at >= end:
                 break
@@ -632,14 +647,18 @@ cdef class Reader:
         # include/trace/events/kmem.h: a null page prints pfn 0 (or -1); some tools print every page as null
         if needs & MAY_FAIL and ((f.no_page and f.pfn == 0) or f.pfn == <uint64_t>-1 or f.pfn == NO_PFN):
             f.pfn = NO_PFN
-        elif f.pfn >= NO_PFN:
+        elif f.pfn > <uint64_t>(1 << 52):       # a negative number
             return BAD_PFN
+        elif f.pfn >= NO_PFN:
+            return BAD_PFN if f.pfn == NO_PFN else HIGH_PFN
         if needs & NEEDS_ORDER and not f.has_order:
             return BAD_ORDER
         if f.order > 31 or f.alloc_order > 31 or f.fallback_order > 31:
             return BAD_ORDER
         if f.order > MAX_ORDER or f.alloc_order > MAX_ORDER or f.fallback_order > MAX_ORDER:
             return HIGH_ORDER
+        if needs & ALIGNED and f.pfn != NO_PFN and f.pfn & ((<uint64_t>1 << f.order) - 1):
+            return UNALIGNED
         if f.mt > 127 or f.alloc_mt > 127 or f.fallback_mt > 127:
             return BAD_TYPE
         self.c_pfn[row] = <uint32_t>f.pfn
@@ -704,6 +723,8 @@ cdef class Reader:
         cdef const char *stop
         cdef int64_t left = end - at
         if left > 4 and memcmp(at, b"pfn=", 4) == 0:
+            if f.has_pfn:       # twice: two lines ran into one
+                return NULL
             f.has_pfn = True
             if at[4] == c"-":
                 stop = number(at + 5, &f.pfn)
@@ -711,25 +732,29 @@ cdef class Reader:
                 return stop
             return number(at + 4, &f.pfn)
         if left > 6 and memcmp(at, b"order=", 6) == 0:
+            if f.has_order:
+                return NULL
             f.has_order = True
             return number(at + 6, &f.order)
         if left > 12 and memcmp(at, b"migratetype=", 12) == 0:
             f.has_mt = at[12] != c"-"
             return number(at + 12 + (not f.has_mt), &f.mt)
-        stop = <const char *>memchr(at, c" ", left)
-        if stop == NULL:
-            stop = end
+        stop = at
+        while stop < end and <uint8_t>stop[0] > c" ":
+            stop += 1
         if left > 10 and memcmp(at, b"gfp_flags=", 10) == 0:
+            if f.gfp != NULL:
+                return NULL
             f.gfp = at + 10
             f.gfp_length = <uint32_t>(stop - at - 10)
-            if f.gfp_length and f.gfp[f.gfp_length - 1] == c"\r":
-                f.gfp_length -= 1
             return stop
         if left > 5 and memcmp(at, b"page=", 5) == 0:
-            # (nil), (null) or a pointer of zeros only.
+            # (nil), (null), null or a pointer of zeros only.
             at += 5
             if at < stop and at[0] == c"(":
-                f.no_page = stop - at > 2 and at[1] == c"n"
+                at += 1
+            if at < stop and (at[0] == c"n" or at[0] == c"N"):
+                f.no_page = True
             else:
                 f.no_page = at < stop
                 while at < stop:

@@ -41,6 +41,14 @@ _FOREIGN: tuple[tuple[bytes, str], ...] = (
     (b"Rar!\x1a\x07", "rar archive: unpack it with `unrar x`"),
     (b"\x04\x22\x4d\x18", "lz4: unpack it with `lz4 -d`"),
     (b"LZIP", "lzip: unpack it with `lzip -d`"),
+    (b"]\x00\x00", "lzma: `xz -dc FILE | asi-pa info -`, or unpack it with `unlzma`"),
+    # these are unpacked; where one is seen now it was inside another
+    (b"\x1f\x8b\x08", "packed twice: unpack it once, `zcat FILE | asi-pa info -`"),
+    (b"\xfd7zXZ\x00", "packed twice: unpack it once, `xz -dc FILE | asi-pa info -`"),
+    (b"BZh", "packed twice: unpack it once, `bzcat FILE | asi-pa info -`"),
+    (b"\x28\xb5\x2f\xfd", "packed twice: unpack it once, `zstd -dc FILE | asi-pa info -`"),
+    (b"\x93NUMPY", "one NumPy array (.npy), no trace: a recorded trace is an .npz with all its columns"),
+    (b"\x80\x04\x95", "a pickle: it is never unpickled, as that would run what it says"),
     (b"\x89LZO", "lzop: unpack it with `lzop -d`"),
     (b"\x1f\x9d", "compress (.Z): unpack it with `uncompress`"),
     (b"!<arch>", "ar archive: unpack it with `ar x`"),
@@ -61,6 +69,8 @@ _HTML = re.compile(rb"\s*(?:<!DOCTYPE\s+html|<html|<\?xml)", re.IGNORECASE)
 _JSON = re.compile(rb"\s*[\[{]\s*[\"{\[]")
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _ZSTD = b"\x28\xb5\x2f\xfd"
+#: The end of a frame's magic that is passed over, which pzstd begins with.
+_SKIPPED = b"\x2a\x4d\x18"
 
 
 class _Pushback(io.RawIOBase):
@@ -187,7 +197,7 @@ def _encoding(start: bytes) -> str | None:
     if start.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         return "utf-32"
     for mark in _UTF16:
-        if start.startswith(mark):
+        if start.startswith(mark) and b"\0" in start[2:64]:  # a command's name may begin with any bytes
             return "utf-16"
     # Without a mark: every second byte of ASCII text is zero.
     head = start[:64]
@@ -213,6 +223,8 @@ def _foreign(start: bytes) -> str | None:
     if start.startswith(b"\n") and _binary(start):
         return "Perfetto's trace (protobuf): print it with `traceconv systrace FILE` and give that text"
     if _binary(start) and _encoding(start) is None:
+        if start.strip(b"\0") and start[:16].isascii() and not _binary(start.replace(b"\0", b"")):
+            return "zero bytes in a text (its file system lost them?): `tr -d '\\000' < FILE | asi-pa info -`"
         return f"neither text nor a form that is known: it starts with {start[:8]!r}"
     return None
 
@@ -230,12 +242,44 @@ def _zstd() -> tuple[Callable[[IO[bytes]], IO[bytes]] | None, tuple[type[Excepti
         return (lambda stream: cast(IO[bytes], own.ZstdFile(stream))), (own.ZstdError,)
     with contextlib.suppress(ImportError):
         package = importlib.import_module("zstandard")
-        return (
-            lambda stream: cast(
-                IO[bytes], package.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
-            )
-        ), (package.ZstdError,)
+        return (lambda stream: cast(IO[bytes], _Zstd(stream, package.ZstdDecompressor()))), (
+            package.ZstdError,
+        )
     return None, ()
+
+
+class _Zstd(io.RawIOBase):
+    """zstd frames one after the other; EOFError where the last one is cut off, which zstandard's own reader
+    takes for the end."""
+
+    #: So much at a time: 4 bytes of a frame may stand for 128 KiB.
+    _BITE = 1 << 10
+
+    def __init__(self, stream: IO[bytes], unpacker: Any) -> None:
+        self._stream, self._unpacker = stream, unpacker
+        self._frame: Any = None
+        self._more = b""
+        self._left = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._left:
+            packed = self._more or self._stream.read(self._BITE)
+            if not packed:
+                if self._frame is not None:
+                    raise EOFError("ended before the end of a zstd frame")
+                return 0
+            if self._frame is None:
+                self._frame = self._unpacker.decompressobj()
+            self._left = memoryview(self._frame.decompress(packed))
+            self._more = b""
+            if self._frame.eof:
+                self._more, self._frame = self._frame.unused_data, None
+        count = min(len(self._left), len(buffer))
+        buffer[:count], self._left = self._left[:count], self._left[count:]
+        return count
 
 
 def _unpacked(name: str, start: bytes, stream: IO[bytes]) -> IO[bytes] | None:
@@ -246,7 +290,7 @@ def _unpacked(name: str, start: bytes, stream: IO[bytes]) -> IO[bytes] | None:
         return cast(IO[bytes], gzip.open(stream))
     if start.startswith(b"BZh"):
         return cast(IO[bytes], bz2.open(stream))
-    if start.startswith(_ZSTD):
+    if start.startswith(_ZSTD) or (start[1:4] == _SKIPPED and start[0] >> 4 == 5):
         opened, _ = _zstd()
         if opened is None:
             raise ValueError(f"{name}: zstd: `zstd -dc FILE | asi-pa info -`, or pip install 'asi_pa[zstd]'")

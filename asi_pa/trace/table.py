@@ -103,7 +103,7 @@ def read_parquet(file: IO[bytes], name: str) -> Trace:
         claim(name, _ROW * made.metadata.num_rows, os.fstat(file.fileno()).st_size)
         table = made.read(columns=list(_COLUMNS), use_threads=False)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{name}: {str(error).splitlines()[0]}") from None
+        raise ValueError(f"{name}: not an intact Parquet file: {str(error).splitlines()[0]}") from None
     trace = _first(rest, name)
     columns: dict[str, Any] = {}
     for column, kept in zip(_COLUMNS, EVENT_COLUMNS, strict=True):

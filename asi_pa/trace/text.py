@@ -26,7 +26,7 @@ from asi_pa.trace.format import EVENT_COLUMNS, EXT, Trace
 from asi_pa.trace.gfp_names import TRACE_GFP_NAMES, asked_type, trace_gfp
 from asi_pa.trace.scanner import ASKS_GFP, OTHER, REASONS, Reader
 from asi_pa.trace.source import Source, damage, open_source
-from asi_pa.trace.text_lines import Notes, other_line
+from asi_pa.trace.text_lines import Notes, other_line, wrong_command, wrong_field
 from asi_pa.trace.time_order import Columns, in_order
 
 __all__ = ["read_source", "read_stream", "read_text"]
@@ -36,8 +36,8 @@ _LONGEST_LINE = 1 << 16
 #: CONFIG_CMA off, CONFIG_MEMORY_ISOLATION on: text has numbers only, and those up to 2 are the same
 #: everywhere.
 _MIGRATETYPES = ("Unmovable", "Movable", "Reclaimable", "HighAtomic", "Isolate")
-#: A command with the name of a file before it, as grep -H prints it.
-_FILE_BEFORE = re.compile(r"\S*[./]\S*:\s")
+#: What trace-cmd report puts before the lines of several files.
+_NAME_BEFORE = re.compile(r"[\w-]+: +\S")
 
 
 class _Spool:
@@ -146,6 +146,8 @@ def read_stream(
         provenance |= {key: value for key, value in counted.items() if value}
         if reader.untyped:
             provenance["mobility_grouping"] = "off"
+        if reading.endless:
+            provenance["last_line_without_end"] = True
         return Trace(
             name=printable(Path(name).name.split(".")[0] or name),
             **columns,
@@ -155,7 +157,7 @@ def read_stream(
             migratetypes=_MIGRATETYPES,
             kernel=kernel,
             cpus=max(cpus or 1, spool.cpus),
-            lost=notes.lost + notes.lost_places,
+            lost=min(notes.lost + notes.lost_places, 1 << 62),  # what a file has room for
             ext=ext,
             provenance=provenance,
         )
@@ -169,6 +171,9 @@ class _Reading:
         self.reader, self.notes = Reader(), Notes()
         self.ext: list[npt.NDArray[np.void]] = []
         self.masks: list[int] = []
+        self.commands = 0
+        self.endless = False
+        """The last line, an event, has no end: whether it was cut off cannot be told."""
 
     def run(self, file: IO[bytes]) -> None:
         # One buffer for all: what is left of the last line moves to its front.
@@ -179,10 +184,13 @@ class _Reading:
             got = file.readinto(view[left : left + _CHUNK])  # type: ignore[attr-defined]
             end = left + got
             cut = not got and left > 0
+            rows = self.spool.rows
             if cut:
                 buffer[left : left + 1] = b"\n"
                 end += 1
             at = self._lines(buffer, end, cut)
+            self.endless = cut and self.spool.rows > rows
+            self._commands()
             if not got:
                 break
             left = end - at
@@ -210,13 +218,18 @@ class _Reading:
                 try:
                     self.masks.append(trace_gfp(text))
                 except ValueError as error:
-                    raise ValueError(f"{self.name}: line {reader.line + 1}: {error}") from None
+                    why = f"{error}{_CUT if cut else ''}"
+                    raise ValueError(f"{self.name}: line {reader.line + 1}: {why}") from None
                 reader.know_gfp(index, asked_type(self.masks[index]))
                 continue
             wrong = REASONS[reason] if reason != OTHER else other_line(line, self.notes)
             if wrong is not None:
-                if cut:
-                    wrong += "; the last line, and it has no end: the recording was cut off"
+                if reason == _FIELD:
+                    wrong += f" ({wrong_field(line)})"
+                if line.rstrip(b"\r").count(b"\r"):
+                    wrong += "; its lines end with a carriage return alone: tr '\\r' '\\n'"
+                elif cut and reader.line:
+                    wrong += _CUT
                 raise self._bad(reader.line + 1, wrong, line)
             reader.skip()
             at = stop + 1
@@ -225,9 +238,23 @@ class _Reading:
         shown = line[:120].decode("utf-8", "backslashreplace").strip()
         return ValueError(f"{self.name}: line {number}: {reason}: {shown!r}")
 
+    def _commands(self) -> None:
+        """Looks at commands when they are new: a prefix that is taken for their part fools a classifier."""
+        comms = self.reader.comms()
+        for comm, line in comms[self.commands :]:
+            if wrong := wrong_command(comm):
+                raise ValueError(f"{self.name}: line {line}: {wrong}")
+        self.commands = len(comms)
+
     def _whole(self) -> None:
         """What only the whole text shows to be wrong."""
         reader, notes = self.reader, self.notes
+        comms = [comm for comm, _ in reader.comms()]
+        if len(comms) > 1 and all(_NAME_BEFORE.match(comm) for comm in comms):
+            raise ValueError(
+                f"{self.name}: a name before every command ({comms[0]!r}): trace-cmd report of one file "
+                "at a time"
+            )
         if not self.spool.rows:
             other = f", {notes.other_events} other events" if notes.other_events else ""
             raise ValueError(f"{self.name}: no kmem:mm_page events in {reader.line} lines{other}")
@@ -237,11 +264,6 @@ class _Reading:
                 f"allocations say "
                 f"Unmovable against their masks, {reader.typed} say Movable or Reclaimable with them)"
             )
-        for comm, line in reader.comms():
-            if _FILE_BEFORE.match(comm):
-                raise ValueError(
-                    f"{self.name}: line {line}: a file's name before the command {comm!r}: use grep -h"
-                )
 
     def in_order(self) -> tuple[Columns, npt.NDArray[np.void], dict[str, Any]]:
         """Columns and extfrag rows in order of time, and what to say of it."""
@@ -262,3 +284,5 @@ class _Reading:
 
 
 _CONTRADICTS = next(code for code, words in REASONS.items() if words.startswith("migratetype="))
+_FIELD = next(code for code, words in REASONS.items() if words.startswith("a field"))
+_CUT = "; the last line, and it has no end: the recording was cut off"

@@ -15,6 +15,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from asi_pa.trace.blocks import ranges
 from asi_pa.trace.events import FREE, PCPU_DRAIN
 from asi_pa.trace.format import Trace
 from asi_pa.trace.timer_wheel import LATE_NS, SECOND_NS, Wheel, fit
@@ -119,22 +120,32 @@ class _AtPhase:
 
 
 def _laid_out(trace: Trace, cpus: Sequence[_OnWheel | _AtPhase]) -> Ticks:
-    times = np.maximum.accumulate(trace.time_ns.astype(np.int64))
-    parts = [_times_of(times, ticks) for ticks in cpus]
+    times = trace.time_ns.view(np.int64)
+    if (times[1:] < times[:-1]).any():
+        times = np.maximum.accumulate(times)
+    # With no more than this between two events no tick of a gap is left out.
+    long = np.flatnonzero(times[1:] - times[:-1] > TICKS_PER_GAP // 2 * SECOND_NS) + 1
+    parts = [_times_of(times, np.concatenate([[0], long]), ticks) for ticks in cpus]
     when = np.concatenate(parts)
     cpu = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     rows = np.lexsort((cpu, when))
     return Ticks(when[rows].astype(np.uint64), cpu[rows].astype(np.uint8))
 
 
-def _times_of(times: _I64, ticks: _OnWheel | _AtPhase) -> _I64:
-    """One CPU's ticks after the first moment, i64[k]; of a long gap between events the last."""
-    passed = ticks.last(times)
-    before = np.concatenate([ticks.last(np.zeros(1, np.int64)), passed[:-1]])
-    rows = np.flatnonzero(passed > before)
-    count = np.minimum(passed[rows] - before[rows], TICKS_PER_GAP)
-    ends = np.cumsum(count)
-    number = np.repeat(passed[rows] - ends, count) + np.arange(1, int(count.sum()) + 1)
+def _times_of(times: _I64, long: npt.NDArray[np.intp], ticks: _OnWheel | _AtPhase) -> _I64:
+    """One CPU's ticks after the first moment, i64[k]; of a long gap between events the last.
+
+    ``long``: the events that such gaps end with, and the first.
+    """
+    if not len(times):
+        return np.zeros(0, np.int64)
+    before = ticks.last(np.concatenate([[0], times[long[1:] - 1]]))
+    passed = ticks.last(times[long])
+    ends = np.append(before[1:], ticks.last(times[-1:]))
+    of_gap = np.clip(passed - before, 0, TICKS_PER_GAP)
+    begins = np.stack([passed - of_gap, np.maximum(passed, before)], axis=1) + 1
+    counts = np.stack([of_gap, np.maximum(ends - begins[:, 1] + 1, 0)], axis=1)
+    number = ranges(begins.ravel(), counts.ravel())
     when = ticks.when(number)
     where = np.searchsorted(number, ticks.seen)
     there = (where < len(number)) & (number[np.minimum(where, len(number) - 1)] == ticks.seen)
@@ -145,17 +156,20 @@ def _times_of(times: _I64, ticks: _OnWheel | _AtPhase) -> _I64:
 def _bursts(trace: Trace, until: int | None) -> list[_I64]:
     """When bursts of drains by a kworker began that follow no free of its CPU, of each CPU, ns."""
     part = slice(0, until)
-    kind, cpus, times = trace.kind[part], trace.cpu[part], trace.time_ns[part].astype(np.int64)
+    kind, cpus, times = trace.kind[part], trace.cpu[part], trace.time_ns[part].view(np.int64)
     worker = np.array([name.startswith("kworker") for name in trace.comms])
     if not worker.any():  # a trace without names: anybody may be one
         worker = np.array([not name for name in trace.comms] or [True])
-    by_worker = worker[np.minimum(trace.comm[part], len(worker) - 1)]
-    drains = (kind == PCPU_DRAIN) & by_worker
+
+    def of_worker(what: int) -> tuple[_I64, npt.NDArray[np.uint8]]:
+        rows = np.flatnonzero(kind == what)
+        rows = rows[worker[np.minimum(trace.comm[rows], len(worker) - 1)]]
+        return times[rows], cpus[rows]
+
+    (drained, drained_on), (freed, freed_on) = of_worker(PCPU_DRAIN), of_worker(FREE)
     bursts = []
     for cpu in range(trace.cpus):
-        mine = cpus == cpu
-        when = times[drains & mine]
-        frees = times[(kind == FREE) & mine & by_worker]
+        when, frees = drained[drained_on == cpu], freed[freed_on == cpu]
         when = when[np.diff(when, prepend=-SECOND_NS) > _NEAR_NS]
         at = np.searchsorted(frees, when, side="right")
         last = np.where(at > 0, frees[np.maximum(at - 1, 0)] if len(frees) else 0, -SECOND_NS)

@@ -565,6 +565,64 @@ def test_one_thread_at_a_time():
     assert refused == ["a bulk call of this allocator is running in another thread"]
 
 
+def test_single_calls_of_several_threads_take_their_turns() -> None:
+    """With a GIL and without one (python3.14t): no page is handed out twice, no count is lost."""
+    allocator, each = Allocator("256M", single_zone=True, cpus=4), 4000
+    held: list[list[int]] = [[] for _ in range(4)]
+    begin = threading.Barrier(4)
+
+    def work(cpu: int) -> None:
+        mine = held[cpu]
+        begin.wait()
+        for turn in range(each):
+            mine.append(allocator.alloc_pages(0, GFP_KERNEL, cpu=cpu))
+            if turn % 3 == 2:
+                allocator.free_pages(mine.pop(turn % len(mine)), cpu=cpu)
+
+    threads = [threading.Thread(target=work, args=(cpu,)) for cpu in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    pages = [pfn for mine in held for pfn in mine]
+    assert len(pages) == len(set(pages)) == 4 * (each - each // 3)
+    assert (allocator.allocations, allocator.frees) == (4 * each, 4 * (each // 3))
+    assert allocator.verify() is None
+
+
+def test_of_two_bulk_calls_at_once_one_is_refused() -> None:
+    """Also where the second begins while the first still looks at its arguments, in Python."""
+
+    class Orders:
+        """Asked for an array, it waits until another thread's bulk call runs."""
+
+        def __len__(self) -> int:
+            return 50
+
+        def __array__(self, dtype: Any = None, copy: Any = None) -> npt.NDArray[Any]:
+            thread.start()
+            while thread.is_alive():
+                try:
+                    allocator.alloc_pages(0)
+                except RuntimeError:
+                    break
+            return np.zeros(50, np.uint8)
+
+    refused: list[str] = []
+    for _ in range(20):
+        allocator = Allocator("4G", pcp=False)
+        thread = threading.Thread(target=allocator.alloc_pages_bulk, args=(0, GFP_KERNEL, 900_000))
+        try:
+            allocator.alloc_pages_bulk(Orders(), GFP_KERNEL, 50)
+        except RuntimeError as error:
+            refused.append(str(error))
+        thread.join()
+        assert allocator.verify() is None
+        if refused:
+            break
+    assert refused == ["a bulk call of this allocator is running in another thread"]
+
+
 def test_a_tick_folds_every_cpus_differences() -> None:
     """refresh_cpu_vm_stats(), mm/vmstat.c: NR_FREE_PAGES lags for a second at most."""
     allocator = Allocator("64M", single_zone=True, cpus=4, pcp=False)

@@ -104,6 +104,17 @@ Node 0, zone      DMA 0.000 0.000 0.000 0.000 0.000 0.000 0.000 0.000 0.000 0.06
 Node 0, zone    DMA32 0.000 0.000 0.000 0.000 0.000 0.000 0.000 0.000 0.001 0.002 0.003 
 Node 0, zone   Normal 0.000 0.056 0.121 0.257 0.381 0.474 0.530 0.575 0.601 0.613 0.657 
 """  # noqa: W291
+#: The same machine when blocks of orders 9 and 10 were gone: buddyinfo and both indexes at one moment.
+SHORT = """\
+Node 0, zone      DMA      0      0      0      0      0      0      0      0      1      1      3 
+Node 0, zone    DMA32   1253    973    582    325    286    608    338    153     17     13      9 
+Node 0, zone   Normal   4320   3515   2336   1263    447     18      4      2      1      0      0 
+"""  # noqa: W291
+EXTFRAG = """\
+Node 0, zone      DMA -1.000 -1.000 -1.000 -1.000 -1.000 -1.000 -1.000 -1.000 -1.000 -1.000 -1.000 
+Node 0, zone    DMA32 -1.000 -1.000 -1.000 -1.000 -1.000 -1.000 -1.000 -1.000 -1.000 -1.000 -1.000 
+Node 0, zone   Normal -1.000 -1.000 -1.000 -1.000 -1.000 -1.000 -1.000 -1.000 -1.000  0.994  0.997 
+"""  # noqa: W291
 
 
 def test_debugfs_texts_are_the_kernels():
@@ -113,6 +124,7 @@ def test_debugfs_texts_are_the_kernels():
     assert procfs.extfrag_index(zones) == "".join(
         f"Node 0, zone {name:>8} {'-1.000 ' * 11}\n" for name in ("DMA", "DMA32", "Normal")
     )
+    assert procfs.extfrag_index(procfs.parse_buddyinfo(SHORT)) == EXTFRAG
     none = [procfs.BuddyZone(1, "Normal", (0,) * 11)]
     assert procfs.unusable_index(none) == f"Node 1, zone   Normal {'1.000 ' * 11}\n"
 

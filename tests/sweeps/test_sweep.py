@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,9 @@ import asi_pa
 from asi_pa import cli
 from asi_pa.sweeps import store, work
 from asi_pa.sweeps.plan import Asked, read_file
+from tests.sweeps.everywhere import coordinator, dask_cluster, files, of_dask, run, spawned, workers_of
 
+DESIGN = "migratetype/as-posted"
 RECORDED = str(Path(__file__).resolve().parents[1] / "data" / "validation" / "redis.trace")
 ASKED: dict[str, Any] = {
     "traces": ["random:32M", "bulk:32M"],
@@ -30,15 +29,6 @@ POINTS = 2 * 3 * 3 * 2
 
 def small(folder=None, executor="here", **changes):
     return asi_pa.sweep(**(ASKED | changes), folder=folder, executor=executor)
-
-
-def files(folder):
-    """Bytes by file, below points and needs."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for place in ("points", "needs")
-        for path in (Path(folder) / place).iterdir()
-    }
 
 
 def meta(folder):
@@ -99,18 +89,22 @@ def test_two_processes_give_the_same_bytes(one, tmp_path):
 
 @pytest.mark.filterwarnings("ignore")
 def test_two_dask_workers_give_the_same_bytes(one, tmp_path):
-    from distributed import LocalCluster
-
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
-    ) as cluster:
-        address = cluster.scheduler_address.removeprefix("tcp://")
-        found = small(tmp_path / "dask", f"dask://{address}")
+    """Of a sweep; and an audit and a starvation find there what they find here."""
+    pytest.importorskip("distributed", reason="dask.distributed is not installed")
+    with dask_cluster(tmp_path) as (words, _):
+        found = small(tmp_path / "dask", words)
+        audited = [
+            asi_pa.audit_design(DESIGN, depth=2, only="smallest", executor=at) for at in ("here", words)
+        ]
+        starved = [asi_pa.starve(["linux", DESIGN], "32M", executor=at) for at in ("here", words)]
     assert found.complete
     assert files(tmp_path / "dask") == files(one[0])
     here, there = meta(one[0]), meta(tmp_path / "dask")
     assert len(there["runs"][0]["seconds"]) == POINTS
     assert here | {"runs": []} == there | {"runs": []}
+    assert starved[0] == starved[1]
+    assert audited[0].findings
+    assert audited[0].findings == audited[1].findings
 
 
 # ---------------------------------------------------------------- nothing is lost
@@ -163,50 +157,29 @@ def test_a_damaged_point_is_computed_again(tmp_path):
     assert files(folder) == before
 
 
-@pytest.mark.parametrize("victim", ["coordinator", "worker"])
-def test_kill_minus_nine(one, tmp_path, victim):
-    toml, folder = tmp_path / "asked.toml", tmp_path / "asked"
-    toml.write_text(
+@pytest.mark.parametrize(
+    ("executor", "victim"),
+    [("processes:2", coordinator), ("processes:2", spawned), ("dask", coordinator), ("dask", of_dask)],
+)
+def test_kill_minus_nine(one, tmp_path, executor, victim):
+    """The same bytes as if nobody had died; who asked goes on alone where it lives."""
+    asked, folder = tmp_path / "asked.toml", tmp_path / "asked"
+    asked.write_text(
         "\n".join(f"{key} = {json.dumps(value)}" for key, value in ASKED.items() if key != "fields")
         + '\n[fields.migratetype]\nzeroing = ["locked", "flip"]\n'
     )
-    words = [sys.executable, "-m", "asi_pa", "sweep", str(toml), "--executor", "processes:2", "--quiet"]
-    with subprocess.Popen(words, stderr=subprocess.PIPE) as running:
-        until = time.monotonic() + 120
-        while len(list(folder.glob("points/*.parquet"))) < 4:
-            assert running.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.01)
-        if victim == "coordinator":
-            running.kill()
-        else:
-            worker = sorted(_children(running.pid))[-1]
-            subprocess.run(["kill", "-9", str(worker)], check=True)
-        try:
-            _, said = running.communicate(timeout=120)
-        finally:
-            running.kill()
-    if victim == "coordinator":
-        assert not asi_pa.load_sweep(folder).complete
-        assert "not computed yet" in str(asi_pa.load_sweep(folder).missing[0])
-        assert cli.main(["sweep", str(toml), "--executor", "here", "--quiet"]) == 0
+    if executor == "dask":
+        pytest.importorskip("distributed", reason="dask.distributed is not installed")
+    with workers_of(executor, tmp_path) as (words, workers):
+        ran = run(asked, folder, words, workers, victim)
+    assert ran.points_at_kill is not None
+    assert ran.points_at_kill >= 4
+    if victim is coordinator:
+        assert (ran.status, ran.again) == (-9, True)
+        assert len(meta(folder)["runs"]) == 2
     else:
-        assert (running.returncode, said) == (0, b"")
+        assert (ran.status, ran.said, ran.again) == (0, b"", False)
     assert files(folder) == files(one[0])
-
-
-def _children(pid):
-    """Processes that a process started with spawn."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-            words = (stat.parent / "cmdline").read_text()
-        except (OSError, ValueError):
-            continue
-        if parent == pid and "spawn_main" in words:
-            found.append(int(stat.parent.name))
-    return found
 
 
 # ---------------------------------------------------------------- nothing is missing in silence
@@ -352,3 +325,63 @@ def test_the_command(one, tmp_path, capsys):
 def test_asked_in_words(one):
     assert one[1].asked["seeds"] == (0, 1)
     assert Asked.of({"traces": "redis", "designs": "linux"}).words()["memory"] == ["ample"]
+
+
+# ---------------------------------------------------------------- nodes
+
+
+def test_nodes_are_an_axis(tmp_path):
+    """A row for each set of nodes, as many as were recorded by another name; one is as without."""
+    (tmp_path / "n.toml").write_text(
+        'traces = "stress:96M"\ndesigns = "linux"\nnodes = ["recorded", 2, "0-1/"]\n'
+    )
+    found = asi_pa.sweep(tmp_path / "n.toml", folder=tmp_path / "n", executor="here")
+    assert found.complete
+    frame = found.to_pandas().set_index("nodes")
+    assert list(frame.index) == ["1", "2", "0-1/"]
+    assert frame.numa_miss.isna().tolist() == [True, False, False]
+    assert [row[0] for row in found.summary("numa_miss").rows] == [
+        f"stress:96M, ample, nodes {nodes}, linux" for nodes in frame.index
+    ]
+    assert [point["nodes"] for point in meta(tmp_path / "n")["points"]] == list(frame.index)
+    one = asi_pa.sweep("stress:96M", "linux", nodes="1", executor="here")
+    assert one.records()[0] == found.records()[0]
+    same = asi_pa.replay(
+        "stress:96M", "linux", nodes=2, memory="ample", reclaim=None, compaction=True, samples=2
+    )
+    assert same.records()[0] | {"trace": "stress:96M", "classifier": "rfc"} == found.records()[1]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "says"),
+    [
+        ([1, "recorded"], "nodes 1, recorded: two mean 1"),
+        ([2, 2], "nodes: one of them twice"),
+        (9, "nodes 9: a machine has 1 to 8"),
+        (True, "nodes: True is not str or int"),
+        (3, "the machine has 2 CPUs"),
+    ],
+)
+def test_nodes_that_cannot_be(nodes, says):
+    with pytest.raises(ValueError, match=says):
+        asi_pa.sweep("stress:96M", "linux", nodes=nodes, executor="here")
+
+
+def test_a_folder_of_a_refused_sweep_can_be_used(tmp_path):
+    with pytest.raises(ValueError, match="unknown design"):
+        small(tmp_path / "sweep", designs=["linx"], fields={})
+    assert small(tmp_path / "sweep", designs=["linux"], traces="bulk:32M", fields={}, seeds=1).complete
+
+
+def test_rows_of_a_version_that_had_a_column_less(tmp_path):
+    """A column that came later is empty; a file that does not say which point it is of is damaged."""
+    import pyarrow.parquet as pq
+
+    folder = tmp_path / "sweep"
+    found = small(folder, designs=["linux"], traces="bulk:32M", fields={}, seeds=1, memory=["ample", "48M"])
+    first, second = (folder / "points" / f"{point['key']}.parquet" for point in meta(folder)["points"])
+    for path, gone in ((first, "nodes"), (second, "design")):
+        pq.write_table(pq.read_table(path).drop_columns([gone]), path)
+    again = asi_pa.load_sweep(folder)
+    assert again.records() == [found.records()[0] | {"nodes": None}]
+    assert [missing.memory for missing in again.missing] == ["48M"]

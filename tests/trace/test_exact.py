@@ -6,6 +6,8 @@ import base64
 import gzip
 import importlib.util
 import json
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -234,3 +236,72 @@ def test_a_list_that_does_not_hold_together_is_named(
     assert found["torn"] == [f"zone 0: free list of order {order}, {NAMES[mt]}"]
     assert [0, mt, order, pfns] not in found["free"]
     assert load_trace(out).provenance["torn"] == 1
+
+
+def test_a_block_met_on_two_lists_is_on_the_later(state: dict[str, Any], tmp_path: Path) -> None:
+    """As on a running kernel: pages of a per-CPU list are drained before the free lists are read."""
+    (zone, cpu, mt, order, pfns), *_ = state["pcp"]
+    free = [[0, 1, 0, [pfns[0] ^ 1]], [0, 1, order + 1, [pfns[-1] & ~1 << order]], [0, 1, 0, []]]
+    rows = [[zone, cpu, mt, order, list(pfns)], *free]
+    end = state["zones"][0]["start_pfn"] + state["zones"][0]["spanned"]
+    taken = {pfns[-1] & ~1 << order, (pfns[-1] & ~1 << order) + 1}
+    gone = [pfn for pfn in pfns if pfn in taken]
+    assert script().keep_apart(rows, end) == len(gone) + (free[0][3] != [pfns[0] ^ 1])
+    assert rows[0][-1] == [pfn for pfn in pfns if pfn not in taken]
+
+
+@pytest.mark.parametrize("image", [True], ids=["as in 7.2"], indirect=True)
+def test_what_was_met_twice_is_told_and_read(
+    state: dict[str, Any], image: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    module, out = script(), tmp_path / "twice.json"
+    lists = module.pcp_lists
+    page = state["free"][0][3][0]
+
+    def before_it_was_freed(*args: Any) -> Any:
+        found = list(lists(*args))
+        found[0][-1].append(page)
+        yield from found
+
+    monkeypatch.setattr(module, "pcp_lists", before_it_was_freed)
+    module.main(image.prog, [str(out)])
+    assert json.loads(out.read_text())["torn"] == ["2 blocks on two lists"]
+    assert capsys.readouterr().out.endswith("; changed while it was read: 2 blocks on two lists\n")
+    assert load_trace(out).provenance["torn"] == 1
+
+
+def test_outside_drgn_it_says_how_it_is_run() -> None:
+    done = subprocess.run([sys.executable, SCRIPT, "x.json"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "start_state.py: it runs in drgn: drgn [-c VMCORE -s VMLINUX] contrib/start_state.py OUTPUT\n"
+    )
+
+
+@pytest.mark.parametrize("image", [True], ids=["as in 7.2"], indirect=True)
+def test_what_cannot_be_is_one_line(image: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import drgn
+
+    module = script()
+
+    class Torn(module.Kernel):  # type: ignore[misc,name-defined]
+        def page(self, pfn: int) -> int:
+            return 0x1000
+
+    for prog, out, words, kernel in (
+        (
+            drgn.Program(drgn.Platform(drgn.Architecture.X86_64)),
+            "x.json",
+            "no debug information of this very kernel?",
+            module.Kernel,
+        ),
+        (image.prog, "none/x.json", f"{tmp_path}/none/x.json: No such file or directory", module.Kernel),
+        (image.prog, "x.json", "cannot be read, is the dump whole?", Torn),
+    ):
+        module.Kernel = kernel
+        with pytest.raises(SystemExit) as ended:
+            module.main(prog, [str(tmp_path / out)])
+        said = capsys.readouterr().err
+        assert ended.value.code == 2
+        assert words in said
+        assert said.count("\n") == 1

@@ -12,6 +12,7 @@ import pytest
 import asi_pa
 from asi_pa import cli
 from asi_pa.trace import describe, describe_text, load_events, load_trace, read_trace, write_trace
+from asi_pa.trace.frames import KPF_NOPAGE
 from asi_pa.trace.record import start_state
 from tests.trace.events import make_trace
 
@@ -158,3 +159,26 @@ def test_what_cannot_be_taken_is_named(
     assert cli.main(["snapshot", str(tmp_path / "x.trace"), "--proc", str(proc)]) == 2
     assert "no zone with memory" in capsys.readouterr().err
     assert not (tmp_path / "x.trace").exists()
+
+
+@pytest.mark.parametrize("nopage", [0, 1 << 20], ids=["as in 7.2", "as in 6.12"])
+def test_what_is_offline_is_a_hole(proc: Path, nopage: int) -> None:
+    """What kpageflags says of frames without a struct page: KPF_NOPAGE, since 7.2 nothing."""
+    size = 1 << 15
+    text = ZONEINFO.replace("spanned  4096", f"spanned  {4 * size}").replace(
+        "present  4096", f"present  {3 * size}"
+    )
+    (proc / "zoneinfo").write_text(text.replace("start_pfn:           4096", f"start_pfn:           {size}"))
+    flags = np.full(5 * size, BUDDY, np.uint64)
+    flags[3 * size : 4 * size] = nopage
+    flags[2 * size : 2 * size + 700] = 0
+    (proc / "kpageflags").write_bytes(flags.tobytes())
+    kpf = start_state("here", proc=str(proc)).kpf("start")
+    assert kpf is not None
+    assert (kpf[3 * size : 4 * size] == KPF_NOPAGE).all()
+    assert (kpf == KPF_NOPAGE).sum() == size
+    # a zone that lacks nothing: pages that nothing is said of
+    (proc / "zoneinfo").write_text(text.replace(f"present  {3 * size}", f"present  {4 * size}"))
+    kpf = start_state("here", proc=str(proc)).kpf("start")
+    assert kpf is not None
+    assert (kpf[3 * size : 4 * size] == KPF_NOPAGE).all() == bool(nopage)
