@@ -135,14 +135,20 @@ cdef class BulkCalls:
                 self.allocated += 1
                 count_failure(self.mm, <int>c, orders[got] if orders != NULL else one, rq)
             if self.machine.watched:
-                try:
-                    self.machine._afterwards()
-                except MemoryError:     # nobody would get them
-                    free_many(self.mm, <int>c, to32, to64, orders, one, got, &self.clock)
-                    raise
+                self._look_many(<int>c, to32, to64, orders, one, got)
             if got < count:
                 after_operation(self.mm, &self.clock, <int>c)
         return out if got == count else out[:got]
+
+    cdef int _look_many(self, int cpu, const uint32_t *got32, const uint64_t *got64, const uint8_t *orders,
+                        int order, int64_t n) except -1:
+        # What nobody will get is given back.
+        try:
+            self.machine._afterwards()
+        except MemoryError:
+            free_many(self.mm, cpu, got32, got64, orders, order, n, &self.clock)
+            raise
+        return 0
 
     def free_pages_bulk(self, pfns, order=0, *, cpu=0):
         """``free_pages`` for every element of an array, in its order; no Python in between.
