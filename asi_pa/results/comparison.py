@@ -248,7 +248,9 @@ class CompareResult(Result):
             for row in entry["measures"]:
                 label = f"{entry['trace']}, {row['place']}: {row['label']}"
                 rows.append((label, *(value_text(row, name, self._held["reference"]) for name in names)))
-        caption = f"{', '.join(self.traces)}: medians of {len(self.seeds)} seeds and their range"
+        many = f"medians of {len(self.seeds)} seeds and their range"
+        said = many if len(self.seeds) > 1 else f"seed {self.seeds[0]}"
+        caption = f"{', '.join(self.traces)}: {said}"
         return Table(caption, ("", *names), tuple(rows))
 
     def to_html(self, path: str | PathLike[str]) -> None:
