@@ -7,7 +7,7 @@ import numpy as np
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from asi_pa._core cimport ALLOC, KIND_MASK, MAX_ORDERS, NIL, prefetchw, request_t, zone_t
+from asi_pa._core cimport ALLOC, KIND_MASK, MAX_ORDERS, prefetchw, request_t, zone_t
 from asi_pa.run.hits cimport alloc_hit, free_hit, kind_t, learn_alloc, learn_free
 from asi_pa.engine.machine cimport NOT_MADE
 from asi_pa.engine.page_alloc cimport count_failure, decode_request_on, mm_t, zone_of

@@ -474,8 +474,8 @@ cdef class Machine:
         """
         for i in range(self.mm.nzones):
             if self.mm.zones[<int>i].pcp_no_room:
-                raise MemoryError("no memory for a per-CPU list: it gave pages to the buddy, as no kernel's does; "
-                                  "what the machine does from here on says nothing")
+                raise MemoryError("no memory for a per-CPU list: it gave pages to the buddy, as no kernel's "
+                                  "does; what the machine does from here on says nothing")
         error, self.window_error = self.window_error, None
         if error is not None:
             raise error
