@@ -9,6 +9,7 @@ small pictures have a colour for each of the two compared, whichever designs the
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from asi_pa.designs import DESIGNS, Design
 
@@ -75,7 +76,7 @@ def design_colours(designs: Iterable[str]) -> dict[str, str]:
             lighter, hue = divmod(elsewhere, len(_ELSEWHERE))
             shades, first = _shades(_lighter(_ELSEWHERE[hue], 1 - 0.6**lighter)), 0
             elsewhere += 1
-        colours[name] = next(c for c in [*shades[first:], *_spares()] if c not in colours.values())
+        colours[name] = next(c for c in chain(shades[first:], _spares()) if c not in colours.values())
     return colours
 
 
