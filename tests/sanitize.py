@@ -27,10 +27,8 @@ def main() -> int:
     if compiler is None:
         print("sanitize: no C compiler (on Debian: apt install gcc)", file=sys.stderr)
         return 2
-    library = subprocess.run(
-        [compiler, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    if not Path(library).is_absolute():
+    libraries = [library_of(compiler, name) for name in ("libasan.so", "libstdc++.so.6")]
+    if libraries[0] is None:
         print("sanitize: no libasan (on Debian: apt install libasan8)", file=sys.stderr)
         return 2
     PLACE.mkdir(parents=True, exist_ok=True)
@@ -42,7 +40,8 @@ def main() -> int:
     build = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace", "--force"]
     subprocess.run(build, cwd=PLACE, env=environment, check=True)
     environment |= {
-        "LD_PRELOAD": library,
+        # C++'s as well: AddressSanitizer must find its throw() before pyarrow, which reads Parquet, throws.
+        "LD_PRELOAD": " ".join(library for library in libraries if library),
         # Python's own allocations live as long as the process.
         "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=0:allocator_may_return_null=1",
         "UBSAN_OPTIONS": "print_stacktrace=1",
@@ -52,6 +51,12 @@ def main() -> int:
         [sys.executable, "-m", "tests.fuzz", examples], cwd=PLACE, env=environment, check=False
     )
     return done.returncode
+
+
+def library_of(compiler: str, name: str) -> str | None:
+    """Where the compiler has a library; None where it has not."""
+    done = subprocess.run([compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=True)
+    return done.stdout.strip() if Path(done.stdout.strip()).is_absolute() else None
 
 
 def copy(source: Path, target: Path) -> None:
