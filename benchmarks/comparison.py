@@ -15,7 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any
 
-from asi_pa.experiment import comparison, probe, rows, runs
+from asi_pa.experiment import comparison, full, probe, rows, runs
 from asi_pa.experiment.study import Subject
 from asi_pa.trace import Starts, bundled_traces
 
@@ -33,7 +33,7 @@ PARTS: tuple[tuple[Any, str, str, int | None], ...] = (
     (rows, "failures", "probes of a search", 1),
     (rows, "measured_at", "measured replays", 1),
     (rows, "measure", "metrics", None),
-    (comparison, "replay", "replays in full", 1),
+    (full, "replayed", "replays in full", 1),
 )
 
 

@@ -23,7 +23,7 @@ from .harness import compiled_trace, filled_engine, filled_limit, trace_engine, 
 from .limit import Limit
 from .streams import CLASSES, Ops, stream
 
-__all__ = ["count"]
+__all__ = ["count", "count_in", "run"]
 
 PAIRS = 1 << 12
 BURST = 64
@@ -59,27 +59,23 @@ def cases() -> Iterator[tuple[str, str, Any, Ops]]:
             yield name, design, trace_engine(compiled, design), compiled.ops[:TRACE]
 
 
-def run() -> None:
+def run(what: Iterator[tuple[str, str, Any, Ops]]) -> None:
     """Every case, between two marks; prints its name and the number of its operations."""
-    for name, contender, state, ops in cases():
+    for name, contender, state, ops in what:
         print(name, contender, len(ops), sep="\t")
         os.getppid()
         state.run(ops)
         os.getppid()
 
 
-@cache
-def count() -> dict[tuple[str, str], float]:
-    """Instructions an operation by name and contender; empty without valgrind."""
-    if shutil.which("valgrind") is None:
-        return {}
-    root = Path(__file__).resolve().parent.parent
+def count_in(root: Path, module: str, *words: str) -> dict[tuple[str, str], float]:
+    """Instructions an operation by name and contender, of ``python -m MODULE run WORDS`` in a folder."""
     with tempfile.TemporaryDirectory() as work:
         out = Path(work) / "out"
         toggles = [f"--toggle-collect={name}" for name in LOOPS]
         done = subprocess.run(
             ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", "--collect-atstart=no", *toggles,
-             f"--dump-before={MARK}*", sys.executable, "-m", "benchmarks.instructions", "run"],
+             f"--dump-before={MARK}*", sys.executable, "-m", module, "run", *words],
             check=True, capture_output=True, text=True, cwd=root,
             env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         )  # fmt: skip
@@ -93,9 +89,17 @@ def count() -> dict[tuple[str, str], float]:
     return found
 
 
+@cache
+def count() -> dict[tuple[str, str], float]:
+    """Instructions an operation by name and contender; empty without valgrind."""
+    if shutil.which("valgrind") is None:
+        return {}
+    return count_in(Path(__file__).resolve().parent.parent, "benchmarks.instructions")
+
+
 if __name__ == "__main__":
     if sys.argv[1:] == ["run"]:
-        run()
+        run(cases())
     else:
         for (name, contender), instructions in count().items():
             print(f"{name:14} {contender:20} {instructions:8.1f}")

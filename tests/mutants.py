@@ -479,6 +479,10 @@ def try_lockstep(mutant: Mutant | None) -> Outcome:
     with tempfile.TemporaryDirectory(dir=BUILD, prefix="tree-") as name:
         tree = Path(name)
         Builder(optimised=True).make(tree, mutant, (*ENTRY, "engine/memory_hotplug"))
+        # what these tests import besides, and does not run the rules
+        for path in (ROOT / PACKAGE).rglob(f"*{SUFFIX}"):
+            if not (copy := tree / path.relative_to(ROOT)).exists():
+                copy.symlink_to(path)
         shutil.copytree(ROOT / "tests" / "twin", tree / "tests" / "twin")
         (tree / "tests" / "engine").mkdir()
         for file in ("__init__.py", "engine/__init__.py", test):

@@ -101,6 +101,8 @@ def as_design(design: str | Design) -> Design:
     name, colon, rest = design.partition(":")
     if colon and name.endswith(".py"):
         return words.from_file(name, rest)
+    if name.endswith(".py"):
+        raise ValueError(f"{name}: which of its designs? {name}:NAME")
     if name not in DESIGNS:
         near = perhaps(name, list(DESIGNS))
         raise ValueError(f"unknown design {name!r}{near}: designs are {', '.join(DESIGNS)}, or FILE.py:NAME")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from asi_pa.kernel.gfp import Migratetype
+from asi_pa.names import several
 
 MT = Migratetype
 
@@ -30,6 +31,9 @@ class Freetype:
     whole_blocks_only: bool = False
     """Claims wholly free pageblocks only, never steals."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fallbacks", several(self.fallbacks))
+
 
 @dataclass(frozen=True, kw_only=True)
 class PcpBank:
@@ -38,6 +42,10 @@ class PcpBank:
     types: tuple[str, ...]
     thp: tuple[tuple[str, ...], ...]
     """One list each: the freetypes that share an order-9 list."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "types", several(self.types))
+        object.__setattr__(self, "thp", tuple(several(names) for names in self.thp))
 
 
 _FALLBACKS = {

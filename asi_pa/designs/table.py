@@ -8,6 +8,7 @@ means stands at the field, once (`asi_pa.designs.fields`).
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from inspect import getattr_static, iscoroutinefunction, isgeneratorfunction, signature
 from typing import TYPE_CHECKING, Any, Self
 
 from asi_pa.designs.derived import Derived
@@ -30,6 +31,7 @@ from asi_pa.designs.fields import (
     says,
 )
 from asi_pa.designs.freetypes import Freetype, PcpBank
+from asi_pa.names import several
 
 if TYPE_CHECKING:
     from asi_pa import ZoneView
@@ -457,8 +459,12 @@ class Design(Derived):
         ),
     )
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "source", several(self.source))
+
     def __init_subclass__(cls, **more: Any) -> None:
-        """Refuses what the engine would never ask for: a decision whose name is no hook's."""
+        """Refuses what the engine would never ask for, or not so: a decision whose name is no hook's, a hook
+        that cannot be called as it is called."""
         super().__init_subclass__(**more)
         known = {item.name for item in fields(Design)}
         for name in vars(cls):
@@ -469,6 +475,9 @@ class Design(Derived):
                 )
             if not name.startswith("_") and not hasattr(Design, name):
                 raise ValueError(f"{cls.__name__}.{name} is no hook of a design{_hint(name)}")
+        for name in HOOKS:
+            if getattr(cls, name) is not getattr(Design, name):
+                _check_hook(cls, name)
 
     def __str__(self) -> str:
         return self.name
@@ -514,6 +523,20 @@ class Design(Derived):
             if name not in tables:
                 raise ValueError(f"{name!r} is no field of a design{nearest(name, tables)}")
         return cls(**tables | {"ours": True} | changes)
+
+
+def _check_hook(cls: type[Design], name: str) -> None:
+    """Raises ValueError for a hook that cannot be called with what it is called with."""
+    wanted = list(signature(getattr(Design, name)).parameters)
+    hook = getattr_static(cls, name)
+    given = wanted[isinstance(hook, staticmethod) :]
+    said = f"{cls.__name__}.{name}: it is called as {name}({', '.join(wanted[1:])})"
+    if not callable(getattr(cls, name)) or iscoroutinefunction(hook) or isgeneratorfunction(hook):
+        raise ValueError(f"{said} and returns a number")
+    try:
+        signature(getattr(hook, "__func__", hook)).bind(*given)
+    except TypeError as error:
+        raise ValueError(f"{said}: {error}") from None
 
 
 def _hint(name: str) -> str:

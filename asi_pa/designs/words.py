@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from asi_pa.designs.fields import NUMBER, Says, about, nearest
-from asi_pa.designs.freetypes import Freetype
+from asi_pa.designs.freetypes import Freetype, PcpBank
 from asi_pa.designs.table import HOOKS, Design
 from asi_pa.kernel.gfp import Migratetype
 
@@ -34,6 +34,8 @@ def changed(design: Design, changes: str) -> Design:
         if not equals or key not in plain:
             hint = nearest(key, plain) or f": FIELD=VALUE, fields {', '.join(plain)}"
             raise ValueError(f"{item!r} changes nothing of {design.name}{hint}")
+        if key in values:
+            raise ValueError(f"{item!r}: {key} is given twice")
         values[key] = _read(item, plain[key], getattr(design, key), text)
     made = replace(design, **{"name": f"{design.name}:{changes}", **values})  # type: ignore[arg-type]
     check(made)
@@ -111,11 +113,9 @@ def check(design: Design) -> None:
 def _problems(design: Design) -> Iterator[str]:
     for field in fields(Design):
         yield from _problems_of(field, getattr(design, field.name))
+    yield from _not_of_their_types(design)
     yield from _without_effect(design)
     kinds = design.freetypes
-    if not 1 <= len(kinds) <= _FREETYPES or not all(isinstance(kind, Freetype) for kind in kinds):
-        yield f"freetypes: 1 to {_FREETYPES} of Freetype"
-        return
     known = [kind.name for kind in kinds]
     if len(set(known)) < len(known):
         yield f"freetypes: two of one name among {', '.join(known)}"
@@ -130,17 +130,36 @@ def _problems(design: Design) -> Iterator[str]:
             yield f"fallbacks of {kind.name}: {len(kind.fallbacks)}, at most {_FALLBACKS}"
 
 
+def _not_of_their_types(design: Design) -> Iterator[str]:
+    """Tables of which the engine could not even read the size."""
+    if not design.name.strip() or not design.name.isprintable():
+        yield f"name {design.name!r}: something that can be printed on a line"
+    if not _all_of(design.source, str):
+        yield f"source {design.source!r} is no tuple of texts"
+    if not _all_of(design.freetypes, Freetype) or not 1 <= len(design.freetypes) <= _FREETYPES:
+        yield f"freetypes: 1 to {_FREETYPES} of Freetype"
+    if not _all_of(design.pcp_banks, PcpBank) or not design.pcp_banks:
+        yield "pcp_banks: a tuple of PcpBank, one at least"
+    rows = design.start if isinstance(design.start, tuple | list) else ()
+    if len(rows) != 3 or not all(_all_of(pair, str) and len(pair) == 2 for pair in rows):
+        yield "start has a pair of names for each of three migratetypes"
+
+
+def _all_of(values: object, kind: type) -> bool:
+    return isinstance(values, tuple | list) and all(isinstance(value, kind) for value in values)
+
+
 def _problems_of(field: Field[Any], value: object) -> Iterator[str]:
     known = about(field)
+    if field.type == "str" and not isinstance(value, str):
+        yield f"{field.name} {value!r} is no text"
     if known.words and value not in known.words:
         hint = nearest(value, known.words) if isinstance(value, str) else ""
         yield f"{field.name} {value!r} is not one of {', '.join(known.words)}{hint}"
     if isinstance(field.default, bool):
         if not isinstance(value, bool):
             yield f"{field.name} {value!r} is neither True nor False"
-    elif isinstance(field.default, int) and not (
-        isinstance(value, int) and known.least <= value <= known.most
-    ):
+    elif isinstance(field.default, int) and not (type(value) is int and known.least <= value <= known.most):
         yield f"{field.name} {value!r} is not {_range(known)}"
 
 
@@ -163,8 +182,6 @@ def _without_effect(design: Design) -> Iterator[str]:
 
 def _names(design: Design) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Every place in the tables that names freetypes."""
-    if len(design.start) != 3 or any(len(pair) != 2 for pair in design.start):
-        raise ValueError(f"design {design.name!r}: start has a pair of names for each of three migratetypes")
     yield "boot", (design.boot,)
     for pair in design.start:
         yield "start", pair

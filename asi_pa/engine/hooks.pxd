@@ -11,6 +11,7 @@ cdef class ZoneView:
     cdef object keeps           # what the zone lies in
     cdef public object error
     cdef uint32_t _frame(self, object pfn) except? 0xFFFFFFFF
+    cdef int _type(self, name) except -1
 
 
 cdef void ahead_hook(zone_t *z) noexcept with gil

@@ -16,6 +16,7 @@ from asi_pa._core cimport (
     first_of,
     zone_t,
 )
+from asi_pa.designs.fields import nearest
 from asi_pa.engine.flip cimport flip_free_blocks
 from asi_pa.engine.page_isolation cimport head_of
 
@@ -145,13 +146,27 @@ cdef class ZoneView:
         cdef uint32_t frame
         out = []
         if 0 <= order <= self.z.max_order:
-            frame = first_of(self.z, order, <int>self.design.freetype(freetype))
+            frame = first_of(self.z, order, self._type(freetype))
             while frame < self.z.nframes and len(out) < most:
                 out.append(self.z.base_pfn + frame)
                 frame = self.z.links[frame].next
         return out
 
+    cdef int _type(self, name) except -1:
+        names = [ft.name for ft in self.design.freetypes]
+        if name not in names:
+            raise ValueError(f"no freetype {name!r} (there are {', '.join(names)})")
+        return names.index(name)
+
+    def __getattr__(self, name):
+        known = [each for each in dir(ZoneView) if not each.startswith("_")]
+        raise AttributeError(f"ZoneView has no {name!r}{nearest(name, known)}")
+
     def _types(self, mapped, freetype):
+        if mapped is not None and mapped is not True and mapped is not False:
+            raise ValueError(f"mapped {mapped!r} is neither True, False nor None")
+        if freetype is not None:
+            self._type(freetype)
         return [i for i, ft in enumerate(self.design.freetypes)
                 if ft.mt <= 2 and (mapped is None or ft.mapped == mapped)
                 and (freetype is None or ft.name == freetype)]
@@ -160,11 +175,20 @@ cdef class ZoneView:
 cdef object whole_number(ZoneView view, method, answer):
     try:
         number = operator.index(answer)
-        if abs(number) < 1 << 62:
-            return number
     except TypeError:
-        pass
-    raise ValueError(f"design {view.design.name!r}: {method}() returned {answer!r}, which is no number")
+        raise ValueError(f"design {view.design.name!r}: {method}() returned {answer!r}, "
+                         "which is no number") from None
+    if abs(number) < 1 << 62:
+        return number
+    raise ValueError(f"design {view.design.name!r}: {method}() returned {number}, which is too large")
+
+
+cdef object error_of(ZoneView view, method, error):
+    # A hook ends no program: what sys.exit() raises would be taken for the end of asi-pa itself.
+    if not isinstance(error, SystemExit):
+        return error
+    made = RuntimeError(f"design {view.design.name!r}: {method}() raised SystemExit")
+    return made.with_traceback(error.__traceback__)
 
 
 cdef void ahead_hook(zone_t *z) noexcept with gil:
@@ -179,7 +203,7 @@ cdef void ahead_hook(zone_t *z) noexcept with gil:
         elif n < 0:
             flip_free_blocks(z, -n, True)
     except BaseException as error:
-        view.error = error
+        view.error = error_of(view, "unmap_ahead", error)
 
 
 cdef int64_t choose_hook(zone_t *z, int order, int ft) noexcept with gil:
@@ -195,7 +219,7 @@ cdef int64_t choose_hook(zone_t *z, int order, int ft) noexcept with gil:
             return -1
         return pfn - z.base_pfn
     except BaseException as error:
-        view.error = error
+        view.error = error_of(view, "choose_block", error)
         return -1
 
 
@@ -213,5 +237,5 @@ cdef int refill_hook(zone_t *z, int order) noexcept with gil:
                              f"orders are 0 to {LARGEST_REFILL}")
         return wanted
     except BaseException as error:
-        view.error = error
+        view.error = error_of(view, "choose_refill", error)
         return -1

@@ -295,10 +295,14 @@ cdef class Machine:
         kswapd(&self.mm, cpu)
 
     def refresh_vm_stats(self, int cpu=0, int zone=0):
-        """refresh_cpu_vm_stats(): a CPU's differences of the zone's counters are folded, its lists decay."""
+        """refresh_cpu_vm_stats(): a CPU's differences of the zone's counters are folded, its lists decay.
+
+        Where the zone is of another node, a batch goes back at the third call since the CPU moved its
+        counters, that one included: drain_zone_pages(), mm/page_alloc.c, 7.2 and 6.12.
+        """
         cdef zone_t *z = self._zone(zone)
         self._check_cpu(cpu)
-        refresh_cpu_vm_stats(z, cpu)
+        refresh_cpu_vm_stats(z, cpu, self.mm.cpu_node[cpu] != z.nid)
         if self.watched:
             self.raise_hook_error()
 
@@ -488,6 +492,11 @@ cdef class Machine:
             return []
         return [{f"numa_{key}": value for key, value in dict(self.mm.numa[nid]).items()}
                 for nid in range(self.mm.nnodes)]
+
+    def flips(self):
+        """flips_s2n and flips_n2s of each zone, in pageblocks; their sums are those of stats()."""
+        return [{"flips_s2n": self.mm.zones[i].flips_s2n, "flips_n2s": self.mm.zones[i].flips_n2s}
+                for i in range(self.mm.nzones)]
 
     def log_events(self):
         """Starts the log of mapping and type changes of pageblocks that ``events`` shows."""

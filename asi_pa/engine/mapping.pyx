@@ -164,6 +164,7 @@ cdef void blocks_map(zone_t *z, uint32_t block, uint32_t n, int ctx) noexcept no
         z.pbmapped[b] = 1
         if ctx != CTX_POPULATE:
             z.stats.flips_s2n += 1
+            z.flips_s2n += 1
     z.stats.stale_exposed += exposed
     if z.physmap != NULL:
         physmap_map(z.physmap, z.design.tree, z.base_pfn + (<uint64_t>block << z.pageblock_order),
@@ -186,6 +187,7 @@ cdef void blocks_unmap(zone_t *z, uint32_t block, uint32_t n, int ctx, bint flus
         z.stats.absences += live >> 16
         z.pbmapped[b] = 0
         z.stats.flips_n2s += 1
+        z.flips_n2s += 1
     if z.physmap != NULL:
         pfn = z.base_pfn + (<uint64_t>block << z.pageblock_order)
         pages = <uint64_t>n << z.pageblock_order

@@ -18,6 +18,7 @@ cdef enum:
     PCP_ROOM = 32               # pages of a list's first array
     PCP_AHEAD = 8               # pages that a bulk free looks ahead
     PCP_MAX_LOW_ORDER = 3       # PAGE_ALLOC_COSTLY_ORDER
+    EXPIRE_TICKS = 3            # refresh_cpu_vm_stats(): "3 seconds idle till flush"
     PCPF_PREV_FREE_HIGH_ORDER = 1
     PCPF_FREE_HIGH_BATCH = 2
 
@@ -112,4 +113,4 @@ cdef void pcp_freed(zone_t *z, pcp_t *pcp, int order, int index) noexcept nogil
 cdef void free_pcppages_bulk(zone_t *z, pcp_t *pcp, int64_t count, int index) noexcept nogil
 cdef void pcp_drain(zone_t *z, pcp_t *pcp) noexcept nogil
 cdef bint pcp_decay(zone_t *z, pcp_t *pcp) noexcept nogil
-cdef bint refresh_cpu_vm_stats(zone_t *z, int cpu) noexcept nogil
+cdef bint refresh_cpu_vm_stats(zone_t *z, int cpu, bint remote) noexcept nogil

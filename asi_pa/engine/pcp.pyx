@@ -334,9 +334,26 @@ cdef bint pcp_decay(zone_t *z, pcp_t *pcp) noexcept nogil:
     return todo
 
 
-cdef bint refresh_cpu_vm_stats(zone_t *z, int cpu) noexcept nogil:
-    # mm/vmstat.c, once a second on each CPU: its differences are folded, then its lists decay.
+cdef bint pcp_expire(zone_t *z, pcp_t *pcp, bint remote) noexcept nogil:
+    # refresh_cpu_vm_stats(), CONFIG_NUMA: of another node's pages a batch goes back at the third tick, that
+    # one included which found counters moved by this CPU (drain_zone_pages()); which moves them.
+    if not pcp.expire or not pcp.count:
+        return False
+    if not remote:
+        pcp.expire = 0
+        return False
+    pcp.expire -= 1
+    if not pcp.expire:
+        free_pcppages_bulk(z, pcp, pcp.count if pcp.count < pcp.batch else pcp.batch, 0)
+    return True
+
+
+cdef bint refresh_cpu_vm_stats(zone_t *z, int cpu, bint remote) noexcept nogil:
+    # mm/vmstat.c, once a second on each CPU: its differences are folded, then its lists decay.  `remote`: the
+    # zone is of another node than the CPU.
     cdef vmdiff_t *diff = &z.diffs[cpu]
+    cdef bint moved = diff.free != 0 or diff.cma != 0
+    cdef bint todo
     z.nr_free += diff.free
     z.nr_free_cma += diff.cma
     diff.free = diff.cma = 0
@@ -346,4 +363,9 @@ cdef bint refresh_cpu_vm_stats(zone_t *z, int cpu) noexcept nogil:
     z.diff = diff
     if z.design.clears_ahead:
         clear_ahead(z)
-    return z.pcps != NULL and pcp_decay(z, &z.pcps[cpu])
+    if z.pcps == NULL:
+        return False
+    if moved:
+        z.pcps[cpu].expire = EXPIRE_TICKS
+    todo = pcp_decay(z, &z.pcps[cpu])
+    return pcp_expire(z, &z.pcps[cpu], remote) or todo

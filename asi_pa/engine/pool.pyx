@@ -239,18 +239,26 @@ cdef bint pool_refill(mm_t *mm, int cpu, int order, const request_t *rq, bint wo
     return True
 
 
-cdef int64_t pool_get(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil:
-    # What the pool has, or has after a refill.  With a pool a node: first the requester's, which is refilled
-    # of its own node's memory, then what the others have, then a refill of any node's.
-    cdef request_t own = rq[0]
-    cdef int64_t pfn = -1
-    cdef bint may = may_wait(&mm.design, rq, True)
+cdef int64_t own_pool_get(mm_t *mm, int cpu, int order, const request_t *rq, bint may) noexcept nogil:
+    # With a pool a node: what the requester's has, or has after a refill of its own node's memory.
+    cdef request_t own
     cdef int node = mm.cpu_node[cpu]
-    if mm.design.pool_by_node:
+    cdef int64_t pfn = pool_take(mm, node, order, rq)
+    if pfn < 0 and may:
+        own = rq[0]
         own.gfp |= GFP_THISNODE
-        pfn = pool_take(mm, node, order, rq)
-        if pfn < 0 and may and pool_refill(mm, cpu, order, &own, False):
+        if pool_refill(mm, cpu, order, &own, False):
             pfn = pool_take(mm, node, order, rq)
+    return pfn
+
+
+cdef int64_t pool_get(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil:
+    # What the pool has, or has after a refill.  With a pool a node: first the requester's, then what the
+    # others have, then a refill of any node's.
+    cdef int64_t pfn
+    cdef bint may = may_wait(&mm.design, rq, True)
+    if mm.design.pool_by_node:
+        pfn = own_pool_get(mm, cpu, order, rq, may)
         if pfn >= 0 or rq.gfp & GFP_THISNODE:
             return pfn
     pfn = pool_take(mm, -1, order, rq)

@@ -293,6 +293,7 @@ cdef struct pcp_t:
     int64_t quiet           # with fewer pages a free only adds to its list (pcp_set_quiet)
     int64_t freed_order     # of the last free; 1 to 3 is PCPF_PREV_FREE_HIGH_ORDER
     int64_t free_high_batch     # PCPF_FREE_HIGH_BATCH
+    int64_t expire          # ticks until a batch of another node's pages goes back
     pcplist_t lists[MAX_PCP_LISTS]
 
 cdef struct vmdiff_t:
@@ -469,6 +470,9 @@ cdef struct zone_t:
     size_t nfallbacks
     size_t fallbacks_room
     uint64_t now
+    # of stats.flips_s2n and flips_n2s those in this zone
+    uint64_t flips_s2n
+    uint64_t flips_n2s
 
 
 cdef inline uint32_t block_of(const zone_t *z, uint32_t frame) noexcept nogil:

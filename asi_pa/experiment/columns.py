@@ -20,6 +20,7 @@ KEYS: tuple[Column, ...] = (
     Column("trace", "text", "The trace's or workload's name."),
     Column("memory", "text", "The size as it was asked for: 768M, ample, 1.05x."),
     Column("memory_bytes", "whole", "Managed memory of the machine.", "bytes"),
+    Column("nodes", "text", "Of the machine: how many, or the CPUs of each as they were asked for, 0-3/4-7."),
     Column("design", "text", "The design's name, changed fields included."),
     Column("classifier", "text", "What decided which requests are sensitive."),
     Column("kernel", "text", "The profile of rules."),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,11 +15,12 @@ from asi_pa.experiment.answer import answer
 from asi_pa.experiment.cache import Cache, design_words, key_of, package_hash
 from asi_pa.experiment.caveats import caveats
 from asi_pa.experiment.claims import evaluate_claims
+from asi_pa.experiment.full import FullRuns, Place
 from asi_pa.experiment.probe import Relief
 from asi_pa.experiment.rows import short_pages
-from asi_pa.experiment.runs import DEFAULT_DESIGNS, SAMPLES, replay
+from asi_pa.experiment.runs import DEFAULT_DESIGNS, SAMPLES
 from asi_pa.experiment.sizes import as_size
-from asi_pa.experiment.study import Found, Plan, Study, Subject, at_size
+from asi_pa.experiment.study import Found, Plan, Study, Subject
 from asi_pa.experiment.verdict import sentences
 from asi_pa.kernel.numa import RECORDED, Nodes, as_nodes
 from asi_pa.kernel.sizing import parse_size
@@ -36,7 +36,6 @@ SCHEMA = "asi_pa.compare/2"
 SEEDS = 16
 
 Progress = Callable[[str, int, int], None]
-Run = dict[str, Any]
 
 
 def protagonists(designs: Sequence[Design] | None) -> tuple[str, str]:
@@ -182,9 +181,10 @@ def _compared(
 
         subjects = list(pool.map(subject, traces))
         measured = [pool.submit(nearness, subject, cache) for subject in subjects]
-        study = Study(plan, subjects, cache, progress)
+        full = FullRuns(plan, samples, cache)
+        study = Study(plan, subjects, cache, progress, full.measured)
         found = study.run()
-    runs = _runs(plan, subjects, found, samples, cache, progress)
+    runs = full.runs(_places(plan, subjects, found), progress)
     near = [each.result() for each in measured]
     result: dict[str, Any] = {
         "schema": SCHEMA,
@@ -232,90 +232,16 @@ def nearness(subject: Subject, cache: Cache) -> dict[str, Any]:
     return found
 
 
-def _runs(
-    plan: Plan,
-    subjects: Sequence[Subject],
-    found: Sequence[Found],
-    samples: int,
-    cache: Cache,
-    progress: Progress | None,
-) -> list[Run]:
-    """A replay of every design in full, with the first seed, at each of the sizes that are compared."""
-    places = []
+def _places(plan: Plan, subjects: Sequence[Subject], found: Sequence[Found]) -> list[Place]:
+    """The sizes at which replays are shown in full."""
+    places: list[Place] = []
     for subject, of in zip(subjects, found, strict=True):
         if plan.memory:
             places += [(subject, s.words, p) for s, p in zip(plan.memory, of.pages, strict=True)]
             continue
-        if not of.rows:
-            places.append((subject, "ample", 0))
-            continue
-        needed = of.rows[0][REFERENCE]["price"]
-        pages = subject.most if needed is None else min(short_pages(needed), subject.most)
-        places += [(subject, "ample", 0), (subject, "short", pages)]
-    total = len(places) * len(plan.designs)
-    done = [0]
-
-    def tell() -> None:
-        done[0] += 1
-        if progress is not None:
-            progress("replays in full", done[0], total)
-
-    def tell_or_stop() -> None:
-        if stopped.is_set():
-            raise KeyboardInterrupt
-        tell()
-
-    stopped = threading.Event()
-    with ThreadPoolExecutor(plan.threads or processors()) as pool:
-        made = [
-            pool.submit(_run, plan, subject, name, pages, samples, cache, tell_or_stop)
-            for subject, name, pages in places
-        ]
-        try:
-            return [future.result() for future in made]
-        except BaseException:
-            stopped.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
-def _run(
-    plan: Plan, subject: Subject, name: str, pages: int, samples: int, cache: Cache, tell: Callable[[], None]
-) -> Run:
-    relief, seed = plan.relief, plan.seeds[0]
-    key = key_of(
-        "run", package_hash(), subject.hash, plan.classifier, plan.kernel, seed, pages, samples,
-        relief.options(), [design_words(design) for design in plan.designs], plan.nodes.words,
-    )  # fmt: skip
-    kept: Run | None = cache.get(key)
-    if kept is not None:
-        return kept | {"memory": name}
-    compiled = at_size(subject, pages, seed)
-    entries = []
-    for design in plan.designs:
-        entries.append(
-            replay(
-                compiled, design, kernel=plan.kernel, samples=samples, seed=seed,
-                **relief.options(),
-            )
-        )  # fmt: skip
-        tell()
-    population = {entry["design"]: entry.pop("population") for entry in entries}
-    made = {
-        "trace": compiled.name,
-        "memory": name,
-        "memory_bytes": compiled.memory_bytes,
-        "description": str(compiled.source.get("description", "")),
-        "operations": len(compiled.ops),
-        "repairs": compiled.repairs,
-        "population": {
-            "pages free": sum(p.free_pages for p in compiled.population),
-            "pages held": sum(p.held_pages for p in compiled.population),
-            "mixed blocks": population[plan.designs[0].name]["mixed_blocks"],
-            **{f"displaced, {k}": p["displaced"] for k, p in population.items() if p["displaced"]},
-            **{f"lost, {k}": p["lost"] for k, p in population.items() if p["lost"]},
-        },
-        "designs": entries,
-    }
-    cache.put(key, made)
-    return made
+        places.append((subject, "ample", 0))
+        if of.rows:
+            needed = of.rows[0][REFERENCE]["price"]
+            pages = subject.most if needed is None else min(short_pages(needed), subject.most)
+            places.append((subject, "short", pages))
+    return places

@@ -22,6 +22,7 @@ from asi_pa.trace import CompiledTrace, Starts
 __all__ = [
     "MIB",
     "SHORT",
+    "Measure",
     "SeedStarts",
     "design_row",
     "linux_needs",
@@ -39,14 +40,18 @@ _FEW = 0.01
 _KEPT = 12
 
 Row = dict[str, Any]
+#: (pages, start state, design) -> the measures, as `measured_at` takes them.
+Measure = Callable[[int, CompiledTrace, Design], Row]
 
 
 class SeedStarts:
     """Start states of one trace and seed, the last ones kept: designs ask for the same sizes."""
 
-    def __init__(self, starts: Starts, whole: CompiledTrace, seed: int, most: int) -> None:
+    def __init__(
+        self, starts: Starts, whole: CompiledTrace, seed: int, most: int, measure: Measure | None = None
+    ) -> None:
         self.starts, self.seed, self.most = starts, seed, most
-        self.whole = whole
+        self.whole, self._measure = whole, measure
         self._kept: OrderedDict[int, CompiledTrace | None] = OrderedDict()
 
     def at(self, pages: int) -> CompiledTrace | None:
@@ -63,6 +68,15 @@ class SeedStarts:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(pages)
         return self._kept[pages]
+
+    def measured(self, pages: int, design: Design, kernel: str | None, relief: Relief) -> Row | None:
+        """The measures of a design on a size; None as in `at`."""
+        compiled = self.at(pages)
+        if compiled is None:
+            return None
+        if self._measure is not None:
+            return self._measure(pages, compiled, design)
+        return measured_at(compiled, design, kernel, relief, self.seed)
 
 
 def real_limit(asked: int) -> int:
@@ -148,9 +162,7 @@ class _Search:
         if linux is None:
             return row
         short = min(short_pages(linux / MIB), most)
-        compiled = self.starts.at(short)
-        if compiled is not None:
-            row["short"] = measured_at(compiled, self.design, self.kernel, self.relief, self.starts.seed)
+        row["short"] = self.starts.measured(short, self.design, self.kernel, self.relief)
         if self.wants_roomy and needed is not None and self.asked.declined >= LEAST_DECLINABLE:
             row["roomy"] = self._find_roomy(needed, short, row["short"])
         return row

@@ -23,7 +23,7 @@ from asi_pa.run.replay import Replay
 from asi_pa.run.samples import Samples
 from asi_pa.trace import CompiledTrace
 
-__all__ = ["DEFAULT_DESIGNS", "SAMPLES", "Series", "build", "replay", "supply_of"]
+__all__ = ["DEFAULT_DESIGNS", "SAMPLES", "Series", "build", "replay", "replayed", "supply_of"]
 
 #: What ``compare`` shows unless asked otherwise.
 DEFAULT_DESIGNS = COMPARED
@@ -174,18 +174,24 @@ def replay(
     fails, the pages follow that it would ask for instead (``asi_pa.kernel.callers``). ``progress`` is called
     with (operations done, of).
     """
-    design = as_design(design)
-    size = parse_size(reclaim) if isinstance(reclaim, str) else reclaim
-    machine, run, population = build(
-        compiled,
-        design,
-        kernel,
-        reclaim=size,
-        compaction=compaction,
-        seed=seed,
-        fallbacks=fallbacks,
-        log=False,
-    )
+    return replayed(
+        compiled, as_design(design), kernel=kernel, samples=samples,
+        reclaim=parse_size(reclaim) if isinstance(reclaim, str) else reclaim,
+        compaction=compaction, seed=seed, fallbacks=fallbacks, progress=progress,
+    )[0]  # fmt: skip
+
+
+def replayed(
+    compiled: CompiledTrace,
+    design: Design,
+    *,
+    kernel: str | None,
+    samples: int,
+    progress: Callable[[int, int], None] = _no_progress,
+    **how: Any,
+) -> tuple[dict[str, Any], Replay]:
+    """What `replay` returns, and the replay itself; ``how``: as for `build`."""
+    machine, run, population = build(compiled, design, kernel, log=False, **how)
     series = Series(machine, compiled)
     n = len(compiled.ops)
     stops = np.unique(np.linspace(0, n, max(samples, 2)).astype(int)).tolist()
@@ -214,7 +220,7 @@ def replay(
         "population": population,
         "verify": broken or "ok",
     }
-    return made | ({"nodes": by_node(compiled, run)} if compiled.nodes > 1 else {})
+    return made | ({"nodes": by_node(compiled, run)} if compiled.nodes > 1 else {}), run
 
 
 def by_node(compiled: CompiledTrace, run: Replay) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from statistics import median
 from typing import Any
 
@@ -20,6 +20,7 @@ from asi_pa.experiment.cache import Cache, design_words, key_of, package_hash, t
 from asi_pa.experiment.probe import Relief
 from asi_pa.experiment.rows import (
     MIB,
+    Measure,
     Row,
     SeedStarts,
     design_row,
@@ -127,9 +128,19 @@ class Subject:
 class _Task:
     """One trace and seed."""
 
-    def __init__(self, plan: Plan, subject: Subject, seed: int, cache: Cache, stopped: threading.Event):
+    def __init__(
+        self,
+        plan: Plan,
+        subject: Subject,
+        seed: int,
+        cache: Cache,
+        stopped: threading.Event,
+        measure: Measure | None,
+    ):
         self.plan, self.subject, self.seed, self.cache, self.stopped = plan, subject, seed, cache, stopped
+        self._measure = measure
         self._starts: SeedStarts | None = None
+        self._linux: Row | None = None
 
     def _kept(self, design: Design, what: Any, make: Callable[[SeedStarts], Row]) -> Row:
         """The row from the cache, or made and kept there."""
@@ -143,8 +154,9 @@ class _Task:
             if self.stopped.is_set():
                 raise KeyboardInterrupt
             if self._starts is None:
+                subject = self.subject
                 self._starts = SeedStarts(
-                    self.subject.starts, self.subject.whole, self.seed, self.subject.most
+                    subject.starts, subject.whole, self.seed, subject.most, self._measure
                 )
             found = make(self._starts)
             self.cache.put(key, found)
@@ -153,11 +165,13 @@ class _Task:
     def linux(self, guess: int) -> Row:
         """The reference's row."""
         design, plan, stop = self.plan.designs[0], self.plan, self.stopped.is_set
-        return self._kept(
-            design,
-            ["search", guess],
-            lambda starts: linux_row(starts, design, plan.kernel, plan.relief, guess, stop),
-        )
+        if self._linux is None:
+            self._linux = self._kept(
+                design,
+                ["search", guess],
+                lambda starts: linux_row(starts, design, plan.kernel, plan.relief, guess, stop),
+            )
+        return self._linux
 
     def run(self, guess: int, tell: Callable[[str], None]) -> dict[str, Row]:
         """A row for each design; ``tell`` is called with the name of each that is done."""
@@ -185,8 +199,7 @@ class _Task:
 
         def make(starts: SeedStarts) -> Row:
             pages = starts.most if linux["price"] is None else min(short_pages(linux["price"]), starts.most)
-            compiled = starts.at(pages)
-            short = compiled and measured_at(compiled, design, plan.kernel, plan.relief, self.seed)
+            short = starts.measured(pages, design, plan.kernel, plan.relief)
             return {"price": None, "roomy": None, "floored": False, "short": short}
 
         return make
@@ -227,17 +240,19 @@ class _Task:
         for pages in sizes:
             state = _Lazy(self.subject, pages, self.seed, fitting)
             for design in chosen:
-                make = self._measuring(design, state)
+                make = self._measuring(design, state, pages)
                 rows[design.name][str(pages)] = self._kept(design, ["at", pages, fitting], make)
                 if pages == sizes[-1]:
                     tell(design.name)
         return rows
 
-    def _measuring(self, design: Design, state: _Lazy) -> Callable[[SeedStarts], Row]:
+    def _measuring(self, design: Design, state: _Lazy, pages: int) -> Callable[[SeedStarts], Row]:
         def make(_: SeedStarts) -> Row:
             compiled = state.compiled
             if compiled is None:
                 return {}
+            if self._measure is not None:
+                return self._measure(pages, compiled, design)
             return measured_at(compiled, design, self.plan.kernel, self.plan.relief, self.seed)
 
         return make
@@ -284,10 +299,18 @@ class Found:
 
 
 class Study:
-    """Runs a plan on subjects; ``results`` is complete when ``run`` returns."""
+    """Runs a plan on subjects; ``measure``: who takes the first seed's measures (`FullRuns`)."""
 
-    def __init__(self, plan: Plan, subjects: Sequence[Subject], cache: Cache, progress: Progress | None):
+    def __init__(
+        self,
+        plan: Plan,
+        subjects: Sequence[Subject],
+        cache: Cache,
+        progress: Progress | None,
+        measure: Callable[[Subject, int, CompiledTrace, Design], Row] | None = None,
+    ):
         self.plan, self.subjects, self.cache = plan, subjects, cache
+        self._measure = measure
         self._progress = progress
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -323,7 +346,13 @@ class Study:
         seeds = plan.seeds[:CURVE_SEEDS]
         with ThreadPoolExecutor(plan.threads or processors()) as pool:
             futures = [
-                pool.submit(self._task(subject, seed).at_sizes, wanted, lambda _: None, chosen, fitting=True)
+                pool.submit(
+                    self._task(subject, seed, shown=False).at_sizes,
+                    wanted,
+                    lambda _: None,
+                    chosen,
+                    fitting=True,
+                )
                 for seed in seeds
             ]
             try:
@@ -346,8 +375,12 @@ class Study:
             },
         }
 
-    def _task(self, subject: Subject, seed: int) -> _Task:
-        return _Task(self.plan, subject, seed, self.cache, self._stopped)
+    def _task(self, subject: Subject, seed: int, *, shown: bool = True) -> _Task:
+        """``shown``: the first seed's replays are shown in full."""
+        measure = None
+        if shown and self._measure is not None and seed == self.plan.seeds[0]:
+            measure = partial(self._measure, subject)
+        return _Task(self.plan, subject, seed, self.cache, self._stopped, measure)
 
     def _spare(
         self, pool: ThreadPoolExecutor, subject: Subject, tell: Callable[[str], None], one: dict[str, Row]
@@ -381,20 +414,21 @@ class Study:
             made = [[future.result() for future in futures] for futures in sized]
             return [Found([], [], [rows for _, rows in of], of[0][0]) for of in made]
         base = plan.seeds[0]
-        first = [pool.submit(self._task(s, base).linux, s.guess) if s.most else None for s, _ in named]
+        begun = [self._task(s, base) for s, _ in named]
+        first = [pool.submit(task.linux, task.subject.guess) if task.subject.most else None for task in begun]
         ample = [pool.submit(self._task(s, base).at_sizes, (0,), tell) for s, tell in named]
         waiting: list[list[Future[dict[str, Row]]]] = []
-        for (s, tell), linux in zip(named, first, strict=True):
+        for (s, tell), task, linux in zip(named, begun, first, strict=True):
             if linux is None:
                 waiting.append([])
                 continue
             needed = linux.result()["price"]
             guess = s.guess if needed is None else round(needed * MIB)
-            guesses = [s.guess, *[guess] * (len(plan.seeds) - 1)]
+            others = [self._task(s, seed) for seed in plan.seeds[1:]]
             waiting.append(
                 [
-                    pool.submit(self._task(s, seed).run, at, tell)
-                    for seed, at in zip(plan.seeds, guesses, strict=True)
+                    pool.submit(task.run, s.guess, tell),
+                    *(pool.submit(other.run, guess, tell) for other in others),
                 ]
             )
         found = []

@@ -12,6 +12,8 @@ _COLUMNS = (
     ("cpus", "CPUs"),
     ("pages", "pages"),
     ("mapped_blocks", "mapped"),
+    ("flips_s2n", "S -> N"),
+    ("flips_n2s", "N -> S"),
     ("free_pages", "free"),
     ("pool_pages", "pool"),
     ("numa_hit", "numa_hit"),

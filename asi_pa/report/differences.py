@@ -56,13 +56,20 @@ def _about(a: Result, b: Result) -> Iterator[dict[str, Any]]:
         "seeds",
         "quick",
         "classifier",
+        "nodes",
         "relief",
         "reference",
         "protagonists",
     ):
-        one, other = (result[key]["words"] if key == "relief" else result[key] for result in (a, b))
+        one, other = (_asked(result, key) for result in (a, b))
         if one != other:
             yield {"what": key, "a": one, "b": other}
+
+
+def _asked(result: Result, key: str) -> Any:
+    if key == "nodes":
+        return result.get(key, "1")  # there on machines of several nodes only
+    return result[key]["words"] if key == "relief" else result[key]
 
 
 def _names(result: Result) -> dict[str, list[str]]:

@@ -4,7 +4,6 @@
 (() => {
   const panels = [...document.querySelectorAll(".panel")];
   const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
-  let runs = null;
   const number = (value) => value.toLocaleString("en-US");
   const megabytes = (pages) => (pages / 256).toLocaleString("en-US", { maximumFractionDigits: pages < 25600 ? 1 : 0 }) + " MiB";
 
@@ -182,12 +181,11 @@
   }
 
   let loading = null;
-  function load() {
-    loading ??= Promise.all([unpack("plotly"), unpack("data")]).then(([library, data]) => {
+  function library() {
+    loading ??= unpack("plotly").then((text) => {
       const script = document.createElement("script");
-      script.textContent = library;
+      script.textContent = text;
       document.body.append(script);
-      runs = JSON.parse(coloured(data));
     });
     return loading;
   }
@@ -195,8 +193,8 @@
   panels.forEach((panel, index) => panel.addEventListener("toggle", async () => {
     if (!panel.open || panel.dataset.drawn) return;
     panel.dataset.drawn = "1";
-    await load();
-    new Panel(panel, runs[index]).draw();
+    const [data] = await Promise.all([unpack(`data-${index}`), library()]);
+    new Panel(panel, JSON.parse(coloured(data))).draw();
   }));
   for (const details of document.querySelectorAll("details")) if (`#${details.id}` === location.hash) {
     for (let at = details; at; at = at.parentElement) if (at.tagName === "DETAILS") at.open = true;

@@ -116,7 +116,7 @@ def render_html(result: Mapping[str, Any]) -> str:
 {closed}
 {modelled_page(result)}
 <footer>asi_pa {escape(result["asi_pa"])}; deeper pictures by plotly.js, embedded. It loads nothing.</footer>
-<script type="text/plain" id="data">{_packed(_script_json(entries))}</script>
+{_data(entries)}
 <script type="text/plain" id="plotly">{_packed(library)}</script>
 <script>{(own / "page.js").read_text(encoding="utf-8")}</script>
 </body>
@@ -124,8 +124,16 @@ def render_html(result: Mapping[str, Any]) -> str:
 """
 
 
+def _data(entries: Iterable[Any]) -> str:
+    """What page.js knows of each run, apart: only that of a run that is opened is unpacked."""
+    return "\n".join(
+        f'<script type="text/plain" id="data-{index}">{_packed(_script_json(entry))}</script>'
+        for index, entry in enumerate(entries)
+    )
+
+
 def _packed(text: str) -> str:
-    """gzip, in base64: page.js unpacks it when the first picture is opened."""
+    """gzip, in base64: page.js unpacks it when it is wanted."""
     return b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
 
 
@@ -158,10 +166,7 @@ def _entry(run: Run, blocks: figures.Blocks) -> dict[str, Any]:
         "free": figures.free_memory(run),
         "flushes": figures.flushes(run),
     }
-    shown = {name: json.loads(figure.to_json()) for name, figure in pictures.items() if figure}
-    for picture in shown.values():
-        for trace in picture["data"]:
-            del trace["x"]  # page.js puts in what the axis shows, from the samples below
+    shown = {name: figure for name, figure in pictures.items() if figure}
     legends = {name: figures.legend(figure) for name, figure in pictures.items() if figure}
     if "blockmap" in legends:
         legends["blockmap"] = list(kind_colours(blocks.legend).items())

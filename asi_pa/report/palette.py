@@ -9,6 +9,7 @@ small pictures have a colour for each of the two compared, whichever designs the
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from asi_pa.designs import DESIGNS, Design
 
@@ -75,7 +76,7 @@ def design_colours(designs: Iterable[str]) -> dict[str, str]:
             lighter, hue = divmod(elsewhere, len(_ELSEWHERE))
             shades, first = _shades(_lighter(_ELSEWHERE[hue], 1 - 0.6**lighter)), 0
             elsewhere += 1
-        colours[name] = next(c for c in [*shades[first:], *_spares()] if c not in colours.values())
+        colours[name] = next(c for c in chain(shades[first:], _spares()) if c not in colours.values())
     return colours
 
 
@@ -112,14 +113,14 @@ def kind_colours(kinds: Iterable[str]) -> dict[str, str]:
     return colours
 
 
-#: By type of a pageblock: as most memory is, and on the side that the design changes it to.
+#: By type of a pageblock: as most memory is, and where the design changes it: to mapped, to unmapped.
 _BLOCKS = {
-    "unmovable": ("#1f3b57", "#d55e00"),
-    "movable": ("#7fb8de", "#e69f00"),
-    "reclaimable": ("#009e73", "#f0e442"),
-    "free": ("#f2efe6", "#fbe3b0"),
+    "unmovable": ("#1f3b57", "#d55e00", "#cc79a7"),
+    "movable": ("#7fb8de", "#e69f00", "#8a5a00"),
+    "reclaimable": ("#009e73", "#f0e442", "#a6195e"),
+    "free": ("#f2efe6", "#fbe3b0", "#f3dcea"),
 }
-_OTHER_BLOCKS = ("#6b4c9a", "#cc79a7")
+_OTHER_BLOCKS = ("#6b4c9a", "#b3b3b3", "#5f6c7b")
 
 
 def block_kind(kind: str, tree: str) -> tuple[str, str]:
@@ -134,8 +135,11 @@ def block_kind(kind: str, tree: str) -> tuple[str, str]:
         (known for known in ("unmovable", "movable", "reclaimable") if name.startswith(known)), "other"
     )
     known = "free" if words[0] == "free" else known
-    odd = words[-1] == ("mapped" if tree == "restricted" else "unmapped")
-    return f"{known}, {words[-1]}" if odd else known, _BLOCKS.get(known, _OTHER_BLOCKS)[odd]
+    colours = _BLOCKS.get(known, _OTHER_BLOCKS)
+    odd = "mapped" if tree == "restricted" else "unmapped"
+    if words[-1] != odd:
+        return known, colours[0]
+    return f"{known}, {odd}", colours[1 if odd == "mapped" else 2]
 
 
 def _lighter(colour: str, share: float) -> str:

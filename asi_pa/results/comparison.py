@@ -26,7 +26,7 @@ __all__ = ["Claim", "CompareResult", "Judged", "MeasureRow", "Run", "compare"]
 
 Said = Literal["better", "worse", "equal", "undecided", "untested"]
 #: Keys of a row that are known without a replay in full.
-_KEYS = ("trace", "memory", "design", "classifier", "kernel", "seed")
+_KEYS = ("trace", "memory", "nodes", "design", "classifier", "kernel", "seed")
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,15 @@ class CompareResult(Result):
 
     def _of_run(self, run: Mapping[str, Any]) -> dict[str, Any]:
         keys = {key: run[key] for key in ("trace", "memory", "memory_bytes")}
-        return keys | {key: self._held[key] for key in ("kernel", "classifier", "seed")}
+        same = {key: self._held[key] for key in ("kernel", "classifier", "seed")}
+        return keys | same | {"nodes": self.nodes}
+
+    @cached_property
+    def _recorded_nodes(self) -> dict[str, str]:
+        """How many, by trace, where they are as recorded."""
+        if self.nodes != "recorded":
+            return {}
+        return {run.trace: str(len(run.designs[0].nodes) or 1) for run in self.runs}
 
     def columns(self) -> tuple[Column, ...]:
         """What says which row it is, then a column for every measure (docs/use/method.md)."""
@@ -218,6 +226,7 @@ class CompareResult(Result):
                     keys: dict[str, Cell] = {
                         "trace": row.trace,
                         "memory": row.place,
+                        "nodes": self._recorded_nodes.get(row.trace, self.nodes),
                         "design": design,
                         "classifier": self.classifier,
                         "kernel": self.kernel,
@@ -239,7 +248,9 @@ class CompareResult(Result):
             for row in entry["measures"]:
                 label = f"{entry['trace']}, {row['place']}: {row['label']}"
                 rows.append((label, *(value_text(row, name, self._held["reference"]) for name in names)))
-        caption = f"{', '.join(self.traces)}: medians of {len(self.seeds)} seeds and their range"
+        many = f"medians of {len(self.seeds)} seeds and their range"
+        said = many if len(self.seeds) > 1 else f"seed {self.seeds[0]}"
+        caption = f"{', '.join(self.traces)}: {said}"
         return Table(caption, ("", *names), tuple(rows))
 
     def to_html(self, path: str | PathLike[str]) -> None:

@@ -74,7 +74,7 @@ class NodeCounts:
     pages: int
     """Managed."""
     mapped_blocks: int
-    """Pageblocks that are mapped where the design maps by pageblock: what flips left."""
+    """Pageblocks that are mapped where the design maps by pageblock: what flips left at the end."""
     free_pages: int
     """On the free lists."""
     pool_pages: int
@@ -89,6 +89,10 @@ class NodeCounts:
     """Requests that it served for its own CPUs, ..."""
     numa_other: int
     """... and for others'."""
+    flips_s2n: int = 0
+    """Pageblocks of its memory that were mapped in the replay, ..."""
+    flips_n2s: int = 0
+    """... and that were unmapped; both 0 in a result of a version that did not count them by node."""
 
 
 class ReplayResult(Result):
@@ -219,6 +223,12 @@ class ReplayResult(Result):
         """What was on each node at the end; empty on a machine of one."""
         return tuple(NodeCounts(**node) for node in self._held.get("nodes", ()))
 
+    @property
+    def _nodes(self) -> str:
+        """As they were asked for; how many, where they are as recorded."""
+        asked = self._of.get("nodes", "recorded")
+        return str(len(self._held.get("nodes", ())) or 1) if asked == "recorded" else str(asked)
+
     def columns(self) -> tuple[Column, ...]:
         """`asi_pa.experiment.columns.COLUMNS`."""
         return COLUMNS
@@ -229,6 +239,7 @@ class ReplayResult(Result):
             "trace": self.trace,
             "memory": self.memory,
             "memory_bytes": self.memory_bytes,
+            "nodes": self._nodes,
             "design": self.design,
             "classifier": self.classifier,
             "kernel": self.kernel,
@@ -313,6 +324,7 @@ def replay(
             "trace": compiled.name,
             "memory": size.words if size else format_bytes(compiled.memory_bytes).replace(" ", ""),
             "memory_bytes": compiled.memory_bytes,
+            "nodes": as_nodes(nodes).words,
             "kernel": kernel or compiled.kernel,
             "classifier": compiled.classifier,
             "seed": seed,

@@ -133,11 +133,13 @@ class ValidateResult(Result):
         return [dict(self._row)]
 
     def table(self) -> Table:
-        """The row, a line a number."""
-        names = [column.name for column, _ in _NUMBERS]
-        rows = [(name, "-" if (v := self._row[name]) is None else f"{v:.3g}") for name in names]
-        return Table(f"{self.trace}: how near linux, as modelled, is to the recorded machine (per cent)",
-                     ("", self.profile), tuple(rows))  # fmt: skip
+        """The row, a line a number, with its unit and meaning."""
+        rows = []
+        for column, _ in _NUMBERS:
+            value, unit = self._row[column.name], " %" if column.unit == "percent" else ""
+            rows.append((column.name, "-" if value is None else f"{value:.3g}{unit}", column.meaning))
+        caption = f"{self.trace}: how near linux, as modelled, is to the recorded machine"
+        return Table(caption, ("", f"rules of {self.profile}", "what"), tuple(rows))
 
     def __str__(self) -> str:
         return validation_text(self._held)

@@ -216,13 +216,15 @@ def _on_the_way(moments: Sequence[int], run: FreeRun, followed: Followed) -> dic
 def measured(
     course: Course, moments: Sequence[int], run: FreeRun, followed: Followed, restarts: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """The ``free_run`` part of a result."""
+    """The ``free_run`` part of a result; without ``moments`` there is no first-fit toy beside."""
     end = followed.end_event
     wanted = recorded_free(course.trace, course.record, "end")
     began = recorded_free(course.trace, course.record, "start")
     found = distance(run.states[end].free, followed.states[end].free if wanted is None else wanted)
     baseline = None if wanted is None or began is None else distance(began, wanted)
-    toy = distance(first_fit(course, end), followed.states[end].free if wanted is None else wanted)
+    toy = None
+    if moments:
+        toy = distance(first_fit(course, end), followed.states[end].free if wanted is None else wanted)
     whole = course.trace.kind[:end] == ZONE_LOCKED
     served = course.trace.order[:end][whole]
     refilled = int(((served <= 3) | (served == course.trace.pageblock_order)).sum())

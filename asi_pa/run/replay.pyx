@@ -548,6 +548,8 @@ cdef class Replay:
         # counting starts with the trace
         memset(&self.machine.mm.stats, 0, sizeof(self.machine.mm.stats))
         memset(self.machine.mm.numa, 0, sizeof(self.machine.mm.numa))
+        for zone in range(self.machine.mm.nzones):
+            self.machine.mm.zones[zone].flips_s2n = self.machine.mm.zones[zone].flips_n2s = 0
         memset(self.r.failed_by_class, 0, sizeof(self.r.failed_by_class))
         memset(self.r.failed_by_way, 0, sizeof(self.r.failed_by_way))
         memset(self.r.replayed_by_class, 0, sizeof(self.r.replayed_by_class))
@@ -612,13 +614,15 @@ cdef class Replay:
         return out
 
     def counts_by_node(self):
-        """By node: pages on free lists (free_pages) and in a pool (pool_pages), and the counts of numa()."""
+        """By node: pages on free lists (free_pages) and in a pool (pool_pages), numa(), flips()."""
         cdef mm_t *mm = &self.machine.mm
-        found = [{"free_pages": 0, "pool_pages": pool_pages(mm, nid), **counts}
-                 for nid, counts in enumerate(self.machine.numa())]
+        found = [{"free_pages": 0, "pool_pages": pool_pages(mm, nid), "flips_s2n": 0, "flips_n2s": 0, **more}
+                 for nid, more in enumerate(self.machine.numa())]
         for zone, spec in enumerate(self.machine.spec.zones if found else ()):
             found[spec.nid]["free_pages"] += sum(
                 int(blocks) << order for order, blocks in enumerate(self.free_blocks(zone)))
+            for key, flips in self.machine.flips()[zone].items():
+                found[spec.nid][key] += flips
         return found
 
     def free_blocks(self, int zone=0):

@@ -112,7 +112,7 @@ def errors(trace: Trace | str | os.PathLike[str], compiled: CompiledTrace | None
     key = (trace.name, len(trace), int(trace.pfn.sum()), last, states)
     if key not in _KNOWN:
         try:
-            _KNOWN[key] = errors_of(validate(trace, restarts=0, compiled=compiled))
+            _KNOWN[key] = errors_of(validate(trace, restarts=0, way=False, compiled=compiled))
         except ValueError:
             _KNOWN[key] = None
     return _KNOWN[key]

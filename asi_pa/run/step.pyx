@@ -85,4 +85,4 @@ cdef void refresh_vm_stats(mm_t *mm, int one) noexcept nogil:
     for i in range(mm.nzones):
         for cpu in range(mm.ncpus):
             if cpu == one or one >= mm.ncpus:
-                refresh_cpu_vm_stats(mm.zones[i], cpu)
+                refresh_cpu_vm_stats(mm.zones[i], cpu, mm.cpu_node[cpu] != mm.zones[i].nid)

@@ -24,7 +24,7 @@ from asi_pa.kernel.versions import kernel_profile
 from asi_pa.names import perhaps, several
 from asi_pa.schema import toml_document
 from asi_pa.trace import DEFAULT_CLASSIFIER, Classifier, Trace, bundled_traces, load_events
-from asi_pa.trace.nodes import of_trace
+from asi_pa.trace.nodes import of_trace, recorded_nodes
 from asi_pa.trace.workloads import WORKLOADS
 
 __all__ = ["Asked", "Need", "Piece", "Point", "Source", "points_of", "read_file"]
@@ -50,7 +50,7 @@ class Asked:
     reclaim: str | int | None = None
     compaction: bool = True
     fallbacks: bool = True
-    nodes: int | str = "recorded"
+    nodes: tuple[int | str, ...] = ("recorded",)
 
     @classmethod
     def of(cls, given: Mapping[str, Any], where: str = "") -> Asked:
@@ -64,7 +64,8 @@ class Asked:
                 near = perhaps(key, known)
                 raise ValueError(f"{where}unknown key {key!r}{near}: keys are {', '.join(known)}")
         values = dict(given)
-        for key, *types in (("traces", Trace), ("designs", Design), ("memory", int), ("classifiers",)):
+        for key, *types in (("traces", Trace), ("designs", Design), ("memory", int), ("classifiers",),
+                            ("nodes", int)):  # fmt: skip
             if key in values:
                 values[key] = _listed(values[key], key, (str, *types), where)
         if not values.get("traces") or not values.get("designs"):
@@ -72,12 +73,13 @@ class Asked:
         values["seeds"] = _seeds(values.get("seeds", 1), where)
         _check_fields(values.get("fields", {}), where)
         for key, kinds in (("kernel", (str,)), ("reclaim", (str, int)), ("compaction", (bool,)),
-                           ("fallbacks", (bool,)), ("nodes", (int, str))):  # fmt: skip
+                           ("fallbacks", (bool,))):  # fmt: skip
             if values.get(key) is not None and not isinstance(values[key], kinds):
                 raise ValueError(
                     f"{where}{key} {values[key]!r}: not {' or '.join(k.__name__ for k in kinds)}"
                 )
-        values["nodes"] = as_nodes(values.get("nodes", "recorded")).words
+        for each in values.get("nodes", ()):
+            as_nodes(each)
         return cls(**values)
 
     @property
@@ -101,7 +103,7 @@ class Asked:
             "reclaim": self.relief.reclaim,
             "compaction": self.compaction,
             "fallbacks": self.fallbacks,
-            "nodes": str(self.nodes),
+            "nodes": [as_nodes(each).words for each in self.nodes],
         }
 
 
@@ -186,6 +188,8 @@ class Source:
     label: str
     """What rows call it."""
     hash: str
+    nodes: tuple[str, ...]
+    """Those of its machines, as the column ``nodes`` has them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,13 +230,16 @@ class Point:
             "key": self.key,
             "trace": self.source.label,
             "memory": self.size.words,
+            "nodes": self.nodes,
             "design": self.name,
             "classifier": self.classifier,
             "seed": self.seed,
         }
 
     def __str__(self) -> str:
-        return f"{self.source.label}, {self.size.words}, {self.name}, {self.classifier}, seed {self.seed}"
+        nodes = "" if self.nodes == "1" else f", nodes {self.nodes}"
+        place = f"{self.source.label}, {self.size.words}{nodes}"
+        return f"{place}, {self.name}, {self.classifier}, seed {self.seed}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,19 +253,29 @@ class Piece:
     """What linux needs, MiB, where the point's size is a multiple."""
 
 
-def _sources(traces: Sequence[str | Trace], kept: Any, nodes: Nodes) -> Iterator[Source]:
+def _sources(traces: Sequence[str | Trace], kept: Any, nodes: Sequence[Nodes]) -> Iterator[Source]:
     """``kept(trace, hash)`` puts a Trace that has no file where workers find it, and returns the path."""
     for each in traces:
         trace = load_events(each)
-        of_trace(trace, nodes)
+        words = tuple(_nodes_of(trace, asked) for asked in nodes)
+        for word in words:
+            if words.count(word) > 1:
+                raise ValueError(f"{trace.label}: nodes {', '.join(a.words for a in nodes)}: two mean {word}")
         hashed = trace_hash(trace)
+        word, label = str(each), trace.name
         if isinstance(each, Trace):
-            yield Source(word=kept(trace, hashed), label=trace.name, hash=hashed)
+            word = kept(trace, hashed)
         elif each in bundled_traces() or each.partition(":")[0] in WORKLOADS:
-            yield Source(word=each, label=each, hash=hashed)
+            label = each
         else:
-            pieces = "+".join(str(Path(part).resolve()) for part in each.split("+"))
-            yield Source(word=pieces, label=trace.name, hash=hashed)
+            word = "+".join(str(Path(part).resolve()) for part in each.split("+"))
+        yield Source(word=word, label=label, hash=hashed, nodes=words)
+
+
+def _nodes_of(trace: Trace, asked: Nodes) -> str:
+    """As they were asked for, or how many were recorded.  Raises ValueError for what the trace cannot be."""
+    of_trace(trace, asked)
+    return asked.words if asked.count else str(len(recorded_nodes(trace)))
 
 
 def _designs(asked: Asked) -> Iterator[tuple[str | bytes, Design]]:
@@ -299,7 +316,7 @@ def points_of(asked: Asked, kept: Any) -> tuple[list[Need], list[Point]]:
     sizes = [as_size(each) for each in asked.memory]
     for text in asked.classifiers:
         Classifier.parse(text)
-    kernel, relief, nodes = asked.kernel, asked.relief, str(asked.nodes)
+    kernel, relief = asked.kernel, asked.relief
     if kernel is not None:
         kernel_profile(kernel)
     designs = list(_designs(asked))
@@ -307,14 +324,15 @@ def points_of(asked: Asked, kept: Any) -> tuple[list[Need], list[Point]]:
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"designs: two are {name!r}")
-    sources = list(_sources(asked.traces, kept, as_nodes(nodes)))
+    sources = list(_sources(asked.traces, kept, [as_nodes(each) for each in asked.nodes]))
     labels = [source.label for source in sources]
     for label in labels:
         if labels.count(label) > 1:
             raise ValueError(f"traces: two are called {label!r}, rows could not be told apart")
     needs: dict[str, Need] = {}
     points = []
-    for source, text, size, seed in product(sources, asked.classifiers, sizes, asked.seeds):
+    machines = [(source, words) for source in sources for words in source.nodes]
+    for (source, nodes), text, size, seed in product(machines, asked.classifiers, sizes, asked.seeds):
         what = text, kernel, relief.options(), seed, nodes
         common = [_FORM, package_hash(), source.hash, source.label, *what]
         need = ""

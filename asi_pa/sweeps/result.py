@@ -25,7 +25,10 @@ SHOWN = (
     "mixed_blocks",
 )
 _UNITS = {column.name: column.unit for column in COLUMNS}
-_GROUP = ("trace", "memory", "classifier", "design")
+_GROUP = ("trace", "memory", "nodes", "classifier", "design")
+_NODES = _GROUP.index("nodes")
+#: Parts of a row's name that are left out where they are the same everywhere.
+_USUAL = (_NODES, _GROUP.index("classifier"))
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,12 @@ class MissingPoint:
     classifier: str
     seed: int
     why: str
+    nodes: str = "1"
 
     def __str__(self) -> str:
-        return f"{self.trace}, {self.memory}, {self.design}, {self.classifier}, seed {self.seed}: {self.why}"
+        nodes = "" if self.nodes == "1" else f", nodes {self.nodes}"
+        place = f"{self.trace}, {self.memory}{nodes}"
+        return f"{place}, {self.design}, {self.classifier}, seed {self.seed}: {self.why}"
 
 
 class SweepResult(Result):
@@ -85,7 +91,7 @@ class SweepResult(Result):
         return [dict(row) for row in self._held["rows"]]
 
     def summary(self, *columns: str) -> Table:
-        """Medians over the seeds of these columns, a row for each trace, memory, classifier and design.
+        """Medians over the seeds, a row for each trace, memory, nodes, classifier and design.
 
         Where a seed is missing the row says so instead.  Raises KeyError for no such column.
         """
@@ -96,17 +102,18 @@ class SweepResult(Result):
         groups: dict[tuple[Any, ...], list[Mapping[str, Cell]]] = {}
         gone: dict[tuple[Any, ...], int] = {}
         for each in self._held["points"]:
-            group = tuple(each[key] for key in _GROUP)
+            group = _group(each)
             groups.setdefault(group, [])
             gone.setdefault(group, 0)
         for row in self._held["rows"]:
-            groups[tuple(row[key] for key in _GROUP)].append(row)
-        for lost in self.missing:
-            gone[lost.trace, lost.memory, lost.classifier, lost.design] += 1
-        one = len({group[2] for group in groups}) == 1
+            groups[_group(row)].append(row)
+        for lost in self._held["missing"]:
+            gone[_group(lost)] += 1
+        usual = {k for k in _USUAL if len({group[k] for group in groups}) == 1}
         rows = []
         for group, found in groups.items():
-            label = ", ".join(str(part) for part in group if not one or part != group[2])
+            named = (f"nodes {part}" if k == _NODES else str(part) for k, part in enumerate(group))
+            label = ", ".join(part for k, part in enumerate(named) if k not in usual)
             seeds = len(found) + gone[group]
             if gone[group]:
                 cells = [f"{gone[group]} of {seeds} missing"] * len(names)
@@ -134,6 +141,11 @@ class SweepResult(Result):
             f"<SweepResult {', '.join(asked['traces'])}: {len(self._held['rows'])} points"
             f"{f', {gone} missing' if gone else ''}>"
         )
+
+
+def _group(of: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Whose medians are taken together; a sweep of an older version has machines as recorded."""
+    return tuple(of.get(key) or "" for key in _GROUP)
 
 
 def _middle(values: Sequence[Cell], unit: str) -> str:

@@ -41,13 +41,13 @@ def sweep(
     reclaim: str | int | None = None,
     compaction: bool = True,
     fallbacks: bool = True,
-    nodes: int | str = "recorded",
+    nodes: int | str | Sequence[int | str] = "recorded",
     folder: str | os.PathLike[str] | None = None,
     executor: str | Executor | None = None,
     retries: int = RETRIES,
     progress: Progress | None = None,
 ) -> SweepResult:
-    """Every trace through every design on every size of memory with every classifier and seed.
+    """Every trace through every design on every size of memory, with every classifier, seed and set of nodes.
 
     Parameters
     ----------
@@ -60,7 +60,8 @@ def sweep(
         [0, 512]}}``; every combination stands in its place
     classifiers : rules for sensitivity (docs/use/traces.md)
     seeds : how many (from 0), or which
-    kernel, reclaim, compaction, fallbacks, nodes : as of ``compare``
+    kernel, reclaim, compaction, fallbacks : as of ``compare``
+    nodes : of the machines: how many, or the CPUs of each, ``"0-3/4-7"``; one or several
     folder : where points are kept, each as soon as it is there; a sweep goes on where it was.  None: nowhere
     executor : an Executor of concurrent.futures, or words for one (docs/use/sweep.md); None: processes
     retries : how often a point is tried again whose worker died

@@ -39,8 +39,8 @@ META = record(
     {
         "format": one_of("parquet", "jsonl"),
         "asked": anything,
-        "points": listed(record(_POINT), 1 << 22),
-        "missing": listed(record(_POINT | {"why": text()}), 1 << 22),
+        "points": listed(record(_POINT, {"nodes": _WORD}), 1 << 22),
+        "missing": listed(record(_POINT | {"why": text()}, {"nodes": _WORD}), 1 << 22),
         "runs": listed(anything, 1 << 16),
     }
 )
@@ -60,7 +60,8 @@ class Folder:
     def make(self) -> None:
         """The folder itself.  Raises ValueError for one that holds other things."""
         there = set(os.listdir(self.path)) if self.path.is_dir() else set()
-        if there and "meta.json" not in there:
+        # a sweep that was refused for what it asks for leaves these
+        if there - {"points", "needs", "traces"} and "meta.json" not in there:
             raise ValueError(f"{self.path}: not empty, and no sweep's folder (it has no meta.json)")
         self.points.mkdir(parents=True, exist_ok=True)
         self.needs.mkdir(exist_ok=True)
@@ -180,7 +181,8 @@ def _read(path: Path) -> dict[str, Cell]:
         with path.open("rb") as file:
             # One row needs none of Arrow's threads, which a process that ends at once may leave half begun.
             (row,) = pq.ParquetFile(file, pre_buffer=False).read(use_threads=False).to_pylist()
-    found: dict[str, Cell] = {column.name: row[column.name] for column in COLUMNS}
+    # what a version before did not have yet is no damage; which point it is has to be there
+    found: dict[str, Cell] = {c.name: row[c.name] if c.name in _POINT else row.get(c.name) for c in COLUMNS}
     for column in COLUMNS:
         if found[column.name] is not None and type(found[column.name]) not in _TYPES[column.kind]:
             raise ValueError(f"{path}: {column.name} is {shown(found[column.name])}, not of its kind")

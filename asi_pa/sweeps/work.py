@@ -88,6 +88,7 @@ def _row(point: Point, subject: Subject, needed: float | None) -> dict[str, Any]
         "trace": point.source.label,
         "memory": point.size.words,
         "memory_bytes": compiled.memory_bytes,
+        "nodes": point.nodes,
         "design": point.name,
         "classifier": point.classifier,
         "kernel": point.kernel or compiled.kernel,

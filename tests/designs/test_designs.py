@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from asi_pa import cli
 from asi_pa.audit import Meanwhile, audit
 from asi_pa.cli import command_line
 from asi_pa.designs import DESIGNS, Design, Freetype, PcpBank, as_design
@@ -19,6 +21,7 @@ from asi_pa.engine.machine import Machine
 from asi_pa.engine.types import Compaction, Flips, Zeroing
 from asi_pa.engine.wrappers import Wrapper
 from asi_pa.experiment import DEFAULT_DESIGNS, compare, replay
+from asi_pa.experiment.metrics import ROWS
 from asi_pa.experiment.ranking import breaches
 from asi_pa.kernel.gfp import GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NAMES, MODEL_LRU, Migratetype
 from asi_pa.kernel.sizing import single_zone
@@ -921,6 +924,29 @@ def test_the_first_step_of_the_walk_through(newcomer: Path) -> None:
     assert [(f.operations, f.mechanism) for f in broken.findings] == [
         (2, "partial claim that maps under a live page")
     ]
+
+
+def test_the_two_examples_in_comparison(newcomer: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command of docs/extend/own-design.md carried out, and its table held against the result."""
+    page = (ROOT / "docs" / "extend" / "own-design.md").read_text()
+    (command,) = re.findall(r"^    asi-pa (compare stress.*node_pools.*)$", page, re.MULTILINE)
+    assert cli.main([*shlex.split(command), "--json", "made.json", "--quiet"]) == 0
+    (head, *rows) = re.findall(r"^\| (at 80M|stress: .*?|bursts: .*?) \| (.*) \|$", page, re.MULTILINE)
+    names = re.findall(r"`(.*?)`", head[1])
+    runs = {run["trace"]: run["designs"] for run in json.loads(Path("made.json").read_text())["runs"]}
+    labels = {metric.label.strip(): metric.key for metric in ROWS} | {"refills of the pool": "pool_refills"}
+    assert len(rows) == 6
+    for label, cells in rows:
+        trace, _, what = label.partition(": ")
+        key, _, part = labels[what].partition(".")
+        found = {}
+        for design in runs[trace]:
+            value = design["metrics"][key]
+            found[design["design"]] = value[part] if part else value
+            assert design["verify"] == "ok"
+            assert design["metrics"]["leaked_pages"] == design["metrics"]["uncleared_pages"] == 0
+        found["freetype"] = found["freetype/sound"]
+        assert [f"{found[name]:,}" for name in names] == cells.split(" | ")
 
 
 def test_the_example_is_the_built_in() -> None:

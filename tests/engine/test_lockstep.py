@@ -442,6 +442,7 @@ class Lockstep(RuleBasedStateMachine):
         for cpu in range(self.spec.cpus):
             assert twin.counters(cpu) == compiled.counters(cpu)
         assert twin.stats() == Counter(compiled.stats())
+        assert twin.flips() == compiled.flips()
 
     @invariant()
     def same_mapping(self) -> None:

@@ -103,6 +103,7 @@ def walk(design: Design, seed: int) -> dict[str, int]:
             assert ours == theirs, first_difference(ours, theirs, tail=tail_of(design))
         assert twin.stats() == Counter(compiled.stats())
         assert twin.numa() == compiled.numa()
+        assert twin.flips() == compiled.flips()
         assert [(replay.failures, replay.skipped) for replay in replays][1:] == [
             (replays[0].failures, replays[0].skipped)
         ]

@@ -10,6 +10,7 @@ import pytest
 
 from asi_pa.designs import as_design
 from asi_pa.kernel.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL
+from asi_pa.kernel.sizing import machine as laid_out
 from asi_pa.kernel.spec import MachineSpec, PcpSpec
 from tests.twin import Machine as Twin
 from tests.twin.dump import first_difference
@@ -95,3 +96,30 @@ def test_a_list_that_cannot_grow_is_an_error() -> None:
     done = subprocess.run([sys.executable, "-c", NO_MEMORY], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("no memory for a per-CPU list")
+
+
+@pytest.mark.parametrize(("cpu", "left"), [(0, [100] * 2 + [97] * 3 + [94]), (1, [100] * 6)])
+def test_pages_of_another_node_go_back_a_batch_at_every_third_tick(cpu: int, left: list[int]) -> None:
+    """pcp->expire of refresh_cpu_vm_stats() (mm/vmstat.c); a node's own pages stay."""
+    spec = laid_out("128M", nodes=2, cpus=2)
+    (zone,) = (number for number, each in enumerate(spec.zones) if each.nid == 1)
+    pcp = spec.zones[zone].pcp
+    assert pcp is not None
+    assert pcp.batch == 3
+    machines = engine.Machine(spec, "linux"), Twin(spec, as_design("linux"))
+    for machine in machines:
+        held = []
+        while (pfn := machine.alloc(0, GFP_KERNEL, cpu)) >= 0:
+            held.append(pfn)
+        machine.refresh_vm_stats(cpu, zone)
+        first, *others = [pfn for pfn in held if pfn >= spec.zones[zone].start_pfn][:101]
+        machine.free(first, 0, cpu)
+        machine.drain(cpu, zone)  # moves NR_FREE_PAGES by one
+        for pfn in others:
+            machine.free(pfn, 0, cpu)
+        found = []
+        for _ in left:
+            machine.refresh_vm_stats(cpu, zone)
+            found.append(machine.counters(cpu, zone)[0])
+        assert found == left
+        assert machine.verify() is None

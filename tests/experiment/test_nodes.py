@@ -102,6 +102,8 @@ def test_two_nodes_are_compared_and_any_number_of_threads_finds_the_same() -> No
     linux, migratetype, pool = mapped
     assert linux == pool == [0, 0]
     assert min(migratetype) > 0
+    flips = [node["flips_s2n"] for node in result["runs"][0]["designs"][1]["nodes"]]
+    assert any(flips)
     names = [design["design"] for design in result["runs"][0]["designs"]]
     assert all(0 < share < 1 for name in names for share in row["values"][name])
     for design in result["runs"][0]["designs"]:
@@ -109,7 +111,8 @@ def test_two_nodes_are_compared_and_any_number_of_threads_finds_the_same() -> No
         # the full replay is the first seed's
         share = counts["numa_miss"] / (counts["numa_hit"] + counts["numa_miss"])
         assert row["values"][design["design"]][0] == share
-        assert sum(node["numa_miss"] for node in design["nodes"]) == counts["numa_miss"]
+        for key in ("numa_miss", "flips_s2n", "flips_n2s"):
+            assert sum(node[key] for node in design["nodes"]) == counts[key]
         assert sum(node["pages"] for node in design["nodes"]) == 900 * 256
         assert design["verify"] == "ok"
 
@@ -136,7 +139,7 @@ def test_the_screen_and_the_tables_tell_the_nodes() -> None:
     head = next(i for i, line in enumerate(lines) if line.startswith("by node"))
     node = found.runs[0].designs[0].nodes[1]
     assert lines[head + 2].split() == [
-        "1", "1", f"{node.pages:,}", "0", f"{node.free_pages:,}", "0",
+        "1", "1", f"{node.pages:,}", "0", "0", "0", f"{node.free_pages:,}", "0",
         f"{node.numa_hit:,}", f"{node.numa_miss:,}", f"{node.numa_foreign:,}",
     ]  # fmt: skip
 

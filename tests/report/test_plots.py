@@ -195,9 +195,14 @@ def test_without_axes_there_are_new_ones(result: dict[str, Any]) -> None:
 
     mpl.use("agg")
     size = mpl.rcParams["font.size"]
-    axes = plots.price(result)
+    axes = plots.failure_rate(result)
     assert isinstance(axes, Axes)
     assert mpl.rcParams["font.size"] == size
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == list(lines(axes))
+    axes.figure.draw_without_rendering()
+    assert axes.figure.bbox.contains(*legend.get_window_extent().max)
     pyplot.close(axes.figure)
 
 
@@ -302,6 +307,13 @@ def test_a_design_has_one_colour_whatever_it_is_compared_with() -> None:
 )
 def test_kinds_of_pageblocks_in_few_words(kind: str, tree: str, words: str) -> None:
     assert block_kind(kind, tree)[0] == words
+
+
+def test_two_words_for_pageblocks_never_share_a_colour() -> None:
+    kinds = [f"{free}{kind}{side}" for free in ("", "free ") for side in ("", " mapped", " unmapped")
+             for kind in ("Unmovable", "Movable", "Reclaimable", "HighAtomic")]  # fmt: skip
+    shown = {block_kind(kind, tree) for kind in kinds for tree in ("restricted", "unrestricted")}
+    assert len({colour for _, colour in shown}) == len(shown) == len({words for words, _ in shown})
 
 
 # ------------------------------------------------------------------ the command

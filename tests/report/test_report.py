@@ -435,9 +435,12 @@ def test_page_has_its_tables_without_scripts(result: dict[str, Any]) -> None:
 def test_page_holds_the_pictures_of_every_run(result: dict[str, Any]) -> None:
     pytest.importorskip("plotly")
     page = render_html(result)
-    entries = json.loads(packed(page, "data"))
-    assert len(entries) == len(result["runs"])
-    for entry in entries:
+    graph_objects = pytest.importorskip("plotly.graph_objects")
+    assert page.count('id="data-') == len(result["runs"])
+    for index in range(len(result["runs"])):
+        entry = json.loads(packed(page, f"data-{index}"))
+        for figure in entry["figures"].values():
+            graph_objects.Figure(figure)  # which checks every property
         assert list(entry["figures"]) == ["blockmap", "leaves", "free", "flushes"]
         names = [trace["meta"]["design"] for trace in entry["figures"]["blockmap"]["data"]]
         assert names == list(KINDS)

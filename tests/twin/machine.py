@@ -96,6 +96,10 @@ class Machine:
         for node, what in (*counts, (nid, "local" if nid == here else "other")):
             self.numa_counts[node][f"numa_{what}"] += 1
 
+    def flips(self) -> list[dict[str, int]]:
+        """By zone, in pageblocks."""
+        return [{name: zone.flips[name] for name in ("flips_s2n", "flips_n2s")} for zone in self.zones]
+
     def numa(self) -> list[dict[str, int]]:
         """By node; empty where there is one."""
         names = ("numa_hit", "numa_miss", "numa_foreign", "numa_local", "numa_other")
@@ -251,13 +255,17 @@ class Machine:
     def refresh_vm_stats(self, cpu: int = 0, zone: int = 0) -> None:
         """refresh_cpu_vm_stats (mm/vmstat.c, 7.2): once a second, folding and decay."""
         target = self._zone(zone)
-        for counter in (target.nr_free_pages, target.nr_free_cma):
+        counters = (target.nr_free_pages, target.nr_free_cma)
+        if any(counter.diff[cpu] for counter in counters):
+            target.pcp[cpu].expire = 3
+        for counter in counters:
             counter.fold(cpu)
         target.back_due |= self.tables.gives_back == "timer"
         self.on_cpu(cpu)
         if self.tables.design.zeroed_by == "worker":
             clear_ahead(target)
-        self._tick(cpu, zone)
+        if self._tick(cpu, zone) >= 0:
+            pcp.expire(target, remote=target.spec.nid != self.nodes[cpu])
 
     # Pageblocks
 
@@ -467,10 +475,10 @@ class Machine:
             return False
         return self.wrapper.is_present(pfn) if self.wrapper else self.zone_of(pfn).is_mapped(pfn)
 
-    def counters(self, cpu: int = 0) -> tuple[int, int, int]:
-        """(pcp count, pcp high, NR_FREE_PAGES) of the first zone."""
-        zone = self.zones[0]
-        return zone.pcp[cpu].count, zone.pcp[cpu].high, zone.nr_free_pages.read()
+    def counters(self, cpu: int = 0, zone: int = 0) -> tuple[int, int, int]:
+        """(pcp count, pcp high, NR_FREE_PAGES) of a zone."""
+        target = self._zone(zone)
+        return target.pcp[cpu].count, target.pcp[cpu].high, target.nr_free_pages.read()
 
     # Arguments
 

@@ -125,6 +125,7 @@ def map_blocks(zone: Zone, pfn: int, blocks: int, ctx: Context) -> None:
         zone.stats.exposed_now += sensitive
         zone.stats.hidden_now -= nonsensitive
         zone.stats.flips_s2n += 1
+        zone.flips["flips_s2n"] += 1
         zone.set_mapped(block, True)
     zone.stats.stale_exposed += stale
     pages = blocks * zone.pageblock_nr_pages
@@ -143,6 +144,7 @@ def unmap_blocks(zone: Zone, pfn: int, blocks: int, ctx: Context, *, flush: bool
         zone.stats.hidden_now += nonsensitive
         zone.stats.absences += nonsensitive
         zone.stats.flips_n2s += 1
+        zone.flips["flips_n2s"] += 1
         zone.set_mapped(block, False)
     if flush:
         zone.lock_dropped(Window.UNMAPPED, pfn, zone.pageblock_order)

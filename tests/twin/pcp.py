@@ -37,6 +37,7 @@ class PerCpuPages:
         self.count = 0
         self.alloc_factor = 0
         self.free_count = 0
+        self.expire = 0
         #: PCPF_PREV_FREE_HIGH_ORDER: the free before this one was of order 1-3.
         self.prev_free_high_order = False
         self.lists: list[deque[int]] = [deque() for _ in tables.pcp_lists]
@@ -232,3 +233,16 @@ def tick(zone: Zone) -> bool:
         to_drain -= pcp.batch
         todo = True
     return todo
+
+
+def expire(zone: Zone, *, remote: bool) -> None:
+    """Of another node's pages a batch goes back at the third tick since the CPU moved the zone's counters.
+
+    refresh_cpu_vm_stats and drain_zone_pages (mm/vmstat.c, mm/page_alloc.c, 7.2), CONFIG_NUMA.
+    """
+    pcp = zone.pcp[zone.this_cpu]
+    if not pcp.expire or not pcp.count:
+        return
+    pcp.expire = pcp.expire - 1 if remote else 0
+    if remote and pcp.expire == 0:
+        _bulk(zone, pcp, min(pcp.count, pcp.batch), 0)

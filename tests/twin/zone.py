@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -84,6 +84,8 @@ class Zone:
         self.kernel = kernel
         self.tables = tables
         self.stats = stats
+        #: Of ``flips_s2n`` and ``flips_n2s`` of ``stats`` those in this zone.
+        self.flips: Counter[str] = Counter()
         self.pageblock_order = machine.pageblock_order
         self.pageblock_nr_pages = 1 << machine.pageblock_order
         self.max_page_order = machine.max_page_order

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from asi_pa.experiment.verdict import short_name
 from asi_pa.report.palette import GRID, INK, MUTED, design_colours
 from asi_pa.report.plots.read import Results, Source, missing, results_of
-from asi_pa.report.plots.style import axes_for, look
+from asi_pa.report.plots.style import axes_for, look, with_legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +24,7 @@ _WAYS = {
 _MET, _NOT_MET = "#009e73", "#d55e00"
 
 
+@with_legend
 def starvation(results: Source, *, designs: Sequence[str] | None = None, ax: Axes | None = None) -> Axes:
     """What a fragmented machine yields of the scarce kind, per cent of what it yields unfragmented.
 
@@ -81,6 +82,7 @@ def _yields(found: Results) -> dict[str, dict[str, float]]:
     return {design: {"stressed": 100 * share} for design, share in stored.items()}
 
 
+@with_legend
 def speed(results: Source, *, ax: Axes | None = None) -> Axes:
     """What was measured against its target, a dot a target, logarithmic: up to 1 it is met.
 

@@ -12,7 +12,7 @@ from asi_pa.report.cells import price_shares
 from asi_pa.report.palette import GRID, INK, design_colours
 from asi_pa.report.plots.points import Line, lines_over_memory
 from asi_pa.report.plots.read import Source, missing, one_of, results_of
-from asi_pa.report.plots.style import MARKS, axes_for, look
+from asi_pa.report.plots.style import MARKS, axes_for, look, with_legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +22,7 @@ __all__ = ["failure_rate", "flushes", "price"]
 _KINDS = {"real": "requests that must succeed", "declined": "requests that may be declined"}
 
 
+@with_legend
 def failure_rate(
     results: Source,
     *,
@@ -62,6 +63,7 @@ def failure_rate(
     return ax
 
 
+@with_legend
 def flushes(
     results: Source,
     *,
@@ -137,6 +139,7 @@ def _chosen(design: str, designs: Sequence[str] | None) -> bool:
     return designs is None or design in designs or short_name(design) in designs
 
 
+@with_legend
 def price(
     results: Source,
     *,

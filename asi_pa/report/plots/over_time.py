@@ -13,7 +13,7 @@ from asi_pa.kernel import indexes
 from asi_pa.report.figures import LEAF_MIB, LEAF_NAMES, blocks_of, samples
 from asi_pa.report.palette import INK, LEAF_COLOURS, block_kind, design_colours
 from asi_pa.report.plots.read import Results, Source, missing, one_of, results_of, run_of
-from asi_pa.report.plots.style import axes_for, look
+from asi_pa.report.plots.style import axes_for, look, with_legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,6 +27,7 @@ _ACROSS, _UP = 600, 256
 Run = Mapping[str, Any]
 
 
+@with_legend
 def unusable_index(
     results: Source,
     *,
@@ -92,6 +93,7 @@ def _finish_index(ax: Axes, title: str) -> None:
     ax.set_title(title)
 
 
+@with_legend
 def pageblocks(
     results: Source,
     *,
@@ -144,6 +146,7 @@ def pageblocks(
     return ax
 
 
+@with_legend
 def leaves(
     results: Source,
     *,

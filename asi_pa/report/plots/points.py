@@ -85,7 +85,7 @@ def _of_rows(results: Results, trace: str, measure: str, where: Mapping[str, str
         if not any(key in row for row in rows):
             raise ValueError(f"{results.name}: no column {key!r}")
         rows = [row for row in rows if str(row.get(key)) == value]
-    for key in ("classifier", "kernel"):
+    for key in ("nodes", "classifier", "kernel"):
         there = sorted({str(row[key]) for row in rows if row.get(key) is not None})
         if len(there) > 1:
             raise ValueError(

@@ -10,7 +10,7 @@ from asi_pa.experiment.ranking import protects
 from asi_pa.report.plots import bars, memory, over_time
 from asi_pa.report.plots.points import lines_over_memory
 from asi_pa.report.plots.read import Results, Source, results_of, run_of
-from asi_pa.report.plots.style import SIZES, look
+from asi_pa.report.plots.style import SIZES, legend_columns, look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -206,7 +206,6 @@ def _legend(figure: Figure, axes: Sequence[Axes]) -> float:
             shown.setdefault(label, handle)
     if not shown:
         return 0.0
-    wide = 0.36 + 0.058 * max(map(len, shown))  # inches: a handle, and letters of 7 points
-    columns = max(1, min(len(shown), int(figure.get_figwidth() / wide)))
+    columns = legend_columns(shown, figure.get_figwidth())
     figure.legend(list(shown.values()), list(shown), loc="outside upper left", ncols=columns)
     return 0.16 * -(-len(shown) // columns) + 0.05

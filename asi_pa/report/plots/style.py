@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from asi_pa.files import atomic_file
 from asi_pa.report.palette import GRID, INK, MUTED
@@ -22,11 +23,14 @@ __all__ = [
     "SUFFIXES",
     "MissingMatplotlibError",
     "axes_for",
+    "legend_columns",
     "look",
     "needs_matplotlib",
     "save",
+    "with_legend",
 ]
 
+_P = ParamSpec("_P")
 #: Width in inches, and panels side by side, of a column and of a page of two columns.
 SIZES = {"column": (3.4, 1), "page": (7.0, 2)}
 #: Markers of designs in the order of a legend: shape tells apart what colour does not.
@@ -111,6 +115,31 @@ def axes_for(ax: Axes | None) -> Axes:
     with look():
         width = 1.4 * SIZES["column"][0]
         return pyplot.subplots(figsize=(width, 0.62 * width), layout="constrained")[1]
+
+
+def legend_columns(labels: Collection[str], inches: float) -> int:
+    """How many columns of a legend with these labels fit into a width."""
+    wide = 0.36 + 0.058 * max(map(len, labels))  # inches: a handle, and letters of 7 points
+    return max(1, min(len(labels), int(inches / wide)))
+
+
+def with_legend(draw: Callable[_P, Axes]) -> Callable[_P, Axes]:
+    """A function that draws a panel: where it makes the axes itself, a legend stands above them."""
+
+    @wraps(draw)
+    def drawn(*args: _P.args, **kwargs: _P.kwargs) -> Axes:
+        ax = draw(*args, **kwargs)
+        handles, labels = ax.get_legend_handles_labels()
+        if kwargs.get("ax") is None and labels:
+            with look():
+                ax.figure.draw_without_rendering()  # the layout says how wide the axes are
+                shown = dict(zip(labels, handles, strict=True))
+                wide = ax.figure.get_figwidth() * ax.get_position().width
+                columns = legend_columns(labels, wide)
+                ax.legend(shown.values(), shown, loc="lower left", bbox_to_anchor=(0, 1.07), ncols=columns)
+        return ax
+
+    return drawn
 
 
 def save(figure: Figure, path: str | Path, *, dpi: int = 200) -> None:
