@@ -125,6 +125,8 @@ cdef void pcp_set_quiet(zone_t *z, pcp_t *pcp) noexcept nogil:
     # To be called whenever `high`, its bounds or the batch changed.
     pcp.free_count_max = pcp.batch << z.pcp_batch_scale_max
     pcp.free_high_least = free_high_least_of(z, pcp)
+    pcp.free_count_below[0] = pcp.free_count_max
+    pcp.free_count_below[1] = min(pcp.free_high_least, pcp.free_count_max)
     pcp.quiet = quiet_of(z, pcp)
 
 

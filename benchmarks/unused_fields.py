@@ -35,7 +35,11 @@ EDITS = (
     ("engine/page_alloc.pyx", "    if mm.design.looks_ahead & AHEAD_BACK_LAZY:", "    if False:"),
     ("engine/pcp.pyx", WORKER.replace("        ", "    ", 1).replace("            ", "        "), ""),
     ("engine/pcp.pyx", "    if z.design.looks_ahead & AHEAD_BACK_TIMER:", "    if False:"),
-    ("engine/pool.pyx", "    mm.zones[0].ahead_due |= mm.design.looks_ahead & AHEAD_NOW\n", ""),
+    (
+        "engine/pool.pyx",
+        "    if mm.design.looks_ahead:\n        mm.zones[0].ahead_due |=",
+        "    if False:\n        mm.zones[0].ahead_due |=",
+    ),
     ("run/step.pyx", "    if mm.design.looks_ahead:\n        run_ahead(mm)\n", ""),
     ("run/hits.pyx", " and not mm.design.looks_ahead", ""),
     ("_core.pyx", "z.nr_free_cma > 0 or z.design.looks_ahead != 0", "z.nr_free_cma > 0"),
@@ -43,7 +47,8 @@ EDITS = (
     ("engine/pcp.pyx", "    if z.design.clears_ahead:", "    if False:"),
     # may_wait
     ("engine/page_alloc.pyx", "may_wait(d, rq, rq.block)", "rq.block"),
-    ("engine/pool.pyx", "may_wait(&mm.design, rq, True)", "True"),
+    ("engine/pool.pyx", "pfn < 0 and may_wait(&mm.design, rq, True):", "pfn < 0:"),
+    ("engine/pool.pyx", "pfn < 0 and may_wait(&mm.design, rq, True) and", "pfn < 0 and"),
     ("engine/free_queue.pyx", "may_wait(&mm.design, rq, False)", "False"),
     # flip_free, flip_used, choose_block()
     (

@@ -194,7 +194,9 @@ cdef class Allocator(BulkCalls):
 
         Raises OutOfMemoryError when the zones have nothing for it: who may block has drained all pcp lists
         and used up the HIGHATOMIC reserve by then, nothing is reclaimed or compacted.  ValueError for an
-        impossible order, gfp or cpu.  Source: __alloc_pages(), mm/page_alloc.c, Linux 7.2.
+        impossible order, gfp or cpu.  MemoryError, here and from every later call, when the process has no
+        memory for a longer per-CPU list; nothing is allocated then.  Source: __alloc_pages(),
+        mm/page_alloc.c, Linux 7.2.
         """
         cdef int64_t o = number(order), c = number(cpu), pfn
         cdef const request_t *rq
@@ -207,7 +209,7 @@ cdef class Allocator(BulkCalls):
         if pfn < 0:
             self._failed(<int>c, <int>o, rq)
         if self.machine.watched:
-            self.machine._afterwards()
+            self._look(pfn, <int>c, <int>o)
         after_operation(self.mm, &self.clock, <int>c)
         return pfn
 
@@ -219,7 +221,8 @@ cdef class Allocator(BulkCalls):
         Gives back 2**order pages that ``alloc_pages`` returned, on the lists of ``cpu``.
 
         ValueError, and nothing changed, for a double free, a pfn that was never allocated or is out of range,
-        another order than it was allocated with.  Source: __free_pages(), mm/page_alloc.c, Linux 7.2.
+        another order than it was allocated with.  MemoryError as for ``alloc_pages``; the pages are free
+        then.  Source: __free_pages(), mm/page_alloc.c, Linux 7.2.
         """
         cdef int64_t o = number(order), c = number(cpu), p = number(pfn)
         cdef zone_t *z
@@ -238,6 +241,16 @@ cdef class Allocator(BulkCalls):
         if self.machine.watched:
             self.machine._afterwards()
         after_operation(self.mm, &self.clock, <int>c)
+
+    cdef int _look(self, int64_t pfn, int cpu, int order) except -1:
+        # What nobody will get is given back.
+        cdef zone_t *z = zone_of(self.mm, <uint64_t>pfn)
+        try:
+            self.machine._afterwards()
+        except MemoryError:
+            design_free(self.mm, z, cpu, <uint32_t>(<uint64_t>pfn - z.base_pfn), order)
+            raise
+        return 0
 
     cdef int _failed(self, int cpu, int order, const request_t *rq) except -1:
         cause = self._cause(cpu, order, rq)

@@ -73,6 +73,8 @@ cdef class BulkCalls:
     cdef int _decode(self, cached_t *c, uint64_t key, object gfp, int64_t word) except -1
     cdef int _refuse(self, object order, object cpu) except -1
     cdef int _idle(self) except -1
+    cdef int _look_many(self, int cpu, const uint32_t *got32, const uint64_t *got64, const uint8_t *orders,
+                        int order, int64_t n) except -1
     cdef str _why_not(self, uint64_t pfn)
     cdef void _unmark(self, const uint32_t *from32, const uint64_t *from64, int64_t n) noexcept
     cdef int _check_out(self, object out, int64_t n) except -1

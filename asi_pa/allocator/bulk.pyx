@@ -7,7 +7,7 @@ import numpy as np
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from asi_pa._core cimport ALLOC, KIND_MASK, MAX_ORDERS, NIL, prefetchw, request_t, zone_t
+from asi_pa._core cimport ALLOC, KIND_MASK, MAX_ORDERS, prefetchw, request_t, zone_t
 from asi_pa.run.hits cimport alloc_hit, free_hit, kind_t, learn_alloc, learn_free
 from asi_pa.engine.machine cimport NOT_MADE
 from asi_pa.engine.page_alloc cimport count_failure, decode_request_on, mm_t, zone_of
@@ -87,7 +87,8 @@ cdef class BulkCalls:
 
         Returns the pfns of those that succeeded, as the first part of ``out`` or of a new array: uint32 where
         all frames of the machine fit, else uint64.  Fewer than n mean that the next one found no memory,
-        which is counted as a failure.  ValueError as for ``alloc_pages``, with nothing allocated.
+        which is counted as a failure.  ValueError and MemoryError as for ``alloc_pages``, with nothing
+        allocated.
         (The kernel's alloc_pages_bulk() is another thing: it asks the watermarks once for all.)
         """
         cdef int64_t c = number(cpu), got, count
@@ -134,10 +135,20 @@ cdef class BulkCalls:
                 self.allocated += 1
                 count_failure(self.mm, <int>c, orders[got] if orders != NULL else one, rq)
             if self.machine.watched:
-                self.machine._afterwards()
+                self._look_many(<int>c, to32, to64, orders, one, got)
             if got < count:
                 after_operation(self.mm, &self.clock, <int>c)
         return out if got == count else out[:got]
+
+    cdef int _look_many(self, int cpu, const uint32_t *got32, const uint64_t *got64, const uint8_t *orders,
+                        int order, int64_t n) except -1:
+        # What nobody will get is given back.
+        try:
+            self.machine._afterwards()
+        except MemoryError:
+            free_many(self.mm, cpu, got32, got64, orders, order, n, &self.clock)
+            raise
+        return 0
 
     def free_pages_bulk(self, pfns, order=0, *, cpu=0):
         """``free_pages`` for every element of an array, in its order; no Python in between.
@@ -265,8 +276,10 @@ cdef int64_t alloc_many(mm_t *mm, int cpu, const request_t *rq, const uint8_t *o
     for i in range(n):
         if orders != NULL:
             order = orders[i]
-        frame = alloc_hit(z, &kinds[order])
-        pfn = <int64_t>(z.base_pfn + frame) if frame != NIL else design_alloc(mm, cpu, order, rq)
+        if alloc_hit(z, &kinds[order], &frame):
+            pfn = <int64_t>(z.base_pfn + frame)
+        else:
+            pfn = design_alloc(mm, cpu, order, rq)
         if pfn < 0:
             return i
         if mm.design.looks_ahead:

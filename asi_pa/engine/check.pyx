@@ -182,7 +182,7 @@ cdef const char *counters_verify(zone_t *z, const found_t *found) noexcept nogil
 
 cdef const char *pcp_verify(zone_t *z, uint64_t *where) noexcept nogil:
     cdef int cpu, number, order
-    cdef int64_t count, pages = 0, listed = 0
+    cdef int64_t count, most, least, pages = 0, listed = 0
     cdef uint32_t frame
     cdef const uint32_t *at
     cdef pcp_t *pcp
@@ -206,7 +206,10 @@ cdef const char *pcp_verify(zone_t *z, uint64_t *where) noexcept nogil:
                     count += <int64_t>1 << order
             if count != pcp.count:
                 return b"a per-CPU count differs from the pages on its lists"
-            if pcp.quiet != quiet_of(z, pcp) or pcp.free_high_least != free_high_least_of(z, pcp):
+            most = pcp.batch << z.pcp_batch_scale_max
+            least = free_high_least_of(z, pcp)
+            if (pcp.quiet != quiet_of(z, pcp) or pcp.free_high_least != least or pcp.free_count_max != most
+                    or pcp.free_count_below[0] != most or pcp.free_count_below[1] != min(least, most)):
                 return b"what the fast path of a per-CPU free tests is out of date (pcp_set_quiet)"
             listed += count
     frame = 0

@@ -207,9 +207,13 @@ cdef class Machine:
         self._watch()
 
     cdef int _watch(self) except -1:
+        cdef int i
         self.watched = (self.mm.design.looks_ahead or self.mm.zones[0].choose != NULL
                         or self.mm.zones[0].refill != NULL
                         or self.on_window is not None)
+        for i in range(self.mm.nzones):
+            self.mm.zones[i].watched = &self.watched
+            self.watched |= self.mm.zones[i].pcp_no_room
         return 0
 
     def _attach_physmap(self):
@@ -470,7 +474,8 @@ cdef class Machine:
         """
         for i in range(self.mm.nzones):
             if self.mm.zones[<int>i].pcp_no_room:
-                raise MemoryError("no memory for a per-CPU list: from here on the machine's state is wrong")
+                raise MemoryError("no memory for a per-CPU list: it gave pages to the buddy, as no kernel's "
+                                  "does; what the machine does from here on says nothing")
         error, self.window_error = self.window_error, None
         if error is not None:
             raise error

@@ -19,6 +19,7 @@ from asi_pa._core cimport (
     free_one,
     free_to_buddy,
     kernel_t,
+    pcp_t,
     request_t,
     stats_t,
     zone_t,
@@ -216,10 +217,13 @@ cdef inline void zone_free(zone_t *z, int cpu, uint32_t frame, int order) noexce
     # __free_frozen_pages(): the pcp list of the block's type, or the buddy.
     cdef int ft = z.pbtype[block_of(z, frame)]
     cdef int number = z.design.pcp_free[order][ft]
+    cdef pcp_t *pcp
     if z.tracks:
         page_given_back(z, frame, order)
     if z.pcps != NULL and number != NO_PCP_LIST:
-        pcp_put(z, &z.pcps[cpu], number, frame, order, <int64_t>1 << order)
+        pcp = &z.pcps[cpu]
+        pcp_put(z, pcp, &pcp.lists[number], frame, order, <int64_t>1 << order,
+                pcp.free_count_below[order != 0])
     else:
         z.diff = &z.diffs[cpu]
         buddy_free(z, frame, order, ft)

@@ -53,11 +53,12 @@ cdef inline uint32_t pcp_first(const pcplist_t *fl) noexcept nogil:
 
 
 cdef inline void pcp_push(zone_t *z, pcplist_t *fl, uint32_t frame, int order) noexcept nogil:
-    if not likely(fl.head != fl.end, 1):
-        pcp_make_room(z, fl, True)
+    cdef uint32_t *head = fl.head
+    if not likely(head != fl.end, 1):
+        head = pcp_make_room(z, fl, True)
     z.state[frame] = <uint8_t>(PCP | order)
-    fl.head[0] = frame
-    fl.head += 1
+    head[0] = frame
+    fl.head = head + 1
 
 
 cdef inline void pcp_append(zone_t *z, pcplist_t *fl, uint32_t frame, int order) noexcept nogil:
@@ -73,34 +74,36 @@ cdef inline uint32_t pcp_pop(pcplist_t *fl) noexcept nogil:
     return fl.head[0]
 
 
-cdef inline uint32_t pcp_take(zone_t *z, pcp_t *pcp, pcplist_t *fl, int64_t pages) noexcept nogil:
+cdef inline uint32_t pcp_take(pcp_t *pcp, pcplist_t *fl, int64_t pages) noexcept nogil:
     # __rmqueue_pcplist() of a list that is not empty
     pcp.free_count >>= 1
     pcp.count -= pages
     return pcp_pop(fl)
 
 
-cdef inline void pcp_put(zone_t *z, pcp_t *pcp, int number, uint32_t frame, int order,
-                         int64_t pages) noexcept nogil:
-    # free_frozen_page_commit(): push at the head, then see whether the lists hold too much.
-    cdef int64_t count
-    pcp.alloc_factor >>= 1
-    pcp_push(z, &pcp.lists[number], frame, order)
+cdef inline void pcp_put(zone_t *z, pcp_t *pcp, pcplist_t *fl, uint32_t frame, int order, int64_t pages,
+                         int64_t below) noexcept nogil:
+    # free_frozen_page_commit(): push at the head, then see whether the lists hold too much.  `below` is
+    # free_count_below's of the order.
+    cdef int64_t count, freed = pcp.free_count
+    if pcp.alloc_factor:
+        pcp.alloc_factor >>= 1      # most often it is 0, and a store is saved
+    pcp_push(z, fl, frame, order)
     count = pcp.count + pages
     pcp.count = count
-    if likely((count < pcp.quiet) & ((order == 0) | (pcp.free_count < pcp.free_high_least)), 1):
+    if likely(count < pcp.quiet and (freed < below or order == 0 or freed < pcp.free_high_least), 1):
         # pcp_freed() where it neither moves `high` nor gives pages back
         pcp.freed_order = order
-        if pcp.free_count < pcp.free_count_max:
-            pcp.free_count += pages
+        if freed < below:
+            pcp.free_count = freed + pages
     else:
-        pcp_freed(z, pcp, order, number)
+        pcp_freed(z, pcp, order, <int>(fl - pcp.lists))
 
 
 cdef bint pcplist_init(pcplist_t *fl, size_t pages) noexcept nogil
 cdef bint pcplist_reserve(pcplist_t *fl, size_t pages) noexcept nogil
 cdef bint pcplist_copy(pcplist_t *to, const pcplist_t *source) noexcept nogil
-cdef void pcp_make_room(zone_t *z, pcplist_t *fl, bint at_head) noexcept nogil
+cdef uint32_t *pcp_make_room(zone_t *z, pcplist_t *fl, bint at_head) noexcept nogil
 cdef void pcp_unlink(pcplist_t *fl, uint32_t frame) noexcept nogil
 cdef uint32_t rmqueue_pcplist(zone_t *z, int cpu, int order, const request_t *rq,
                               uint32_t flags) noexcept nogil

@@ -70,19 +70,21 @@ cdef bint pcplist_copy(pcplist_t *to, const pcplist_t *source) noexcept nogil:
     return True
 
 
-cdef void pcp_make_room(zone_t *z, pcplist_t *fl, bint at_head) noexcept nogil:
+cdef uint32_t *pcp_make_room(zone_t *z, pcplist_t *fl, bint at_head) noexcept nogil:
     # For as many pages as the list has: it moves in its array where that is at least half empty, otherwise
-    # the array doubles.
+    # the array doubles.  Returns its head.
     cdef size_t size = fl.end - fl.room, n = fl.head - fl.tail
     cdef uint32_t *to
     if 2 * n > size and not pcplist_reserve(fl, 2 * size):
         z.pcp_no_room = True        # Machine.raise_hook_error() says it when the operations are done
+        z.watched[0] = 1
         pcp_give_half(z, fl)
         n = fl.head - fl.tail
     to = fl.room if at_head else fl.end - n
     memmove(to, fl.tail, n * sizeof(uint32_t))
     fl.tail = to
     fl.head = to + n
+    return fl.head
 
 
 cdef void pcp_give_half(zone_t *z, pcplist_t *fl) noexcept nogil:
@@ -185,7 +187,7 @@ cdef uint32_t rmqueue_pcplist(zone_t *z, int cpu, int order, const request_t *rq
     if index == NO_PCP_LIST:
         return NIL
     if not pcp_empty(&pcp.lists[index]):
-        return pcp_take(z, pcp, &pcp.lists[index], <int64_t>1 << order)
+        return pcp_take(pcp, &pcp.lists[index], <int64_t>1 << order)
     pcp.free_count >>= 1        # before the refill, in whose windows pages may be freed to this CPU
     pcp_refill(z, pcp, order, rq.ft, index, flags)
     if pcp_empty(&pcp.lists[index]):

@@ -239,12 +239,12 @@ cdef bint pool_refill(mm_t *mm, int cpu, int order, const request_t *rq, bint wo
     return True
 
 
-cdef int64_t own_pool_get(mm_t *mm, int cpu, int order, const request_t *rq, bint may) noexcept nogil:
+cdef int64_t own_pool_get(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil:
     # With a pool a node: what the requester's has, or has after a refill of its own node's memory.
     cdef request_t own
     cdef int node = mm.cpu_node[cpu]
     cdef int64_t pfn = pool_take(mm, node, order, rq)
-    if pfn < 0 and may:
+    if pfn < 0 and may_wait(&mm.design, rq, True):
         own = rq[0]
         own.gfp |= GFP_THISNODE
         if pool_refill(mm, cpu, order, &own, False):
@@ -256,13 +256,12 @@ cdef int64_t pool_get(mm_t *mm, int cpu, int order, const request_t *rq) noexcep
     # What the pool has, or has after a refill.  With a pool a node: first the requester's, then what the
     # others have, then a refill of any node's.
     cdef int64_t pfn
-    cdef bint may = may_wait(&mm.design, rq, True)
     if mm.design.pool_by_node:
-        pfn = own_pool_get(mm, cpu, order, rq, may)
+        pfn = own_pool_get(mm, cpu, order, rq)
         if pfn >= 0 or rq.gfp & GFP_THISNODE:
             return pfn
     pfn = pool_take(mm, -1, order, rq)
-    if pfn < 0 and may and pool_refill(mm, cpu, order, rq, False):
+    if pfn < 0 and may_wait(&mm.design, rq, True) and pool_refill(mm, cpu, order, rq, False):
         pfn = pool_take(mm, -1, order, rq)
     return pfn
 
@@ -281,7 +280,8 @@ cdef int64_t pool_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexc
     pfn = pool_get(mm, cpu, order, rq)
     if pfn >= 0:
         mm.stats.pool_hits += 1
-    mm.zones[0].ahead_due |= mm.design.looks_ahead & AHEAD_NOW
+    if mm.design.looks_ahead:
+        mm.zones[0].ahead_due |= mm.design.looks_ahead & AHEAD_NOW
     return pfn
 
 

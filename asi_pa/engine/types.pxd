@@ -290,6 +290,7 @@ cdef struct pcp_t:
     int64_t free_count
     int64_t free_count_max  # batch << CONFIG_PCP_BATCH_SCALE_MAX
     int64_t free_high_least     # with a lower free_count no free is free_high
+    int64_t free_count_below[2]     # with a lower free_count a free, of order 0 or above, only adds to it
     int64_t quiet           # with fewer pages a free only adds to its list (pcp_set_quiet)
     int64_t freed_order     # of the last free; 1 to 3 is PCPF_PREV_FREE_HIGH_ORDER
     int64_t free_high_batch     # PCPF_FREE_HIGH_BATCH
@@ -461,6 +462,7 @@ cdef struct zone_t:
     compact_state_t compact
     capture_t *capture          # of the run that is under way, NULL: none
     bint pcp_no_room            # no memory for a per-CPU list's pages: the buddy has got some instead
+    int *watched                # the machine's: whoever made the operation under way looks what it came to
     # event log (recorded runs, audits); off when events is NULL
     event_t *events
     size_t nevents

@@ -8,6 +8,7 @@ RFC of March 2025 proposes (msgid 20250313-asi-page-alloc-v1-0-04972e046cea@goog
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from enum import IntEnum
 
 __all__ = [
@@ -173,7 +174,9 @@ def parse_gfp(text: str, names: dict[str, int] | None = None) -> int:
         try:
             mask |= int(word, 0)
         except ValueError:
-            raise ValueError(f"unknown gfp flag {word!r}") from None
+            near = get_close_matches(word.upper(), table, 1)
+            hint = f": did you mean {near[0]}?" if near else ""
+            raise ValueError(f"unknown gfp flag {word!r}{hint}") from None
     return mask
 
 

@@ -9,7 +9,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 
 from asi_pa._core cimport (
-    NIL,
+    INFO_SENSITIVE,
     block_of,
     likely,
     link_t,
@@ -24,6 +24,18 @@ from asi_pa._core cimport (
 from asi_pa.engine.page_alloc cimport buddy_free, mm_t, page_given_back, page_handed_out
 from asi_pa.engine.pcp cimport NO_PCP_LIST, pcp_empty, pcp_put, pcp_take
 
+cdef extern from *:
+    """
+    /* The same pointer: the compiler forgets how it was made, so as not to make it anew at each use. */
+    #ifdef __GNUC__
+    #define asi_pa_opaque(p) ({ __typeof__(p) q_ = (p); __asm__("" : "+r"(q_)); q_; })
+    #else
+    #define asi_pa_opaque(p) (p)
+    #endif
+    """
+    kind_t *opaque_kind "asi_pa_opaque"(kind_t *) noexcept nogil
+    pcplist_t *opaque "asi_pa_opaque"(pcplist_t *) noexcept nogil
+
 cdef enum:                  # what a kind of operation does where it hits
     PCP_ALLOC = 0
     BUDDY_ALLOC = 1
@@ -37,41 +49,41 @@ cdef struct kind_t:
     uint8_t order
     uint8_t state               # of the allocation
     uint8_t ft                  # where an allocation looks first
-    int64_t pages
+    uint16_t pages
+    uint8_t above               # order 0
+    uint8_t pad
+    uint32_t free_list          # where an allocation looks in the buddy
     pcp_t *pcp
     vmdiff_t *diff
     pcplist_t *list             # where an allocation looks first
+    const uint32_t *seen        # orders of free blocks that the watermark test sees, bit per order
     const uint8_t *list_of      # freetype of the pageblock -> list of a freed page
-    link_t owned                # what an allocation writes to its frame's links
-    uint32_t free_list          # where an allocation looks in the buddy
-    uint8_t sensitive
-    uint8_t sees                # orders that the watermark test need not see
-    uint16_t pad                # 64 bytes in all
+    link_t owned                # what an allocation writes to its frame's links; 64 bytes in all
 
 
-cdef inline uint32_t pcp_alloc_hit(zone_t *z, const kind_t *k, bint tracks) noexcept nogil:
-    # __alloc_pages() where the zone has plenty and the list has a block; else NIL, and nothing changed.
-    cdef uint32_t frame = NIL
+cdef inline bint pcp_alloc_hit(zone_t *z, const kind_t *k, uint32_t *frame, bint tracks) noexcept nogil:
+    # __alloc_pages() where the zone has plenty and the list has a block; else False, and nothing changed.
     if not likely(z.nr_free > z.plenty, 1):
-        return NIL
+        return False
     # for orders above 0 the watermark test wants to see a block in the buddy's lists
-    if not likely((z.nonempty[k.ft] | k.sees) >> k.order, 1):
-        return NIL
-    if likely(not pcp_empty(k.list), 1):
-        frame = pcp_take(z, k.pcp, k.list, k.pages)
-        hand_out(z, k, frame, tracks)
-    return frame
+    if not likely(k.seen[0] >> k.order, 1):
+        return False
+    if not likely(not pcp_empty(k.list), 1):
+        return False
+    frame[0] = pcp_take(k.pcp, k.list, k.pages)
+    hand_out(z, k, frame[0], tracks)
+    return True
 
 
-cdef inline uint32_t buddy_alloc_hit(zone_t *z, const kind_t *k, bint tracks) noexcept nogil:
+cdef inline bint buddy_alloc_hit(zone_t *z, const kind_t *k, uint32_t *frame, bint tracks) noexcept nogil:
     # The same without per-CPU lists.
-    cdef uint32_t frame, orders = z.nonempty[k.ft] >> k.order
+    cdef uint32_t orders = z.nonempty[k.ft] >> k.order
     if not likely(z.nr_free > z.plenty and orders != 0 and not z.detours, 1):
-        return NIL
-    frame = take_first(z, k.free_list, orders, k.order, k.ft)
-    mod_free(z, k.diff, -k.pages)
-    hand_out(z, k, frame, tracks)
-    return frame
+        return False
+    frame[0] = take_first(z, k.free_list, orders, k.order, k.ft)
+    mod_free(z, k.diff, -<int64_t>k.pages)
+    hand_out(z, k, frame[0], tracks)
+    return True
 
 
 cdef inline void hand_out(zone_t *z, const kind_t *k, uint32_t frame, bint tracks) noexcept nogil:
@@ -79,19 +91,18 @@ cdef inline void hand_out(zone_t *z, const kind_t *k, uint32_t frame, bint track
     z.state[frame] = k.state
     z.links[frame] = k.owned
     if tracks:
-        page_handed_out(z, frame, k.order, k.sensitive)
+        page_handed_out(z, frame, k.order, k.owned.next & INFO_SENSITIVE != 0)
 
 
-cdef inline void pcp_free_hit(zone_t *z, const kind_t *k, uint32_t frame, bint tracks) noexcept nogil:
-    # __free_frozen_pages(): the pcp list of the block's type, or the buddy.
-    cdef int ft = z.pbtype[block_of(z, frame)]
-    cdef int number = k.list_of[ft]
+cdef inline bint pcp_free_hit(zone_t *z, const kind_t *k, uint32_t frame, bint tracks) noexcept nogil:
+    # __free_frozen_pages(): the pcp list of the block's type; False, and nothing done: the buddy.
+    cdef size_t number = k.list_of[z.pbtype[block_of(z, frame)]]
     if not likely(number != NO_PCP_LIST, 1):
-        buddy_free_hit(z, k, frame, tracks)
-        return
+        return False
     if tracks:
         page_given_back(z, frame, k.order)
-    pcp_put(z, k.pcp, number, frame, k.order, k.pages)
+    pcp_put(z, k.pcp, opaque(&k.pcp.lists[number]), frame, k.order, k.pages, k.pcp.free_count_below[k.above])
+    return True
 
 
 cdef inline void buddy_free_hit(zone_t *z, const kind_t *k, uint32_t frame, bint tracks) noexcept nogil:
@@ -101,22 +112,19 @@ cdef inline void buddy_free_hit(zone_t *z, const kind_t *k, uint32_t frame, bint
     buddy_free(z, frame, k.order, z.pbtype[block_of(z, frame)])
 
 
-cdef inline uint32_t alloc_hit(zone_t *z, const kind_t *k) noexcept nogil:
+cdef inline bint alloc_hit(zone_t *z, const kind_t *k, uint32_t *frame) noexcept nogil:
     if k.does == PCP_ALLOC:
-        return pcp_alloc_hit(z, k, z.tracks)
-    if k.does == BUDDY_ALLOC:
-        return buddy_alloc_hit(z, k, z.tracks)
-    return NIL
+        return pcp_alloc_hit(z, k, frame, z.tracks)
+    return k.does == BUDDY_ALLOC and buddy_alloc_hit(z, k, frame, z.tracks)
 
 
 cdef inline bint free_hit(zone_t *z, const kind_t *k, uint32_t frame) noexcept nogil:
     # False, and nothing done, for a kind that does not hit.
-    if k.does == PCP_FREE:
-        pcp_free_hit(z, k, frame, z.tracks)
-    elif k.does == BUDDY_FREE:
-        buddy_free_hit(z, k, frame, z.tracks)
-    else:
+    if k.does == PCP_FREE and pcp_free_hit(z, k, frame, z.tracks):
+        return True
+    if k.does != PCP_FREE and k.does != BUDDY_FREE:
         return False
+    buddy_free_hit(z, k, frame, z.tracks)
     return True
 
 

@@ -1,6 +1,8 @@
 """Kinds of operations, for the hits in ``run/hits.pxd``."""
 
-from asi_pa._core cimport ALLOC, list_of
+from asi_pa._core cimport ALLOC, NIL, list_of
+
+cdef uint32_t ALL_ORDERS = 0xFFFFFFFF
 
 
 cdef bint may_hit(const mm_t *mm) noexcept nogil:
@@ -19,16 +21,16 @@ cdef void learn_alloc(kind_t *k, mm_t *mm, int cpu, int order, const request_t *
     k.does = BUDDY_ALLOC
     k.order = <uint8_t>order
     k.state = <uint8_t>(ALLOC | order)
-    k.pages = 1 << order
+    k.pages = <uint16_t>(1 << order)
+    k.above = order > 0
     k.ft = rq.ft
     k.free_list = list_of(z, order, rq.ft)
     k.diff = &z.diffs[cpu]
     k.owned.next = rq.info
     k.owned.prev = NIL
-    k.sensitive = rq.sensitive
     if z.pcps != NULL and rq.pcp_list[order] != NO_PCP_LIST:
         k.does = PCP_ALLOC
-        k.sees = order == 0
+        k.seen = &z.nonempty[rq.ft] if order > 0 else &ALL_ORDERS
         k.pcp = &z.pcps[cpu]
         k.list = &k.pcp.lists[rq.pcp_list[order]]
 
@@ -41,7 +43,8 @@ cdef void learn_free(kind_t *k, mm_t *mm, int cpu, int order) noexcept nogil:
     k.does = BUDDY_FREE
     k.order = <uint8_t>order
     k.state = <uint8_t>(ALLOC | order)
-    k.pages = 1 << order
+    k.pages = <uint16_t>(1 << order)
+    k.above = order > 0
     k.diff = &z.diffs[cpu]
     if z.pcps != NULL:
         k.does = PCP_FREE

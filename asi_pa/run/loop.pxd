@@ -42,7 +42,8 @@ cdef struct run_t:
     uint32_t tried[MAX_CPUS]    # slot of the CPU's last OP_TRY
     uint64_t dropped            # OP_INSTEAD that were not asked for
     uint8_t *in_pages       # bit per slot: a try failed, and the slots from this one on hold its pages
-    kind_t kinds[KINDS]     # by hash of the key
+    kind_t kinds[KINDS]     # by hash of the key: those that the loop does inline
+    kind_t others[KINDS]    # and the rest
 
 
 cdef Py_ssize_t run_ops(run_t *run, const op_t *ops, Py_ssize_t i, Py_ssize_t end) noexcept nogil

@@ -13,6 +13,7 @@ from libc.string cimport memset
 from asi_pa._core cimport NIL, likely, prefetchw, zone_t
 from asi_pa.run.hits cimport (
     BUDDY_ALLOC,
+    BUDDY_FREE,
     NO_HIT,
     PCP_ALLOC,
     PCP_FREE,
@@ -21,6 +22,7 @@ from asi_pa.run.hits cimport (
     kind_t,
     learn_alloc,
     learn_free,
+    opaque_kind,
     pcp_alloc_hit,
     pcp_free_hit,
 )
@@ -37,14 +39,7 @@ cdef extern from *:
     #undef CYTHON_INLINE
     #define CYTHON_INLINE inline __attribute__((always_inline))
     #endif
-    /* The same pointer: the compiler forgets how it was made, so as not to make it anew at each use. */
-    #ifdef __GNUC__
-    #define asi_pa_opaque(p) ({ __typeof__(p) q_ = (p); __asm__("" : "+r"(q_)); q_; })
-    #else
-    #define asi_pa_opaque(p) (p)
-    #endif
     """
-    kind_t *opaque "asi_pa_opaque"(kind_t *) noexcept nogil
 
 cdef enum:
     FRAMES_AHEAD = 12
@@ -58,8 +53,9 @@ cdef Py_ssize_t run_ops(run_t *run, const op_t *ops, Py_ssize_t i, Py_ssize_t en
     cdef bint good = True
     cdef int k
     for k in range(KINDS):
-        run.kinds[k].key = 0            # of no operation; the machine may have changed since the last run
-        run.kinds[k].does = NO_HIT
+        # of no operation here: 0 belongs to the first, 1 elsewhere; the machine may have changed meanwhile
+        run.kinds[k].key = k == 0
+        run.others[k].key = k == 0
     while i < end and good:
         upto = end
         run.waits = mm.kswapd_woken != 0
@@ -88,8 +84,8 @@ cdef inline uint32_t key_of(const op_t *op) noexcept nogil:
     return (<const uint32_t *>op)[0]        # op, order, cls, cpu
 
 
-cdef inline kind_t *kind_of(run_t *run, uint32_t key) noexcept nogil:
-    return &run.kinds[<uint32_t>(key * <uint32_t>0x9E3779B1) >> KIND_SHIFT]
+cdef inline kind_t *kind_of(kind_t *kinds, uint32_t key) noexcept nogil:
+    return &kinds[<uint32_t>(key * <uint32_t>0x9E3779B1) >> KIND_SHIFT]
 
 
 cdef bint run_stretch(run_t *run, const op_t *ops, Py_ssize_t *i, Py_ssize_t stop,
@@ -98,31 +94,42 @@ cdef bint run_stretch(run_t *run, const op_t *ops, Py_ssize_t *i, Py_ssize_t sto
     # Leaves in i where it came to; False if that operation cannot be.
     cdef const op_t *op = &ops[i[0]]
     cdef const op_t *last = &ops[stop]
+    cdef const zone_t *z = run.mm.zones[0]
     cdef bint good = True
     if end - i[0] > SLOTS_AHEAD and stop - i[0] == SLOTS_AHEAD:
-        if run.mm.zones[0].tracks:
-            good = run_some(run, &op, &ops[end - SLOTS_AHEAD], True, True)
-        else:
-            good = run_some(run, &op, &ops[end - SLOTS_AHEAD], True, False)
+        good = run_ahead_of(run, &op, &ops[end - SLOTS_AHEAD])
         last = op + SLOTS_AHEAD
     if good and not run.woke:
-        good = run_some(run, &op, last, False, run.mm.zones[0].tracks)
+        good = run_some(run, &op, last, False, z.tracks, z.pcps != NULL)
     i[0] = op - ops
     return good
 
 
-cdef inline bint run_some(run_t *run, const op_t **at, const op_t *last, bint ahead,
-                          bint tracks) noexcept nogil:
+cdef bint run_ahead_of(run_t *run, const op_t **at, const op_t *last) noexcept nogil:
+    # A loop for each kind of zone.
+    cdef const zone_t *z = run.mm.zones[0]
+    if z.tracks:
+        if z.pcps != NULL:
+            return run_some(run, at, last, True, True, True)
+        return run_some(run, at, last, True, True, False)
+    if z.pcps != NULL:
+        return run_some(run, at, last, True, False, True)
+    return run_some(run, at, last, True, False, False)
+
+
+cdef inline bint run_some(run_t *run, const op_t **at, const op_t *last, bint ahead, bint tracks,
+                          bint lists) noexcept nogil:
     # Runs operations up to `last`, or up to the one that wakes kswapd.  With `ahead`, a constant where this
-    # is inlined, it fetches what comes and ends where that has no slot; `tracks` is the zone's, a constant
-    # there, too.  False: the operation that it came to cannot be.  (base_pfn stays in memory: it would take
-    # a register from what needs one more.)
+    # is inlined, it fetches what comes and ends where that has no slot; `tracks`, and `lists`, whether it has
+    # per-CPU lists, are the zone's, constants there, too.  False: the operation that it came to cannot be.
+    # What alone tells allocations from frees, which nobody can predict, is the operation: the sooner it is
+    # read the less is lost.  (base_pfn stays in memory: it would take a register from what needs one more.)
     cdef zone_t *z = run.mm.zones[0]
     cdef uint32_t *slots = run.slots
     cdef uint32_t frame, held, slot
     cdef const kind_t *kind
     cdef const op_t *op = at[0]
-    cdef bint good = True
+    cdef bint good = True, hit
     while op < last:
         if ahead:
             slot = op[SLOTS_AHEAD].slot
@@ -135,15 +142,20 @@ cdef inline bint run_some(run_t *run, const op_t **at, const op_t *last, bint ah
             prefetchw(&z.links[frame])
             if tracks:
                 prefetchw(&z.dirty[frame >> 3])
-        kind = opaque(kind_of(run, key_of(op)))
+        kind = opaque_kind(kind_of(run.kinds, key_of(op)))
         if not likely(kind.key == key_of(op), 1):
-            kind = learn(run, op)
-        if kind.does <= BUDDY_ALLOC:
-            if kind.does == PCP_ALLOC:
-                frame = pcp_alloc_hit(z, kind, tracks)
+            if not elsewhere(run, op):
+                good = False
+                break
+            if run.woke:
+                op += 1
+                break
+        elif op.op == OP_ALLOC:
+            if lists:
+                hit = pcp_alloc_hit(z, kind, &frame, tracks)
             else:
-                frame = buddy_alloc_hit(z, kind, tracks)
-            if likely(frame != NIL, 1):
+                hit = buddy_alloc_hit(z, kind, &frame, tracks)
+            if likely(hit, 1):
                 slots[op.slot] = <uint32_t>z.base_pfn + frame
                 run.allocations += 1
             else:
@@ -151,40 +163,66 @@ cdef inline bint run_some(run_t *run, const op_t **at, const op_t *last, bint ah
                 if run.woke:
                     op += 1
                     break
-        elif likely(kind.does != NO_HIT, 1):
+        else:
             held = slots[op.slot]
             if likely(held != NIL, 1):
                 frame = held - <uint32_t>z.base_pfn
                 if likely(z.state[frame] == kind.state, 1):
                     slots[op.slot] = NIL
-                    if kind.does == PCP_FREE:
-                        pcp_free_hit(z, kind, frame, tracks)
-                    else:
+                    if not lists:
                         buddy_free_hit(z, kind, frame, tracks)
+                    elif not likely(pcp_free_hit(z, kind, frame, tracks), 1):
+                        free_past_lists(z, kind, frame)
                 elif not step(run, op):
                     good = False
                     break
             else:
                 run.skipped += 1
-        elif not step(run, op):
-            good = False
-            break
-        elif run.woke:
-            op += 1
-            break
         op += 1
     at[0] = op
     return good
 
 
-cdef const kind_t *learn(run_t *run, const op_t *op) noexcept nogil:
-    cdef kind_t *kind = kind_of(run, key_of(op))
-    memset(kind, 0, sizeof(kind_t))
+cdef bint elsewhere(run_t *run, const op_t *op) noexcept nogil:
+    # An operation of a kind that the loop does not know, or that is not done inline there: what passes the
+    # per-CPU lists of a machine that has them, and what always takes a call.  False: it cannot be.
+    cdef kind_t *kind = kind_of(run.others, key_of(op))
+    cdef zone_t *z = run.mm.zones[0]
+    cdef uint32_t frame, held
+    if kind.key != key_of(op):
+        learn(run, op)
+        return step(run, op)
+    if kind.does == BUDDY_ALLOC:
+        if buddy_alloc_hit(z, kind, &frame, z.tracks):
+            run.slots[op.slot] = <uint32_t>z.base_pfn + frame
+            run.allocations += 1
+            return True
+    elif kind.does == BUDDY_FREE:
+        held = run.slots[op.slot]
+        frame = held - <uint32_t>z.base_pfn
+        if held != NIL and z.state[frame] == kind.state:
+            run.slots[op.slot] = NIL
+            buddy_free_hit(z, kind, frame, z.tracks)
+            return True
+    return step(run, op)
+
+
+cdef void free_past_lists(zone_t *z, const kind_t *kind, uint32_t frame) noexcept nogil:
+    buddy_free_hit(z, kind, frame, z.tracks)
+
+
+cdef void learn(run_t *run, const op_t *op) noexcept nogil:
+    cdef kind_t kind
+    memset(&kind, 0, sizeof(kind_t))
     kind.key = key_of(op)
     kind.does = NO_HIT
     if op.order <= run.mm.zones[0].max_order and op.cpu < run.mm.ncpus:
         if op.op == OP_ALLOC:
-            learn_alloc(kind, run.mm, op.cpu, op.order, &run.requests[op.cls])
+            learn_alloc(&kind, run.mm, op.cpu, op.order, &run.requests[op.cls])
         elif op.op == OP_FREE:
-            learn_free(kind, run.mm, op.cpu, op.order)
-    return kind
+            learn_free(&kind, run.mm, op.cpu, op.order)
+    if kind.does == (PCP_ALLOC if op.op == OP_ALLOC else PCP_FREE) or (
+            run.mm.zones[0].pcps == NULL and kind.does != NO_HIT):
+        kind_of(run.kinds, key_of(op))[0] = kind
+    else:
+        kind_of(run.others, key_of(op))[0] = kind

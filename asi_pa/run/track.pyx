@@ -293,10 +293,8 @@ cdef class Tracker:
             remembered in ``nearest``, of equal ones the first, or with ``latest`` the last
         """
         cdef const uint64_t[::1] time_ns = trace.time_ns
-        cdef const uint8_t[::1] cpu = trace.cpu
-        cdef const uint8_t[::1] kind = trace.kind
+        cdef const uint8_t[::1] cpu = trace.cpu, kind = trace.kind, order = trace.order
         cdef const uint32_t[::1] pfn = trace.pfn
-        cdef const uint8_t[::1] order = trace.order
         cdef const uint8_t[::1] mt = trace.migratetype.view(np.uint8)
         cdef const uint16_t[::1] gfp = trace.gfp
         ext = trace.ext
@@ -354,8 +352,7 @@ cdef class Tracker:
                 if seeks and not self.lock_is_held(i):
                     distance = distance_to(aimed, &aim[0], orders)
                     if distance < best or (latest and distance == best):
-                        best = distance
-                        best_at = i + 1
+                        best, best_at = distance, i + 1
         self.done = end
         self.machine.raise_hook_error()
         self.nearest = (best_at, best) if seeks else self.nearest

@@ -10,12 +10,14 @@ from __future__ import annotations
 import base64
 import binascii
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from asi_pa.kernel.gfp import GFP_KERNEL
+from asi_pa.kernel.procfs import BuddyZone, buddyinfo
 from asi_pa.limits import claim
 from asi_pa.schema import integer, listed, one_of, record, text
 from asi_pa.trace.blocks import frames_of
@@ -36,7 +38,7 @@ from asi_pa.trace.header import MACHINE, ORDERS, ZONE, checked
 from asi_pa.trace.mentions import NO_EVENT
 from asi_pa.trace.pcplists import PcpPages
 
-__all__ = ["MAGIC", "exact_frames", "read_exact"]
+__all__ = ["MAGIC", "begin_with", "exact_frames", "read_exact"]
 
 SCHEMA = "asi_pa.start/1"
 #: How such a file begins.
@@ -98,6 +100,67 @@ def read_exact(data: bytes, path: str) -> Trace:
     )
     _check(trace, frames)
     return trace
+
+
+def begin_with(trace: Trace, start: Trace, moment_ns: int) -> Trace:
+    """A trace's events from a moment on, beginning with the exact state that was taken of its machine then.
+
+    Parameters
+    ----------
+    trace : a recording whose machine was stopped and dumped while it went on
+    start : what `read_exact` read of the dump
+    moment_ns : when that was, by the trace's clock (``time_ns``); of ``asi-pa record`` CLOCK_MONOTONIC less
+        ``provenance["began_ns"]``
+
+    What was snapped at the recording's end stays.  Raises ValueError where ``start`` is no exact state, or of
+    another machine.
+    """
+    if start.exact is None or len(start):
+        raise ValueError(f"{start.label}: no exact start state alone")
+    for key in ("cpus", "page_size", "pageblock_order", "max_page_order", "migratetypes"):
+        if getattr(trace, key) != getattr(start, key):
+            raise ValueError(
+                f"{start.label}: {key} {getattr(start, key)}, of {trace.label} it is {getattr(trace, key)}"
+            )
+    first = int(np.searchsorted(trace.time_ns, np.uint64(moment_ns)))
+    columns: dict[str, Any] = {name: getattr(trace, name)[first:] for name in EVENT_COLUMNS}
+    columns["time_ns"] = columns["time_ns"] - np.uint64(moment_ns)
+    ext = trace.ext[trace.ext["event"] >= first].copy()
+    ext["event"] -= first
+    ended = {key: trace.kpageflags[key] for key in ("end",) if key in trace.kpageflags}
+    return replace(
+        trace,
+        **columns,
+        ext=ext,
+        exact=start.exact,
+        kpageflags=ended | {"start": start.kpageflags["start"]},
+        snapshots={
+            key: _later(was, moment_ns) for key, was in trace.snapshots.items() if key.endswith("_end")
+        }
+        | {
+            "zones_start": start.snapshots["zones_start"],
+            "buddyinfo_start": {"text": _buddyinfo(start), "trace_ns": [0, 0]},
+        },
+    )
+
+
+def _later(snapshot: Any, moment_ns: int) -> Any:
+    """A snapshot with its stamps by a clock that began at the moment."""
+    if not isinstance(snapshot, dict) or "trace_ns" not in snapshot:
+        return snapshot
+    return snapshot | {"trace_ns": [int(stamp) - moment_ns for stamp in snapshot["trace_ns"]]}
+
+
+def _buddyinfo(start: Trace) -> str:
+    """What /proc/buddyinfo would have shown of the lists."""
+    exact, zones = start.exact, []
+    assert exact is not None
+    for zone in start.snapshots["zones_start"]:
+        first, end = zone["start_pfn"], zone["start_pfn"] + zone["spanned"]
+        orders = exact.free_order[(exact.free_pfn >= first) & (exact.free_pfn < end)]
+        free = np.bincount(orders, minlength=start.max_page_order + 1).tolist()
+        zones.append(BuddyZone(int(zone["nid"]), str(zone["name"]), free))
+    return buddyinfo(zones)
 
 
 def _frames(about: dict[str, Any], path: str) -> npt.NDArray[np.uint8]:

@@ -28,6 +28,7 @@ from asi_pa.trace.first_events import FirstEvents, first_events
 from asi_pa.trace.format import Trace
 from asi_pa.trace.frames import (
     FRAME_FREE,
+    FRAME_HELD,
     FRAME_HOLE,
     ZoneFrames,
     recorded_zones,
@@ -167,6 +168,11 @@ def held_allocations(
     flags."""
     start, flags = zone.start_pfn, zone.flags
     mine = freed[(freed["pfn"] >= start) & (freed["pfn"] < start + len(flags))]
+    if zone.free is not None and len(mine):
+        # Known exactly, and free: the allocation's event is lost, and its free finds nothing.
+        held = zone.state[frames_of(mine["pfn"], mine["order"]) - start] == FRAME_HELD
+        sizes = 1 << mine["order"].astype(np.int64)
+        mine = mine[np.logical_and.reduceat(held, np.cumsum(sizes) - sizes)]
     pfn, order = mine["pfn"].copy(), mine["order"].copy()
     kind = kinds_freed(flags, pfn, order, zone.block_mt, start, pageblock_order)
     return Held(pfn, kind, mine["slot"].copy(), *rest_of(flags, zone.state, pfn, order, start, max_order))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import threading
 from collections.abc import Callable
@@ -544,30 +545,41 @@ def test_replay_of_a_bundled_trace_and_calls_after_it():
         replay(allocator.trace, memory="1G")
 
 
-def test_one_thread_at_a_time():
+def bulk_calls(allocator: Allocator, until: threading.Event) -> threading.Thread:
+    """Another thread, in bulk calls nearly all the time."""
+
+    def work() -> None:
+        for _ in range(200):
+            if until.is_set():
+                break
+            with contextlib.suppress(RuntimeError):  # where the other one came first
+                allocator.free_pages_bulk(allocator.alloc_pages_bulk(0, GFP_KERNEL, 900_000))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def test_one_thread_at_a_time() -> None:
     """A call beside a bulk call of another thread is refused; two allocators do not see each other."""
-    allocator, other = Allocator("4G", pcp=False), small()
+    allocator, other, done = Allocator("4G", pcp=False), small(), threading.Event()
     refused: list[str] = []
-    for _ in range(20):
-        thread = threading.Thread(target=allocator.alloc_pages_bulk, args=(0, GFP_KERNEL, 900_000))
-        thread.start()
-        while thread.is_alive() and not refused:
-            other.free_pages(other.alloc_pages(0))
-            try:
-                allocator.free_pages(allocator.alloc_pages(0))
-            except RuntimeError as error:
-                refused.append(str(error))
-        thread.join()
-        assert allocator.verify() is None
-        if refused:
-            break
-        allocator = Allocator("4G", pcp=False)
+    thread = bulk_calls(allocator, done)
+    while thread.is_alive() and not refused:
+        other.free_pages(other.alloc_pages(0))
+        try:
+            allocator.alloc_pages(0)
+        except RuntimeError as error:
+            refused.append(str(error))
+    done.set()
+    thread.join()
+    assert allocator.verify() is None
     assert refused == ["a bulk call of this allocator is running in another thread"]
 
 
 def test_single_calls_of_several_threads_take_their_turns() -> None:
     """With a GIL and without one (python3.14t): no page is handed out twice, no count is lost."""
-    allocator, each = Allocator("256M", single_zone=True, cpus=4), 4000
+    allocator, each = Allocator("1G", single_zone=True, cpus=4), 48_000
     held: list[list[int]] = [[] for _ in range(4)]
     begin = threading.Barrier(4)
 
@@ -577,7 +589,7 @@ def test_single_calls_of_several_threads_take_their_turns() -> None:
         for turn in range(each):
             mine.append(allocator.alloc_pages(0, GFP_KERNEL, cpu=cpu))
             if turn % 3 == 2:
-                allocator.free_pages(mine.pop(turn % len(mine)), cpu=cpu)
+                allocator.free_pages(mine.pop(-2), cpu=cpu)
 
     threads = [threading.Thread(target=work, args=(cpu,)) for cpu in range(4)]
     for thread in threads:
@@ -592,6 +604,7 @@ def test_single_calls_of_several_threads_take_their_turns() -> None:
 
 def test_of_two_bulk_calls_at_once_one_is_refused() -> None:
     """Also where the second begins while the first still looks at its arguments, in Python."""
+    allocator, done = Allocator("4G", pcp=False), threading.Event()
 
     class Orders:
         """Asked for an array, it waits until another thread's bulk call runs."""
@@ -600,7 +613,6 @@ def test_of_two_bulk_calls_at_once_one_is_refused() -> None:
             return 50
 
         def __array__(self, dtype: Any = None, copy: Any = None) -> npt.NDArray[Any]:
-            thread.start()
             while thread.is_alive():
                 try:
                     allocator.alloc_pages(0)
@@ -608,18 +620,16 @@ def test_of_two_bulk_calls_at_once_one_is_refused() -> None:
                     break
             return np.zeros(50, np.uint8)
 
+    thread = bulk_calls(allocator, done)
     refused: list[str] = []
-    for _ in range(20):
-        allocator = Allocator("4G", pcp=False)
-        thread = threading.Thread(target=allocator.alloc_pages_bulk, args=(0, GFP_KERNEL, 900_000))
+    while thread.is_alive() and not refused:
         try:
             allocator.alloc_pages_bulk(Orders(), GFP_KERNEL, 50)
         except RuntimeError as error:
             refused.append(str(error))
-        thread.join()
-        assert allocator.verify() is None
-        if refused:
-            break
+    done.set()
+    thread.join()
+    assert allocator.verify() is None
     assert refused == ["a bulk call of this allocator is running in another thread"]
 
 

@@ -70,7 +70,7 @@ def test_masks_by_name():
     a.free_pages_bulk(a.alloc_pages_bulk(0, "GFP_ATOMIC", 5))
     start = a.spec.zones[0].start_pfn
     a.alloc_contig_range(start, start + 512, "GFP_USER")
-    with pytest.raises(ValueError, match="unknown gfp flag 'GFP_KERNL'"):
+    with pytest.raises(ValueError, match=r"unknown gfp flag 'GFP_KERNL': did you mean GFP_KERNEL\?"):
         a.alloc_pages(0, gfp="GFP_KERNL")
     with pytest.raises(ValueError, match="0x18"):
         a.alloc_pages(0, "__GFP_MOVABLE|__GFP_RECLAIMABLE")

@@ -278,6 +278,17 @@ def test_verify_finds_a_wrong_number_and_goes_on_after_a_bad_file(capsys, tmp_pa
     assert [record["exact"] for record in json.loads(verdicts.read_text())] == [False, True]
 
 
+def test_any_number_of_processes_verifies_the_same(capsys, tmp_path):
+    files = [str(path) for path in sorted(RUN.parent.glob("*.npz"))[:3]]
+    found = []
+    for jobs in ("1", "2", "3"):
+        verdicts = tmp_path / f"{jobs}.json"
+        status, out, err = run(capsys, "verify", "--jobs", jobs, "--json", str(verdicts), *files)
+        assert (status, err) == (0, "")
+        found.append((out.replace(str(verdicts), ""), verdicts.read_bytes()))
+    assert found[0] == found[1] == found[2]
+
+
 def test_verify_explains(capsys):
     status, out, err = run(capsys, "verify", "--explain", "204", str(RUN))
     assert (status, err) == (0, "")

@@ -63,39 +63,70 @@ def test_lists_grow_move_and_empty_as_the_twins_do(high: int, length: int) -> No
     assert longest > length, f"at most {longest} pages were on a CPU's lists: no array has grown much"
 
 
+# A list grows by doubling: the last arrays of so long a one are more than the megabyte that is left.
 NO_MEMORY = """
 import resource
+import sys
 import numpy as np
-from asi_pa.engine.machine import Machine
+from asi_pa.allocator import Allocator
 from asi_pa.kernel.gfp import GFP_HIGHUSER_MOVABLE
 from asi_pa.kernel.spec import PcpSpec
 from asi_pa.run.replay import OP, Replay
 from tests.twin.engines import small_spec
 
-pages = 1 << 20
+way, pages = sys.argv[1], 1 << 20
 pcp = PcpSpec(batch=63, high_min=pages, high_max=pages)
-machine = Machine(small_spec(pages=pages, start=0, pageblock_order=9, max_page_order=10, pcp=pcp))
-run = Replay(machine, [GFP_HIGHUSER_MOVABLE], pages)
-ops = np.zeros(pages, OP)
-ops["slot"] = np.arange(pages)
-ops["op"] = 1
-run.run(ops)
-ops["op"] = 2
+made = Allocator(small_spec(pages=pages, start=0, pageblock_order=9, max_page_order=10, pcp=pcp))
+machine = made.machine
+if way == "replay":
+    run = Replay(machine, [GFP_HIGHUSER_MOVABLE], pages)
+    ops = np.zeros(pages, OP)
+    ops["slot"] = np.arange(pages)
+    ops["op"] = 1
+    run.run(ops)
+    ops["op"] = 2
+else:
+    pfns = made.alloc_pages_bulk(0, GFP_HIGHUSER_MOVABLE, pages - 4096)
+    each = pfns.tolist()
+
+
+def free() -> None:
+    if way == "replay":
+        run.run(ops)
+    elif way == "bulk":
+        made.free_pages_bulk(pfns)
+    else:
+        for pfn in each:
+            made.free_pages(pfn)
+
+
 with open("/proc/self/statm") as file:
     size = int(file.read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + (1 << 20), resource.RLIM_INFINITY))
 try:
-    run.run(ops)
+    free()
 except MemoryError as error:
     print(error)
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+assert machine.verify() is None, machine.verify()
+if way != "replay":
+    for again in (lambda: made.alloc_pages(0), lambda: made.alloc_pages_bulk(0, n=5)):
+        try:
+            again()
+        except MemoryError as error:
+            print(error)
+    assert machine.verify() is None, machine.verify()
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit of address space that malloc respects")
-def test_a_list_that_cannot_grow_is_an_error() -> None:
-    done = subprocess.run([sys.executable, "-c", NO_MEMORY], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize(("way", "times"), [("replay", 1), ("bulk", 3), ("one by one", 3)])
+def test_a_list_that_cannot_grow_is_an_error(way: str, times: int) -> None:
+    done = subprocess.run([sys.executable, "-c", NO_MEMORY, way], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("no memory for a per-CPU list")
+    said = done.stdout.splitlines()
+    assert len(said) == times
+    assert all(line.startswith("no memory for a per-CPU list") for line in said), said
 
 
 @pytest.mark.parametrize(("cpu", "left"), [(0, [100] * 2 + [97] * 3 + [94]), (1, [100] * 6)])

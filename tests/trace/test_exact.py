@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,13 @@ import pytest
 
 import asi_pa
 from asi_pa import cli
+from asi_pa.experiment import build
+from asi_pa.kernel.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NAMES
+from asi_pa.kernel.procfs import parse_buddyinfo
 from asi_pa.trace import describe, load_trace, read_trace, write_trace
-from asi_pa.trace.exact import read_exact
+from asi_pa.trace.events import ALLOC, FREE
+from asi_pa.trace.exact import begin_with, read_exact
+from asi_pa.trace.format import EVENT_COLUMNS, Trace
 from asi_pa.verify.dump import DumpShape, ZoneState, take_apart
 
 SCRIPT = Path(__file__).resolve().parents[2] / "contrib" / "start_state.py"
@@ -189,6 +195,77 @@ def test_what_contradicts_itself_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=words):
         read_exact(text(state | change), "state.json")
+
+
+# ---------------------------------------------------------------- events after it
+
+
+def recording(start: Trace, lost: bool = False) -> tuple[Trace, list[int]]:
+    """What the machine did, as a recording begun a little earlier: pages of a CPU's list taken and freed.
+
+    One event lies before the state was taken.  ``lost``: the allocation of the first page is missing.
+    """
+    exact = start.exact
+    assert exact is not None
+    single = exact.pcp_order == 0
+    kind = 3 * exact.pcp_cpu.astype(np.int64) + exact.pcp_type
+    most = int(np.bincount(kind[single]).argmax())
+    pages = exact.pcp_pfn[single & (kind == most)][:4].tolist()
+    free = [pages[2], pages[0]]
+    taken = [*([] if lost else pages[:1]), *pages[1:]]
+    kinds = [FREE] + [ALLOC] * len(taken) + [FREE] * len(free)
+    columns: dict[str, Any] = {name: np.zeros(len(kinds), dtype) for name, dtype in EVENT_COLUMNS.items()}
+    columns["kind"] = np.array(kinds, np.uint8)
+    columns["pfn"] = np.array([pages[0], *taken, *free], np.uint32)
+    columns["cpu"][:], columns["migratetype"][:] = divmod(most, 3)
+    columns["time_ns"] = np.arange(len(kinds), dtype=np.uint64) * np.uint64(1000) + np.uint64(500)
+    snapshots = {"buddyinfo_end": {"text": "", "trace_ns": [9000, 9500]}, "zones_end": []}
+    mask = (GFP_KERNEL, GFP_HIGHUSER_MOVABLE, GFP_KERNEL | GFP_NAMES["__GFP_RECLAIMABLE"])[most % 3]
+    columns["gfp"][:] = 1
+    gfps, comms = (0, mask), ("sh",)
+    return replace(
+        start, **columns, name="it", gfps=gfps, comms=comms, exact=None, snapshots=snapshots
+    ), pages
+
+
+def test_events_begin_with_it(state: dict[str, Any]) -> None:
+    start = read_exact(text(state), "state.json")
+    trace, pages = recording(start)
+    made = begin_with(trace, start, 1000)
+    assert len(made) == len(trace) - 1
+    assert made.time_ns.tolist() == [500 + 1000 * k for k in range(len(made))]
+    assert made.snapshots["buddyinfo_end"]["trace_ns"] == [8000, 8500]
+    zone = zone_of(used())
+    (row,) = parse_buddyinfo(made.snapshots["buddyinfo_start"]["text"])
+    assert list(row.free) == [sum(len(part) for part in parts) for parts in zone.lists]
+    compiled = asi_pa.compile_trace(made, recorded=True)
+    machine, run, _ = build(compiled, asi_pa.DESIGNS["linux"], None)
+    assert run.run_and_see(compiled.ops).tolist() == pages
+    assert (run.failures, run.skipped) == (0, 0)
+    assert machine.verify() is None
+
+
+def test_a_free_without_its_allocation_finds_nothing(state: dict[str, Any]) -> None:
+    """The state is believed: what it has on a list was not held, whatever the events begin with."""
+    start = read_exact(text(state), "state.json")
+    trace, pages = recording(start, lost=True)
+    compiled = asi_pa.compile_trace(begin_with(trace, start, 1000), recorded=True)
+    machine, run, _ = build(compiled, asi_pa.DESIGNS["linux"], None)
+    assert run.run_and_see(compiled.ops).tolist() == pages[:3]
+    assert (run.failures, run.skipped) == (0, 1)
+    assert machine.verify() is None
+
+
+def test_states_of_other_machines_are_refused(state: dict[str, Any]) -> None:
+    start = read_exact(text(state), "state.json")
+    trace, _ = recording(start)
+    for other, words in (
+        (replace(start, cpus=3), "state.json: cpus 3, of state.json it is 2"),
+        (replace(start, migratetypes=("Unmovable",)), "migratetypes"),
+        (trace, "no exact start state alone"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            begin_with(trace, other, 1000)
 
 
 # ---------------------------------------------------------------- the script
