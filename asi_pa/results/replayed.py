@@ -20,6 +20,7 @@ from asi_pa.experiment.ranking import shown
 from asi_pa.experiment.runs import SAMPLES
 from asi_pa.experiment.runs import replay as replay_compiled
 from asi_pa.experiment.sizes import as_size
+from asi_pa.kernel.numa import as_nodes
 from asi_pa.kernel.sizing import parse_size
 from asi_pa.report.format import format_bytes, format_value
 from asi_pa.tabular import Cell, Column, Frozen, Result, Table, read_only
