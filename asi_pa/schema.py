@@ -26,6 +26,7 @@ __all__ = [
     "nullable",
     "number",
     "one_of",
+    "parsed",
     "record",
     "text",
     "toml_document",
@@ -197,8 +198,30 @@ def json_document(path: str | os.PathLike[str]) -> Any:
     return _document(path, JSON_MOST, _json)
 
 
+def parsed(words: bytes | str) -> Any:
+    """The value of a JSON text; ValueError where it is none, a name is there twice, or a number is endless.
+
+    RecursionError where it is nested too deeply.
+    """
+    try:
+        return json.loads(words, object_pairs_hook=_once)
+    except json.JSONDecodeError:
+        raise
+    except ValueError as error:
+        raise ValueError("a number of thousands of digits" if "4300" in str(error) else error) from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} is there twice")
+    return found
+
+
 def _json(words: str) -> Any:
-    value = json.loads(words)
+    value = parsed(words)
     if "\\u" in words and _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
         raise ValueError("half a surrogate pair is in a text")
     return value
@@ -213,7 +236,7 @@ def toml_document(path: str | os.PathLike[str]) -> dict[str, Any]:
 def json_object(data: bytes | str, where: str) -> dict[str, Any]:
     """The object in a JSON text; ValueError, led by ``where``, for anything else."""
     try:
-        value = json.loads(data)
+        value = parsed(data)
     except (ValueError, RecursionError) as error:
         what = "nested too deeply" if isinstance(error, RecursionError) else error
         raise ValueError(f"{where} is not JSON ({what})") from None

@@ -1,15 +1,17 @@
 """Fuzzing of whatever reads a file: damaged copies of real inputs, found and made small by hypothesis.
 
-    python tests/fuzz.py [EXAMPLES]     so many for each reader (2000); `make fuzz`, and `make sanitize` under
-    ASan and UBSan
+    python tests/fuzz.py [EXAMPLES [READER ...]]    so many for each reader, or for those (2000)
 
-A reader may refuse an input with a ValueError (one line, no traceback); anything else, a crash above all, is
-a fault. Seeds are the inputs of tests/data: texts of the field, recorded runs, trace files, and two small
-files made here.
+`make fuzz`, and `make sanitize` under ASan and UBSan.  A reader may refuse an input with a ValueError (one
+line, no traceback), a verb with exit status 2 and one line; anything else, a crash above all, is a fault.
+Seeds are the inputs of tests/data (texts of the field, recorded runs, trace files, start states), examples,
+and small files made here.
 """
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import io
 import json
 import struct
@@ -25,12 +27,15 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from asi_pa import cli
 from asi_pa.kernel import procfs
 from asi_pa.limits import memory_limit
 from asi_pa.trace import Trace, compile_trace, load_input, read_npz, workload, write_trace
 from asi_pa.trace.gfp_names import trace_gfp
 from asi_pa.trace.info import describe, describe_text
+from asi_pa.trace.table import write_parquet
 from asi_pa.verify.recording import read_recording
+from tests.report.compare_result import make_result
 
 DATA = Path(__file__).resolve().parent / "data"
 #: What an input may claim while it is fuzzed.
@@ -77,6 +82,11 @@ TOKENS = (
     b"true",
     b"\\ud800",
     b"Node 0, zone",
+    b"*4kB",
+    b"traces = ",
+    b"-0",
+    b"_",
+    b"PAR1",
 )
 
 #: One change: where (a share of the file), what kind, a number, some bytes.
@@ -181,6 +191,54 @@ def runs() -> list[bytes]:
     return _files("oracle/*/D3*-1.npz", "faults/*/*.npz")[:6]
 
 
+@cache
+def results() -> list[bytes]:
+    made = make_result(traces=("redis",), memories=(("ample", 1 << 30),), columns=4, samples=3)
+    return [json.dumps(made).encode()]
+
+
+@cache
+def sweeps() -> list[bytes]:
+    own = b'traces = ["bursts:32M"]\ndesigns = ["linux"]\nmemory = ["24M"]\nseeds = [0, 3]\nnodes = 2\n'
+    field = b'[fields.migratetype]\nzeroing = ["locked", "flip"]\n'
+    return [own, own + field, *(path.read_bytes() for path in (DATA.parents[1] / "examples").glob("*.toml"))]
+
+
+@cache
+def tables() -> list[bytes]:
+    with tempfile.TemporaryDirectory() as name:
+        write_parquet(_small(), Path(name) / "t.parquet")
+        return [(Path(name) / "t.parquet").read_bytes()]
+
+
+@cache
+def states() -> list[bytes]:
+    packed = _files("start/*.json.gz")
+    return [*packed[:1], *map(gzip.decompress, packed)]
+
+
+@cache
+def memories() -> list[bytes]:
+    return _files("field/19*/*.txt", "field/20*/*.txt", "field/21*/*.txt", "procfs/*")
+
+
+def _verb(*words: str) -> None:
+    """A verb of the command line on a damaged input: good, a check that failed, or one line and status 2."""
+    out, said = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(said):
+        status = cli.main(list(words))
+    assert status in (0, 1, 2), status
+    assert status != 2 or (said.getvalue().count("\n") == 1 and said.getvalue().startswith("asi-pa: error: "))
+
+
+def _compared(path: str) -> None:
+    with tempfile.NamedTemporaryFile(prefix="fuzz-") as good:
+        good.write(results()[0])
+        good.flush()
+        _verb("diff", path, good.name)
+        _verb("diff", good.name, path, "--full")
+
+
 def _input(data: bytes, read: Callable[[str], object]) -> None:
     with tempfile.NamedTemporaryFile(prefix="fuzz-") as file, memory_limit(MOST):
         file.write(data)
@@ -215,6 +273,14 @@ READERS: dict[str, tuple[Callable[[], list[bytes]], Callable[[bytes], None]]] = 
     "npz": (arrays, lambda data: _input(data, lambda path: describe(read_npz(path)))),
     "recording": (runs, lambda data: _input(data, read_recording)),
     "proc": (texts, _texts),
+    "memory": (memories, lambda data: _input(data, lambda path: _verb("info", path))),
+    "result": (results, lambda data: _input(data, _compared)),
+    "sweep": (
+        sweeps,
+        lambda data: _input(data, lambda path: _verb("sweep", path, "--dry-run", "--folder", path + "-")),
+    ),
+    "parquet": (tables, lambda data: _input(data, _whole)),
+    "state": (states, lambda data: _input(data, load_input)),
 }
 
 
@@ -244,7 +310,7 @@ def fuzz(name: str, examples: int, *, derandomize: bool = False) -> int:
 
 def main() -> None:
     examples = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
-    for name in READERS:
+    for name in sys.argv[2:] or READERS:
         print(f"{name}: {fuzz(name, examples)} damaged inputs, {len(READERS[name][0]())} seeds", flush=True)
 
 

@@ -3,6 +3,7 @@ TOML, a sweep's folder, traces in Parquet. One line that names the file, exit st
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import json
 import os
@@ -11,11 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("asi_pa.run.replay", reason="the extension modules are not built")
 
 from asi_pa import cli, schema
+from asi_pa.trace.source import open_source
 from tests.report.compare_result import make_result
 
 Capture = pytest.CaptureFixture[str]
@@ -45,7 +48,8 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 #: Texts that are no JSON object, or not one of ours.
 TEXTS = [b"", b"null", b"[]", b"{", b"[" * 100_000, b'{"schema": []}', b'{"schema": "asi_pa.compare/2"}',
-         b"1" * 10_000, b"\xff\xfe\x00", b'{"schema": "\\ud800"}', b'{"\x1b[31m": 1}']  # fmt: skip
+         b"1" * 10_000, b"\xff\xfe\x00", b'{"schema": "\\ud800"}', b'{"\x1b[31m": 1}',
+         b'{"schema": "a", "schema": "b"}']  # fmt: skip
 
 
 @pytest.mark.parametrize("data", TEXTS, ids=range(len(TEXTS)))
@@ -186,3 +190,32 @@ def test_names_that_are_not_utf_8_in_every_verb(result: Path, tmp_path: Path, ca
         assert cli.main(command) == 0, command
     assert cli.main(["plot", "price", odd("none.json"), "-o", odd("x.svg")]) == 2
     assert "\\xffnone.json" in capsys.readouterr().err
+
+
+def drained(path: Path) -> None:
+    """Reads all of a file."""
+    with open_source(path) as source:
+        while source.stream.read(1 << 16):
+            pass
+
+
+def test_a_name_that_is_there_twice_and_a_packed_state_that_is_damaged(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    """Not the last one, without a word; and a file's name, not a checksum alone."""
+    assert schema.parsed('{"a": [{"b": 1}], "b": 2}') == {"a": [{"b": 1}], "b": 2}
+    for words in ('{"a": 1, "a": 1}', '[{"b": {"a": 1, "c": 2, "a": 3}}]'):
+        with pytest.raises(ValueError, match="'a' is there twice"):
+            schema.parsed(words)
+    with pytest.raises(ValueError, match="a number of thousands of digits"):
+        schema.parsed("9" * 5000)
+    many = bytearray(bz2.compress(np.random.default_rng(0).bytes(2_000_000)))  # blocks of 900,000
+    many[-50_000] ^= 1
+    (tmp_path / "x.bz2").write_bytes(many)
+    with pytest.raises(ValueError, match=r"x\.bz2: damaged archive"):
+        drained(tmp_path / "x.bz2")
+    packed = bytearray((Path(__file__).parent / "data" / "start" / "7.2.13.json.gz").read_bytes())
+    packed[len(packed) // 2] ^= 1
+    path = tmp_path / "state.json.gz"
+    path.write_bytes(packed)
+    assert "damaged archive" in refused(capsys, path, "info", path)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
+
+from asi_pa.schema import parsed
 
 __all__ = ["RECORDED", "read_vmstat"]
 
@@ -35,7 +36,7 @@ def read_vmstat(path: str | os.PathLike[str]) -> dict[str, int]:
             'start of the recording to its end: {"compact_stall": 1662, ...}'
         )
     try:
-        read = json.loads(raw)
+        read = parsed(raw)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not JSON: {error}") from None
     if not isinstance(read, dict) or any(type(value) is not int for value in read.values()):

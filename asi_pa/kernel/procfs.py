@@ -191,6 +191,13 @@ class _Lines:
             raise self.error("expected whole numbers")
         return [int(word) for word in words]
 
+    def number(self, text: str) -> int:
+        """The one number of a text."""
+        found = self.numbers(text)
+        if len(found) != 1:
+            raise self.error("expected a whole number")
+        return found[0]
+
 
 _COUNT = re.compile(r"[0-9]{1,20}")  # what printf() makes of an unsigned long
 _ZONE = re.compile(r"Node\s+(\d{1,9}),\s+zone\s+(\w+)")
@@ -225,7 +232,7 @@ def parse_pagetypeinfo(text: str) -> PageTypes:
     counts = blocks
     for line in lines:
         if line.startswith("Page block order:"):
-            order = lines.numbers(line.partition(":")[2])[0]
+            order = lines.number(line.partition(":")[2])
         elif line.startswith("Number of blocks type"):
             names, counts = line.split()[4:], blocks
         elif line.startswith("Number of mixed blocks"):
@@ -277,7 +284,7 @@ def parse_zoneinfo(text: str) -> list[ZoneInfo]:
             section = node_stats
         elif line.startswith("  pages "):
             section = pages
-            section[words[1]] = lines.numbers(words[2])[0]
+            section[words[1]] = lines.number(" ".join(words[2:]))
         elif words[0] == "protection:":
             protection = lines.numbers(line.partition("(")[2].rstrip(")").replace(",", " "))
             section = {}
@@ -294,13 +301,13 @@ def parse_zoneinfo(text: str) -> list[ZoneInfo]:
                 )
             )
         elif words[0] == "cpu:":
-            section = pagesets.setdefault(lines.numbers(words[1])[0], {})
+            section = pagesets.setdefault(lines.number(words[1]), {})
         elif line.startswith("  vm stats threshold:"):
-            section["stat_threshold"] = lines.numbers(words[-1])[0]
+            section["stat_threshold"] = lines.number(words[-1])
         elif len(words) == 2 and line.startswith("      "):
-            section[words[0].rstrip(":")] = lines.numbers(words[1])[0]
+            section[words[0].rstrip(":")] = lines.number(words[1])
         elif len(words) == 2 and words[0].endswith(":"):
-            tail[words[0][:-1]] = lines.numbers(words[1])[0]
+            tail[words[0][:-1]] = lines.number(words[1])
         else:
             raise lines.error("not a line of zoneinfo")
     if not zones:

@@ -334,7 +334,14 @@ def open_source(path: str | os.PathLike[str]) -> Iterator[Source]:
         except OSError as error:
             raise ValueError(f"{path}: {error.strerror or error}") from None
         stack.callback(source.close)
-        yield source
+        try:
+            yield source
+        except damage() as error:
+            raise ValueError(f"{shown}: damaged archive ({error})") from None
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            raise ValueError(f"{shown}: damaged archive ({error})") from None  # bzip2 and gzip
 
 
 def _raw(name: str, stack: contextlib.ExitStack) -> IO[bytes]:

@@ -7,7 +7,6 @@ has been checked.
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -20,6 +19,7 @@ from asi_pa.designs import Design
 from asi_pa.kernel.gfp import Migratetype
 from asi_pa.kernel.spec import MachineSpec, PcpSpec, ZoneSpec
 from asi_pa.kernel.versions import Kernel, kernel_profile
+from asi_pa.schema import parsed
 from asi_pa.verify.codes import Code
 from asi_pa.verify.designs import design_of, watched
 from asi_pa.verify.dump import PCP_FIELDS, DumpShape, ZoneState, check_state, take_apart
@@ -194,7 +194,7 @@ def _meta(text: npt.NDArray[Any]) -> dict[str, Any]:
         text.dtype.kind == "U" and text.ndim == 0, f"meta is {text.dtype} of shape {text.shape}, not one text"
     )
     try:
-        meta: dict[str, Any] = json.loads(str(text[()]))
+        meta: dict[str, Any] = parsed(str(text[()]))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"meta is not JSON: {error}") from None
     _need(isinstance(meta, dict), "meta is not a JSON object")

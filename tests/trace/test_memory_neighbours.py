@@ -117,6 +117,8 @@ def test_nodes_orders_and_repetitions(tmp_path: Path, capsys: Capture) -> None:
         (TYPES + "\n$ cat /proc/buddyinfo\n", "line 17: not a line of pagetypeinfo"),
         ("cat: /proc/pagetypeinfo: Permission denied\n", "line 1: not understood"),
         (ZONES[: len(ZONES) // 2], "zoneinfo, line "),
+        (ZONES.replace("pages free     ", "pages free\n", 1), "expected a whole number"),
+        (TYPES.replace("order: 9", "order:"), "line 1: expected a whole number"),
         (ZONES.replace("min      ", "min      -", 1), "expected whole numbers"),
         ("Node 0, zone   Normal -1.000 -1.000 0.994 \n", "debugfs' extfrag/"),
         ("Node 0, zone   Normal 0.000 0.133 0.316 \n", "debugfs' extfrag/"),

@@ -315,6 +315,11 @@ def test_prefixes_are_told_when_they_are_met(tmp_path: Path, capsys: Capture) ->
     """Not after the last line, which may be 40 GB away."""
     content = "t.txt:" + PAIR.replace("\n", " x=" + "y" * 60000 + "\n") * 40 + "nonsense\n"
     assert "line 1: a file's name before the command" in refused(capsys, "info", text(tmp_path, content))
+    content = (
+        content.replace("t.txt:", "", 1) + "t.txt:" + PAIR
+    )  # not in the first of the pieces it is read in
+    content = content.replace("nonsense\n", "")
+    assert "line 81: a file's name before the command" in refused(capsys, "info", text(tmp_path, content))
 
 
 @pytest.mark.parametrize("place", [".", "/dev/null"])
