@@ -12,6 +12,7 @@ from asi_pa.commands.options import (
     add_classifier,
     add_designs_options,
     add_max_memory,
+    add_no_cache,
     add_nodes,
     add_verb,
     count,
@@ -117,7 +118,7 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="where a try of a known caller fails, do not replay the pages it would ask for instead",
     )
-    group.add_argument("--no-cache", action="store_true", help="compute everything, keep nothing")
+    add_no_cache(group)
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ from asi_pa.commands.options import (
     add_replay,
     add_verb,
     output,
+    scene,
     write_json,
 )
 from asi_pa.errors import GOOD
@@ -50,23 +51,11 @@ Examples:
 
 
 def _explain(args: argparse.Namespace) -> int:
-    from asi_pa.experiment.explain import explain
-    from asi_pa.experiment.probe import Relief
+    from asi_pa.experiment.explain import explained
     from asi_pa.report.explained import explained_text
 
     with Progress(args.quiet) as progress:
-        about = explain(
-            args.trace,
-            args.event,
-            args.design,
-            memory=args.memory,
-            nodes=args.nodes,
-            classifier=args.classifier,
-            kernel=args.kernel,
-            relief=Relief.none() if args.no_relief else Relief(),
-            seed=args.seed,
-            progress=progress,
-        )
+        about = explained(scene(args), args.event, progress)
     if args.json:
         write_json(args.json, about)
     else:

@@ -7,9 +7,12 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from asi_pa.files import write_atomic
+
+if TYPE_CHECKING:
+    from asi_pa.experiment.moment import Scene
 
 __all__ = [
     "TRACE_HELP",
@@ -20,6 +23,7 @@ __all__ = [
     "add_designs_options",
     "add_executor",
     "add_max_memory",
+    "add_no_cache",
     "add_nodes",
     "add_replay",
     "add_verb",
@@ -27,6 +31,7 @@ __all__ = [
     "joined_pieces",
     "listed",
     "output",
+    "scene",
     "trace_output",
     "whole",
     "write_json",
@@ -137,7 +142,34 @@ def add_replay(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kernel", metavar="VERSION", help="whose rules: 7.2, 6.18, 6.12 (the trace's own)")
     parser.add_argument("--seed", metavar="N", type=whole, default=0, help="draws the smaller machine (0)")
     parser.add_argument("--no-relief", action="store_true", help="nothing is reclaimed or compacted")
+    add_no_cache(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress")
+
+
+def scene(args: argparse.Namespace, recorded: bool = False) -> Scene:
+    """The replay that the options of `add_replay` and a trace mean."""
+    from asi_pa.experiment.cache import opened
+    from asi_pa.experiment.moment import Scene
+    from asi_pa.experiment.probe import Relief
+
+    with opened(not args.no_cache) as cache:
+        return Scene.of(
+            args.trace,
+            args.design,
+            args.memory,
+            args.classifier,
+            args.kernel,
+            Relief.none() if args.no_relief else Relief(),
+            args.seed,
+            recorded,
+            args.nodes,
+            cache,
+        )
+
+
+def add_no_cache(parser: argparse._ActionsContainer) -> None:
+    """The option --no-cache."""
+    parser.add_argument("--no-cache", action="store_true", help="compute everything, keep nothing")
 
 
 def add_nodes(parser: argparse._ActionsContainer) -> None:

@@ -12,6 +12,7 @@ from asi_pa.commands.options import (
     add_replay,
     add_verb,
     output,
+    scene,
 )
 from asi_pa.errors import GOOD
 from asi_pa.files import write_atomic
@@ -79,20 +80,16 @@ def _timeline(args: argparse.Namespace) -> int:
             raise ValueError(f"timeline: {option} is of a text, with --form ({', '.join(TEXTS)})")
     if args.output is None:
         raise ValueError("timeline: -o FILE.json or FILE.json.gz is needed")
-    from asi_pa.experiment.points import compile_trace
-    from asi_pa.experiment.probe import Relief
     from asi_pa.experiment.timeline import timeline, write_timeline
 
-    compiled = compile_trace(
-        args.trace, args.classifier, memory=args.memory, seed=args.seed, nodes=args.nodes
-    )
+    made_of = scene(args)
     with Progress(args.quiet) as progress:
         made = timeline(
-            compiled,
-            args.design,
-            kernel=args.kernel,
-            relief=Relief.none() if args.no_relief else Relief(),
-            seed=args.seed,
+            made_of.compiled,
+            made_of.design,
+            kernel=made_of.kernel,
+            relief=made_of.relief,
+            seed=made_of.seed,
             samples=args.samples,
             progress=lambda done, of: progress("replay", done, of),
         )
@@ -103,23 +100,11 @@ def _timeline(args: argparse.Namespace) -> int:
 
 def _text(args: argparse.Namespace) -> int:
     """What /proc would show at a moment."""
-    from asi_pa.results import proc_texts
+    from asi_pa.results.texts import texts_of
 
+    made_of = scene(args, args.recorded)
     with Progress(args.quiet) as progress:
-        found = proc_texts(
-            args.trace,
-            args.design,
-            args.at,
-            memory=args.memory,
-            classifier=args.classifier,
-            recorded=args.recorded,
-            seed=args.seed,
-            nodes=args.nodes,
-            kernel=args.kernel,
-            reclaim=0 if args.no_relief else None,
-            compaction=not args.no_relief,
-            progress=progress,
-        )
+        found = texts_of(made_of, args.at, progress)
     text: str = getattr(found, args.form)
     if args.output is None:
         sys.stdout.write(text)

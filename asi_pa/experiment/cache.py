@@ -15,7 +15,7 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ from typing import Any
 from asi_pa.designs import Design
 from asi_pa.designs.describe import describe_design
 from asi_pa.trace import Trace
+from asi_pa.trace.format import EVENT_COLUMNS
 
-__all__ = ["Cache", "cache_folder", "design_words", "key_of", "package_hash", "trace_hash"]
+__all__ = ["Cache", "cache_folder", "design_words", "key_of", "opened", "package_hash", "trace_hash"]
 
 #: Bytes that the entries may take together.
 LIMIT = 256 << 20
@@ -106,6 +107,16 @@ class Cache:
                 self._base = None
 
 
+@contextlib.contextmanager
+def opened(cache: Cache | bool) -> Iterator[Cache]:
+    """A cache as functions take it: one that stays open, True for the user's own, False for none."""
+    if isinstance(cache, Cache):
+        yield cache
+        return
+    with contextlib.closing(Cache(cache_folder() if cache else None)) as own:
+        yield own
+
+
 def key_of(*parts: Any) -> str:
     """A key that is another one whenever a part is."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -127,15 +138,17 @@ def _hash_files(paths: Iterable[Path]) -> str:
 def trace_hash(trace: Trace) -> str:
     """Of all that a trace holds."""
     whole = hashlib.blake2b(digest_size=20)
-    for column in (trace.time_ns, trace.cpu, trace.kind, trace.pfn, trace.order, trace.gfp, trace.comm):
-        whole.update(column.tobytes())
+    exact = () if trace.exact is None else tuple(vars(trace.exact).values())
+    for column in (*(getattr(trace, name) for name in EVENT_COLUMNS), trace.ext, *exact):
+        whole.update(f"{len(column)} ".encode() + column.tobytes())
     for which in sorted(trace.kpageflags):
         flags = trace.kpf(which)
         if flags is not None:
             whole.update(flags.tobytes())
     names = (trace.name, trace.gfps, trace.comms, trace.gfp_names, trace.kernel, trace.cpus, trace.snapshots)
     orders = (trace.pageblock_order, trace.max_page_order, trace.description, trace.lost)
-    whole.update(json.dumps([names, orders], sort_keys=True, default=str).encode())
+    more = (trace.migratetypes, trace.provenance.get("workload_start_ns"))
+    whole.update(json.dumps([names, orders, more], sort_keys=True, default=str).encode())
     return whole.hexdigest()
 
 

@@ -26,7 +26,7 @@ from asi_pa.trace.compile import STAMP_EVERY
 from asi_pa.trace.ops import Op
 from asi_pa.verify.dump import DumpShape, ZoneState, pcp_list_name, take_apart
 
-__all__ = ["SCHEMA", "explain"]
+__all__ = ["SCHEMA", "explain", "explained"]
 
 SCHEMA = "asi_pa.explain/1"
 _REQUESTS = (Op.OP_ALLOC, Op.OP_TRY, Op.OP_INSTEAD)
@@ -62,7 +62,15 @@ def explain(
     Returns a dict of plain data (JSON): docs/use/explain.md.  Raises ValueError for an event that does not
     come, and for whatever cannot be.
     """
-    scene = Scene.of(trace, design, memory, classifier, kernel, relief, seed, nodes=nodes)
+    return explained(
+        Scene.of(trace, design, memory, classifier, kernel, relief, seed, nodes=nodes), event, progress
+    )
+
+
+def explained(
+    scene: Scene, event: str | int, progress: Callable[[str, int, int], None] | None = None
+) -> dict[str, Any]:
+    """`explain`, of a replay that is made already."""
     compiled, number = scene.compiled, scene.operation(event, progress)
     run = scene.at(number)
     about = {
@@ -71,10 +79,10 @@ def explain(
         "trace": compiled.name,
         "memory_bytes": compiled.memory_bytes,
         "design": scene.design.name,
-        "kernel": kernel or compiled.kernel,
+        "kernel": scene.kernel or compiled.kernel,
         "classifier": compiled.classifier,
         "relief": scene.relief.words(),
-        "seed": seed,
+        "seed": scene.seed,
         "event": str(event),
         "operation": number,
         "operations": len(compiled.ops),

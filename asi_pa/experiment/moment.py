@@ -13,14 +13,12 @@ import numpy as np
 
 from asi_pa.designs import Design, as_design
 from asi_pa.engine.machine import Machine
-from asi_pa.experiment.points import start_at
+from asi_pa.experiment.cache import Cache
+from asi_pa.experiment.points import compiled_at
 from asi_pa.experiment.probe import Relief
 from asi_pa.experiment.runs import build
-from asi_pa.experiment.sizes import as_size
-from asi_pa.experiment.study import Subject
 from asi_pa.kernel.callers import WayOut
 from asi_pa.run.replay import Replay
-from asi_pa.run.start import compile_trace
 from asi_pa.trace import CompiledTrace, Trace, load_events
 
 __all__ = ["WORDS", "Scene", "flushes"]
@@ -81,17 +79,18 @@ class Scene:
         seed: int,
         recorded: bool = False,
         nodes: int | str = "recorded",
+        cache: Cache | None = None,
     ) -> Scene:
-        """As `asi-pa compare` makes one; ``relief`` None: its own.  Raises ValueError for what cannot be."""
-        loaded, chosen = load_events(trace), as_design(design)
+        """As `asi-pa compare` makes one; ``relief`` None: its own; ``cache``: where compiled traces are.
+
+        Raises ValueError for what cannot be.
+        """
+        chosen = as_design(design)
         relief = Relief() if relief is None else relief
-        size = None if memory is None else as_size(memory)
-        if size is None or size.pages or recorded:
-            compiled = compile_trace(
-                loaded, classifier, memory=memory, recorded=recorded, seed=seed, nodes=nodes
-            )
-        else:
-            compiled = start_at(Subject.of(loaded, classifier, seed, nodes), size, seed, kernel, relief)
+        compiled = compiled_at(
+            load_events(trace), classifier, memory, seed, recorded=recorded, nodes=nodes, kernel=kernel,
+            relief=relief, cache=cache,
+        )  # fmt: skip
         return cls(compiled, chosen, kernel, relief, seed)
 
     def at(self, operations: int) -> Replay:

@@ -6,14 +6,16 @@ import os
 from collections.abc import Callable
 
 from asi_pa.designs import DESIGNS, REFERENCE
+from asi_pa.experiment.cache import Cache
 from asi_pa.experiment.probe import Relief
 from asi_pa.experiment.rows import SeedStarts, linux_needs
 from asi_pa.experiment.sizes import Size, as_size
+from asi_pa.experiment.starts import kept_starts
 from asi_pa.experiment.study import Subject, at_size
-from asi_pa.run.start import compile_trace as compile_exactly
+from asi_pa.kernel.numa import RECORDED, Nodes
 from asi_pa.trace import DEFAULT_CLASSIFIER, Classifier, CompiledTrace, Trace, load_trace
 
-__all__ = ["compile_trace", "needs", "start_at"]
+__all__ = ["compile_trace", "compiled_at", "needs", "start_at"]
 
 
 def needs(subject: Subject, seed: int, kernel: str | None, relief: Relief) -> float | None:
@@ -31,6 +33,41 @@ def start_at(
     """
     pages = size.of(lambda: needs(subject, seed, kernel, relief) if need is None else need, subject.most)
     return at_size(subject, pages, seed)
+
+
+def compiled_at(
+    trace: Trace,
+    classifier: str | Classifier,
+    memory: str | int | None,
+    seed: int,
+    *,
+    recorded: bool = False,
+    nodes: int | str | Nodes = RECORDED,
+    kernel: str | None = None,
+    relief: Relief | None = None,
+    cache: Cache | None = None,
+    evidence: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> CompiledTrace:
+    """A trace with the start state that was asked for, in whatever way: all that replay one come here.
+
+    What linux needs is found by the rules of ``kernel`` and with ``relief`` (None: as `asi-pa compare`);
+    ``cache``: where compiled traces are; all else as of `compile_trace`.  Raises ValueError for what cannot
+    be.
+    """
+    size = None if memory is None else as_size(memory)
+    if recorded and size is not None:
+        raise ValueError(f"memory {memory!r}: the recorded machine has the size that it has")
+    if size is not None and not size.pages:
+        if evidence is not None:
+            raise ValueError(f"memory {size.words}: not together with evidence")
+        subject = Subject.of(trace, classifier, seed, nodes, cache)
+        return start_at(subject, size, seed, kernel, Relief() if relief is None else relief)
+    if size is not None and size.pages < 1 << trace.pageblock_order:
+        raise ValueError(f"memory {memory!r}: less than one pageblock")
+    rule = Classifier.parse(classifier, seed)
+    starts = kept_starts(trace, rule, nodes, cache, evidence=evidence, progress=progress)
+    return starts.recorded() if recorded else starts.at(None if size is None else size.pages, seed)
 
 
 def compile_trace(
@@ -61,19 +98,7 @@ def compile_trace(
 
     Raises ValueError for what cannot be: events, sizes, both ``recorded`` and ``memory``.
     """
-    size = None if memory is None else as_size(memory)
-    if size is None or recorded or size.pages:
-        return compile_exactly(
-            trace,
-            classifier,
-            memory=memory,
-            recorded=recorded,
-            seed=seed,
-            nodes=nodes,
-            evidence=evidence,
-            progress=progress,
-        )
-    if evidence is not None:
-        raise ValueError(f"memory {size.words}: not together with evidence")
     loaded = trace if isinstance(trace, Trace) else load_trace(trace)
-    return start_at(Subject.of(loaded, classifier, seed, nodes), size, seed, None, Relief())
+    return compiled_at(
+        loaded, classifier, memory, seed, recorded=recorded, nodes=nodes, evidence=evidence, progress=progress
+    )

@@ -31,10 +31,9 @@ from asi_pa.experiment.rows import (
 )
 from asi_pa.experiment.search import on_lattice
 from asi_pa.experiment.sizes import Size
+from asi_pa.experiment.starts import kept_starts
 from asi_pa.kernel.numa import RECORDED, Nodes
-from asi_pa.run.settle import settled
 from asi_pa.trace import DEFAULT_CLASSIFIER, Classifier, CompiledTrace, Starts, Trace, tight_memory
-from asi_pa.trace.kept import packed, unpacked
 from asi_pa.trace.nodes import of_trace
 
 __all__ = ["Found", "Plan", "Study", "Subject", "at_size"]
@@ -116,7 +115,7 @@ class Subject:
         ``cache``: where compiled traces are.
         """
         hashed = trace_hash(trace)
-        starts = _starts(trace, Classifier.parse(classifier, seed), nodes, hashed, cache or Cache())
+        starts = kept_starts(trace, Classifier.parse(classifier, seed), nodes, cache, hashed)
         try:
             whole = starts.at(None, seed)
         except ValueError:
@@ -124,20 +123,6 @@ class Subject:
             return cls(trace, starts, hashed, 0, 0, starts.recorded())
         pages = sum(zone.free_pages + zone.held_pages for zone in whole.population)
         return cls(trace, starts, hashed, pages, tight_memory(whole) // 4096, whole)
-
-
-def _starts(
-    trace: Trace, classifier: Classifier, nodes: int | str | Nodes, hashed: str, cache: Cache
-) -> Starts:
-    """A trace compiled and its zones settled, now or before; what is kept is the same for all nodes."""
-    key = key_of("starts", package_hash(), hashed, classifier.text, classifier.seed)
-    kept = cache.get_bytes(key)
-    found = None if kept is None else unpacked(trace, classifier, kept, nodes)
-    if found is None:
-        found = Starts(trace, classifier, nodes=nodes, settle=settled)
-        if cache.usable:
-            cache.put_bytes(key, packed(found))
-    return found
 
 
 class _Task:

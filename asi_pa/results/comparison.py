@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from asi_pa.designs import Design
 from asi_pa.experiment import comparison
-from asi_pa.experiment.cache import Cache, cache_folder
+from asi_pa.experiment.cache import Cache, opened
 from asi_pa.experiment.columns import COLUMNS, KEYS
 from asi_pa.experiment.measures import MEASURES
 from asi_pa.experiment.runs import SAMPLES
@@ -358,8 +358,7 @@ def compare(
 
     Raises ValueError for what cannot be.
     """
-    kept = cache if isinstance(cache, Cache) else Cache(cache_folder() if cache else None)
-    try:
+    with opened(cache) as kept:
         return CompareResult(
             comparison.compare(
                 _named_traces(traces),
@@ -380,6 +379,3 @@ def compare(
                 threads=threads,
             )
         )
-    finally:
-        if kept is not cache:
-            kept.close()

@@ -14,13 +14,12 @@ import numpy.typing as npt
 from asi_pa.designs import Design
 from asi_pa.experiment.columns import COLUMNS, flat_metrics
 from asi_pa.experiment.metrics import ROWS, Number
-from asi_pa.experiment.points import compile_trace, start_at
+from asi_pa.experiment.points import compiled_at
 from asi_pa.experiment.probe import Relief
 from asi_pa.experiment.ranking import shown
 from asi_pa.experiment.runs import SAMPLES
 from asi_pa.experiment.runs import replay as replay_compiled
 from asi_pa.experiment.sizes import as_size
-from asi_pa.experiment.study import Subject
 from asi_pa.kernel.numa import as_nodes
 from asi_pa.kernel.sizing import parse_size
 from asi_pa.report.format import format_bytes, format_value
@@ -311,13 +310,11 @@ def replay(
         if memory is not None or recorded or nodes != "recorded":
             raise ValueError("memory, recorded and nodes are settled when a trace is compiled")
         compiled = trace
-    elif size is not None and size.times:
-        subject = Subject.of(load_events(trace), classifier, seed, nodes)
-        compiled = start_at(subject, size, seed, kernel, relief)
     else:
-        compiled = compile_trace(
-            load_events(trace), classifier, memory=memory, recorded=recorded, seed=seed, nodes=nodes
-        )
+        compiled = compiled_at(
+            load_events(trace), classifier, memory, seed, recorded=recorded, nodes=nodes, kernel=kernel,
+            relief=relief,
+        )  # fmt: skip
     told: dict[str, Any] = {} if progress is None else {"progress": progress}
     data = replay_compiled(
         compiled, design, kernel=kernel, samples=samples, seed=seed, **relief.options(), **told

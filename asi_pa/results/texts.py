@@ -14,7 +14,7 @@ from asi_pa.kernel.procfs import extfrag_index, parse_buddyinfo, unusable_index
 from asi_pa.kernel.sizing import parse_size
 from asi_pa.trace import DEFAULT_CLASSIFIER, Trace
 
-__all__ = ["FORMS", "Form", "ProcTexts", "proc_texts"]
+__all__ = ["FORMS", "Form", "ProcTexts", "proc_texts", "texts_of"]
 
 Form = Literal["buddyinfo", "pagetypeinfo", "zoneinfo", "extfrag_index", "unusable_index"]
 #: The texts, as ``ProcTexts`` names them.
@@ -86,10 +86,13 @@ def proc_texts(
     """
     relief = Relief(parse_size(reclaim) if isinstance(reclaim, str) else reclaim, compaction, fallbacks)
     scene = Scene.of(trace, design, memory, classifier, kernel, relief, seed, recorded, nodes)
-    return _at(scene, at, progress)
+    return texts_of(scene, at, progress)
 
 
-def _at(scene: Scene, at: str | int | None, progress: Callable[[str, int, int], None] | None) -> ProcTexts:
+def texts_of(
+    scene: Scene, at: str | int | None, progress: Callable[[str, int, int], None] | None = None
+) -> ProcTexts:
+    """`proc_texts`, of a replay that is made already."""
     operations = len(scene.compiled.ops)
     if at is None or str(at).replace(",", "") == str(operations):
         done = operations

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from asi_pa.designs import Design, as_design
-from asi_pa.experiment.cache import package_hash, trace_hash
+from asi_pa.experiment.cache import opened, package_hash, trace_hash
 from asi_pa.experiment.columns import flat_metrics
 from asi_pa.experiment.points import needs, start_at
 from asi_pa.experiment.runs import replay
@@ -53,7 +53,8 @@ def _subject(work: Need | Point) -> Subject:
         trace = load_trace(work.source.word)
         if trace_hash(trace) != work.source.hash:
             raise ValueError(f"{work.source.word}: another trace than the one that was asked for")
-        return Subject.of(trace, work.classifier, 0, work.nodes)
+        with opened(True) as cache:
+            return Subject.of(trace, work.classifier, 0, work.nodes, cache)
 
     return _SUBJECTS.get((work.source.hash, work.classifier, work.nodes), make)
 

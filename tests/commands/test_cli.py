@@ -285,7 +285,9 @@ def test_any_number_of_processes_verifies_the_same(capsys, tmp_path):
         verdicts = tmp_path / f"{jobs}.json"
         status, out, err = run(capsys, "verify", "--jobs", jobs, "--json", str(verdicts), *files)
         assert (status, err) == (0, "")
-        found.append((out.replace(str(verdicts), ""), verdicts.read_bytes()))
+        records = json.loads(verdicts.read_text())
+        assert all(record.pop("seconds") > 0 for record in records)
+        found.append((out.replace(str(verdicts), ""), records))
     assert found[0] == found[1] == found[2]
 
 
