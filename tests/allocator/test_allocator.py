@@ -26,6 +26,7 @@ from asi_pa.kernel.numa import cpu_nodes, fallback_order
 from asi_pa.kernel.sizing import machine, single_zone
 from asi_pa.kernel.spec import MachineSpec
 from asi_pa.physmap.records import PageBit
+from asi_pa.trace import compile_trace, workload
 
 SENSITIVE = parse_gfp("__GFP_SENSITIVE")
 USER = parse_gfp("GFP_HIGHUSER_MOVABLE") | SENSITIVE
@@ -636,11 +637,11 @@ def test_of_two_bulk_calls_at_once_one_is_refused() -> None:
 class Waiting(Design):
     """Its first hook of a replay says that it is there, and goes on when it is told to."""
 
-    def unmap_ahead(self, view: Any) -> int:
+    def choose_block(self, view: Any, order: int, freetype: str) -> int | None:
         if not INSIDE.is_set():
             INSIDE.set()
             assert GO_ON.wait(60)
-        return 0
+        return None
 
 
 INSIDE, GO_ON = threading.Event(), threading.Event()
@@ -649,7 +650,8 @@ INSIDE, GO_ON = threading.Event(), threading.Event()
 def test_of_two_replays_at_once_one_is_refused() -> None:
     """So are other calls, and the replay under way comes to what it does alone."""
     design = Waiting.based_on("migratetype", name="waiting", title="a hook that waits")
-    allocator, alone = (Allocator.from_trace("redis", design, memory="768M") for _ in range(2))
+    trace = compile_trace(workload("bursts", "32M", 3), "share=0.6", memory="24M", seed=5)
+    allocator, alone = (Allocator.from_trace(trace, design) for _ in range(2))
     done: list[int] = []
     thread = threading.Thread(target=lambda: done.append(allocator.replay(0, 20_000)))
     thread.start()
