@@ -42,7 +42,7 @@ POOL_OF_PAGES.shrink = pool_shrink
 POOL_OF_PAGES.work = NULL
 POOL_OF_PAGES.balance = NULL
 
-# What the pool of the posting does not have: marks, a pool a node.  A design with none of them tests for none.
+# What the posting's pool does not have: marks, a pool a node.  A design with neither tests for neither.
 cdef wrapper_t MARKED_POOL
 MARKED_POOL.alloc = marked_pool_alloc
 MARKED_POOL.keep = marked_pool_keep
