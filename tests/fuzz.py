@@ -152,10 +152,21 @@ def traces() -> list[bytes]:
     made = []
     with tempfile.TemporaryDirectory() as name:
         # those drawn have every kind of event, and what settling a start follows them for
-        for trace, pack in ((_small(), False), (_small(), True), *((drawn(seed), False) for seed in (1, 5))):
+        for trace, pack in ((_small(), False), (_small(), True), *((drawn(seed), False) for seed in (7, 9))):
             write_trace(trace, Path(name) / "t.trace", pack=pack)
             made.append((Path(name) / "t.trace").read_bytes())
     return made + _files("faults/*/*.trace")
+
+
+def _header(trace: bytes) -> int:
+    """Where a trace file's columns begin."""
+    return 16 + int.from_bytes(trace[8:16], "little")
+
+
+@cache
+def events() -> list[bytes]:
+    """The columns of a trace file of every kind of event: what of their damage is read is followed."""
+    return [trace[_header(trace) :] for trace in traces()[2:3]]
 
 
 @cache
@@ -275,6 +286,11 @@ def _npz(path: str) -> None:
     _compiled(made)
 
 
+def _columns(data: bytes) -> None:
+    whole = traces()[2]
+    _input(whole[: _header(whole)] + data[: len(events()[0])].ljust(len(events()[0]), b"\0"), _whole)
+
+
 def _texts(data: bytes) -> None:
     text = data.decode("utf-8", "replace")
     for read in (procfs.parse_buddyinfo, procfs.parse_pagetypeinfo, procfs.parse_zoneinfo, trace_gfp):
@@ -288,6 +304,7 @@ def _texts(data: bytes) -> None:
 READERS: dict[str, tuple[Callable[[], list[bytes]], Callable[[bytes], None]]] = {
     "text": (texts, lambda data: _input(data, _whole)),
     "trace": (traces, lambda data: _input(data, _whole)),
+    "events": (events, _columns),
     "npz": (arrays, lambda data: _input(data, _npz)),
     "recording": (runs, lambda data: _input(data, read_recording)),
     "proc": (texts, _texts),

@@ -88,7 +88,8 @@ cdef void retype(zone_t *z, uint32_t frame, int order, int ft) noexcept nogil:
             if order < z.pageblock_order:
                 move_freepages(z, b, old, ft)
             z.pbtype[b] = z.pbbase[b] = <uint8_t>ft
-            z.nr_isolate_blocks += (z.design.mt[ft] == MIGRATE_ISOLATE) - (z.design.mt[old] == MIGRATE_ISOLATE)
+            z.nr_isolate_blocks += z.design.mt[ft] == MIGRATE_ISOLATE
+            z.nr_isolate_blocks -= z.design.mt[old] == MIGRATE_ISOLATE
 
 
 cdef void believed(zone_t *z, uint32_t frame, int ft) noexcept nogil:

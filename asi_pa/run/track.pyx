@@ -45,6 +45,7 @@ from asi_pa._core cimport (
     find_suitable_fallback,
     first_of,
     free_to_buddy,
+    likely,
     list_del,
     pcp_set_quiet,
     pcp_t,
@@ -129,6 +130,15 @@ cdef const int64_t[::1] blocks_counted(target, int orders):
     if counted.shape[0] < orders:
         raise ValueError(f"{counted.shape[0]} orders in buddyinfo, the zone has {orders}")
     return counted
+
+
+cdef int check_events(trace, Py_ssize_t start, Py_ssize_t end, uint64_t done) except -1:
+    columns = ("time_ns", "cpu", "pfn", "order", "migratetype", "gfp")
+    if any(len(getattr(trace, name)) != len(trace) for name in columns):
+        raise ValueError("columns of different length")
+    if end > len(trace) or start < 0 or (start > 0 and <uint64_t>start != done):
+        raise ValueError(f"events {start} to {end} of {len(trace)} after {done}")
+    return 0
 
 
 @cython.final
@@ -258,7 +268,7 @@ cdef class Tracker:
         cdef Py_ssize_t i
         cdef uint32_t b, base = <uint32_t>z.base_pfn
         if types.shape[0] != z.nblocks - z.first_block or guess.shape[0] != types.shape[0]:
-            raise ValueError(f"types of {types.shape[0]} pageblocks, the zone has {z.nblocks - z.first_block}")
+            raise ValueError(f"{types.shape[0]} block types for {z.nblocks - z.first_block} pageblocks")
         for b in range(z.first_block, z.nblocks):
             z.pbtype[b] = z.pbbase[b] = types[b - z.first_block]
             self.guessed[zone][b] = guess[b - z.first_block]
@@ -305,7 +315,7 @@ cdef class Tracker:
         cdef const uint8_t[::1] mt = trace.migratetype.view(np.uint8)
         cdef const uint16_t[::1] gfp = trace.gfp
         ext = trace.ext
-        cdef const uint32_t[::1] ext_event = np.ascontiguousarray(ext["event"], np.uint32)
+        cdef const uint64_t[::1] ext_event = np.ascontiguousarray(ext["event"], np.uint64)
         cdef const uint8_t[::1] alloc_order = np.ascontiguousarray(ext["alloc_order"])
         cdef const uint8_t[::1] fallback_order = np.ascontiguousarray(ext["fallback_order"])
         cdef const uint8_t[::1] alloc_mt = np.ascontiguousarray(ext["alloc_mt"]).view(np.uint8)
@@ -317,11 +327,7 @@ cdef class Tracker:
         cdef int orders = aimed.max_order + 1
         cdef fallback_t made
         cdef bint seeks = target is not None
-        if len({time_ns.shape[0], cpu.shape[0], kind.shape[0], order.shape[0], pfn.shape[0], mt.shape[0],
-                gfp.shape[0]}) > 1:
-            raise ValueError("columns of different length")
-        if end > len(trace) or start < 0 or (start > 0 and <uint64_t>start != self.done):
-            raise ValueError(f"events {start} to {end} of {len(trace)} after {self.done}")
+        check_events(trace, start, end, self.done)
         self.ext_at = int(np.searchsorted(ext["event"], start))
         if start >= end:
             return
@@ -349,9 +355,7 @@ cdef class Tracker:
                 elif kind[i] == EV_PCPU_DRAIN:
                     self.on_drain(pfn[i], order[i], cpu[i], self.types[mt[i]])
                 elif kind[i] == EV_EXTFRAG:
-                    while self.ext_at < ext_event.shape[0] and ext_event[self.ext_at] < i:
-                        self.ext_at += 1
-                    if self.ext_at < ext_event.shape[0] and ext_event[self.ext_at] == i:
+                    if self.has_details(ext_event, i):
                         if self.on_extfrag(
                                 pfn[i], alloc_order[self.ext_at], fallback_order[self.ext_at], cpu[i],
                                 self.types[alloc_mt[self.ext_at]], self.types[fallback_mt[self.ext_at]],
@@ -368,6 +372,12 @@ cdef class Tracker:
         self.done = end
         self.machine.raise_hook_error()
         self.nearest = (best_at, best) if seeks else self.nearest
+
+    cdef bint has_details(self, const uint64_t[::1] ext_event, Py_ssize_t i) noexcept nogil:
+        # Those of a fallback, `ext_at`; of events that were passed over they are, too.
+        while self.ext_at < ext_event.shape[0] and ext_event[self.ext_at] < <uint64_t>i:
+            self.ext_at += 1
+        return self.ext_at < ext_event.shape[0] and ext_event[self.ext_at] == <uint64_t>i
 
     cdef inline void fetch(self, const zone_t *z, int zone, uint32_t pfn) noexcept nogil:
         # what is known of a frame, before its event comes
@@ -394,12 +404,12 @@ cdef class Tracker:
                     pcp_lower_high(z, &z.pcps[self.tick_cpu[self.tick_at]])
             self.tick_at += 1
 
-    cdef zone_t *zone_with(self, uint32_t pfn, int order) noexcept nogil:
+    cdef inline zone_t *zone_with(self, uint32_t pfn, int order) noexcept nogil:
         # The zone that an event's block lies in; NULL, and counted, where it is no block of a zone.
         cdef zone_t *z = zone_of(self.mm, pfn)
         cdef uint32_t pages = 1u << order
-        if z != NULL and order <= z.max_order and not pfn & (pages - 1) and (
-                z.nframes - (pfn - <uint32_t>z.base_pfn) >= pages):
+        if likely(z != NULL and order <= z.max_order and not pfn & (pages - 1)
+                  and z.nframes - (pfn - <uint32_t>z.base_pfn) >= pages, 1):
             return z
         self.outside += 1
         return NULL

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asi_pa.run.settle import Start, _tracker
+from asi_pa.run.settle import Start, tracker_of
 from asi_pa.run.start import compile_trace
 from asi_pa.run.track import Tracker
 from asi_pa.trace import CompiledTrace, Trace, workload
@@ -136,18 +136,18 @@ def _state(
     }
 
 
-def tracker_of(trace: Trace) -> Tracker:
+def started(trace: Trace) -> Tracker:
     """Its start state, to be followed."""
     zone, kpf = recorded_zones(trace)[0], trace.kpf("start")
     assert kpf is not None
     frames = zone_frames(trace, zone, kpf, first_events(trace, len(kpf)), end_kpf=trace.kpf("end"))
     spec = zone_spec(zone, frames, trace.cpus)
-    return _tracker(Start.of(trace, frames, all_ticks(trace)), spec, frames.block_mt)
+    return tracker_of(Start.of(trace, frames, all_ticks(trace)), spec, frames.block_mt)
 
 
 def followed(trace: Trace, step: int = 1) -> Tracker:
     """Followed to its end; AssertionError where a frame is not in one block after every ``step`` events."""
-    tracker = tracker_of(trace)
+    tracker = started(trace)
     for begin in range(0, len(trace), step):
         tracker.run(trace, begin, min(begin + step, len(trace)))
         broken = tracker.verify()

@@ -59,7 +59,7 @@ def test_a_fallback_that_is_passed_over_keeps_its_details() -> None:
     events = [(EXTFRAG, START, 0), (EXTFRAG, START + 600, 3)]
     trace = trace_of(events, START, SPANNED)
     trace.order[0] = trace.max_page_order + 1
-    tracker = followed(trace)
+    tracker = followed(trace, len(trace))
     assert [(event, order) for event, order, *_ in tracker.fallbacks] == [(1, 3)]
 
 
