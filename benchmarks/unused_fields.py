@@ -35,12 +35,7 @@ EDITS = (
     ("engine/page_alloc.pyx", "    if mm.design.looks_ahead & AHEAD_BACK_LAZY:", "    if False:"),
     ("engine/pcp.pyx", WORKER.replace("        ", "    ", 1).replace("            ", "        "), ""),
     ("engine/pcp.pyx", "    if z.design.looks_ahead & AHEAD_BACK_TIMER:", "    if False:"),
-    (
-        "engine/pool.pyx",
-        "    if mm.design.looks_ahead:\n        mm.zones[0].ahead_due |=",
-        "    if False:\n        mm.zones[0].ahead_due |=",
-    ),
-    ("run/step.pyx", "    if mm.design.looks_ahead:\n        run_ahead(mm)\n", ""),
+    ("run/loop.pyx", "step_ahead if mm.design.looks_ahead else step", "step"),
     ("run/hits.pyx", " and not mm.design.looks_ahead", ""),
     ("_core.pyx", "z.nr_free_cma > 0 or z.design.looks_ahead != 0", "z.nr_free_cma > 0"),
     # zeroed_by
@@ -57,8 +52,8 @@ EDITS = (
         "    if False:",
     ),
     ("engine/flip.pyx", "    if z.choose != NULL:", "    if False:"),
-    # pool_by_node, choose_refill()
-    ("engine/pool.pyx", "    if mm.design.pool_by_node:", "    if False:"),
+    # pool_low, pool_high and pool_by_node, of a pool; choose_refill()
+    ("engine/wrappers.pyx", "        if design.looks_ahead or design.pool_by_node:", "        if False:"),
     ("engine/pool.pyx", "    if z.refill != NULL:", "    if False:"),
     # unmap_batch of the free queue
     (

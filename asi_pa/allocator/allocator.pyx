@@ -408,18 +408,19 @@ cdef class Allocator(BulkCalls):
         """Runs the operations [start, end) of the trace this allocator was made from; returns how many.
 
         By default all that have not run.  An operation that needs what an earlier failed one would have
-        allocated is skipped.  ValueError without a trace, or if pages of the trace were freed by other calls.
+        allocated is skipped.  ValueError without a trace, or if pages of the trace were freed by other calls;
+        RuntimeError while another thread's replay or bulk call runs.
         """
-        self._idle()
-        if self.run is None:
-            raise ValueError("this allocator has no trace: use Allocator.from_trace")
-        first = self.run.done if start is None else start
-        last = len(self.trace.ops) if end is None else end
-        if not 0 <= first <= last <= len(self.trace.ops):
-            raise ValueError(f"operations [{first}, {last}) are not in 0..{len(self.trace.ops)}")
-        self._idle()
-        self.running = 1
+        with cython.critical_section(self):
+            self._idle()
+            self.running = 1
         try:
+            if self.run is None:
+                raise ValueError("this allocator has no trace: use Allocator.from_trace")
+            first = self.run.done if start is None else start
+            last = len(self.trace.ops) if end is None else end
+            if not 0 <= first <= last <= len(self.trace.ops):
+                raise ValueError(f"operations [{first}, {last}) are not in 0..{len(self.trace.ops)}")
             self.run.run(self.trace.ops, first, last)
         finally:
             self.running = 0

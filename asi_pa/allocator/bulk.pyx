@@ -62,7 +62,7 @@ cdef class BulkCalls:
             raise ValueError(f"order {order} is not in 0..{self.mm.zones[0].max_order}")
         if not 0 <= cpu < self.mm.ncpus:
             raise ValueError(f"cpu {cpu} is not in 0..{self.mm.ncpus - 1}")
-        raise RuntimeError("a bulk call of this allocator is running in another thread")
+        raise RuntimeError("a bulk call or a replay of this allocator is running in another thread")
 
     cdef int _idle(self) except -1:
         if self.running or self.machine is NOT_MADE:

@@ -146,7 +146,7 @@ cdef class Machine:
         for i, node in enumerate(cpu_nodes(spec)):
             mm.cpu_node[i] = node
         self._build_zonelists()
-        mm.wrapper = wrapper_of(number_of("wrapper", self.design.wrapper))
+        mm.wrapper = wrapper_of(number_of("wrapper", self.design.wrapper), &mm.design)
         if self.design.protects:
             self._attach_physmap()
         self._attach_hooks()

@@ -20,7 +20,9 @@ cdef inline bint is_of(const zone_t *z, int node) noexcept nogil:
 
 
 cdef int64_t pool_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil
+cdef int64_t marked_pool_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil
 cdef bint pool_keep(mm_t *mm, zone_t *z, uint32_t frame, int order) noexcept nogil
+cdef bint marked_pool_keep(mm_t *mm, zone_t *z, uint32_t frame, int order) noexcept nogil
 cdef int64_t pool_shrink(mm_t *mm, int cpu, int64_t pages) noexcept nogil
 cdef int64_t pool_pages(mm_t *mm, int node) noexcept nogil
 cdef void pool_balance(mm_t *mm, int due) noexcept nogil

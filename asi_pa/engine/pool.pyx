@@ -118,7 +118,6 @@ cdef bint pool_keep(mm_t *mm, zone_t *z, uint32_t frame, int order) noexcept nog
     if wrong:
         log_event(z, EVENT_POOLED, 0, 0, 0, frame, 1u << order, wrong << 16)
     pool_insert(mm, z, frame, order)
-    mm.zones[0].ahead_due |= mm.design.looks_ahead & AHEAD_BACK
     return True
 
 
@@ -253,14 +252,8 @@ cdef int64_t own_pool_get(mm_t *mm, int cpu, int order, const request_t *rq) noe
 
 
 cdef int64_t pool_get(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil:
-    # What the pool has, or has after a refill.  With a pool a node: first the requester's, then what the
-    # others have, then a refill of any node's.
-    cdef int64_t pfn
-    if mm.design.pool_by_node:
-        pfn = own_pool_get(mm, cpu, order, rq)
-        if pfn >= 0 or rq.gfp & GFP_THISNODE:
-            return pfn
-    pfn = pool_take(mm, -1, order, rq)
+    # What the pool has, or has after a refill.
+    cdef int64_t pfn = pool_take(mm, -1, order, rq)
     if pfn < 0 and may_wait(&mm.design, rq, True) and pool_refill(mm, cpu, order, rq, False):
         pfn = pool_take(mm, -1, order, rq)
     return pfn
@@ -280,12 +273,32 @@ cdef int64_t pool_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexc
     pfn = pool_get(mm, cpu, order, rq)
     if pfn >= 0:
         mm.stats.pool_hits += 1
-    if mm.design.looks_ahead:
-        mm.zones[0].ahead_due |= mm.design.looks_ahead & AHEAD_NOW
     return pfn
 
 
-# ---------------------------------------------------------------- marks
+# ---------------------------------------------------------------- with marks, or a pool a node
+
+cdef int64_t marked_pool_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil:
+    # With a pool a node: first the requester's, then what the others have, then a refill of any node's.
+    cdef int64_t pfn = -1
+    if not is_remapped(mm, rq.info):
+        return pool_alloc(mm, cpu, order, rq)
+    if mm.design.pool_by_node:
+        pfn = own_pool_get(mm, cpu, order, rq)
+        if pfn >= 0:
+            mm.stats.pool_hits += 1
+    if pfn < 0 and not (mm.design.pool_by_node and rq.gfp & GFP_THISNODE):
+        pfn = pool_alloc(mm, cpu, order, rq)
+    mm.zones[0].ahead_due |= mm.design.looks_ahead & AHEAD_NOW
+    return pfn
+
+
+cdef bint marked_pool_keep(mm_t *mm, zone_t *z, uint32_t frame, int order) noexcept nogil:
+    if not pool_keep(mm, z, frame, order):
+        return False
+    mm.zones[0].ahead_due |= mm.design.looks_ahead & AHEAD_BACK
+    return True
+
 
 cdef int cpu_of_node(const mm_t *mm, int node) noexcept nogil:
     cdef int cpu

@@ -1,7 +1,7 @@
 # Designs that are no table: they wrap the allocator and change mappings page by page.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from asi_pa._core cimport request_t, zone_t
+from asi_pa._core cimport design_t, request_t, zone_t
 from asi_pa.engine.flip cimport balance_ahead
 from asi_pa.engine.page_alloc cimport count_numa, mm_alloc, mm_t, wrapper_t, zone_free
 
@@ -51,7 +51,7 @@ cdef inline void run_ahead(mm_t *mm) noexcept nogil:
         wrapper_balance(mm, due)
 
 
-cdef const wrapper_t *wrapper_of(int number) noexcept
+cdef const wrapper_t *wrapper_of(int number, const design_t *design) noexcept
 cdef void wrapper_balance(mm_t *mm, int due) noexcept nogil
 cdef void wrapped_contig(mm_t *mm, zone_t *z, uint32_t frame, uint32_t n, uint32_t info) noexcept nogil
 cdef int64_t wrapped_alloc(mm_t *mm, int cpu, int order, const request_t *rq) noexcept nogil

@@ -5,11 +5,18 @@ Each has a file with its functions: ``per_page``, ``free_queue``, ``pool``.
 
 from libc.stdint cimport uint64_t
 
-from asi_pa._core cimport INFO_SENSITIVE
+from asi_pa._core cimport INFO_SENSITIVE, design_t
 from asi_pa.engine.free_queue cimport queue_alloc, queue_keep, queue_run
 from asi_pa.engine.page_alloc cimport set_dirty, zone_of
 from asi_pa.engine.per_page cimport per_page_alloc, per_page_keep
-from asi_pa.engine.pool cimport pool_alloc, pool_balance, pool_keep, pool_shrink
+from asi_pa.engine.pool cimport (
+    marked_pool_alloc,
+    marked_pool_keep,
+    pool_alloc,
+    pool_balance,
+    pool_keep,
+    pool_shrink,
+)
 from asi_pa.engine.remapped cimport (
     audit_mapping,
     given_back,
@@ -33,7 +40,15 @@ POOL_OF_PAGES.alloc = pool_alloc
 POOL_OF_PAGES.keep = pool_keep
 POOL_OF_PAGES.shrink = pool_shrink
 POOL_OF_PAGES.work = NULL
-POOL_OF_PAGES.balance = pool_balance
+POOL_OF_PAGES.balance = NULL
+
+# What the posting's pool does not have: marks, a pool a node.  A design with neither tests for neither.
+cdef wrapper_t MARKED_POOL
+MARKED_POOL.alloc = marked_pool_alloc
+MARKED_POOL.keep = marked_pool_keep
+MARKED_POOL.shrink = pool_shrink
+MARKED_POOL.work = NULL
+MARKED_POOL.balance = pool_balance
 
 cdef wrapper_t FREE_QUEUE
 FREE_QUEUE.alloc = queue_alloc
@@ -43,11 +58,13 @@ FREE_QUEUE.work = queue_run
 FREE_QUEUE.balance = NULL
 
 
-cdef const wrapper_t *wrapper_of(int number) noexcept:
+cdef const wrapper_t *wrapper_of(int number, const design_t *design) noexcept:
     # NULL where nothing wraps the allocator
     if number == WRAP_PER_PAGE:
         return &PER_PAGE
     if number == WRAP_POOL:
+        if design.looks_ahead or design.pool_by_node:
+            return &MARKED_POOL
         return &POOL_OF_PAGES
     if number == WRAP_QUEUE:
         return &FREE_QUEUE

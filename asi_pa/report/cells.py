@@ -13,14 +13,17 @@ __all__ = ["better_text", "number", "price_shares", "spread_text", "value_text"]
 Row = Mapping[str, Any]
 
 
-def number(value: float, unit: str) -> str:
-    """One number, its unit left out where the row says it."""
+def number(value: float, unit: str, more: int = 0) -> str:
+    """One number, its unit left out where the row says it; ``more`` decimals than it is shown with."""
     if unit == "share":
         value *= 100
-        return f"{value:.{0 if value in (0, 100) or 10 <= value < 99.5 else 1 if value >= 0.1 else 2}f}"
+        decimals = 0 if value in (0, 100) or 10 <= value < 99.5 else 1 if value >= 0.1 else 2
+        return f"{value:.{decimals + more}f}"
     if unit == "percent":
-        return "0" if abs(value) < 0.05 else f"{value:+.{1 if abs(value) < 9.95 else 0}f}"
-    return f"{value:,.0f}"
+        if abs(value) < 0.05 and not more:
+            return "0"
+        return f"{value:+.{(1 if abs(value) < 9.95 else 0) + more}f}"
+    return f"{value:,.{more}f}"
 
 
 def price_shares(row: Row, design: str, reference: str) -> list[float]:
@@ -29,12 +32,12 @@ def price_shares(row: Row, design: str, reference: str) -> list[float]:
     return [100 * (a / b - 1) for a, b in zip(mine, theirs, strict=True) if a is not None and b]
 
 
-def spread_text(values: Sequence[float], unit: str) -> str:
-    """``33 [24..53] %``; one number where there is no spread."""
-    if unit == "share" and 0 < max(values) < 0.01:
+def spread_text(values: Sequence[float], unit: str, more: int = 0) -> str:
+    """``33 [24..53] %``; one number where there is no spread.  ``more`` decimals than usual, 0 to 12."""
+    if unit == "share" and 0 < max(values) < 0.01 and not more:
         return "< 1 %"
     sign = " %" if unit in ("share", "percent") else ""
-    middle, low, high = (number(v, unit) for v in (median(values), min(values), max(values)))
+    middle, low, high = (number(v, unit, more) for v in (median(values), min(values), max(values)))
     if low == high:
         return f"{middle}{sign}"
     return f"{middle} [{low.lstrip('+')}..{high.lstrip('+')}]{sign}"

@@ -6,7 +6,7 @@ where and with which command a result was made is told, and is no difference.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from asi_pa.experiment.columns import flat_metrics
@@ -18,6 +18,8 @@ __all__ = ["SCHEMA", "differences", "differences_text"]
 SCHEMA = "asi_pa.diff/1"
 #: Cells and numbers that the text shows of each kind; --full shows all.
 SHOWN = 12
+#: Digits that may be added to tell two numbers apart: a float has 17.
+MOST_DIGITS = 15
 Result = Mapping[str, Any]
 Rows = list[dict[str, Any]]
 
@@ -235,25 +237,26 @@ def _word(row: Mapping[str, Any]) -> str:
 
 def _cell(row: Mapping[str, Any]) -> str:
     unit = "count" if row["unit"] == "mib" else row["unit"]
-    texts = []
-    for values in (row["a"], row["b"]):
-        there = [value for value in values if value is not None]
-        texts.append(spread_text(there, unit) if there else "none")
+    there = [[value for value in row[side] if value is not None] for side in ("a", "b")]
+    texts = _apart(there[0], there[1], lambda v, more: spread_text(v, unit, more) if v else "none")
     changed = sum(x != y for x, y in zip(row["a"], row["b"], strict=False)) + abs(
         len(row["a"]) - len(row["b"])
     )
     many = f" ({changed} of {max(len(row['a']), len(row['b']))} seeds)" if len(row["a"]) > 1 else ""
     unit = " MiB" if row["unit"] == "mib" else ""
+    if texts[0] == texts[1]:
+        return f"  {_where(row)}: {texts[0]}{unit} in both{many}"
     return f"  {_where(row)}: {texts[0]} -> {texts[1]}{unit}{many}"
 
 
 def _curve(row: Mapping[str, Any]) -> str:
-    a, b = ("-" if v is None else f"{100 * v:.3g} %" for v in (row["a"], row["b"]))
+    a, b = _apart(row["a"], row["b"], lambda v, more: "-" if v is None else f"{100 * v:.{3 + more}g} %")
     return f"  {row['trace']}, {row['mib']:,} MiB, {row['kind']}, {short_name(row['design'])}: {a} -> {b}"
 
 
 def _plainly(row: Mapping[str, Any], what: str) -> str:
-    return f"  {what}, {short_name(row['design'])}: {_plain(row['a'])} -> {_plain(row['b'])}"
+    a, b = _apart(row["a"], row["b"], _plain)
+    return f"  {what}, {short_name(row['design'])}: {a} -> {b}"
 
 
 def _numbers(rows: Rows) -> Iterator[str]:
@@ -269,9 +272,18 @@ def _numbers(rows: Rows) -> Iterator[str]:
         yield _plainly(row, f"{row['trace']}/{row['memory']}, {row['metric']}")
 
 
-def _plain(value: Any) -> str:
+def _apart(a: Any, b: Any, text: Callable[[Any, int], str]) -> tuple[str, str]:
+    """Both as text, with as many more digits as it takes to tell the two apart; as usual where none do."""
+    for more in range(MOST_DIGITS):
+        one, other = text(a, more), text(b, more)
+        if one != other:
+            return one, other
+    return text(a, 0), text(b, 0)
+
+
+def _plain(value: Any, more: int = 0) -> str:
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return f"{value:.{6 + more}g}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     if isinstance(value, (list, tuple)):

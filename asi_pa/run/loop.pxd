@@ -12,11 +12,14 @@ cdef enum:
     KINDS = 64
     KIND_SHIFT = 26         # of a 32-bit hash, to a number below KINDS
 
+cdef struct run_t
+
 cdef struct run_t:
     # A machine, the allocations of a trace on it, and what happened.
     mm_t *mm
     uint32_t *slots         # slot -> pfn
     uint64_t nslots
+    bint (*step)(run_t *run, const op_t *op) noexcept nogil     # what the loop does not do inline
     uint64_t done           # operations of the last call
     const op_t *stretch         # where the operations under way began
     uint64_t clock          # operations of all calls

@@ -28,7 +28,7 @@ from asi_pa.run.hits cimport (
 )
 from asi_pa.engine.kswapd cimport kswapd
 from asi_pa.engine.page_alloc cimport mm_t
-from asi_pa.run.step cimport allocate, cpu_of, step
+from asi_pa.run.step cimport allocate, cpu_of, step, step_ahead
 from asi_pa.trace.ops cimport OP_ALLOC, OP_FREE, OP_TICK
 
 cdef extern from *:
@@ -52,6 +52,7 @@ cdef Py_ssize_t run_ops(run_t *run, const op_t *ops, Py_ssize_t i, Py_ssize_t en
     cdef Py_ssize_t stop, upto, first
     cdef bint good = True
     cdef int k
+    run.step = step_ahead if mm.design.looks_ahead else step
     for k in range(KINDS):
         # of no operation here: 0 belongs to the first, 1 elsewhere; the machine may have changed meanwhile
         run.kinds[k].key = k == 0
@@ -70,7 +71,7 @@ cdef Py_ssize_t run_ops(run_t *run, const op_t *ops, Py_ssize_t i, Py_ssize_t en
         if i < stop:
             good = run_stretch(run, ops, &i, stop, upto)
         else:
-            good = ops[i].op == OP_TICK and step(run, &ops[i])      # no slot: only a tick needs none
+            good = ops[i].op == OP_TICK and run.step(run, &ops[i])      # no slot: only a tick needs none
             i += good
         run.clock += i - first
         mm.clock = run.clock
@@ -173,7 +174,7 @@ cdef inline bint run_some(run_t *run, const op_t **at, const op_t *last, bint ah
                         buddy_free_hit(z, kind, frame, tracks)
                     elif not likely(pcp_free_hit(z, kind, frame, tracks), 1):
                         free_past_lists(z, kind, frame)
-                elif not step(run, op):
+                elif not run.step(run, op):
                     good = False
                     break
             else:
@@ -191,7 +192,7 @@ cdef bint elsewhere(run_t *run, const op_t *op) noexcept nogil:
     cdef uint32_t frame, held
     if kind.key != key_of(op):
         learn(run, op)
-        return step(run, op)
+        return run.step(run, op)
     if kind.does == BUDDY_ALLOC:
         if buddy_alloc_hit(z, kind, &frame, z.tracks):
             run.slots[op.slot] = <uint32_t>z.base_pfn + frame
@@ -204,7 +205,7 @@ cdef bint elsewhere(run_t *run, const op_t *op) noexcept nogil:
             run.slots[op.slot] = NIL
             buddy_free_hit(z, kind, frame, z.tracks)
             return True
-    return step(run, op)
+    return run.step(run, op)
 
 
 cdef void free_past_lists(zone_t *z, const kind_t *kind, uint32_t frame) noexcept nogil:

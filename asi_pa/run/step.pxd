@@ -11,3 +11,4 @@ cdef inline int cpu_of(const mm_t *mm, const op_t *op) noexcept nogil:
 
 cdef void allocate(run_t *run, const op_t *op) noexcept nogil
 cdef bint step(run_t *run, const op_t *op) noexcept nogil
+cdef bint step_ahead(run_t *run, const op_t *op) noexcept nogil

@@ -69,8 +69,14 @@ cdef bint step(run_t *run, const op_t *op) noexcept nogil:
                     return False
     else:
         return False
-    if mm.design.looks_ahead:
-        run_ahead(mm)
+    return True
+
+
+cdef bint step_ahead(run_t *run, const op_t *op) noexcept nogil:
+    # Where a design has workers that requests wake.
+    if not step(run, op):
+        return False
+    run_ahead(run.mm)
     return True
 
 

@@ -37,15 +37,13 @@ cdef enum:
     LINE_PASSED = 13
     BAD_COMMAND = 14
     HIGH_PFN = 15
-    UNALIGNED = 16
 
 REASONS = {
     BAD_PFN: "no usable pfn", BAD_ORDER: "no usable order", BAD_TYPE: "no usable migratetype",
     BAD_FIELD: "a field is missing or not understood",
     BAD_CPU: "cpu number above 255, the highest that can be read",
     HIGH_PFN: "pfn above 0xfffffffe: the model ends at 16 TiB of 4 KiB pages",
-    UNALIGNED: "pfn not aligned to its order",
-    BAD_COMMAND: "no COMM-PID or COMM PID before the [CPU]",
+    BAD_COMMAND: "COMM-PID or COMM PID before the [CPU] is missing",
     TOO_MANY: "more than 65535 different command names or gfp texts",
     HIGH_ORDER: "order above 10: the model is one of 4 KiB pages with orders 0 to 10 "
                 "(pages of 16 or 64 KiB have more)",
@@ -60,7 +58,6 @@ cdef enum:                  # what a line must say
     NEEDS_GFP = 2
     NEEDS_FALLBACK = 4
     MAY_FAIL = 8            # not even a pfn
-    ALIGNED = 16            # its pfn to its order, or it could not be replayed
 
 cdef enum:
     MAX_NAMES = 32
@@ -87,7 +84,7 @@ cdef int know_events() except -1:
     global nnames
     cdef bytes text
     for kind, event in enumerate(EVENTS):
-        needs_of[<uint8_t>kind] = (MAY_FAIL if event.fails else 0) | (ALIGNED if event.becomes else 0)
+        needs_of[<uint8_t>kind] = MAY_FAIL if event.fails else 0
         for word in event.needs:
             needs_of[<uint8_t>kind] |= <uint8_t>_WORDS[word]
         for name in (event.tracepoint, *event.formerly):
@@ -657,8 +654,6 @@ cdef class Reader:
             return BAD_ORDER
         if f.order > MAX_ORDER or f.alloc_order > MAX_ORDER or f.fallback_order > MAX_ORDER:
             return HIGH_ORDER
-        if needs & ALIGNED and f.pfn != NO_PFN and f.pfn & ((<uint64_t>1 << f.order) - 1):
-            return UNALIGNED
         if f.mt > 127 or f.alloc_mt > 127 or f.fallback_mt > 127:
             return BAD_TYPE
         self.c_pfn[row] = <uint32_t>f.pfn

@@ -21,11 +21,12 @@ pytest.importorskip("asi_pa.allocator.allocator", reason="the extension modules 
 
 from asi_pa import replay
 from asi_pa.allocator import Allocator, OutOfMemoryError, RangeBusyError, Statistics
-from asi_pa.designs import DESIGNS
+from asi_pa.designs import DESIGNS, Design
 from asi_pa.kernel.numa import cpu_nodes, fallback_order
 from asi_pa.kernel.sizing import machine, single_zone
 from asi_pa.kernel.spec import MachineSpec
 from asi_pa.physmap.records import PageBit
+from asi_pa.trace import compile_trace, workload
 
 SENSITIVE = parse_gfp("__GFP_SENSITIVE")
 USER = parse_gfp("GFP_HIGHUSER_MOVABLE") | SENSITIVE
@@ -574,7 +575,7 @@ def test_one_thread_at_a_time() -> None:
     done.set()
     thread.join()
     assert allocator.verify() is None
-    assert refused == ["a bulk call of this allocator is running in another thread"]
+    assert refused == ["a bulk call or a replay of this allocator is running in another thread"]
 
 
 def test_single_calls_of_several_threads_take_their_turns() -> None:
@@ -630,7 +631,51 @@ def test_of_two_bulk_calls_at_once_one_is_refused() -> None:
     done.set()
     thread.join()
     assert allocator.verify() is None
-    assert refused == ["a bulk call of this allocator is running in another thread"]
+    assert refused == ["a bulk call or a replay of this allocator is running in another thread"]
+
+
+class Waiting(Design):
+    """Its first hook of a replay says that it is there, and goes on when it is told to."""
+
+    def choose_block(self, view: Any, order: int, freetype: str) -> int | None:
+        if not INSIDE.is_set():
+            INSIDE.set()
+            assert GO_ON.wait(60)
+        return None
+
+
+INSIDE, GO_ON = threading.Event(), threading.Event()
+
+
+def test_of_two_replays_at_once_one_is_refused() -> None:
+    """So are other calls, and the replay under way comes to what it does alone."""
+    design = Waiting.based_on("migratetype", name="waiting", title="a hook that waits")
+    trace = compile_trace(workload("bursts", "32M", 3), "share=0.6", memory="24M", seed=5)
+    allocator, alone = (Allocator.from_trace(trace, design) for _ in range(2))
+    done: list[int] = []
+    thread = threading.Thread(target=lambda: done.append(allocator.replay(0, 20_000)))
+    thread.start()
+    try:
+        assert INSIDE.wait(60)
+        for call in (
+            allocator.replay,
+            lambda: allocator.replay(0, 20_000),
+            lambda: allocator.replay(3, 2),
+            lambda: allocator.alloc_pages(0),
+            lambda: allocator.alloc_pages_bulk(0, GFP_KERNEL, 4),
+            allocator.verify,
+        ):
+            with pytest.raises(RuntimeError, match="a replay of this allocator is running in another thread"):
+                call()
+    finally:
+        GO_ON.set()
+        thread.join()
+    assert done == [20_000] == [alone.replay(0, 20_000)]
+    assert allocator.verify() is None
+    assert state(allocator) == state(alone)
+    with pytest.raises(ValueError, match=r"operations \[3, 2\)"):
+        allocator.replay(3, 2)
+    assert allocator.replay() == alone.replay() > 0  # nothing stays shut
 
 
 def test_a_tick_folds_every_cpus_differences() -> None:

@@ -375,7 +375,7 @@ def test_compare_says_words_and_keeps_what_it_computed(capsys, monkeypatch):
         raise AssertionError("computed once more")
 
     monkeypatch.setattr("asi_pa.experiment.rows.build", computed)
-    monkeypatch.setattr("asi_pa.experiment.comparison.replay", computed)
+    monkeypatch.setattr("asi_pa.experiment.full.replayed", computed)
     assert run(capsys, *words)[1] == out
     status, mail, _ = run(capsys, *words, "--mail")
     assert status == 0
@@ -444,10 +444,13 @@ def test_compare_of_what_has_no_request_tests_nothing(capsys, tmp_path):
 
 
 def test_compare_reports_a_broken_replay(capsys, monkeypatch):
-    from asi_pa.experiment.runs import replay as whole
+    from asi_pa.experiment.runs import replayed as whole
 
-    broken = lambda *a, **k: whole(*a, **k) | {"verify": "zone 0: broken"}  # noqa: E731
-    monkeypatch.setattr("asi_pa.experiment.comparison.replay", broken)
+    def broken(*a, **k):
+        entry, run = whole(*a, **k)
+        return entry | {"verify": "zone 0: broken"}, run
+
+    monkeypatch.setattr("asi_pa.experiment.full.replayed", broken)
     words = ("fresh:64M", "--memory", "ample", "--design", "linux", "--quiet", "--no-cache", "--seeds", "1")
     status, _, err = run(capsys, "compare", *words)
     assert status == 1

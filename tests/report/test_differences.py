@@ -77,6 +77,35 @@ def test_a_metric_a_claim_a_yield_a_point(a: dict[str, Any], b: dict[str, Any]) 
     assert "850 MiB, real, linux: " in text
 
 
+def test_two_numbers_that_differ_are_shown_with_the_digits_that_tell_them_apart(
+    a: dict[str, Any], b: dict[str, Any]
+) -> None:
+    def cell(result: dict[str, Any], unit: str, values: list[float]) -> None:
+        row = next(r for r in result["answer"][0]["measures"] if r["measure"] == "price")
+        row["unit"], row["values"]["linux"] = unit, values
+
+    def text() -> str:
+        return differences_text(differences(first, b), ("a", "b"), full=True)
+
+    first = copy.deepcopy(a)
+    for unit, one, two, shown in (
+        ("share", [0.41] * 2, [0.4103] * 2, "41.00 % -> 41.03 %"),
+        ("share", [0.41] * 2, [0.43] * 2, "41 % -> 43 %"),
+        ("share", [0.004] * 2, [0.0041] * 2, "0.40 % -> 0.41 %"),
+        ("share", [0.0] * 2, [0.004] * 2, "0 % -> < 1 %"),
+        ("mib", [3000.0] * 2, [3000.25] * 2, "3,000.0 -> 3,000.2 MiB"),
+        ("share", [0.1, 0.2, 0.2, 0.3], [0.2, 0.1, 0.2, 0.3], ": 20 [10..30] % in both (2 of 4 seeds)"),
+    ):
+        cell(first, unit, one)
+        cell(b, unit, two)
+        assert shown in text()
+    first["curves"][0]["shares"]["linux"]["real"][1] = 0.41
+    b["curves"][0]["shares"]["linux"]["real"][1] = 0.41 + 1e-15
+    assert "real, linux: 41 % -> 41.0000000000001 %" in text()
+    first["stored"]["yields"]["linux"], b["stored"]["yields"]["linux"] = 2.0, 2.0000001
+    assert "yields, linux: 2 -> 2.0000001" in text()
+
+
 def test_a_verdict_that_changed_comes_first(a: dict[str, Any], b: dict[str, Any]) -> None:
     b["verdict"] = ["Something else."]
     found = differences(a, b)

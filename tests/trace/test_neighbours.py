@@ -17,7 +17,7 @@ import pytest
 
 pytest.importorskip("asi_pa.trace.scanner", reason="the extension modules are not built")
 
-from asi_pa import cli
+from asi_pa import cli, compile_trace, load_trace
 from tests.trace.test_field import FREE, PAIR, Capture, counts, one, refused, text, words
 
 #: As perf script prints the same two events.
@@ -83,8 +83,11 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
         "understood ('ffffffff8123e32e' is no KEY=VALUE: print it with `perf script",
     ),
     "no cpu": (with_("[000] ", "", PERF), "no [CPU] before the time"),
-    "no comm": (with_("app     5/5     ", "", PERF), "line 1: no COMM-PID or COMM PID before the [CPU]"),
-    "no tid": (with_("     5/5 ", "", PERF), "line 1: no COMM-PID or COMM PID before the [CPU]"),
+    "no comm": (
+        with_("app     5/5     ", "", PERF),
+        "line 1: COMM-PID or COMM PID before the [CPU] is missing",
+    ),
+    "no tid": (with_("     5/5 ", "", PERF), "line 1: COMM-PID or COMM PID before the [CPU] is missing"),
     "--deltatime": (with_(" 12.0", " +2.0", PERF), "line 2: not understood (times are differences"),
     "a date": (with_(" 12.0", " 2026-11-28 10:00:02.0", PERF), "times of day"),
     "a guest": (with_("app  ", "VM:1 app  ", PERF), "line 1: a guest's event"),
@@ -116,7 +119,6 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     ),
     "cut in a field": (PAIR[:-4], "line 2: a field is missing or not understood ('orde' is no KEY=VALUE"),
     "order=11": (with_("order=0", "order=11"), "line 1: order above 10"),
-    "order=10": (with_("order=0", "order=10"), "line 1: pfn not aligned to its order"),
     "order=-1": (
         with_("order=0", "order=-1"),
         "line 1: a field is missing or not understood ('order=-1' is no whole",
@@ -333,3 +335,10 @@ def test_what_was_read_is_written_and_read_again(tmp_path: Path) -> None:
     assert cli.main(["convert", str(path), str(tmp_path / "t.trace")]) == 0
     assert one(tmp_path, tmp_path / "t.trace")["lost"] == 1 << 62
     assert np.iinfo(np.int64).max > 1 << 62
+
+
+def test_a_frame_that_does_not_fit_its_order_is_read_and_not_replayed(tmp_path: Path) -> None:
+    trace = load_trace(text(tmp_path, with_("order=0", "order=10")))
+    assert trace.pfn[0] & 1023
+    with pytest.raises(ValueError, match="event 0: impossible pfn not aligned to its order"):
+        compile_trace(trace)

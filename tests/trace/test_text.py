@@ -85,12 +85,12 @@ ALLOC = "order=2 migratetype=0 gfp_flags=none"
 @pytest.mark.parametrize(
     ("fields", "pfn"),
     [
-        (f"page=0x9c pfn=0x9c {ALLOC}", 0x9c), (f"page=00000000fb220a8e pfn=100 {ALLOC}", 100),
+        (f"page=0x99 pfn=0x99 {ALLOC}", 0x99), (f"page=00000000fb220a8e pfn=99 {ALLOC}", 99),
         (f"page=(nil) pfn=0x0 {ALLOC}", 0xFFFFFFFF), (f"page=(null) pfn=0 {ALLOC}", 0xFFFFFFFF),
         (f"page=0000000000000000 pfn=0x0 {ALLOC}", 0xFFFFFFFF), (f"pfn=-1 {ALLOC}", 0xFFFFFFFF),
         (f"pfn=0xffffffffffffffff {ALLOC}", 0xFFFFFFFF), (f"pfn=18446744073709551615 {ALLOC}", -1),
-        ("pfn=0x9c (156) order=0x2 (2) gfp_flags=0x0 (0) migratetype=0x0 (0)", 0x9c),
-        ("pfn=0x9c order=2 gfp_flags=0x0 migratetype=0", 0x9c), (f"page=(____ptrval____) pfn=8 {ALLOC}", 8),
+        ("pfn=0x99 (153) order=0x2 (2) gfp_flags=0x0 (0) migratetype=0x0 (0)", 0x99),
+        ("pfn=0x99 order=2 gfp_flags=0x0 migratetype=0", 0x99), (f"page=(____ptrval____) pfn=7 {ALLOC}", 7),
     ],
 )  # fmt: skip
 def test_frames(tmp_path: Path, fields: str, pfn: int) -> None:
@@ -138,22 +138,22 @@ def test_other_events_are_counted(tmp_path: Path) -> None:
         ("a-1 [000] 1.5: mm_page_free: order=1", "pfn"),
         ("a-1 [000] 1.5: mm_page_free: page=0x1 pfn=zebra order=1", "not understood"),
         ("a-1 [000] 1.5: mm_page_free: page=0x1 pfn=0x1", "order"),
-        ("a-1 [000] 1.5: mm_page_free: page=0x2 pfn=0x2 order=77", "order"),
+        ("a-1 [000] 1.5: mm_page_free: page=0x1 pfn=0x1 order=77", "order"),
         ("a-1 [000] 1.5: mm_page_free: page=0x1 pfn=0xffffffffffff order=1", "pfn"),
-        ("a-1 [000] 1.5: mm_page_alloc: page=0x2 pfn=0x2 order=1 migratetype=1", "missing"),
+        ("a-1 [000] 1.5: mm_page_alloc: page=0x1 pfn=0x1 order=1 migratetype=1", "missing"),
         (
-            "a-1 [000] 1.5: mm_page_alloc: page=0x2 pfn=0x2 order=1 migratetype=1 gfp_flags=GFP_WRONG",
+            "a-1 [000] 1.5: mm_page_alloc: page=0x1 pfn=0x1 order=1 migratetype=1 gfp_flags=GFP_WRONG",
             "GFP_WRONG",
         ),
         (
-            "a-1 [000] 1.5: mm_page_alloc: page=0x2 pfn=0x2 order=1 migratetype=500 gfp_flags=none",
+            "a-1 [000] 1.5: mm_page_alloc: page=0x1 pfn=0x1 order=1 migratetype=500 gfp_flags=none",
             "migratetype",
         ),
-        ("a-1 [300] 1.5: mm_page_free: page=0x2 pfn=0x2 order=1", "cpu"),
-        ("[000] 1.5: mm_page_free: page=0x2 pfn=0x2 order=1", "no COMM-PID"),
-        ("a-1 [000] 1.5: mm_page_free page=0x2 pfn=0x2 order=1", "not understood"),
-        ("a-1 1.5: mm_page_free: page=0x2 pfn=0x2 order=1", "not understood"),
-        ("a-1 [000] 1.5: mm_page_free: page=0x2 pfn=0x2 order=1 junk", "not understood"),
+        ("a-1 [300] 1.5: mm_page_free: page=0x1 pfn=0x1 order=1", "cpu"),
+        ("[000] 1.5: mm_page_free: page=0x1 pfn=0x1 order=1", "missing"),
+        ("a-1 [000] 1.5: mm_page_free page=0x1 pfn=0x1 order=1", "not understood"),
+        ("a-1 1.5: mm_page_free: page=0x1 pfn=0x1 order=1", "not understood"),
+        ("a-1 [000] 1.5: mm_page_free: page=0x1 pfn=0x1 order=1 junk", "not understood"),
         ("a-1 [000] 1.5: mm_page_free: page=0x1 pf", "not understood"),
     ],
 )
