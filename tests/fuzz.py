@@ -30,12 +30,14 @@ from hypothesis import strategies as st
 from asi_pa import cli
 from asi_pa.kernel import procfs
 from asi_pa.limits import memory_limit
-from asi_pa.trace import Trace, compile_trace, load_input, read_npz, workload, write_trace
+from asi_pa.run.start import compile_trace
+from asi_pa.trace import Trace, load_input, read_npz, workload, write_trace
 from asi_pa.trace.gfp_names import trace_gfp
 from asi_pa.trace.info import describe, describe_text
 from asi_pa.trace.table import write_parquet
 from asi_pa.verify.recording import read_recording
 from tests.report.compare_result import make_result
+from tests.run.contradictory import drawn
 
 DATA = Path(__file__).resolve().parent / "data"
 #: What an input may claim while it is fuzzed.
@@ -149,10 +151,22 @@ def texts() -> list[bytes]:
 def traces() -> list[bytes]:
     made = []
     with tempfile.TemporaryDirectory() as name:
-        for pack in (False, True):
-            write_trace(_small(), Path(name) / "t.trace", pack=pack)
+        # those drawn have every kind of event, and what settling a start follows them for
+        for trace, pack in ((_small(), False), (_small(), True), *((drawn(seed), False) for seed in (7, 9))):
+            write_trace(trace, Path(name) / "t.trace", pack=pack)
             made.append((Path(name) / "t.trace").read_bytes())
     return made + _files("faults/*/*.trace")
+
+
+def _header(trace: bytes) -> int:
+    """Where a trace file's columns begin."""
+    return 16 + int.from_bytes(trace[8:16], "little")
+
+
+@cache
+def events() -> list[bytes]:
+    """The columns of a trace file of every kind of event: what of their damage is read is followed."""
+    return [trace[_header(trace) :] for trace in traces()[2:3]]
 
 
 @cache
@@ -254,7 +268,27 @@ def _whole(path: str) -> None:
     if isinstance(made, dict):
         return
     describe_text(describe(made))
-    compile_trace(made, memory="64M")
+    if len(made):
+        _compiled(made)
+
+
+def _compiled(trace: Trace) -> None:
+    """What a reader accepted, compiled: with its start state settled by following it, if it has one."""
+    compile_trace(trace, memory="64M")
+    if trace.has_start:
+        with contextlib.suppress(ValueError):
+            compile_trace(trace, recorded=True)
+
+
+def _npz(path: str) -> None:
+    made = read_npz(path)
+    describe(made)
+    _compiled(made)
+
+
+def _columns(data: bytes) -> None:
+    whole = traces()[2]
+    _input(whole[: _header(whole)] + data[: len(events()[0])].ljust(len(events()[0]), b"\0"), _whole)
 
 
 def _texts(data: bytes) -> None:
@@ -270,7 +304,8 @@ def _texts(data: bytes) -> None:
 READERS: dict[str, tuple[Callable[[], list[bytes]], Callable[[bytes], None]]] = {
     "text": (texts, lambda data: _input(data, _whole)),
     "trace": (traces, lambda data: _input(data, _whole)),
-    "npz": (arrays, lambda data: _input(data, lambda path: describe(read_npz(path)))),
+    "events": (events, _columns),
+    "npz": (arrays, lambda data: _input(data, _npz)),
     "recording": (runs, lambda data: _input(data, read_recording)),
     "proc": (texts, _texts),
     "memory": (memories, lambda data: _input(data, lambda path: _verb("info", path))),

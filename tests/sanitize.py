@@ -1,7 +1,7 @@
 """The readers under AddressSanitizer and UndefinedBehaviorSanitizer: a copy of the package, built and fuzzed
 apart.
 
-    python tests/sanitize.py [EXAMPLES]         the modules that see untrusted bytes (scanner, compiler)
+    python tests/sanitize.py [EXAMPLES]         the modules that see untrusted bytes (SHORT)
     python tests/sanitize.py --all [EXAMPLES]   every module (minutes to build)
 """
 
@@ -16,7 +16,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PLACE = ROOT / "build" / "sanitize"
 FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1 -g"
-SHORT = "trace/scanner,trace/compiler"
+SHORT = (
+    "trace/scanner,trace/compiler,trace/mentions,trace/witness,trace/blocks,trace/holding,trace/cutting,"
+    "run/track,run/recorded,engine/fill,engine/pcp"
+)
 
 
 def main() -> int:

@@ -16,6 +16,7 @@ from asi_pa._core cimport (
     HOLE,
     INFO_COMP,
     KIND_MASK,
+    MIGRATE_ISOLATE,
     NIL,
     ORDER_MASK,
     PCP,
@@ -87,6 +88,8 @@ cdef void retype(zone_t *z, uint32_t frame, int order, int ft) noexcept nogil:
             if order < z.pageblock_order:
                 move_freepages(z, b, old, ft)
             z.pbtype[b] = z.pbbase[b] = <uint8_t>ft
+            z.nr_isolate_blocks += z.design.mt[ft] == MIGRATE_ISOLATE
+            z.nr_isolate_blocks -= z.design.mt[old] == MIGRATE_ISOLATE
 
 
 cdef void believed(zone_t *z, uint32_t frame, int ft) noexcept nogil:
@@ -106,10 +109,24 @@ cdef void believed(zone_t *z, uint32_t frame, int ft) noexcept nogil:
         retype(z, frame, 0, ft)
 
 
+cdef bint off_larger(zone_t *z, uint16_t *where, uint32_t frame, int order) noexcept nogil:
+    # A page on a per-CPU list that these frames are a part of goes as a whole: break_up() parts it.
+    cdef int at
+    cdef uint32_t head
+    for at in range(order + 1, z.max_order + 1):
+        head = frame & ~((1u << at) - 1)
+        if z.state[head] == <uint8_t>(PCP | at):
+            give_away(z, where, head)
+            return True
+    return False
+
+
 cdef uint32_t take_out(zone_t *z, uint16_t *where, uint32_t frame, int order) noexcept nogil:
     # Afterwards none of these frames is free or on a list; how many were.
     cdef uint32_t at = frame, end = frame + (1u << order), head, taken = 0
     cdef int high = 0, size
+    if off_larger(z, where, frame, order):
+        return 1u << order
     while at < end:
         size = 0
         if z.state[at] & KIND_MASK == PCP:
@@ -159,6 +176,28 @@ cdef int64_t distance_to(const zone_t *z, const int64_t *aim, int orders) noexce
             n += blocks_on(z, order, ft)
         sum += (n if n > 0 else -n) << order
     return sum
+
+
+# ---------------------------------------------------------------- what holds after every event
+
+cdef void change_kind(zone_t *z, int old, int new) noexcept nogil:
+    cdef uint32_t frame
+    for frame in range(z.nframes):
+        if z.state[frame] & KIND_MASK == old:
+            z.state[frame] = <uint8_t>(new | z.state[frame] & ORDER_MASK)
+
+
+cdef str listed_elsewhere(const zone_t *z, const uint16_t *where):
+    # What `where` says is not what the frame's state says, in words; None: it is.
+    cdef uint32_t frame
+    cdef int number, order
+    for frame in range(z.nframes):
+        number = where[frame] - 1
+        order = z.state[frame] & ORDER_MASK
+        if (number >= 0) != (z.state[frame] & KIND_MASK == PCP) or (
+                number >= 0 and order != z.design.pcp_list_order[number % z.design.npcp]):
+            return f"pfn {z.base_pfn + frame}: on per-CPU list {number}, its state is 0x{z.state[frame]:02x}"
+    return None
 
 
 # ---------------------------------------------------------------- a machine's lists in numbers

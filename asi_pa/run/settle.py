@@ -40,6 +40,7 @@ __all__ = [
     "requests",
     "settled",
     "snapshot_moment",
+    "tracker_of",
 ]
 
 #: A snapshot of the start without a stamp is looked for in so much of the trace.
@@ -138,7 +139,7 @@ class Start:
         return cls(trace, frames, ticks, pfn[rows], order[rows])
 
 
-def _tracker(start: Start, spec: ZoneSpec, block_mt: npt.NDArray[np.uint8]) -> Tracker:
+def tracker_of(start: Start, spec: ZoneSpec, block_mt: npt.NDArray[np.uint8]) -> Tracker:
     """A tracker of one zone in the start state; what is held is not told apart."""
     trace, frames = start.trace, start.frames
     machine = Machine(
@@ -187,7 +188,7 @@ def snapshot_moment(start: Start, spec: ZoneSpec, wanted: _I64) -> int:
         latest = int(trace.provenance["workload_start_ns"])
     until = stamped[1] if stamped else int(np.searchsorted(trace.time_ns, np.uint64(latest)))
     until = max(min(until, len(trace)), 1)
-    tracker = _tracker(start, spec, start.frames.block_mt)
+    tracker = tracker_of(start, spec, start.frames.block_mt)
     first = min(stamped[0], until) if stamped else 0
     tracker.run(trace, 0, first)
     # Nothing moves the free lists while a machine waits for its work to begin, but its frees lengthen the
@@ -207,7 +208,7 @@ def refuted(start: Start, zone: dict[str, Any], spec: ZoneSpec, moment: int, wan
     block_mt, changed = frames.block_mt.copy(), 0
     per_order = _free_by_block(trace, frames)
     for number in range(_PASSES + 1):
-        tracker = _tracker(start, spec, block_mt)
+        tracker = tracker_of(start, spec, block_mt)
         tracker.run(trace, 0, moment)
         had = tracker.typed(0)
         if typed is None or number == _PASSES:
@@ -243,7 +244,7 @@ def high_at_start(start: Start, zone: dict[str, Any], spec: ZoneSpec, moment: in
     high = list(wanted)
     for _ in range(_PASSES_HIGH):
         each = tuple(replace(pcp, high=value) for pcp, value in zip(spec.pcp_cpus, high, strict=True))
-        tracker = _tracker(start, replace(spec, pcp_cpus=each), frames.block_mt)
+        tracker = tracker_of(start, replace(spec, pcp_cpus=each), frames.block_mt)
         tracker.run(trace, 0, moment)
         short = [aim - tracker.machine.counters(k)[1] for k, aim in enumerate(wanted)]
         if not any(short):

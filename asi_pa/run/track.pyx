@@ -12,7 +12,9 @@ free lists are those of the recorded machine at every event, as far as the start
     free          heads the list of its block's type, or merges into the buddy
     pcpu_drain    leaves its list, merges into the buddy
 
-Where a page is not where the event needs it (a *ghost*) it is taken from wherever it is.
+Where a page is not where the event needs it (a *ghost*) it is taken from wherever it is.  A trace may
+contradict itself as it likes: an event is carried out only on an aligned block that lies in one zone as a
+whole, and afterwards every frame is in one block again, whatever it was in before.
 """
 
 cimport cython
@@ -30,6 +32,7 @@ from asi_pa._core cimport (
     NIL,
     ORDER_MASK,
     PCP,
+    QUEUED,
     TAIL,
     TAKEN,
     WMARK_HIGH,
@@ -41,9 +44,10 @@ from asi_pa._core cimport (
     fallback_t,
     find_suitable_fallback,
     first_of,
-    free_one,
     free_to_buddy,
+    likely,
     list_del,
+    pcp_set_quiet,
     pcp_t,
     pcplist_t,
     prefetchw,
@@ -73,9 +77,11 @@ from asi_pa.run.recorded cimport (
     believed,
     break_up,
     carve,
+    change_kind,
     distance_to,
     free_block,
     give_away,
+    listed_elsewhere,
     off_list,
     take_out,
 )
@@ -126,6 +132,15 @@ cdef const int64_t[::1] blocks_counted(target, int orders):
     return counted
 
 
+cdef int check_events(trace, Py_ssize_t start, Py_ssize_t end, uint64_t done) except -1:
+    columns = ("time_ns", "cpu", "pfn", "order", "migratetype", "gfp")
+    if any(len(getattr(trace, name)) != len(trace) for name in columns):
+        raise ValueError("columns of different length")
+    if end > len(trace) or start < 0 or (start > 0 and <uint64_t>start != done):
+        raise ValueError(f"events {start} to {end} of {len(trace)} after {done}")
+    return 0
+
+
 @cython.final
 cdef class Tracker:
     """Follows a trace's events on a machine of plain Linux.
@@ -160,7 +175,7 @@ cdef class Tracker:
     cdef readonly uint64_t ghosts
     cdef readonly uint64_t refilled     # blocks that left the buddy, and that were drained to it
     cdef readonly uint64_t drained
-    cdef readonly uint64_t outside      # events of frames in no zone
+    cdef readonly uint64_t outside      # events of what is no block of any zone
     cdef readonly uint64_t done         # events
     cdef Py_ssize_t ext_at
     cdef const uint64_t[::1] tick_ns
@@ -252,6 +267,8 @@ cdef class Tracker:
         cdef const uint8_t[::1] guess = np.ascontiguousarray(guessed, np.uint8)
         cdef Py_ssize_t i
         cdef uint32_t b, base = <uint32_t>z.base_pfn
+        if types.shape[0] != z.nblocks - z.first_block or guess.shape[0] != types.shape[0]:
+            raise ValueError(f"{types.shape[0]} block types for {z.nblocks - z.first_block} pageblocks")
         for b in range(z.first_block, z.nblocks):
             z.pbtype[b] = z.pbbase[b] = types[b - z.first_block]
             self.guessed[zone][b] = guess[b - z.first_block]
@@ -298,6 +315,7 @@ cdef class Tracker:
         cdef const uint8_t[::1] mt = trace.migratetype.view(np.uint8)
         cdef const uint16_t[::1] gfp = trace.gfp
         ext = trace.ext
+        cdef const uint64_t[::1] ext_event = np.ascontiguousarray(ext["event"], np.uint64)
         cdef const uint8_t[::1] alloc_order = np.ascontiguousarray(ext["alloc_order"])
         cdef const uint8_t[::1] fallback_order = np.ascontiguousarray(ext["fallback_order"])
         cdef const uint8_t[::1] alloc_mt = np.ascontiguousarray(ext["alloc_mt"]).view(np.uint8)
@@ -309,8 +327,7 @@ cdef class Tracker:
         cdef int orders = aimed.max_order + 1
         cdef fallback_t made
         cdef bint seeks = target is not None
-        if end > len(trace) or start < 0 or (start > 0 and <uint64_t>start != self.done):
-            raise ValueError(f"events {start} to {end} of {len(trace)} after {self.done}")
+        check_events(trace, start, end, self.done)
         self.ext_at = int(np.searchsorted(ext["event"], start))
         if start >= end:
             return
@@ -338,7 +355,7 @@ cdef class Tracker:
                 elif kind[i] == EV_PCPU_DRAIN:
                     self.on_drain(pfn[i], order[i], cpu[i], self.types[mt[i]])
                 elif kind[i] == EV_EXTFRAG:
-                    if self.ext_at < alloc_order.shape[0]:
+                    if self.has_details(ext_event, i):
                         if self.on_extfrag(
                                 pfn[i], alloc_order[self.ext_at], fallback_order[self.ext_at], cpu[i],
                                 self.types[alloc_mt[self.ext_at]], self.types[fallback_mt[self.ext_at]],
@@ -346,7 +363,6 @@ cdef class Tracker:
                             with gil:
                                 self.fallbacks.append((i, made.order, made.fallback_order, made.ft,
                                                        made.fallback_ft))
-                        self.ext_at += 1
                 else:
                     continue
                 if seeks and not self.lock_is_held(i):
@@ -356,6 +372,12 @@ cdef class Tracker:
         self.done = end
         self.machine.raise_hook_error()
         self.nearest = (best_at, best) if seeks else self.nearest
+
+    cdef bint has_details(self, const uint64_t[::1] ext_event, Py_ssize_t i) noexcept nogil:
+        # Those of a fallback, `ext_at`; of events that were passed over they are, too.
+        while self.ext_at < ext_event.shape[0] and ext_event[self.ext_at] < <uint64_t>i:
+            self.ext_at += 1
+        return self.ext_at < ext_event.shape[0] and ext_event[self.ext_at] == <uint64_t>i
 
     cdef inline void fetch(self, const zone_t *z, int zone, uint32_t pfn) noexcept nogil:
         # what is known of a frame, before its event comes
@@ -381,6 +403,16 @@ cdef class Tracker:
                 if z.pcps != NULL:
                     pcp_lower_high(z, &z.pcps[self.tick_cpu[self.tick_at]])
             self.tick_at += 1
+
+    cdef inline zone_t *zone_with(self, uint32_t pfn, int order) noexcept nogil:
+        # The zone that an event's block lies in; NULL, and counted, where it is no block of a zone.
+        cdef zone_t *z = zone_of(self.mm, pfn)
+        cdef uint32_t pages = 1u << order
+        if likely(z != NULL and order <= z.max_order and not pfn & (pages - 1)
+                  and z.nframes - (pfn - <uint32_t>z.base_pfn) >= pages, 1):
+            return z
+        self.outside += 1
+        return NULL
 
     cdef int index_of_zone(self, zone_t *z) noexcept nogil:
         cdef int i
@@ -427,6 +459,7 @@ cdef class Tracker:
                 # a list that is refilled is empty: what was still on it went without an event
                 self.go_unseen(z, zone, cpu, pcp_first(&pcp.lists[index]))
             refill.expected = nr_pcp_alloc(z, pcp, order)
+            pcp_set_quiet(z, pcp)
             refill.zone = z
             refill.order = order
             refill.index = index
@@ -466,11 +499,10 @@ cdef class Tracker:
                 n += 1
 
     cdef void on_zone_locked(self, uint32_t pfn, int order, int cpu, int ft) noexcept nogil:
-        cdef zone_t *z = zone_of(self.mm, pfn)
+        cdef zone_t *z = self.zone_with(pfn, order)
         cdef uint32_t frame, head, orders
         cdef int high = 0, zone, lowest
         if z == NULL:
-            self.outside += 1
             return
         if ft == UNKNOWN_TYPE:
             ft = z.pbtype[block_of(z, pfn - <uint32_t>z.base_pfn)]
@@ -497,10 +529,12 @@ cdef class Tracker:
     cdef bint on_extfrag(self, uint32_t pfn, int order, int fallback_order, int cpu, int ft, int other,
                          fallback_t *made) noexcept nogil:
         # A page of another type: claimed with its block, or taken alone.
-        cdef zone_t *z = zone_of(self.mm, pfn)
+        cdef zone_t *z = self.zone_with(pfn, order)
         cdef uint32_t frame, head, orders
         cdef int high = 0, zone, cur = -1, from_ft
-        if z == NULL or ft == UNKNOWN_TYPE or other == UNKNOWN_TYPE or order > z.max_order:
+        if z == NULL:
+            return False
+        if ft == UNKNOWN_TYPE or other == UNKNOWN_TYPE:
             self.outside += 1
             return False
         zone = self.index_of_zone(z)
@@ -568,9 +602,8 @@ cdef class Tracker:
         self.end_refill(cpu)
         if pfn == NIL:
             return
-        z = zone_of(self.mm, pfn)
+        z = self.zone_with(pfn, order)
         if z == NULL:
-            self.outside += 1
             return
         zone = self.index_of_zone(z)
         frame = pfn - <uint32_t>z.base_pfn
@@ -621,9 +654,8 @@ cdef class Tracker:
         cdef pcp_t *pcp
         self.end_refill(cpu)
         self.refills[cpu].locked = NIL
-        z = zone_of(self.mm, pfn)
+        z = self.zone_with(pfn, order)
         if z == NULL:
-            self.outside += 1
             return
         zone = self.index_of_zone(z)
         frame = pfn - <uint32_t>z.base_pfn
@@ -647,13 +679,12 @@ cdef class Tracker:
             set_below_high(z, False)
 
     cdef void on_drain(self, uint32_t pfn, int order, int cpu, int ft) noexcept nogil:
-        cdef zone_t *z = zone_of(self.mm, pfn)
+        cdef zone_t *z = self.zone_with(pfn, order)
         cdef uint32_t frame
         cdef int zone, number
         cdef pcp_t *pcp
         self.end_refill(cpu)
         if z == NULL:
-            self.outside += 1
             return
         zone = self.index_of_zone(z)
         frame = pfn - <uint32_t>z.base_pfn
@@ -672,7 +703,7 @@ cdef class Tracker:
             memset(&z.state[frame], TAIL, 1u << order)
         believed(z, frame, ft)
         self.shown[zone][block_of(z, frame)] = True
-        free_one(z, frame, order, z.pbtype[block_of(z, frame)], False)
+        free_to_buddy(z, frame, order)
 
     # ------------------------------------------------------------ what was seen
 
@@ -688,6 +719,23 @@ cdef class Tracker:
     def typed(self, int zone):
         """Free blocks by freetype and order, as `typed_free`."""
         return typed_free(self.machine, zone)
+
+    def verify(self):
+        """Walks everything, as ``Machine.verify``: None, or the first broken invariant in words.
+
+        A block that waits for its alloc event counts as one that is held.
+        """
+        cdef int zone
+        for zone in range(self.mm.nzones):
+            said = listed_elsewhere(self.mm.zones[zone], self.where[zone])
+            if said is not None:
+                return said
+        for zone in range(self.mm.nzones):
+            change_kind(self.mm.zones[zone], TAKEN, QUEUED)     # design linux has no queue
+        said = self.machine.verify()
+        for zone in range(self.mm.nzones):
+            change_kind(self.mm.zones[zone], QUEUED, TAKEN)
+        return said
 
     def refuted_types(self, int zone):
         """uint8[pageblocks]: bit per freetype that a block cannot have had at the start."""

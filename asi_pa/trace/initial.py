@@ -170,7 +170,9 @@ def held_allocations(
     mine = freed[(freed["pfn"] >= start) & (freed["pfn"] < start + len(flags))]
     if zone.free is not None and len(mine):
         # Known exactly, and free: the allocation's event is lost, and its free finds nothing.
-        held = zone.state[frames_of(mine["pfn"], mine["order"]) - start] == FRAME_HELD
+        frames = frames_of(mine["pfn"], mine["order"]) - start
+        held = frames < len(zone.state)
+        held[held] = zone.state[frames[held]] == FRAME_HELD
         sizes = 1 << mine["order"].astype(np.int64)
         mine = mine[np.logical_and.reduceat(held, np.cumsum(sizes) - sizes)]
     pfn, order = mine["pfn"].copy(), mine["order"].copy()
@@ -297,7 +299,8 @@ class Snapshot:
         known[known] = np.isin(first.kind[freed["pfn"][known]], (FREE, NOTHING), invert=True)
         self.freed = freed[~known]
         inside = self.freed[self.freed["pfn"] < len(kpf)]
-        first.kind[frames_of(inside["pfn"].astype(np.int64), inside["order"])] = FREE
+        frames = frames_of(inside["pfn"].astype(np.int64), inside["order"])
+        first.kind[frames[frames < len(kpf)]] = FREE
 
     @classmethod
     def known(cls, trace: Trace, freed: npt.NDArray[np.void], frames: Sequence[ZoneFrames]) -> Snapshot:
@@ -365,8 +368,9 @@ def recorded_population(
         raise ValueError(f"{trace.label}: no snapshot of its machine, give a memory size")
     spans = [(frames.start_pfn, frames.start_pfn + len(frames.state)) for _, frames, _ in found]
     outside = np.ones(len(freed), bool)
+    ends = freed["pfn"].astype(np.int64) + (1 << freed["order"].astype(np.int64))
     for low, high in spans:
-        outside &= ~((freed["pfn"] >= low) & (freed["pfn"] < high))
+        outside &= ~((freed["pfn"] >= low) & (ends <= high))
     if outside.any():
         raise ValueError(f"{trace.label}: frees pfn 0x{int(freed['pfn'][outside][0]):x}, outside every zone")
     specs = [zone_spec(zone, frames, trace.cpus) for zone, frames, _ in found]

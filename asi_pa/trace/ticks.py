@@ -148,7 +148,8 @@ def _times_of(times: _I64, long: npt.NDArray[np.intp], ticks: _OnWheel | _AtPhas
     number = ranges(begins.ravel(), counts.ravel())
     when = ticks.when(number)
     where = np.searchsorted(number, ticks.seen)
-    there = (where < len(number)) & (number[np.minimum(where, len(number) - 1)] == ticks.seen)
+    there = where < len(number)  # nowhere, if all of the trace lies between two ticks
+    there[there] = number[where[there]] == ticks.seen[there]
     when[where[there]] = ticks.seen_ns[there]
     return when
 
