@@ -107,7 +107,7 @@ class MemoryBlocks:
 
     def add(self, pfn: int, n: int) -> None:
         """add_memory(): absent -> offline."""
-        numbers = self._numbers(pfn, n, self.absent, "there already")
+        numbers = self._numbers(pfn, n, self.absent, "there already, or no room for hotplug")
         memory_hotplug.add_memory(self.machine, self._zone(pfn, n), pfn, n)
         self.absent -= numbers
         self.offline |= numbers

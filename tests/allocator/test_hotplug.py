@@ -209,6 +209,7 @@ def test_offline_finds_pages_on_per_cpu_lists():
     ("step", "pfn", "n", "words"),
     [
         ("add_memory", 0, BLOCK, "there already"),
+        ("add_memory", 1 << 31, BLOCK, "no room for hotplug"),
         ("add_memory", 4, 100, "not whole memory blocks of 1024"),
         ("add_memory", 4, 0, "not whole memory blocks"),
         ("add_memory", 8, BLOCK, "there already"),
