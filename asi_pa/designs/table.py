@@ -482,6 +482,12 @@ class Design(Derived):
     def __str__(self) -> str:
         return self.name
 
+    def __repr__(self) -> str:
+        """In a line; `asi-pa designs NAME` lists its rules, `dataclasses.asdict` gives its fields."""
+        types = "freetypes " + ", ".join(freetype.name for freetype in self.freetypes)
+        said = "; ".join(filter(None, (self.title, self.protects, types)))
+        return f"<{type(self).__name__} {self.name}: {said}>"
+
     # ------------------------------------------------ slow-path decisions a subclass may override
 
     # ``view`` is an `asi_pa.ZoneView`, valid during the call only.

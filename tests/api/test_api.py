@@ -272,6 +272,7 @@ def test_traces_and_designs_print_themselves():
     assert "<Trace stress:" in repr(trace)
     assert "32 MiB in Normal" in repr(compiled)
     assert "migratetype/sound" in repr(asi_pa.DESIGNS)
+    assert repr(asi_pa.DESIGNS["linux"]).startswith("<Design linux: plain Linux, no ASI; freetypes Unm")
 
 
 def test_a_data_frame_library_that_is_missing_is_named(monkeypatch, replayed):
