@@ -716,6 +716,7 @@ cdef class Reader:
     cdef inline const char *_field(self, const char *at, const char *end, fields_t *f) noexcept nogil:
         """One ``key=value``; returns what follows it, NULL if it is none."""
         cdef const char *stop
+        cdef const char *tab
         cdef int64_t left = end - at
         if left > 4 and memcmp(at, b"pfn=", 4) == 0:
             if f.has_pfn:       # twice: two lines ran into one
@@ -734,9 +735,14 @@ cdef class Reader:
         if left > 12 and memcmp(at, b"migratetype=", 12) == 0:
             f.has_mt = at[12] != c"-"
             return number(at + 12 + (not f.has_mt), &f.mt)
-        stop = at
-        while stop < end and <uint8_t>stop[0] > c" ":
-            stop += 1
+        stop = <const char *>memchr(at, c" ", left)
+        if stop == NULL:
+            stop = end
+            while stop > at and (stop - 1)[0] == c"\r":
+                stop -= 1
+        tab = <const char *>memchr(at, c"\t", stop - at)
+        if tab != NULL:
+            stop = tab
         if left > 10 and memcmp(at, b"gfp_flags=", 10) == 0:
             if f.gfp != NULL:
                 return NULL
