@@ -116,6 +116,7 @@ bench: build $(VENV)/.bench-ready
 	    --benchmark-group-by=group --benchmark-timer=time.thread_time \
 	    --benchmark-storage=file://$(BENCH_JSON) --benchmark-autosave $(PYTEST_ARGS)
 	$(PY) -m benchmarks.targets
+	$(PY) -m benchmarks.wall --full
 
 bench-compare: $(VENV)/.test-ready
 	$(VENV)/bin/pytest-benchmark --storage=file://$(BENCH_JSON) compare --group-by=group

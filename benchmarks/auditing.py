@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from asi_pa.audit import audit
@@ -78,14 +79,13 @@ def shares() -> tuple[int, Counter[str]]:
     return int(done.stdout), parts
 
 
-def efficiency() -> None:
-    """Processor time of the same audit by several jobs."""
+def efficiency(jobs: Sequence[int] = (1, 2, 4)) -> Iterator[tuple[int, float, float]]:
+    """(jobs, seconds of processor time, the first's as a share of them) of the same audit by several jobs."""
     alone = None
-    for jobs in (1, 2, 4):
-        result = audit(**EFFICIENCY, jobs=jobs)  # type: ignore[arg-type]
+    for count in jobs:
+        result = audit(**EFFICIENCY, jobs=count)  # type: ignore[arg-type]
         alone = alone or result.seconds
-        share = alone / result.seconds
-        print(f"{jobs} jobs: {result.seconds:6.2f} s of processor time; one job's is {share:.2f} of that")
+        yield count, result.seconds, alone / result.seconds
 
 
 if __name__ == "__main__":
@@ -97,4 +97,5 @@ if __name__ == "__main__":
         print(f"{operations:,} operations, {whole / operations:,.0f} instructions each")
         for part, count in parts.most_common():
             print(f"{part:16} {count / whole:5.1%}")
-        efficiency()
+        for jobs, seconds, share in efficiency():
+            print(f"{jobs} jobs: {seconds:6.2f} s of processor time; one job's is {share:.2f} of that")

@@ -475,6 +475,14 @@ def table(rows: list[Row]) -> str:
     return head + "\n".join(line(one) for one in rows) + "\n"
 
 
+def write_table(rows: list[Row], marks: tuple[str, str]) -> None:
+    """Between two marks of docs/engine/performance.md."""
+    begin, end = marks
+    text = DOCUMENT.read_text()
+    before, after = text.split(begin)[0], text.split(end)[1]
+    DOCUMENT.write_text(f"{before}{begin}\n{table(rows)}{end}{after}")
+
+
 def plot(points: list[Row]) -> None:
     """The growth curve: nanoseconds an operation by size of the machine."""
     from matplotlib import rcParams
@@ -517,9 +525,7 @@ def main() -> None:
     }
     options.json.write_text(json.dumps(result, indent=1) + "\n")
     plot([one for one in rows if "gib" in one])
-    text = DOCUMENT.read_text()
-    before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
-    DOCUMENT.write_text(f"{before}{MARKS[0]}\n{table(rows)}{MARKS[1]}{after}")
+    write_table(rows, MARKS)
 
 
 if __name__ == "__main__":

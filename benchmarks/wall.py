@@ -1,8 +1,9 @@
 """What a user waits for: every wall-time target of docs/engine/performance.md from one command.
 
 ``python -m benchmarks.wall [--full]`` prints the rows of the table; ``--full`` adds the default comparison
-(16 seeds).  Commands run in processes of their own with an empty cache folder, then again with what they
-left there.  Beside the wall time stands the processor time, which a busy machine changes less.
+(16 seeds) and the auditor over all designs (some five minutes), and writes the table.  Commands run in
+processes of their own with an empty cache folder, then again with what they left there.  Beside the wall
+time stands the processor time, which a busy machine changes less.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,20 +29,28 @@ from asi_pa.run.settle import settled
 from asi_pa.trace import Classifier, CompiledTrace, Starts, Trace, load_trace
 
 from . import page
-from .targets import Row, line, row
+from .auditing import efficiency
+from .targets import Row, line, row, write_table
 
 #: MiB that linux needs on the bundled traces, about.
 NEEDED = {"net": 612, "redis": 856}
 _PAGES = 256
+MARKS = ("<!-- waited for: begin -->", "<!-- waited for: end -->")
+#: The designs that there were at 4b14e43, when all of them took 21 minutes.
+AUDITED = (
+    "per-page", "rfcv2-queue/as-posted", "rfcv2-queue/sound", "migratetype/as-posted", "migratetype/sound",
+    "migratetype/eager", "freetype/as-posted", "freetype/as-posted-flags", "freetype/sound",
+    "unmapped/v2", "unmapped/v4", "unmapped/symmetric", "pool/sound", "pool/nonsensitive",
+)  # fmt: skip
 
 
-def command(arguments: list[str], cache: Path) -> tuple[float, float]:
-    """Wall and processor seconds of ``asi-pa compare``."""
+def command(verb: str, arguments: Sequence[str], cache: Path) -> tuple[float, float]:
+    """Wall and processor seconds of ``asi-pa VERB``."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
     subprocess.run(
-        [sys.executable, "-m", "asi_pa", "compare", "--quiet", *arguments],
-        check=True,
+        [sys.executable, "-m", "asi_pa", verb, "--quiet", *arguments],
+        check=verb == "compare",  # the auditor's status says what it found
         stdout=subprocess.DEVNULL,
         env={**os.environ, "XDG_CACHE_HOME": str(cache)},
     )
@@ -64,7 +73,7 @@ def comparisons(full: bool) -> Iterator[Row]:
         for number, (what, arguments, cold, again) in enumerate(asked):
             cache = folder / str(number)
             for when, target in (("cold", cold), ("again", again)):
-                wall, used = command(arguments, cache)
+                wall, used = command("compare", arguments, cache)
                 yield row(f"{what}, {when}, s", wall, target, f"{used:.1f} s of processors")
         yield row("the page, MB", (folder / "page.html").stat().st_size / 1e6, 2.5)
         try:
@@ -75,6 +84,15 @@ def comparisons(full: bool) -> Iterator[Row]:
         note = f"{seen['used'] / 1000:.1f} s of its thread"
         yield row("the page, its first screen, s", seen["first"] / 1000, 0.5)
         yield row("the page, a run's figures in view, s", seen["drawn"] / 1000, 1.5, note)
+
+
+def auditor() -> Iterator[Row]:
+    """All designs that there were, and what a second job costs."""
+    with tempfile.TemporaryDirectory() as name:
+        wall, used = command("audit", AUDITED, Path(name))
+    yield row("audit of the 14 designs of 4b14e43, minutes", wall / 60, 10.0, f"{used:.0f} s of processors")
+    *_, (jobs, seconds, share) = efficiency((1, 2))
+    yield row(f"audit, efficiency of {jobs} jobs", share, -0.85, f"{seconds:.1f} s of processors")
 
 
 def thread_ms(run: Callable[[], Any]) -> float:
@@ -127,12 +145,16 @@ def parts() -> Iterator[Row]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--full", action="store_true", help="the default comparison, too")
+    parser.add_argument("--full", action="store_true", help="more, and write the table")
     options = parser.parse_args()
     print(f"load before: {os.getloadavg()[0]:.1f}, processors: {len(os.sched_getaffinity(0))}")
-    for part in (parts(), comparisons(options.full)):
+    rows = []
+    for part in (parts(), comparisons(options.full), *([auditor()] if options.full else [])):
         for one in part:
+            rows.append(one)
             print(line(one), flush=True)
+    if options.full:
+        write_table(rows, MARKS)
 
 
 if __name__ == "__main__":
