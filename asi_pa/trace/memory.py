@@ -130,10 +130,9 @@ def _mem_info(text: str, about: dict[str, Any]) -> None:
         elif match := _MARKS.search(words):
             values = {key: int(value) for key, value in re.findall(r"(\w+):(\d+)[kK]B", match[4])}
             marks[int(match[1]), match[2]] = {"free": int(match[3])} | values
-    if about["zones"]:
-        _all_listed(marks, listed)
     if not about["zones"]:
         raise ValueError("Mem-Info without free lists (lines such as 'Node 0 Normal: 1210*4kB (UME) ...')")
+    _all_listed(marks, listed)
 
 
 def _all_listed(marks: dict[tuple[int, str], Any], listed: set[tuple[int, str]]) -> None:
