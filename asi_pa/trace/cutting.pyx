@@ -9,16 +9,15 @@ from libc.string cimport memset
 import numpy as np
 
 from asi_pa.kernel.gfp import Migratetype
-from asi_pa.trace.frames import FRAME_FREE
+from asi_pa.trace.frame_bits cimport FREE_FRAME
 
 __all__ = ["KINDS", "bring", "columns", "gather", "kinds_of", "orders_of", "take_over", "tally",
            "translate"]
 
 cdef enum:
     NKINDS = 64
-    FILE = 64
 
-cdef uint8_t FREE = FRAME_FREE, RECLAIMABLE = Migratetype.RECLAIMABLE
+cdef uint8_t RECLAIMABLE = Migratetype.RECLAIMABLE
 
 #: Kinds that are told apart where one allocation takes the place of another: all but FILE.
 KINDS = NKINDS
@@ -33,7 +32,7 @@ cdef inline bint cut_off(uint8_t *state, int64_t frames, int64_t at, uint8_t kin
     if at + size_of(kind) <= frames:
         return False
     while at < frames:
-        state[at] = FREE
+        state[at] = FREE_FRAME
         at += 1
     return True
 

@@ -7,16 +7,12 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 import numpy as np
 
+from asi_pa.trace.frame_bits cimport ANON, BUDDY, HEAD, HELD_FRAME, LRU, TAIL
+
 __all__ = ["kinds_freed", "rest_of"]
 
 cdef enum:
-    HELD_FRAME = 1          # asi_pa.trace.frames
     FREED_FRAME = 255       # of an allocation that the trace frees
-    BUDDY = 1               # bits of a snapshot's bytes
-    LRU = 2
-    ANON = 4
-    HEAD = 16
-    TAIL = 32
     MOVABLE = 1
     FILE = 64
 

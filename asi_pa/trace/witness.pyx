@@ -8,17 +8,13 @@ from libc.string cimport memset
 
 import numpy as np
 
+from asi_pa.trace.frame_bits cimport BUDDY, FREE_FRAME, HELD_FRAME, HOLE_FRAME, PCP_FRAME
 from asi_pa.trace.events import ALLOC, EXTFRAG, FREE, PCPU_DRAIN, ZONE_LOCKED
 from asi_pa.trace.mentions import NO_EVENT, NOTHING
 
 __all__ = ["COUNTS", "blank_frames", "decide", "emptied_lists", "first_from_lists", "mark_holes"]
 
 cdef enum:
-    FREE_FRAME = 0
-    HELD_FRAME = 1          # the lowest bit of a frame that was FREE_FRAME
-    HOLE_FRAME = 2
-    PCP_FRAME = 3
-    BUDDY = 1               # LRU, SLAB and NOPAGE are the second, the fourth and the eighth bit
     SOME = 128
 
 cdef enum:                  # what is counted of each pageblock
